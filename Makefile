@@ -1,0 +1,2 @@
+x:
+	rm -rf build && .venv/bin/pip install -q --no-deps --no-build-isolation .

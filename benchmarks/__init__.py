@@ -1,0 +1,1 @@
+"""The room for benchmarks against full-size PyTorch. Nothing lives here yet."""

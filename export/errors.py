@@ -1,0 +1,21 @@
+"""Errors of the export, in the family of :mod:`glass_edge.runtime.errors`."""
+
+from __future__ import annotations
+
+from ..runtime.errors import GlassError
+
+
+class CheckpointError(GlassError):
+    """A checkpoint cannot be read, or does not hold the GLASS that was expected."""
+
+
+class GraphError(GlassError):
+    """A backbone cannot be turned into a graph that every engine accepts."""
+
+    exit_code = 1
+
+
+class ParityError(GlassError):
+    """The exported graphs do not agree with PyTorch."""
+
+    exit_code = 1

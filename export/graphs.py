@@ -1,0 +1,163 @@
+"""PyTorch modules to ONNX graphs that take pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from onnx import ModelProto, TensorProto
+from onnx.external_data_helper import set_external_data
+from torch import Tensor, nn
+
+from ..runtime.manifest import Normalisation, Role, TensorSpec, expected_tensors
+from .errors import GraphError
+from .model import Glass
+from .simplify import simplified
+
+OPSET = 20
+IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+SHARED_WEIGHTS = "backbone.bin"
+_SMALLEST_SHARED = 1024  # bytes; smaller constants stay inside each graph
+_ALIGNMENT = 4096  # bytes, so that engines may map the file
+
+
+class PixelFront(nn.Module):
+    """Pixels in, features out: cast, layout and normalisation inside the graph.
+
+    Takes RGB ``(B, p, p, 3)`` in 0..255, uint8 (crops) or float32 (global view). The cast
+    comes first because TensorRT takes uint8 only into a cast.
+    """
+
+    def __init__(self, backbone: nn.Module, normalisation: Normalisation) -> None:
+        super().__init__()
+        mean = torch.tensor(normalisation.mean).view(3, 1, 1)
+        std = torch.tensor(normalisation.std).view(3, 1, 1)
+        self.backbone = backbone
+        self.register_buffer("scale", 1.0 / (255.0 * std))
+        self.register_buffer("shift", -mean / std)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        channels_first = pixels.to(torch.float32).permute(0, 3, 1, 2)
+        features: Tensor = self.backbone(channels_first * self.scale + self.shift)
+        return features
+
+
+def make_graphs(model: Glass, crop_size: int) -> dict[Role, ModelProto]:
+    """Export the three graphs of a model, checked and shape-inferred.
+
+    Raises:
+        GraphError: the exporter or the checker refuses a part of the model.
+    """
+    tensors = expected_tensors(crop_size, model.feature_size)
+    backbones: dict[Role, nn.Module] = {"global": model.global_model, "local": model.local_model}
+    modules: dict[Role, nn.Module] = {
+        role: PixelFront(simplified(backbone), IMAGENET) for role, backbone in backbones.items()
+    }
+    modules["aggregator"] = model.aggregator()
+    graphs = {}
+    for role, module in modules.items():
+        inputs, outputs = tensors[role]
+        graphs[role] = _export(module.eval(), inputs, outputs, role)
+    return graphs
+
+
+def _export(
+    module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], role: Role
+) -> ModelProto:
+    sizes = {"batch": 2, "crops": 3}  # examples; dimensions of size 1 would be specialised
+    examples = tuple(
+        torch.zeros([sizes.get(n, n) if isinstance(n, str) else n for n in spec.shape],
+                    dtype=getattr(torch, spec.dtype))
+        for spec in inputs
+    )  # fmt: skip
+    dimensions = {name: torch.export.Dim(name, min=1) for name in sizes}
+    shapes = tuple(
+        {axis: dimensions[n] for axis, n in enumerate(spec.shape) if isinstance(n, str)}
+        for spec in inputs
+    )
+    try:
+        with _quiet_exporter():
+            program = torch.onnx.export(
+                module,
+                examples,
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=shapes,
+                input_names=[spec.name for spec in inputs],
+                output_names=[spec.name for spec in outputs],
+                verbose=False,
+            )
+        assert program is not None
+        return _cleaned(program.model_proto, role)
+    except GraphError:
+        raise
+    except Exception as error:  # torch.export raises many types
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise GraphError(f"the {role} graph cannot be exported: {reason}") from error
+
+
+@contextmanager
+def _quiet_exporter() -> Any:
+    """Keep the exporter's progress notes and deprecation warnings off the screen."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _cleaned(model: ModelProto, role: Role) -> ModelProto:
+    """Drop the notes of tracing (they hold source paths), infer shapes, check fully."""
+    model.graph.name = f"glass_{role}"
+    model.producer_name, model.producer_version = "glass-edge", ""
+    graph = model.graph
+    for part in (model, graph):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    for items in (graph.node, graph.input, graph.output, graph.initializer, graph.value_info):
+        for item in items:
+            del item.metadata_props[:]
+            item.doc_string = ""
+    del graph.value_info[:]
+    model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def share_weights(graphs: Iterable[ModelProto], folder: Path) -> Path:
+    """Move the graphs' weights to one file beside them, each distinct tensor stored once.
+
+    Graphs of one backbone then differ only in their front: the same nodes on the same
+    bytes. Returns the file, ``backbone.bin``.
+    """
+    path = folder / SHARED_WEIGHTS
+    offsets: dict[bytes, int] = {}
+    with open(path, "wb") as file:
+        for graph in graphs:
+            for tensor in graph.graph.initializer:
+                content = tensor.raw_data
+                if len(content) < _SMALLEST_SHARED:
+                    continue
+                key = hashlib.sha256(content).digest()
+                if key not in offsets:
+                    file.write(b"\0" * (-file.tell() % _ALIGNMENT))
+                    offsets[key] = file.tell()
+                    file.write(content)
+                _point_outside(tensor, offsets[key], len(content))
+    return path
+
+
+def _point_outside(tensor: TensorProto, offset: int, length: int) -> None:
+    set_external_data(tensor, SHARED_WEIGHTS, offset=offset, length=length)
+    tensor.ClearField("raw_data")

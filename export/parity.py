@@ -1,0 +1,152 @@
+"""The gate at the end of every export: the graphs must agree with PyTorch.
+
+Real photographs become views through the runtime's own code; the untouched PyTorch model
+and the exported graphs look at them side by side, at batch 1, 2 and the largest, with
+rows repeated within a batch, because engines have been seen to get single rows right and
+others wrong.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..runtime.bundle import Bundle
+from ..runtime.decode import decode
+from ..runtime.engines.base import Engine, EngineOptions, Float32
+from ..runtime.engines.onnxruntime import OnnxRuntimeEngine
+from ..runtime.manifest import Normalisation, Parity, Role, ViewSpec
+from ..runtime.views import ViewBatch
+from .errors import ParityError
+from .model import Glass
+
+TOLERANCE = {"fp32": 1e-4}  # largest difference allowed in any logit
+LARGEST_BATCH = 32
+_SEED = 20_601
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """What PyTorch says: features of each distinct view, logits and attention per image."""
+
+    logits: Float32
+    attention: Float32
+
+
+def measure_parity(model: Glass, bundle: Bundle, largest_batch: int = LARGEST_BATCH) -> Parity:
+    """Run model and graphs side by side; return the figures if they agree.
+
+    Raises:
+        ParityError: a logit differs by more than the precision's tolerance, a number is not
+            finite, or equal rows of a batch give different features.
+    """
+    manifest = bundle.manifest
+    views = reference_views(manifest.views)
+    expected = _run_torch(model, views, manifest.normalisation)
+    engine = OnnxRuntimeEngine(bundle, EngineOptions("cpu"))
+    tolerance = TOLERANCE[manifest.precision]
+    batch_sizes = tuple(sorted({1, 2, largest_batch}))
+    worst = {"logit": 0.0, "attention": 0.0, "duplicate": 0.0}
+    for size in batch_sizes:
+        logits, attention, duplicate = _run_engine(engine, views, size)
+        worst["logit"] = _larger(worst["logit"], logits - expected.logits)
+        worst["attention"] = _larger(worst["attention"], attention - expected.attention)
+        worst["duplicate"] = _larger(worst["duplicate"], np.array(duplicate))
+    if not max(worst.values()) <= tolerance:  # written so that NaN fails
+        raise ParityError(
+            f"the graphs do not agree with PyTorch: logits differ by {worst['logit']:.2g}, attention "
+            f"by {worst['attention']:.2g}, equal rows of a batch by {worst['duplicate']:.2g}; "
+            f"{tolerance:g} is allowed. Nothing was written."
+        )
+    return Parity(
+        tolerance=tolerance,
+        images=len(views.overviews),
+        batch_sizes=batch_sizes,
+        logit_error=worst["logit"],
+        attention_error=worst["attention"],
+        duplicate_error=worst["duplicate"],
+    )
+
+
+def reference_views(spec: ViewSpec) -> ViewBatch:
+    """Make the views of the photographs that come with the package."""
+    folder = files(__package__) / "photographs"
+    photographs = sorted(
+        (item for item in folder.iterdir() if item.name.endswith(".jpg")), key=lambda i: i.name
+    )
+    views = ViewBatch(len(photographs), spec)
+    for slot, photograph in enumerate(photographs):
+        views.fill(slot, decode(photograph.read_bytes()), _SEED + slot, spec)
+    return views
+
+
+@torch.inference_mode()
+def _run_torch(model: Glass, views: ViewBatch, normalisation: Normalisation) -> _Expected:
+    mean = torch.tensor(normalisation.mean)
+    std = torch.tensor(normalisation.std)
+
+    def normalised(pixels: npt.NDArray[np.generic]) -> Tensor:
+        scaled = (torch.from_numpy(pixels).to(torch.float32) / 255 - mean) / std
+        return scaled.movedim(-1, -3).contiguous()
+
+    logits, attention = [], []
+    for overview, crops in zip(views.overviews, views.crops, strict=True):
+        one = model(normalised(overview[None]), normalised(crops[None]))
+        logits.append(one[0].numpy())
+        attention.append(one[1].numpy())
+    return _Expected(np.concatenate(logits), np.concatenate(attention))
+
+
+def _run_engine(
+    engine: Engine, views: ViewBatch, batch_size: int
+) -> tuple[Float32, Float32, float]:
+    """Return logits, attention, and the largest difference between equal rows."""
+    images, count = views.crops.shape[:2]
+    crops = views.crops.reshape(images * count, *views.crops.shape[2:])
+    global_features, first = _features(engine, "global", views.overviews, batch_size)
+    local_features, second = _features(engine, "local", crops, batch_size)
+    logits, attention = engine.run(
+        "aggregator", [global_features, local_features.reshape(images, count, -1)]
+    )
+    return logits, attention, max(first, second)
+
+
+def _features(
+    engine: Engine, role: Role, views: npt.NDArray[np.generic], batch_size: int
+) -> tuple[Float32, float]:
+    """Run all views in full batches, starting over to fill the last one.
+
+    Returns each view's features from its first row, and the largest difference to the
+    rows that repeat it.
+    """
+    found: dict[int, Float32] = {}
+    duplicate = 0.0
+    for rows in _full_batches(len(views), batch_size):
+        (features,) = engine.run(role, [views[rows]])
+        for row, vector in zip(rows, features, strict=True):
+            duplicate = _larger(duplicate, vector - found.setdefault(row, vector))
+    return np.stack([found[row] for row in range(len(views))]), duplicate
+
+
+def _full_batches(count: int, size: int) -> Iterator[list[int]]:
+    """Yield ``0 .. count - 1`` in batches of ``size``, the last filled up from the start.
+
+    One more row repeats its neighbour, so that every batch above 1 holds equal rows.
+    """
+    order = [row for row in range(count) for _ in range(2 if row % 5 == 0 else 1)]
+    missing = -len(order) % size
+    rows = itertools.chain(order, itertools.islice(itertools.cycle(range(count)), missing))
+    while batch := list(itertools.islice(rows, size)):
+        yield batch
+
+
+def _larger(so_far: float, difference: npt.NDArray[np.generic]) -> float:
+    """Return the larger of a figure and a largest absolute difference; NaN stays NaN."""
+    return float(np.fmax(so_far, np.nan_to_num(np.abs(difference).max(), nan=np.inf)))

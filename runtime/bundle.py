@@ -1,0 +1,107 @@
+"""A bundle on disk: opened, checked byte for byte, and never written to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import BundleError, InputError
+from .manifest import MANIFEST_NAME, ROLES, Manifest, Role, parse_manifest
+
+BUNDLE_SUFFIX = ".glass"
+BUNDLE_VARIABLE = "GLASS_BUNDLE"
+_LARGEST_MANIFEST = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle: its folder, its manifest, and a digest that names its content."""
+
+    path: Path
+    manifest: Manifest
+    digest: str
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Open a bundle and check every file in it against the manifest.
+
+        Raises:
+            BundleError: something is missing, damaged, or of an unknown version.
+        """
+        folder = Path(path)
+        try:
+            content = _read_manifest(folder)
+            manifest = parse_manifest(content)
+            files = [(manifest.graphs[role].file, manifest.graphs[role].sha256) for role in ROLES]
+            for name, sha256 in files + [(w.file, w.sha256) for w in manifest.weights]:
+                _check_file(folder / name, sha256)
+        except BundleError as error:
+            raise BundleError(f"bundle {folder}: {error}") from None
+        except OSError as error:
+            raise BundleError(f"bundle {folder} cannot be read: {error.strerror}.") from None
+        return cls(folder, manifest, hashlib.sha256(content).hexdigest())
+
+    @property
+    def name(self) -> str:
+        """What records call the bundle: its folder's name and the start of its digest."""
+        return f"{self.path.resolve().name}@{self.digest[:12]}"
+
+    def graph_path(self, role: Role) -> Path:
+        """Return the path of a graph's ONNX file."""
+        return self.path / self.manifest.graphs[role].file
+
+
+def _read_manifest(folder: Path) -> bytes:
+    path = folder / MANIFEST_NAME
+    if not folder.exists():
+        raise BundleError("no such folder; make one with glass-export.")
+    if not path.is_file():
+        raise BundleError(f"it holds no {MANIFEST_NAME}, so it is not a bundle made by glass-export.")
+    if path.stat().st_size > _LARGEST_MANIFEST:
+        raise BundleError(f"{MANIFEST_NAME} is larger than {_LARGEST_MANIFEST} bytes.")
+    return path.read_bytes()
+
+
+def _check_file(path: Path, sha256: str) -> None:
+    if not path.is_file():
+        raise BundleError(f"{path.name} is missing; copy the whole folder again.")
+    found = sha256_of(path)
+    if found != sha256:
+        raise BundleError(
+            f"{path.name} is damaged or was changed (SHA-256 {found[:12]}…, "
+            f"expected {sha256[:12]}…); copy or export it again."
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def find_bundle(directory: Path) -> Path:
+    """Find the bundle to use when none is named.
+
+    The environment variable ``GLASS_BUNDLE`` decides, else the single ``*.glass`` in
+    ``directory``.
+
+    Raises:
+        InputError: there are none or several.
+    """
+    if named := os.environ.get(BUNDLE_VARIABLE):
+        return Path(named)
+    candidates = sorted(directory.glob(f"*{BUNDLE_SUFFIX}"))
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        raise InputError(
+            f"there is no *{BUNDLE_SUFFIX} in the working directory: name a bundle with --bundle "
+            f"or {BUNDLE_VARIABLE}, or make one with glass-export."
+        )
+    listing = ", ".join(candidate.name for candidate in candidates)
+    raise InputError(f"several bundles are here ({listing}): choose one with --bundle.")

@@ -1,0 +1,139 @@
+"""``glass-run``: judge images with a bundle."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+import click
+from PIL import Image
+
+from .bundle import BUNDLE_VARIABLE, find_bundle
+from .console import GlassCommand, common_options, track
+from .decode import DEFAULT_MAX_PIXELS
+from .detector import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD, Detector, DetectorOptions
+from .engines import DEVICE_NAMES, ENGINE_NAMES
+from .errors import InputError
+from .output import Writer, check_output, open_writer
+from .records import Failure
+from .sources import STANDARD_INPUT, find_images, listed_images
+
+_EXAMPLES = """
+\b
+Examples:
+  glass-run photo.jpg                          one image, a table on the screen
+  glass-run images/ -o verdicts.jsonl          a folder, one JSON object per line
+  glass-run 'images/**/*.png' -o - | jq .score a pattern, JSON lines on stdout
+  find . -name '*.jpg' | glass-run - --bundle gl_vit.glass -o verdicts.csv
+"""
+
+
+@click.command(
+    cls=GlassCommand,
+    epilog=_EXAMPLES,
+    help="Judge images: files, folders (searched recursively), glob patterns, or - for a list "
+    "of paths on standard input.",
+)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option(
+    "-b", "--bundle", metavar="DIR",
+    help=f"The bundle. Default: ${BUNDLE_VARIABLE}, else the only *.glass here.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", metavar="FILE",
+    help="Write records to FILE (.jsonl or .csv); - for JSON lines on stdout. "
+    "Default: a table.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@click.option("--threshold", type=float, default=DEFAULT_THRESHOLD, show_default=True,
+              help="P(fake) from which an image is called fake.")  # fmt: skip
+@click.option("--crops", type=int, help="Crops per image. Default: the bundle's number.")
+@click.option("--seed", type=int, default=0, show_default=True,
+              help="The run's seed: with the image's content it decides where crops lie.")  # fmt: skip
+@click.option("--fixed-seed", type=int, metavar="SEED",
+              help="Use this generator seed for every image, as the reference's tests do.")  # fmt: skip
+@click.option("--engine", type=click.Choice(["auto", *ENGINE_NAMES]), default="auto",
+              show_default=True, help="What executes the graphs.")  # fmt: skip
+@click.option("--device", type=click.Choice(["auto", *DEVICE_NAMES]), default="auto",
+              show_default=True, help="Where it executes them.")  # fmt: skip
+@click.option("--batch-size", type=int, default=DEFAULT_BATCH_SIZE, show_default=True,
+              help="The most views given to the engine at once.")  # fmt: skip
+@click.option("--threads", type=int, default=0, help="The engine's CPU threads. Default: all.")
+@click.option("--workers", type=int, default=0,
+              help="Threads that read and decode. Default: one per CPU.")  # fmt: skip
+@click.option("--max-pixels", type=int, default=DEFAULT_MAX_PIXELS, show_default=True,
+              help="Refuse larger images.")  # fmt: skip
+@click.option("--strict", is_flag=True, help="Exit with 1 if any image could not be judged.")
+@common_options
+@click.pass_context
+def main(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    bundle: str | None,
+    output: str | None,
+    force: bool,
+    threshold: float,
+    crops: int | None,
+    seed: int,
+    fixed_seed: int | None,
+    engine: str,
+    device: str,
+    batch_size: int,
+    threads: int,
+    workers: int,
+    max_pixels: int,
+    strict: bool,
+) -> None:
+    options = DetectorOptions(
+        engine=engine, device=device, crops=crops, seed=seed, fixed_seed=fixed_seed,
+        threshold=threshold, batch_size=batch_size, threads=threads, workers=workers,
+        max_pixels=max_pixels,
+    )  # fmt: skip
+    images, total = _images(paths)
+    check_output(output, force=force)
+    detector = Detector(bundle or find_bundle(Path.cwd()), options)
+    Image.MAX_IMAGE_PIXELS = max_pixels  # this process is ours; the limit is checked before
+    manifest = detector.bundle.manifest
+    with open_writer(output, manifest.classes, manifest.fake_class) as writer:
+        failures = _run(detector, images, total, writer)
+    if strict and failures:
+        ctx.exit(1)
+
+
+def _images(paths: tuple[str, ...]) -> tuple[Iterable[str], int | None]:
+    """Return the images and, where it can be known beforehand, their number."""
+    if STANDARD_INPUT in paths:
+        if len(paths) > 1:
+            raise InputError("- (a list on standard input) cannot be combined with other paths.")
+        return listed_images(sys.stdin), None
+    found = find_images(paths)
+    return found, len(found)
+
+
+def _run(detector: Detector, images: Iterable[str], total: int | None, writer: Writer) -> int:
+    """Judge and write everything; print the summary; return the number of errors."""
+    counts: Counter[str] = Counter()
+    started = time.perf_counter()
+    try:
+        with closing(detector.stream(images)) as records:  # type: ignore[type-var]
+            for record in track(records, "judging", total):
+                writer.write(record)
+                counts["error" if isinstance(record, Failure) else record.verdict] += 1
+    finally:
+        _summarise(counts, detector, time.perf_counter() - started)
+    return counts["error"]
+
+
+def _summarise(counts: Counter[str], detector: Detector, seconds: float) -> None:
+    images, errors = counts.total(), counts["error"]
+    verdicts = ", ".join(f"{counts[name]} {name}" for name in detector.bundle.manifest.classes)
+    click.echo(
+        f"{images} images in {seconds:.1f} s ({images / max(seconds, 1e-9):.1f} images/s): "
+        f"{verdicts}, {errors} errors; {detector.engine}, {detector.bundle.manifest.precision}, "
+        f"bundle {detector.bundle.name}",
+        err=True,
+    )

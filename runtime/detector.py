@@ -1,0 +1,276 @@
+"""From images to verdicts: the detector as a Python object."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from .bundle import Bundle
+from .cpus import available_cpus
+from .decode import DEFAULT_MAX_PIXELS
+from .engines import open_engine
+from .engines.base import Array, Engine, EngineOptions, Float32
+from .errors import EngineError, ImageError, InputError
+from .manifest import Role
+from .records import Crop, ErrorInfo, Failure, Record, Verdict
+from .views import ImageSource, Sampling, ViewBatch, ViewInfo, load
+
+DEFAULT_BATCH_SIZE = 16
+DEFAULT_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """How a :class:`Detector` judges.
+
+    Attributes:
+        engine: ``auto`` or an engine's name.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        crops: crops per image; ``None`` takes the bundle's number.
+        seed: the run's seed, from which and from each image's content its crops follow.
+        fixed_seed: one generator seed for every image instead of ``seed``'s rule.
+        threshold: P(fake) from which an image is called fake.
+        batch_size: the most views given to the engine at once, and images in flight.
+        threads: the engine's threads on a CPU; 0 takes every CPU available.
+        workers: threads that read and decode; 0 takes one per CPU available.
+        max_pixels: images with more pixels are refused.
+    """
+
+    engine: str = "auto"
+    device: str = "auto"
+    crops: int | None = None
+    seed: int = 0
+    fixed_seed: int | None = None
+    threshold: float = DEFAULT_THRESHOLD
+    batch_size: int = DEFAULT_BATCH_SIZE
+    threads: int = 0
+    workers: int = 0
+    max_pixels: int = DEFAULT_MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        for name in ("crops", "batch_size", "max_pixels"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} must be at least 1, not {value}.")
+        for name in ("threads", "workers"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must not be negative; 0 chooses by itself.")
+        if not 0.0 <= self.threshold <= 1.0:
+            raise InputError(f"threshold must lie between 0 and 1, not {self.threshold}.")
+        if not -(2**63) <= self.seed < 2**63:
+            raise InputError(f"seed must fit in 64 bits, not {self.seed}.")
+        if self.fixed_seed is not None and not 0 <= self.fixed_seed < 2**32:
+            raise InputError(f"fixed_seed must lie between 0 and 2^32 - 1, not {self.fixed_seed}.")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """An image on its way: what records call it, and its views in a slot of a batch."""
+
+    path: str | None
+    slot: int
+    views: Future[ViewInfo]
+
+
+class Detector:
+    """Judges images with one bundle on one engine.
+
+    >>> detector = Detector("gl_vit.glass")
+    >>> [verdict] = detector.detect(["photo.jpg"])
+    >>> verdict.verdict, verdict.score
+    ('fake', 0.93)
+
+    The same image, bundle and seed give the same crops whatever the batch, order or
+    number of threads. A detector may be used from one thread at a time.
+    """
+
+    def __init__(
+        self, bundle: Bundle | str | os.PathLike[str], options: DetectorOptions | None = None
+    ) -> None:
+        """Open the bundle and load its graphs.
+
+        Raises:
+            BundleError: the bundle is damaged or unknown.
+            EngineError: the engine cannot run it as asked.
+        """
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        self.options = options or DetectorOptions()
+        spec = self.bundle.manifest.views
+        if self.options.crops is not None:
+            spec = msgspec.structs.replace(spec, num_crops=self.options.crops)
+        fixed = self.options.fixed_seed
+        self._sampling = Sampling(
+            spec, self.options.seed if fixed is None else fixed, fixed is not None
+        )
+        threads = self.options.threads or available_cpus()
+        self._engine: Engine = open_engine(
+            self.bundle, self.options.engine, EngineOptions(self.options.device, threads)
+        )
+        self._bundle_name = self.bundle.name
+        self._batch_sizes = _batch_sizes(self.options.batch_size)
+
+    @property
+    def engine(self) -> str:
+        """What executes the graphs, as records say it."""
+        return self._engine.description
+
+    def detect(self, images: ImageSource | Iterable[ImageSource]) -> list[Verdict]:
+        """Judge images and return their verdicts in order.
+
+        Args:
+            images: paths, encoded files' bytes, or RGB arrays (uint8, height x width x 3);
+                one image alone is taken as a list of one.
+
+        Raises:
+            ImageError: an image cannot be judged. To go on past such images, use
+                :meth:`stream`.
+        """
+        single = isinstance(images, str | os.PathLike | bytes | np.ndarray)
+        verdicts = []
+        with closing(self.stream([images] if single else images)) as records:  # type: ignore[list-item, arg-type]
+            for index, record in enumerate(records):
+                if isinstance(record, Failure):
+                    name = record.path or f"image {index}"
+                    raise ImageError(f"{name}: {record.error.message}")
+                verdicts.append(record)
+        return verdicts
+
+    def stream(self, images: Iterable[ImageSource]) -> Generator[Record, None, None]:
+        """Judge images as they come and yield one record each, in order.
+
+        Images that cannot be judged give :class:`Failure` records. While one batch is
+        inferred, the next one is read and decoded; at most two batches are held.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        workers = self.options.workers or available_cpus()
+        source = iter(images)
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="glass-views")
+        try:
+            current = self._prepare(source, pool)
+            while current is not None:
+                following = self._prepare(source, pool)
+                yield from self._judge(*current)
+                current = following
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _prepare(
+        self, source: Iterator[ImageSource], pool: ThreadPoolExecutor
+    ) -> tuple[ViewBatch, list[_Job]] | None:
+        """Take the next images and start turning them into views."""
+        taken = list(itertools.islice(source, self.options.batch_size))
+        if not taken:
+            return None
+        batch = ViewBatch(len(taken), self._sampling.spec)
+        jobs = [
+            _Job(_path_of(image), slot, pool.submit(self._fill, batch, slot, image))
+            for slot, image in enumerate(taken)
+        ]
+        return batch, jobs
+
+    def _fill(self, batch: ViewBatch, slot: int, image: ImageSource) -> ViewInfo:
+        rgb, seed = load(image, self._sampling, max_pixels=self.options.max_pixels)
+        return batch.fill(slot, rgb, seed, self._sampling.spec)
+
+    def _judge(self, batch: ViewBatch, jobs: list[_Job]) -> Iterator[Record]:
+        views: dict[int, ViewInfo] = {}
+        failures: dict[int, Failure] = {}
+        for job in jobs:
+            try:
+                views[job.slot] = job.views.result()
+            except ImageError as error:
+                failures[job.slot] = _failure(job.path, error)
+        judged = dict(zip(views, self._infer(batch, list(views)), strict=True)) if views else {}
+        for job in jobs:
+            if job.slot in failures:
+                yield failures[job.slot]
+            else:
+                yield self._record(job.path, views[job.slot], *judged[job.slot])
+
+    def _infer(self, batch: ViewBatch, slots: list[int]) -> Iterator[tuple[Float32, Float32]]:
+        """Run the three graphs on the batch's good slots; yield logits and attention."""
+        overviews, crops = batch.overviews, batch.crops
+        if len(slots) < len(overviews):
+            overviews, crops = overviews[slots], crops[slots]
+        images, count = crops.shape[:2]
+        (global_features,) = self._run("global", [overviews])
+        (flat,) = self._run("local", [crops.reshape(images * count, *crops.shape[2:])])
+        local_features = flat.reshape(images, count, -1)
+        logits, attention = self._run("aggregator", [global_features, local_features])
+        return zip(logits, attention, strict=True)
+
+    def _run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
+        """Run a graph over any number of rows in batches of a few fixed sizes."""
+        rows, largest = len(inputs[0]), self._batch_sizes[-1]
+        parts = []
+        for start in range(0, rows, largest):
+            taken = [array[start : start + largest] for array in inputs]
+            count = len(taken[0])
+            size = next(size for size in self._batch_sizes if size >= count)
+            outputs = self._engine.run(role, [_padded(array, size) for array in taken])
+            parts.append([output[:count] for output in outputs])
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+    def _record(
+        self, path: str | None, views: ViewInfo, logits: Float32, attention: Float32
+    ) -> Record:
+        if not (np.isfinite(logits).all() and np.isfinite(attention).all()):
+            return _failure(path, EngineError("the engine gave numbers that are not finite."))
+        manifest = self.bundle.manifest
+        probabilities = _softmax(logits)
+        score = float(probabilities[manifest.fake_index])
+        real_class = manifest.classes[1 - manifest.fake_index]
+        return Verdict(
+            path=path,
+            verdict=manifest.fake_class if score >= self.options.threshold else real_class,
+            score=score,
+            probabilities=dict(zip(manifest.classes, map(float, probabilities), strict=True)),
+            logits=dict(zip(manifest.classes, map(float, logits), strict=True)),
+            crops=tuple(
+                Crop(*place, attention=float(share))
+                for place, share in zip(views.placements, attention, strict=True)
+            ),
+            width=views.width,
+            height=views.height,
+            seed=views.seed,
+            bundle=self._bundle_name,
+            engine=self._engine.description,
+            precision=self._engine.precision,
+        )
+
+
+def _batch_sizes(largest: int) -> list[int]:
+    """The few sizes that engines see: powers of two below ``largest``, and ``largest``."""
+    powers = itertools.takewhile(lambda size: size < largest, (2**i for i in itertools.count()))
+    return [*powers, largest]
+
+
+def _padded(rows: Array, size: int) -> Array:
+    """Append rows of zeros up to ``size``."""
+    if len(rows) == size:
+        return rows
+    padding = np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)
+    return np.concatenate([rows, padding])
+
+
+def _softmax(logits: Float32) -> Array:
+    exponentials = np.exp(logits.astype(np.float64) - logits.max())
+    shares: Array = exponentials / exponentials.sum()
+    return shares
+
+
+def _path_of(image: ImageSource) -> str | None:
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else None
+
+
+def _failure(path: str | None, error: ImageError | EngineError) -> Failure:
+    return Failure(path=path, error=ErrorInfo(type(error).__name__, str(error)))

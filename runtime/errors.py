@@ -1,0 +1,33 @@
+"""The one family of exceptions that glass-edge raises on purpose.
+
+Every message is one sentence or two: what happened, why, and what to do. Each class
+carries the exit code that the command-line tools end with.
+"""
+
+from __future__ import annotations
+
+
+class GlassError(Exception):
+    """Base of all errors that a user can cause and mend."""
+
+    exit_code = 2
+
+
+class BundleError(GlassError):
+    """A bundle is missing, damaged, of an unknown version, or does not fit together."""
+
+
+class ImageError(GlassError):
+    """An image cannot be read, decoded or judged; a run records it and goes on."""
+
+
+class EngineError(GlassError):
+    """An engine is unknown, not installed, or cannot run the bundle as asked."""
+
+
+class InputError(GlassError):
+    """What was asked for makes no sense: paths, options or arguments."""
+
+
+class OutputError(GlassError):
+    """Results cannot be written where they were asked for."""

@@ -1,0 +1,202 @@
+"""The manifest of a bundle, ``glass.json``: everything the runtime must know.
+
+The structures below are the schema: a file that does not fit them is refused with a
+message that names the field.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from .errors import BundleError
+
+MANIFEST_NAME = "glass.json"
+SCHEMA_VERSION = 1
+RESAMPLING = "triangle-antialias-float"
+
+Role = Literal["global", "local", "aggregator"]
+ROLES: tuple[Role, ...] = ("global", "local", "aggregator")
+Precision = Literal["fp32"]
+ElementType = Literal["uint8", "float32"]
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+# One plain name: no folder, no parent, nothing that leaves the bundle.
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Immutable, and without fields that this version does not know."""
+
+
+class TensorSpec(_Strict):
+    """A graph's input or output. A string in ``shape`` names a dimension left open."""
+
+    name: str
+    dtype: ElementType
+    shape: tuple[int | str, ...]
+
+
+class FileEntry(_Strict):
+    """A file of the bundle and the SHA-256 of its bytes."""
+
+    file: FileName
+    sha256: Sha256
+
+
+class GraphEntry(_Strict):
+    """One ONNX graph: its file and what goes in and out."""
+
+    file: FileName
+    sha256: Sha256
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Graphs(_Strict, rename={"global_": "global"}):
+    """The three graphs by role."""
+
+    global_: GraphEntry
+    local: GraphEntry
+    aggregator: GraphEntry
+
+    def __getitem__(self, role: Role) -> GraphEntry:
+        entry: GraphEntry = getattr(self, "global_" if role == "global" else role)
+        return entry
+
+
+class ViewSpec(_Strict):
+    """How an image becomes views.
+
+    ``crop_size`` is the side of the global view and of each crop in pixels, ``max_grid``
+    the largest side of the sampling grid in cells.
+    """
+
+    crop_size: Positive
+    num_crops: Positive
+    max_grid: Positive
+    resampling: Literal["triangle-antialias-float"] = RESAMPLING
+
+
+class Normalisation(_Strict):
+    """``(x - mean) / std`` per RGB channel on values in [0, 1]; the graphs contain it."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Backbone(_Strict):
+    """Which network looks at the views. ``shared``: one set of weights for both views."""
+
+    name: str
+    family: str
+    feature_size: Positive
+    shared: bool
+
+
+class Parity(_Strict):
+    """What the export measured against PyTorch on real views.
+
+    The errors are the largest absolute differences seen; ``duplicate_error`` is between
+    equal rows of one batch.
+    """
+
+    tolerance: float
+    images: int
+    batch_sizes: tuple[int, ...]
+    logit_error: float
+    attention_error: float
+    duplicate_error: float
+
+
+class Manifest(_Strict):
+    """The content of ``glass.json``."""
+
+    schema: Literal[1]
+    precision: Precision
+    classes: tuple[str, str]
+    fake_class: str
+    backbone: Backbone
+    views: ViewSpec
+    normalisation: Normalisation
+    opset: Positive
+    graphs: Graphs
+    weights: tuple[FileEntry, ...]
+    checkpoint: FileEntry
+    versions: dict[str, str]
+    parity: Parity | None = None  # None only while the export is still measuring
+
+    @property
+    def fake_index(self) -> int:
+        """Position of the fake class among the logits."""
+        return self.classes.index(self.fake_class)
+
+    def encode(self) -> bytes:
+        """Return the file's bytes: indented JSON, stable key order."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """Parse and check the bytes of ``glass.json``.
+
+    Raises:
+        BundleError: not JSON, another schema version, or a field that does not fit.
+    """
+    try:
+        fields = msgspec.json.decode(content)
+    except msgspec.DecodeError as error:
+        raise BundleError(f"{MANIFEST_NAME} is not valid JSON: {error}.") from None
+    version = fields.get("schema") if isinstance(fields, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{MANIFEST_NAME} has schema version {version!r}, and this glass-edge reads version "
+            f"{SCHEMA_VERSION}: install a release that reads it, or export the bundle again."
+        )
+    try:
+        manifest = msgspec.convert(fields, Manifest)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{MANIFEST_NAME} does not fit its schema: {error}.") from None
+    _check_consistency(manifest)
+    return manifest
+
+
+def _check_consistency(manifest: Manifest) -> None:
+    if manifest.parity is None:
+        raise BundleError(f"{MANIFEST_NAME} holds no parity measurement: its export never ended.")
+    if manifest.fake_class not in manifest.classes or len(set(manifest.classes)) != 2:
+        raise BundleError(
+            f"{MANIFEST_NAME} names the classes {list(manifest.classes)} and {manifest.fake_class!r} "
+            "as the fake one: two different classes are needed, one of them the fake one."
+        )
+    expected = expected_tensors(manifest.views.crop_size, manifest.backbone.feature_size)
+    for role in ROLES:
+        entry = manifest.graphs[role]
+        if (entry.inputs, entry.outputs) != expected[role]:
+            raise BundleError(
+                f"{MANIFEST_NAME}: the {role} graph's inputs and outputs do not fit the other "
+                "graphs (crop size and feature size must agree); export the bundle again."
+            )
+
+
+def expected_tensors(
+    crop_size: int, feature_size: int
+) -> dict[Role, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
+    """Return each graph's ``(inputs, outputs)``: the contract between export and runtime."""
+    pixels = ("batch", crop_size, crop_size, 3)
+    features = TensorSpec("features", "float32", ("batch", feature_size))
+    return {
+        "global": ((TensorSpec("pixels", "float32", pixels),), (features,)),
+        "local": ((TensorSpec("pixels", "uint8", pixels),), (features,)),
+        "aggregator": (
+            (
+                TensorSpec("global_features", "float32", ("batch", feature_size)),
+                TensorSpec("local_features", "float32", ("batch", "crops", feature_size)),
+            ),
+            (
+                TensorSpec("logits", "float32", ("batch", 2)),
+                TensorSpec("attention", "float32", ("batch", "crops")),
+            ),
+        ),
+    }

@@ -1,0 +1,65 @@
+"""Which images the user means: files, folders, patterns, or a list on standard input."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from .errors import InputError
+
+IMAGE_SUFFIXES = frozenset(
+    ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff "
+    ".webp".split()
+)
+STANDARD_INPUT = "-"
+
+
+def find_images(arguments: Sequence[str]) -> list[str]:
+    """Expand files, folders and patterns to a list of paths.
+
+    Folders are searched recursively, in sorted order, for files with an image's suffix;
+    hidden files and folders are passed over and links to folders are not followed. A
+    path that is not there is kept, so that it becomes an error record; a pattern or a
+    folder without a single image is an error.
+
+    Raises:
+        InputError: a folder or pattern holds no image.
+    """
+    found: list[str] = []
+    for argument in arguments:
+        if os.path.isdir(argument):
+            found += _some(_walk(argument), f"the folder {argument} holds no image")
+        elif not os.path.lexists(argument) and glob.has_magic(argument):
+            matches = sorted(glob.glob(argument, recursive=True))
+            images = (path for match in matches for path in _expand_match(match))
+            found += _some(images, f"the pattern {argument} matches no image")
+        else:
+            found.append(argument)
+    return found
+
+
+def listed_images(lines: Iterable[str]) -> Iterator[str]:
+    """Yield one path per line, lazily; empty lines are passed over."""
+    for line in lines:
+        if path := line.rstrip("\r\n"):
+            yield path
+
+
+def _some(images: Iterable[str], otherwise: str) -> list[str]:
+    found = list(images)
+    if not found:
+        raise InputError(f"{otherwise} (looked for {' '.join(sorted(IMAGE_SUFFIXES))}).")
+    return found
+
+
+def _expand_match(match: str) -> Iterable[str]:
+    return _walk(match) if os.path.isdir(match) else [match]
+
+
+def _walk(folder: str) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                yield os.path.join(parent, name)

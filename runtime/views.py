@@ -1,0 +1,121 @@
+"""What the model sees of an image: one global view and its crops."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .decode import Rgb, decode
+from .errors import ImageError
+from .manifest import ViewSpec
+from .placement import Placement, ReferenceGenerator, array_content, image_seed, place_crops
+from .resample import resample
+
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Rgb
+"""An image as users give it: a path, an encoded file's bytes, or RGB pixels."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which crops are drawn: the seeds' rule and the bundle's view specification.
+
+    With ``fixed`` the seed is every image's generator seed, as the golden cases are
+    written; without it each image gets a seed of its own from ``seed`` and its content.
+    """
+
+    spec: ViewSpec
+    seed: int = 0
+    fixed: bool = False
+
+    def generator_seed(self, content: bytes | memoryview) -> int:
+        """Return the 32-bit generator seed for an image with this content."""
+        return self.seed & 0xFFFFFFFF if self.fixed else image_seed(self.seed, content)
+
+
+@dataclass(frozen=True)
+class ViewInfo:
+    """Where an image's views come from: sizes in pixels, seed, and each crop's place."""
+
+    width: int
+    height: int
+    seed: int
+    placements: tuple[Placement, ...]
+
+
+class ViewBatch:
+    """Room for the views of ``capacity`` images, in the layout that engines read.
+
+    Attributes:
+        overviews: global views, float32 ``(capacity, p, p, 3)``, RGB in 0..255.
+        crops: uint8 ``(capacity, n, p, p, 3)``, RGB; beyond the image's edge zero.
+    """
+
+    def __init__(self, capacity: int, spec: ViewSpec) -> None:
+        side = spec.crop_size
+        self.overviews = np.zeros((capacity, side, side, 3), np.float32)
+        self.crops = np.zeros((capacity, spec.num_crops, side, side, 3), np.uint8)
+
+    def fill(self, slot: int, rgb: Rgb, seed: int, spec: ViewSpec) -> ViewInfo:
+        """Write the views of one image into a slot; crops are copied once, here."""
+        height, width = rgb.shape[:2]
+        placements = place_crops(
+            height,
+            width,
+            num_crops=spec.num_crops,
+            crop_size=spec.crop_size,
+            max_grid=spec.max_grid,
+            generator=ReferenceGenerator(seed),
+        )
+        for crop, place in zip(self.crops[slot], placements, strict=True):
+            _write_crop(rgb, place, crop)
+        self.overviews[slot] = resample(rgb, spec.crop_size)
+        return ViewInfo(width, height, seed, tuple(placements))
+
+
+def _write_crop(rgb: Rgb, place: Placement, crop: Rgb) -> None:
+    crop[: place.height, : place.width] = rgb[
+        place.top : place.top + place.height, place.left : place.left + place.width
+    ]
+    crop[place.height :] = 0
+    crop[:, place.width :] = 0
+
+
+def load(source: ImageSource, sampling: Sampling, *, max_pixels: int) -> tuple[Rgb, int]:
+    """Read and decode an image; return its pixels and its generator seed.
+
+    Raises:
+        ImageError: it cannot be read or decoded, or is no RGB array.
+    """
+    if isinstance(source, np.ndarray):
+        rgb = _checked_array(source, max_pixels)
+        return rgb, sampling.generator_seed(array_content(rgb) if not sampling.fixed else b"")
+    content = source if isinstance(source, bytes) else _read(Path(source))
+    return decode(content, max_pixels=max_pixels), sampling.generator_seed(content)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError("there is no such file.") from None
+    except IsADirectoryError:
+        raise ImageError("it is a folder, not an image.") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ImageError(f"the file cannot be read: {reason}.") from None
+
+
+def _checked_array(array: npt.NDArray[np.generic], max_pixels: int) -> Rgb:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise ImageError(
+            f"an array of shape {array.shape} and type {array.dtype} is not an RGB image: "
+            "uint8 of shape (height, width, 3) is needed."
+        )
+    if not 0 < array.shape[0] * array.shape[1] <= max_pixels:
+        raise ImageError(f"an array of shape {array.shape} is empty or over {max_pixels} pixels.")
+    return np.ascontiguousarray(array, np.uint8)
