@@ -1,2 +1,50 @@
-x:
-	rm -rf build && .venv/bin/pip install -q --no-deps --no-build-isolation .
+# Two targets do everything from nothing: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DEMO   := build-demo
+
+FOLDERS := runtime export calibration benchmarks
+SOURCES := pyproject.toml $(shell find $(FOLDERS) -type f -not -name '*.pyc')
+
+.PHONY: demo test test-slow lint install clean
+
+demo: install
+	mkdir -p $(DEMO)
+	$(BIN)/glass-export examples/demo.safetensors --backbone timm/tf_efficientnet_lite0 \
+	    --crops 4 --output $(DEMO)/demo.glass --force
+	$(BIN)/glass-run examples/images --bundle $(DEMO)/demo.glass
+
+test: $(VENV)/.test lint
+	$(BIN)/pytest
+
+test-slow: $(VENV)/.test
+	$(BIN)/pytest -m slow
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(VENV)/.installed
+
+# The environment, then the package: editing a source file repeats only the second step.
+$(VENV)/.environment: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip 'setuptools>=77'
+	$(PIP) install '.[export]'
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.environment $(SOURCES)
+	rm -rf build
+	$(PIP) install --no-deps --no-build-isolation --force-reinstall .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	$(PIP) install '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

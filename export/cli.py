@@ -9,6 +9,7 @@ import click
 from ..runtime.bundle import BUNDLE_SUFFIX, Bundle
 from ..runtime.console import GlassCommand, common_options, step
 from ..runtime.errors import InputError
+from ..runtime.manifest import Parity
 
 _EXAMPLES = """
 \b
@@ -28,19 +29,39 @@ Examples:
 )
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", metavar="DIR", type=click.Path(path_type=Path),
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
     help=f"The bundle to make. Default: the checkpoint's name with {BUNDLE_SUFFIX}, here.",
-)  # fmt: skip
-@click.option("--precision", type=click.Choice(["fp32"]), default="fp32", show_default=True,
-              help="The type that the graphs compute in.")  # fmt: skip
-@click.option("--backbone", default="auto", show_default=True, metavar="NAME",
-              help="timm/NAME, for a checkpoint with a timm backbone.")  # fmt: skip
-@click.option("--crops", type=int,
-              help="Crops per image. Default: the paper's number for the family.")  # fmt: skip
-@click.option("--classes", default="fake,real", show_default=True, metavar="A,B",
-              help="Class names in the order of the logits.")  # fmt: skip
-@click.option("--fake-class", default="fake", show_default=True,
-              help="Which class means AI-generated.")  # fmt: skip
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32"]),
+    default="fp32",
+    show_default=True,
+    help="The type that the graphs compute in.",
+)
+@click.option(
+    "--backbone",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="timm/NAME, for a checkpoint with a timm backbone.",
+)
+@click.option(
+    "--crops", type=int, help="Crops per image. Default: the paper's number for the family."
+)
+@click.option(
+    "--classes",
+    default="fake,real",
+    show_default=True,
+    metavar="A,B",
+    help="Class names in the order of the logits.",
+)
+@click.option(
+    "--fake-class", default="fake", show_default=True, help="Which class means AI-generated."
+)
 @click.option("--force", is_flag=True, help="Replace the bundle if it exists.")
 @common_options
 def main(
@@ -53,6 +74,7 @@ def main(
     fake_class: str,
     force: bool,
 ) -> None:
+    """Export a checkpoint; see ``glass-export --help``."""
     # Imported here, so that --help and wrong usage do not wait for torch.
     with step("loading PyTorch"):
         try:
@@ -85,20 +107,28 @@ def main(
 
 def _summarise(source: Path, bundle: Bundle) -> None:
     manifest, parity = bundle.manifest, bundle.manifest.parity
-    assert parity is not None  # an opened bundle has one
+    agreement = "" if parity is None else _agreement(parity)  # an opened bundle has one
     sizes = {path.name: path.stat().st_size for path in sorted(bundle.path.iterdir())}
     files = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
-    weights = "shared by both views" if manifest.backbone.shared else "one for each view"
+    backbone = manifest.backbone
+    weights = "shared by both views" if backbone.shared else "one for each view"
+    total = sum(sizes.values()) / 1e6
     views = manifest.views
     lines = {
         "checkpoint": f"{source} (SHA-256 {manifest.checkpoint.sha256[:12]}…)",
-        "backbone": f"{manifest.backbone.name}, {weights}, {manifest.backbone.feature_size} features",
+        "backbone": f"{backbone.name}, {weights}, {backbone.feature_size} features",
         "views": f"1 global and {views.num_crops} crops of {views.crop_size}x{views.crop_size}",
         "classes": f"{', '.join(manifest.classes)} ({manifest.fake_class} means AI-generated)",
-        "parity": f"largest difference to PyTorch in any logit {parity.logit_error:.1e} "
-        f"(allowed {parity.tolerance:.0e}); {parity.images} photographs, "
-        f"batches {', '.join(map(str, parity.batch_sizes))}",
-        "bundle": f"{bundle.path} ({manifest.precision}, {sum(sizes.values()) / 1e6:.1f} MB: {files})",
+        "parity": agreement,
+        "bundle": f"{bundle.path} ({manifest.precision}, {total:.1f} MB: {files})",
     }
     for name, text in lines.items():
         click.echo(f"{name:<10}  {text}")
+
+
+def _agreement(parity: Parity) -> str:
+    return (
+        f"largest difference to PyTorch in any logit {parity.logit_error:.1e} "
+        f"(allowed {parity.tolerance:.0e}); {parity.images} photographs, "
+        f"batches {', '.join(map(str, parity.batch_sizes))}"
+    )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import onnx
 import torch
-from onnx import ModelProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from onnx.external_data_helper import set_external_data
 from torch import Tensor, nn
 
@@ -34,6 +34,9 @@ class PixelFront(nn.Module):
     Takes RGB ``(B, p, p, 3)`` in 0..255, uint8 (crops) or float32 (global view). The cast
     comes first because TensorRT takes uint8 only into a cast.
     """
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, backbone: nn.Module, normalisation: Normalisation) -> None:
         super().__init__()
@@ -72,11 +75,7 @@ def _export(
     module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], role: Role
 ) -> ModelProto:
     sizes = {"batch": 2, "crops": 3}  # examples; dimensions of size 1 would be specialised
-    examples = tuple(
-        torch.zeros([sizes.get(n, n) if isinstance(n, str) else n for n in spec.shape],
-                    dtype=getattr(torch, spec.dtype))
-        for spec in inputs
-    )  # fmt: skip
+    examples = tuple(_example(spec, sizes) for spec in inputs)
     dimensions = {name: torch.export.Dim(name, min=1) for name in sizes}
     shapes = tuple(
         {axis: dimensions[n] for axis, n in enumerate(spec.shape) if isinstance(n, str)}
@@ -84,7 +83,7 @@ def _export(
     )
     try:
         with _quiet_exporter():
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 module,
                 examples,
                 dynamo=True,
@@ -94,17 +93,19 @@ def _export(
                 output_names=[spec.name for spec in outputs],
                 verbose=False,
             )
-        assert program is not None
         return _cleaned(program.model_proto, role)
-    except GraphError:
-        raise
     except Exception as error:  # torch.export raises many types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise GraphError(f"the {role} graph cannot be exported: {reason}") from error
 
 
+def _example(spec: TensorSpec, sizes: Mapping[str, int]) -> Tensor:
+    shape = [sizes[size] if isinstance(size, str) else size for size in spec.shape]
+    return torch.zeros(shape, dtype=getattr(torch, spec.dtype))
+
+
 @contextmanager
-def _quiet_exporter() -> Any:
+def _quiet_exporter() -> Iterator[None]:
     """Keep the exporter's progress notes and deprecation warnings off the screen."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -130,9 +131,27 @@ def _cleaned(model: ModelProto, role: Role) -> ModelProto:
             del item.metadata_props[:]
             item.doc_string = ""
     del graph.value_info[:]
+    _cast_first(graph)
     model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _cast_first(graph: GraphProto) -> None:
+    """Let nothing but its cast read the uint8 input.
+
+    The exporter asks the input for the batch size; the cast's output has the same.
+    """
+    cast = next((node for node in graph.node if node.op_type == "Cast"), None)
+    if cast is None or cast.input[0] != graph.input[0].name:
+        return
+    for node in graph.node:
+        if node.op_type == "Shape" and node.input[0] == cast.input[0]:
+            node.input[0] = cast.output[0]
+    others = [node for node in graph.node if node is not cast]
+    ordered = [NodeProto.FromString(node.SerializeToString()) for node in [cast, *others]]
+    del graph.node[:]
+    graph.node.extend(ordered)
 
 
 def share_weights(graphs: Iterable[ModelProto], folder: Path) -> Path:

@@ -50,10 +50,8 @@ def load_model(path: Path, backbone: str = AUTO) -> LoadedModel:
 def _build(state: StateDict, backbone: str) -> LoadedModel:
     global_weights, local_weights, rest = _split(state)
     _check_numbers(state)
-    if backbone == AUTO:
-        recipe = recipe_from_weights(global_weights)
-    else:
-        recipe = recipe_from_name(backbone)
+    named = backbone != AUTO
+    recipe = recipe_from_name(backbone) if named else recipe_from_weights(global_weights)
     global_model = _load_backbone(recipe, global_weights, _GLOBAL)
     shared = local_weights is global_weights or _equal(global_weights, local_weights)
     local_model = global_model if shared else _load_backbone(recipe, local_weights, _LOCAL)

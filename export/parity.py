@@ -61,9 +61,9 @@ def measure_parity(model: Glass, bundle: Bundle, largest_batch: int = LARGEST_BA
         worst["duplicate"] = _larger(worst["duplicate"], np.array(duplicate))
     if not max(worst.values()) <= tolerance:  # written so that NaN fails
         raise ParityError(
-            f"the graphs do not agree with PyTorch: logits differ by {worst['logit']:.2g}, attention "
-            f"by {worst['attention']:.2g}, equal rows of a batch by {worst['duplicate']:.2g}; "
-            f"{tolerance:g} is allowed. Nothing was written."
+            f"the graphs do not agree with PyTorch: logits differ by {worst['logit']:.2g}, "
+            f"attention by {worst['attention']:.2g}, equal rows of a batch by "
+            f"{worst['duplicate']:.2g}; {tolerance:g} is allowed. Nothing was written."
         )
     return Parity(
         tolerance=tolerance,

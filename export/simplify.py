@@ -42,7 +42,7 @@ class SelfAttention(nn.Module):
     ) -> tuple[Tensor, None]:
         batch, tokens, width = query.shape
         size = width // self.heads
-        projected = F.linear(query, self.in_weight, self.in_bias).split(width, dim=-1)
+        projected = F.linear(query, self.in_weight, self.in_bias).chunk(3, dim=-1)
         q, k, v = (x.reshape(batch, tokens, self.heads, size).transpose(1, 2) for x in projected)
         shares = torch.softmax((q * size**-0.5) @ k.transpose(-2, -1), dim=-1)
         mixed = (shares @ v).transpose(1, 2).reshape(batch, tokens, width)

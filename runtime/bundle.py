@@ -58,7 +58,9 @@ def _read_manifest(folder: Path) -> bytes:
     if not folder.exists():
         raise BundleError("no such folder; make one with glass-export.")
     if not path.is_file():
-        raise BundleError(f"it holds no {MANIFEST_NAME}, so it is not a bundle made by glass-export.")
+        raise BundleError(
+            f"it holds no {MANIFEST_NAME}, so it is not a bundle made by glass-export."
+        )
     if path.stat().st_size > _LARGEST_MANIFEST:
         raise BundleError(f"{MANIFEST_NAME} is larger than {_LARGEST_MANIFEST} bytes.")
     return path.read_bytes()

@@ -40,33 +40,71 @@ Examples:
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option(
-    "-b", "--bundle", metavar="DIR",
+    "-b",
+    "--bundle",
+    metavar="DIR",
     help=f"The bundle. Default: ${BUNDLE_VARIABLE}, else the only *.glass here.",
-)  # fmt: skip
+)
 @click.option(
-    "-o", "--output", metavar="FILE",
-    help="Write records to FILE (.jsonl or .csv); - for JSON lines on stdout. "
-    "Default: a table.",
-)  # fmt: skip
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Write records to FILE (.jsonl or .csv); - for JSON lines on stdout. Default: a table.",
+)
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-@click.option("--threshold", type=float, default=DEFAULT_THRESHOLD, show_default=True,
-              help="P(fake) from which an image is called fake.")  # fmt: skip
+@click.option(
+    "--threshold",
+    type=float,
+    default=DEFAULT_THRESHOLD,
+    show_default=True,
+    help="P(fake) from which an image is called fake.",
+)
 @click.option("--crops", type=int, help="Crops per image. Default: the bundle's number.")
-@click.option("--seed", type=int, default=0, show_default=True,
-              help="The run's seed: with the image's content it decides where crops lie.")  # fmt: skip
-@click.option("--fixed-seed", type=int, metavar="SEED",
-              help="Use this generator seed for every image, as the reference's tests do.")  # fmt: skip
-@click.option("--engine", type=click.Choice(["auto", *ENGINE_NAMES]), default="auto",
-              show_default=True, help="What executes the graphs.")  # fmt: skip
-@click.option("--device", type=click.Choice(["auto", *DEVICE_NAMES]), default="auto",
-              show_default=True, help="Where it executes them.")  # fmt: skip
-@click.option("--batch-size", type=int, default=DEFAULT_BATCH_SIZE, show_default=True,
-              help="The most views given to the engine at once.")  # fmt: skip
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="The run's seed: with the image's content it decides where crops lie.",
+)
+@click.option(
+    "--fixed-seed",
+    type=int,
+    metavar="SEED",
+    help="Use this generator seed for every image, as the reference's tests do.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", *ENGINE_NAMES]),
+    default="auto",
+    show_default=True,
+    help="What executes the graphs.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", *DEVICE_NAMES]),
+    default="auto",
+    show_default=True,
+    help="Where it executes them.",
+)
+@click.option(
+    "--batch-size",
+    type=int,
+    default=DEFAULT_BATCH_SIZE,
+    show_default=True,
+    help="The most views given to the engine at once.",
+)
 @click.option("--threads", type=int, default=0, help="The engine's CPU threads. Default: all.")
-@click.option("--workers", type=int, default=0,
-              help="Threads that read and decode. Default: one per CPU.")  # fmt: skip
-@click.option("--max-pixels", type=int, default=DEFAULT_MAX_PIXELS, show_default=True,
-              help="Refuse larger images.")  # fmt: skip
+@click.option(
+    "--workers", type=int, default=0, help="Threads that read and decode. Default: one per CPU."
+)
+@click.option(
+    "--max-pixels",
+    type=int,
+    default=DEFAULT_MAX_PIXELS,
+    show_default=True,
+    help="Refuse larger images.",
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 if any image could not be judged.")
 @common_options
 @click.pass_context
@@ -88,11 +126,19 @@ def main(
     max_pixels: int,
     strict: bool,
 ) -> None:
+    """Judge images; see ``glass-run --help``."""
     options = DetectorOptions(
-        engine=engine, device=device, crops=crops, seed=seed, fixed_seed=fixed_seed,
-        threshold=threshold, batch_size=batch_size, threads=threads, workers=workers,
+        engine=engine,
+        device=device,
+        crops=crops,
+        seed=seed,
+        fixed_seed=fixed_seed,
+        threshold=threshold,
+        batch_size=batch_size,
+        threads=threads,
+        workers=workers,
         max_pixels=max_pixels,
-    )  # fmt: skip
+    )
     images, total = _images(paths)
     check_output(output, force=force)
     detector = Detector(bundle or find_bundle(Path.cwd()), options)
@@ -119,7 +165,7 @@ def _run(detector: Detector, images: Iterable[str], total: int | None, writer: W
     counts: Counter[str] = Counter()
     started = time.perf_counter()
     try:
-        with closing(detector.stream(images)) as records:  # type: ignore[type-var]
+        with closing(detector.stream(images)) as records:
             for record in track(records, "judging", total):
                 writer.write(record)
                 counts["error" if isinstance(record, Failure) else record.verdict] += 1

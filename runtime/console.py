@@ -37,22 +37,25 @@ class GlassCommand(click.Command):
         except GlassError as error:
             if debug:
                 raise
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(error.exit_code)
+            _report(ctx, str(error), error.exit_code)
         except (KeyboardInterrupt, click.Abort):
-            click.echo("interrupted.", err=True)
-            ctx.exit(INTERRUPTED)
+            _report(ctx, "interrupted.", INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:
             if debug:
                 raise
-            click.echo(
-                f"internal error: {type(error).__name__}: {error}. This is a fault of glass-edge: "
-                "run again with --debug and report what it shows.",
-                err=True,
+            message = (
+                f"{type(error).__name__}: {error}. This is a fault of glass-edge: run again with "
+                "--debug and report what it shows."
             )
-            ctx.exit(INTERNAL_ERROR)
+            _report(ctx, message, INTERNAL_ERROR)
+
+
+def _report(ctx: click.Context, message: str, exit_code: int) -> None:
+    """End the command as click ends it for wrong usage: ``Error: sentence`` and a code."""
+    click.ClickException(message).show()
+    ctx.exit(exit_code)
 
 
 def common_options(function: _Function) -> _Function:

@@ -70,9 +70,7 @@ def _opencv_agrees(image: Image.Image, content: bytes) -> bool:
     CMYK differs by rounding. A JPEG whose end is missing goes to Pillow, which tells
     truncated files from whole ones with something appended; OpenCV 4 shows grey instead.
     """
-    return (
-        image.format == "JPEG" and image.mode in ("RGB", "L") and content.endswith(_JPEG_END)
-    )
+    return image.format == "JPEG" and image.mode in ("RGB", "L") and content.endswith(_JPEG_END)
 
 
 def _decode_with_opencv(content: bytes) -> Rgb:

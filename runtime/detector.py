@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -227,16 +228,16 @@ class Detector:
             return _failure(path, EngineError("the engine gave numbers that are not finite."))
         manifest = self.bundle.manifest
         probabilities = _softmax(logits)
-        score = float(probabilities[manifest.fake_index])
+        score = _shortest(probabilities[manifest.fake_index])
         real_class = manifest.classes[1 - manifest.fake_index]
         return Verdict(
             path=path,
             verdict=manifest.fake_class if score >= self.options.threshold else real_class,
             score=score,
-            probabilities=dict(zip(manifest.classes, map(float, probabilities), strict=True)),
-            logits=dict(zip(manifest.classes, map(float, logits), strict=True)),
+            probabilities=dict(zip(manifest.classes, map(_shortest, probabilities), strict=True)),
+            logits=dict(zip(manifest.classes, map(_shortest, logits), strict=True)),
             crops=tuple(
-                Crop(*place, attention=float(share))
+                Crop(*place, attention=_shortest(share))
                 for place, share in zip(views.placements, attention, strict=True)
             ),
             width=views.width,
@@ -266,6 +267,11 @@ def _softmax(logits: Float32) -> Array:
     exponentials = np.exp(logits.astype(np.float64) - logits.max())
     shares: Array = exponentials / exponentials.sum()
     return shares
+
+
+def _shortest(value: np.floating[Any]) -> float:
+    """Return the shortest decimal that is the same float32, for readable records."""
+    return float(str(np.float32(value)))
 
 
 def _path_of(image: ImageSource) -> str | None:

@@ -6,7 +6,7 @@ message that names the field.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -14,7 +14,7 @@ from .errors import BundleError
 
 MANIFEST_NAME = "glass.json"
 SCHEMA_VERSION = 1
-RESAMPLING = "triangle-antialias-float"
+RESAMPLING: Final = "triangle-antialias-float"
 
 Role = Literal["global", "local", "aggregator"]
 ROLES: tuple[Role, ...] = ("global", "local", "aggregator")
@@ -28,10 +28,10 @@ FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Immutable, and without fields that this version does not know."""
+    """A part of the manifest: immutable, without fields that this version does not know."""
 
 
-class TensorSpec(_Strict):
+class TensorSpec(_Strict, frozen=True):
     """A graph's input or output. A string in ``shape`` names a dimension left open."""
 
     name: str
@@ -39,14 +39,14 @@ class TensorSpec(_Strict):
     shape: tuple[int | str, ...]
 
 
-class FileEntry(_Strict):
+class FileEntry(_Strict, frozen=True):
     """A file of the bundle and the SHA-256 of its bytes."""
 
     file: FileName
     sha256: Sha256
 
 
-class GraphEntry(_Strict):
+class GraphEntry(_Strict, frozen=True):
     """One ONNX graph: its file and what goes in and out."""
 
     file: FileName
@@ -55,7 +55,7 @@ class GraphEntry(_Strict):
     outputs: tuple[TensorSpec, ...]
 
 
-class Graphs(_Strict, rename={"global_": "global"}):
+class Graphs(_Strict, frozen=True, rename={"global_": "global"}):
     """The three graphs by role."""
 
     global_: GraphEntry
@@ -67,7 +67,7 @@ class Graphs(_Strict, rename={"global_": "global"}):
         return entry
 
 
-class ViewSpec(_Strict):
+class ViewSpec(_Strict, frozen=True):
     """How an image becomes views.
 
     ``crop_size`` is the side of the global view and of each crop in pixels, ``max_grid``
@@ -80,14 +80,14 @@ class ViewSpec(_Strict):
     resampling: Literal["triangle-antialias-float"] = RESAMPLING
 
 
-class Normalisation(_Strict):
+class Normalisation(_Strict, frozen=True):
     """``(x - mean) / std`` per RGB channel on values in [0, 1]; the graphs contain it."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
-class Backbone(_Strict):
+class Backbone(_Strict, frozen=True):
     """Which network looks at the views. ``shared``: one set of weights for both views."""
 
     name: str
@@ -96,7 +96,7 @@ class Backbone(_Strict):
     shared: bool
 
 
-class Parity(_Strict):
+class Parity(_Strict, frozen=True):
     """What the export measured against PyTorch on real views.
 
     The errors are the largest absolute differences seen; ``duplicate_error`` is between
@@ -111,7 +111,7 @@ class Parity(_Strict):
     duplicate_error: float
 
 
-class Manifest(_Strict):
+class Manifest(_Strict, frozen=True):
     """The content of ``glass.json``."""
 
     schema: Literal[1]
@@ -167,8 +167,9 @@ def _check_consistency(manifest: Manifest) -> None:
         raise BundleError(f"{MANIFEST_NAME} holds no parity measurement: its export never ended.")
     if manifest.fake_class not in manifest.classes or len(set(manifest.classes)) != 2:
         raise BundleError(
-            f"{MANIFEST_NAME} names the classes {list(manifest.classes)} and {manifest.fake_class!r} "
-            "as the fake one: two different classes are needed, one of them the fake one."
+            f"{MANIFEST_NAME} names the classes {list(manifest.classes)} and "
+            f"{manifest.fake_class!r} as the fake one: two different classes are needed, "
+            "one of them the fake one."
         )
     expected = expected_tensors(manifest.views.crop_size, manifest.backbone.feature_size)
     for role in ROLES:

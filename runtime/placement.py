@@ -8,9 +8,10 @@ and there. Everything in this module is arithmetic on sizes: no pixel is touched
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 
 class Placement(NamedTuple):
@@ -35,7 +36,8 @@ class ReferenceGenerator:
     def __init__(self, seed: int) -> None:
         self.seed = seed & 0xFFFFFFFF
         self._bits = np.random.MT19937()
-        self._bits.state = np.random.RandomState(self.seed).get_state(legacy=False)
+        state: Any = np.random.RandomState(self.seed).get_state(legacy=False)
+        self._bits.state = state
 
     def below(self, bound: int) -> int:
         """Draw one integer in ``0 .. bound - 1`` (``torch.randint(bound, ())``)."""
@@ -96,7 +98,7 @@ def image_seed(run_seed: int, content: bytes | memoryview) -> int:
     return int.from_bytes(digest.digest()[:4], "little")
 
 
-def array_content(rgb: np.ndarray) -> bytes:
+def array_content(rgb: npt.NDArray[np.uint8]) -> bytes:
     """Return what stands for an RGB array's content: ``b"HxW:"`` followed by its bytes."""
     height, width = rgb.shape[:2]
     return f"{height}x{width}:".encode() + np.ascontiguousarray(rgb).tobytes()

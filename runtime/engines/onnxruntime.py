@@ -87,8 +87,8 @@ def _check_tensors(session: ort.InferenceSession, entry: GraphEntry, role: Role)
         real = [(t.name, _ELEMENT_TYPES.get(t.type), _open_dimensions(t.shape)) for t in found]
         if said != real:
             raise EngineError(
-                f"the {role} graph does not fit the manifest: it says {said}, the graph has {real}; "
-                "export the bundle again."
+                f"the {role} graph does not fit the manifest: it says {said}, the "
+                f"graph has {real}; export the bundle again."
             )
 
 

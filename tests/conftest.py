@@ -1,0 +1,104 @@
+"""Fixtures: real photographs, and bundles made by the real export."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from glass_edge.export.exporter import ExportOptions, export_bundle
+from glass_edge.runtime import Bundle
+from networks import SMALL, TIMM_NAME, random_glass
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(__file__).parent / "data"
+EXAMPLES = ROOT / "examples" / "images"
+FAMILIES = tuple(SMALL)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A checkpoint of each family with random weights, as the reference saves them."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    paths = {family: folder / f"gl_{family}.pt" for family in FAMILIES}
+    for family, path in paths.items():
+        torch.save(random_glass(family).state_dict(), path)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def export_family(
+    checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Bundle]:
+    """Export a small GLASS of a family, once per session."""
+    folder = tmp_path_factory.mktemp("bundles")
+    made: dict[str, Bundle] = {}
+
+    def export(family: str) -> Bundle:
+        if family not in made:
+            backbone = f"timm/{TIMM_NAME}" if family == "timm" else "auto"
+            options = ExportOptions(backbone=backbone)
+            made[family] = export_bundle(checkpoints[family], folder / f"{family}.glass", options)
+        return made[family]
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def vit_bundle(export_family: Callable[[str], Bundle]) -> Bundle:
+    return export_family("vit")
+
+
+@pytest.fixture
+def copied_bundle(vit_bundle: Bundle, tmp_path: Path) -> Path:
+    """A bundle that a test may damage."""
+    return Path(shutil.copytree(vit_bundle.path, tmp_path / "copied.glass"))
+
+
+@pytest.fixture(scope="session")
+def photograph() -> Image.Image:
+    """A real photograph of 15.9 million pixels."""
+    with Image.open(EXAMPLES / "real" / "dandelions.jpg") as image:
+        return image.convert("RGB")
+
+
+@pytest.fixture(scope="session")
+def photographs(photograph: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Real photographs of 200 to 12 million pixels, JPEG and PNG, of many shapes."""
+    folder = tmp_path_factory.mktemp("photographs")
+    sizes = {
+        "tiny.png": (20, 10),
+        "narrow.png": (100, 900),
+        "small.jpg": (223, 225),
+        "exact.png": (224, 224),
+        "wide.jpg": (1500, 300),
+        "medium.jpg": (1280, 853),
+        "large.png": (2000, 1500),
+        "twelve-megapixels.jpg": (4000, 3000),
+    }
+    paths = []
+    for name, size in sizes.items():
+        path = folder / name
+        photograph.resize(size, Image.Resampling.LANCZOS).save(path, quality=92)
+        paths.append(path)
+    return paths
+
+
+def golden_picture(height: int, width: int, seed: int, sha256: str) -> np.ndarray:
+    """Make the picture of a golden case, and check that it is the one."""
+    y, x, c = (
+        np.arange(height, dtype=np.float64)[:, None, None],
+        np.arange(width, dtype=np.float64)[None, :, None],
+        np.arange(3, dtype=np.float64)[None, None, :],
+    )
+    p = 127.5 + 60 * np.sin(x * (0.013 + 0.004 * c) + 0.007 * y)
+    p = p + 30 * np.sin(0.9 * x + y * (1.1 + 0.2 * c))
+    p = p + np.random.default_rng(seed).integers(-30, 31, size=(height, width, 3))
+    picture = np.clip(np.rint(p), 0, 255).astype(np.uint8)
+    assert hashlib.sha256(picture.tobytes()).hexdigest() == sha256
+    return picture

@@ -1,0 +1,83 @@
+"""Small GLASS networks of each family, built from torchvision's and timm's own classes."""
+
+from __future__ import annotations
+
+import timm
+import torch
+from glass_edge.export.model import Glass
+from torch import nn
+from torchvision.models import (
+    ConvNeXt,
+    VisionTransformer,
+    convnext_tiny,
+    resnet18,
+    resnet50,
+    vit_b_16,
+)
+from torchvision.models.convnext import CNBlockConfig
+
+TIMM_NAME = "mobilenetv3_small_050"
+
+
+def _headless(model: nn.Module, head: str, stand_in: nn.Module) -> nn.Module:
+    setattr(model, head, stand_in)
+    return model
+
+
+def small_vit() -> nn.Module:
+    return _headless(VisionTransformer(224, 32, 2, 2, 128, 256), "heads", nn.Identity())
+
+
+def small_convnext() -> nn.Module:
+    stages = [
+        CNBlockConfig(16, 32, 1),
+        CNBlockConfig(32, 48, 2),
+        CNBlockConfig(48, 64, 1),
+        CNBlockConfig(64, None, 1),
+    ]
+    return _headless(ConvNeXt(stages), "classifier", nn.Flatten(1))
+
+
+def small_resnet() -> nn.Module:
+    return _headless(resnet18(), "fc", nn.Identity())
+
+
+def small_timm() -> nn.Module:
+    return timm.create_model(TIMM_NAME, num_classes=0)
+
+
+# Backbone, its feature size, and the paper's number of crops for the family.
+SMALL = {
+    "vit": (small_vit, 128, 10),
+    "convnext": (small_convnext, 64, 4),
+    "resnet": (small_resnet, 512, 6),
+    "timm": (small_timm, 1024, 6),
+}
+FULL = {
+    "vit": (lambda: _headless(vit_b_16(), "heads", nn.Identity()), 768, 10),
+    "convnext": (lambda: _headless(convnext_tiny(), "classifier", nn.Flatten(1)), 768, 4),
+    "resnet": (lambda: _headless(resnet50(), "fc", nn.Identity()), 2048, 6),
+}
+
+
+def random_glass(family: str, *, full: bool = False, shared: bool = False) -> Glass:
+    """A GLASS in eval mode with random weights that do not leave logits at nought.
+
+    Normalisation layers get random parameters and statistics, so that folding and
+    fusing them wrongly shows.
+    """
+    torch.manual_seed(len(family))
+    build, features, _ = (FULL if full else SMALL)[family]
+    one = build()
+    model = Glass(one, one if shared else build(), features)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.8, 1.2)
+        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
+            nn.init.uniform_(module.weight, 0.8, 1.2)
+            nn.init.uniform_(module.bias, -0.1, 0.1)
+        if isinstance(module, nn.MultiheadAttention):
+            nn.init.uniform_(module.in_proj_bias, -0.1, 0.1)
+            nn.init.uniform_(module.out_proj.bias, -0.1, 0.1)
+    return model.eval()

@@ -1,0 +1,144 @@
+"""Pixels are those of Pillow's convert("RGB"), in stored order; damage is an error."""
+
+from __future__ import annotations
+
+import io
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from conftest import EXAMPLES
+from glass_edge.runtime import ImageError
+from glass_edge.runtime.decode import decode
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def picture(photograph: Image.Image) -> Image.Image:
+    return photograph.resize((403, 301), Image.Resampling.LANCZOS)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def sixteen_bits(image: Image.Image, suffix: str) -> bytes:
+    pixels = np.asarray(image).astype(np.uint16) * 257 - 100 * (np.asarray(image) > 0)
+    done, data = cv2.imencode(suffix, pixels.astype(np.uint16))
+    assert done
+    return data.tobytes()
+
+
+def half_transparent(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    return image
+
+
+FILES = {
+    "baseline JPEG": lambda p: encoded(p, "JPEG", quality=90),
+    "JPEG 4:4:4": lambda p: encoded(p, "JPEG", quality=95, subsampling=0),
+    "JPEG 4:2:2": lambda p: encoded(p, "JPEG", quality=95, subsampling=1),
+    "progressive JPEG": lambda p: encoded(p, "JPEG", progressive=True),
+    "grey JPEG": lambda p: encoded(p.convert("L"), "JPEG"),
+    "CMYK JPEG": lambda p: encoded(p.convert("CMYK"), "JPEG"),
+    "JPEG with something appended": lambda p: encoded(p, "JPEG") + b"appended" * 9,
+    "PNG": lambda p: encoded(p, "PNG"),
+    "grey PNG": lambda p: encoded(p.convert("L"), "PNG"),
+    "one-bit PNG": lambda p: encoded(p.convert("1"), "PNG"),
+    "palette PNG": lambda p: encoded(p.convert("P"), "PNG"),
+    "transparent palette PNG": lambda p: encoded(p.convert("P"), "PNG", transparency=3),
+    "RGBA PNG": lambda p: encoded(half_transparent(p), "PNG"),
+    "grey alpha PNG": lambda p: encoded(half_transparent(p).convert("LA"), "PNG"),
+    "16-bit PNG": lambda p: sixteen_bits(p, ".png"),
+    "16-bit grey PNG": lambda p: sixteen_bits(p.convert("L"), ".png"),
+    "16-bit TIFF": lambda p: sixteen_bits(p, ".tiff"),
+    "lossy WebP": lambda p: encoded(p, "WEBP"),
+    "lossless WebP": lambda p: encoded(p, "WEBP", lossless=True),
+    "transparent WebP": lambda p: encoded(half_transparent(p), "WEBP"),
+    "GIF": lambda p: encoded(p, "GIF"),
+    "animated GIF": lambda p: encoded(
+        p, "GIF", save_all=True, append_images=[p.rotate(90)], duration=100
+    ),
+    "TIFF": lambda p: encoded(p, "TIFF"),
+    "BMP": lambda p: encoded(p, "BMP"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_kind_of_file_gives_pillows_pixels(name, picture):
+    content = FILES[name](picture)
+    with Image.open(io.BytesIO(content)) as image:
+        expected = np.asarray(image.convert("RGB"))
+    rgb = decode(content)
+    assert rgb.dtype == np.uint8
+    assert np.array_equal(rgb, expected)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_exif_orientation_is_not_applied(kind, orientation, picture):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    rotated = decode(encoded(picture, kind, exif=exif, lossless=True))
+    assert rotated.shape == (301, 403, 3)
+    assert np.array_equal(rotated, decode(encoded(picture, kind, lossless=True)))
+
+
+def test_tiffs_own_orientation_is_applied_as_pillow_does(picture):
+    """In TIFF it is no EXIF entry but a part of the format, and Pillow's pixels are turned."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode(encoded(picture, "TIFF", exif=exif)).shape == (403, 301, 3)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(EXAMPLES.glob("*/*.jpg")), ids=lambda path: path.parent.name + path.name
+)
+def test_real_photographs(path):
+    assert np.array_equal(decode(path.read_bytes()), np.asarray(Image.open(path).convert("RGB")))
+
+
+# Cut near its end, each of these still holds a whole first picture.
+WHOLE_PICTURE_FIRST = ("JPEG with something appended", "animated GIF")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in WHOLE_PICTURE_FIRST])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_truncated_files_are_errors(name, share, picture):
+    content = FILES[name](picture)
+    with pytest.raises(ImageError, match=r"truncated or damaged|not an image"):
+        decode(content[: int(len(content) * share)])
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "empty"),
+        (b"not an image at all" * 10, "not an image"),
+        (b"\xff\xd8\xff\xd9", "not an image|damaged"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 64, "damaged|not an image"),
+    ],
+)
+def test_what_is_no_image_is_an_error(content, sentence):
+    with pytest.raises(ImageError, match=sentence):
+        decode(content)
+
+
+def test_an_absurdly_large_image_is_refused_before_decoding():
+    header = encoded(Image.new("L", (8, 8)), "PNG")
+    width = (100_000).to_bytes(4, "big")
+    chunk = b"IHDR" + width + width + header[24:29]
+    bomb = header[:12] + chunk + zlib.crc32(chunk).to_bytes(4, "big") + header[33:]
+    with pytest.raises(ImageError, match=r"too large|more than the limit"):
+        decode(bomb)
+
+
+def test_the_pixel_limit_can_be_set(picture):
+    content = encoded(picture, "PNG")
+    assert decode(content, max_pixels=403 * 301).shape == (301, 403, 3)
+    with pytest.raises(ImageError, match="403x301"):
+        decode(content, max_pixels=403 * 301 - 1)
