@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
@@ -142,12 +143,21 @@ def main(
     images, total = _images(paths)
     check_output(output, force=force)
     detector = Detector(bundle or find_bundle(Path.cwd()), options)
-    Image.MAX_IMAGE_PIXELS = max_pixels  # this process is ours; the limit is checked before
+    _settle_pillow(max_pixels)
     manifest = detector.bundle.manifest
     with open_writer(output, manifest.classes, manifest.fake_class) as writer:
         failures = _run(detector, images, total, writer)
     if strict and failures:
         ctx.exit(1)
+
+
+def _settle_pillow(max_pixels: int) -> None:
+    """Let our limit rule, and keep notes on damaged metadata off the screen.
+
+    Both are settings of the whole process, which belongs to this command.
+    """
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    warnings.filterwarnings("ignore", module="PIL")
 
 
 def _images(paths: tuple[str, ...]) -> tuple[Iterable[str], int | None]:

@@ -1,0 +1,84 @@
+"""Imports point one way, and the runtime needs no torch."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+MAY_IMPORT = {
+    "runtime": set(),
+    "calibration": {"runtime"},
+    "export": {"runtime", "calibration"},
+    "benchmarks": {"runtime", "calibration", "export"},
+}
+RUNTIME_LIBRARIES = {"numpy", "cv2", "PIL", "msgspec", "click", "rich", "onnxruntime"}
+
+
+def imports(path: Path, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield every module that a file imports, also inside functions, as absolute parts."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = tuple(node.module.split(".")) if node.module else ()
+            yield (*package[: len(package) - node.level + 1], *parts) if node.level else parts
+
+
+def modules(folder: str) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        yield path, ("glass_edge", *path.relative_to(ROOT).parent.parts)
+
+
+@pytest.mark.parametrize("folder", list(MAY_IMPORT))
+def test_imports_point_one_way(folder):
+    for path, package in modules(folder):
+        for parts in imports(path, package):
+            if parts[0] == "glass_edge":
+                assert parts[1] in MAY_IMPORT[folder] | {folder}, path
+
+
+def test_the_runtime_imports_only_what_it_may():
+    for path, package in modules("runtime"):
+        for parts in imports(path, package):
+            known = parts[0] in sys.stdlib_module_names or parts[0] == "glass_edge"
+            assert known or parts[0] in RUNTIME_LIBRARIES, f"{path}: {'.'.join(parts)}"
+
+
+@pytest.fixture(scope="module")
+def torch_free(tmp_path_factory) -> Path:
+    """The programs of an environment in which only glass-edge[cpu] is installed."""
+    folder = tmp_path_factory.mktemp("torch-free")
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    programs = folder / "venv" / "bin"
+    wheel = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation",
+             "-w", folder, ROOT]  # fmt: skip
+    subprocess.run(wheel, check=True)
+    (built,) = folder.glob("*.whl")
+    subprocess.run([programs / "pip", "install", "-q", f"{built}[cpu]"], check=True)
+    return programs
+
+
+def test_the_runtime_judges_without_torch(torch_free, vit_bundle, photographs):
+    missing = subprocess.run([torch_free / "python", "-c", "import torch"], capture_output=True)
+    assert b"ModuleNotFoundError" in missing.stderr
+    results = []
+    for programs in (torch_free, Path(sys.executable).parent):
+        command = [programs / "glass-run", *photographs[:6], "--bundle", vit_bundle.path, "-o", "-"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        results.append([json.loads(line) for line in done.stdout.splitlines()])
+    for one, other in zip(*results, strict=True):
+        assert one["crops"][0]["top"] == other["crops"][0]["top"]
+        assert one["logits"] == pytest.approx(other["logits"], abs=1e-5)
+
+
+def test_the_export_says_what_it_lacks_without_torch(torch_free):
+    done = subprocess.run([torch_free / "glass-export", "gl.pt"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install 'glass-edge[export]'" in done.stderr

@@ -1,0 +1,125 @@
+"""A bundle is checked byte for byte, and refused with one sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from glass_edge.runtime import Bundle, BundleError, Detector, EngineError, InputError
+from glass_edge.runtime.bundle import find_bundle, sha256_of
+
+
+def change(bundle: Path, edit) -> None:
+    path = bundle / "glass.json"
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def refusal(bundle: Path) -> str:
+    with pytest.raises(BundleError) as raised:
+        Bundle.open(bundle)
+    sentence = str(raised.value)
+    assert sentence.startswith(f"bundle {bundle}: ")
+    assert "\n" not in sentence
+    return sentence
+
+
+def test_a_whole_bundle_opens(copied_bundle, vit_bundle):
+    assert Bundle.open(copied_bundle).digest == vit_bundle.digest
+    assert Bundle.open(copied_bundle).name.startswith("copied.glass@")
+
+
+@pytest.mark.parametrize("name", ["global.onnx", "local.onnx", "aggregator.onnx"])
+@pytest.mark.parametrize("position", [0, 0.5, -1])
+def test_a_flipped_byte_is_found(name, position, copied_bundle):
+    path = copied_bundle / name
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * position) if position != -1 else -1] ^= 1
+    path.write_bytes(content)
+    assert f"{name} is damaged or was changed" in refusal(copied_bundle)
+
+
+def test_a_missing_graph(copied_bundle):
+    (copied_bundle / "local.onnx").unlink()
+    assert "local.onnx is missing" in refusal(copied_bundle)
+
+
+def test_a_missing_manifest(copied_bundle):
+    (copied_bundle / "glass.json").unlink()
+    assert "holds no glass.json" in refusal(copied_bundle)
+
+
+def test_a_missing_folder(tmp_path):
+    assert "no such folder" in refusal(tmp_path / "nothing.glass")
+
+
+def test_a_newer_schema_version(copied_bundle):
+    change(copied_bundle, lambda m: m.update(schema=2))
+    assert "schema version 2, and this glass-edge reads version 1" in refusal(copied_bundle)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}"])
+def test_a_manifest_that_is_none(content, copied_bundle):
+    (copied_bundle / "glass.json").write_bytes(content)
+    assert re.search("not valid JSON|schema version None", refusal(copied_bundle))
+
+
+@pytest.mark.parametrize(
+    ("edit", "field"),
+    [
+        (lambda m: m["views"].update(crop_size="224"), r"Expected `int`.*\$\.views\.crop_size"),
+        (lambda m: m["views"].update(num_crops=0), r"`int` >= 1.*\$\.views\.num_crops"),
+        (lambda m: m["views"].update(resampling="area"), r"'area'.*\$\.views\.resampling"),
+        (lambda m: m.pop("opset"), "missing required field `opset`"),
+        (lambda m: m.update(surprise=1), "unknown field `surprise`"),
+        (lambda m: m.update(precision="fp7"), r"'fp7'.*\$\.precision"),
+        (lambda m: m.update(classes=["fake"]), r"\$\.classes"),
+        (lambda m: m["graphs"]["local"].update(sha256="0"), r"\$\.graphs\.local\.sha256"),
+        (lambda m: m["graphs"]["local"].update(file="../x.onnx"), r"\$\.graphs\.local\.file"),
+        (lambda m: m["graphs"]["local"].update(file="/etc/passwd"), r"\$\.graphs\.local\.file"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_named(edit, field, copied_bundle):
+    change(copied_bundle, edit)
+    assert re.search(field, refusal(copied_bundle))
+
+
+def test_classes_must_hold_the_fake_one(copied_bundle):
+    change(copied_bundle, lambda m: m.update(fake_class="generated"))
+    assert "'generated' as the fake one" in refusal(copied_bundle)
+
+
+def test_a_bundle_whose_export_never_ended(copied_bundle):
+    change(copied_bundle, lambda m: m.update(parity=None))
+    assert "no parity measurement" in refusal(copied_bundle)
+
+
+def test_graphs_that_do_not_fit_each_other(copied_bundle):
+    change(copied_bundle, lambda m: m["backbone"].update(feature_size=64))
+    assert "do not fit the other graphs" in refusal(copied_bundle)
+
+
+def test_a_graph_that_is_not_what_the_manifest_says(copied_bundle, export_family):
+    """Right hashes, wrong graph: the aggregator of another family."""
+    other = export_family("convnext").graph_path("aggregator").read_bytes()
+    (copied_bundle / "aggregator.onnx").write_bytes(other)
+    sha256 = sha256_of(copied_bundle / "aggregator.onnx")
+    change(copied_bundle, lambda m: m["graphs"]["aggregator"].update(sha256=sha256))
+    with pytest.raises(EngineError, match="aggregator graph does not fit the manifest"):
+        Detector(copied_bundle)
+
+
+def test_the_bundle_to_use_when_none_is_named(tmp_path, monkeypatch):
+    monkeypatch.delenv("GLASS_BUNDLE", raising=False)
+    with pytest.raises(InputError, match=r"no \*\.glass in the working directory"):
+        find_bundle(tmp_path)
+    (tmp_path / "one.glass").mkdir()
+    assert find_bundle(tmp_path).name == "one.glass"
+    (tmp_path / "two.glass").mkdir()
+    with pytest.raises(InputError, match=r"one\.glass, two\.glass"):
+        find_bundle(tmp_path)
+    monkeypatch.setenv("GLASS_BUNDLE", "/elsewhere/named.glass")
+    assert find_bundle(tmp_path) == Path("/elsewhere/named.glass")

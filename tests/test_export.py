@@ -1,0 +1,138 @@
+"""The gate, and how a bundle appears: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from glass_edge.export.errors import CheckpointError, ParityError
+from glass_edge.export.exporter import ExportOptions, export_bundle
+from glass_edge.export.parity import TOLERANCE, measure_parity, reference_views
+from glass_edge.runtime import Bundle, InputError
+from networks import random_glass
+
+
+def test_the_gates_figures_are_in_the_manifest(vit_bundle):
+    parity = vit_bundle.manifest.parity
+    assert parity is not None
+    assert parity.batch_sizes == (1, 2, 32)
+    assert parity.images == 3
+    assert 0 < parity.logit_error <= TOLERANCE["fp32"]
+
+
+def test_the_gate_looks_at_real_photographs(vit_bundle):
+    views = reference_views(vit_bundle.manifest.views)
+    assert views.crops.std() > 30
+    assert len({crop.tobytes() for crop in views.crops.reshape(-1, 224 * 224 * 3)}) > 20
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["global_model.encoder.ln.bias", "local_model.encoder.ln.bias", "attention.0.weight",
+     "classifier.2.weight"],
+)  # fmt: skip
+def test_the_gate_refuses_graphs_that_differ(key, vit_bundle):
+    model = random_glass("vit")
+    with torch.no_grad():
+        model.state_dict()[key].mul_(-1.5)
+    with pytest.raises(ParityError, match=r"do not agree with PyTorch: logits differ by \d"):
+        measure_parity(model, vit_bundle)
+
+
+def test_the_gate_refuses_wrong_rows_in_a_batch(vit_bundle, monkeypatch):
+    """Engines have been seen to get the first row right and others wrong."""
+    from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
+
+    run = OnnxRuntimeEngine.run
+
+    def spoiled(self, role, inputs):
+        outputs = run(self, role, inputs)
+        if role == "local" and len(inputs[0]) == 32:
+            outputs[0] = outputs[0].copy()
+            outputs[0][31] = outputs[0][30]
+        return outputs
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "run", spoiled)
+    with pytest.raises(ParityError, match="equal rows"):
+        measure_parity(random_glass("vit"), vit_bundle)
+
+
+def test_a_failed_gate_writes_nothing(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.setitem(TOLERANCE, "fp32", 1e-12)
+    with pytest.raises(ParityError):
+        export_bundle(checkpoints["vit"], tmp_path / "vit.glass", ExportOptions())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bad_checkpoint_writes_nothing(tmp_path):
+    with pytest.raises(CheckpointError):
+        export_bundle(tmp_path / "nothing.pt", tmp_path / "vit.glass", ExportOptions())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_is_replaced_only_by_force(checkpoints, copied_bundle):
+    before = Bundle.open(copied_bundle).digest
+    with pytest.raises(InputError, match="--force"):
+        export_bundle(checkpoints["vit"], copied_bundle, ExportOptions())
+    options = ExportOptions(crops=3, force=True)
+    assert export_bundle(checkpoints["vit"], copied_bundle, options).digest != before
+    assert Bundle.open(copied_bundle).manifest.views.num_crops == 3
+    assert [path.name for path in copied_bundle.parent.iterdir()] == ["copied.glass"]
+
+
+def test_force_never_replaces_what_is_no_bundle(checkpoints, tmp_path):
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs" / "precious.jpg").touch()
+    with pytest.raises(InputError, match="not a bundle"):
+        export_bundle(checkpoints["vit"], tmp_path / "photographs", ExportOptions(force=True))
+    assert (tmp_path / "photographs" / "precious.jpg").exists()
+
+
+def test_a_killed_export_leaves_no_bundle(checkpoints, tmp_path):
+    command = [Path(sys.executable).parent / "glass-export", checkpoints["vit"], "-o", "vit.glass"]
+    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+    while process.poll() is None and not list(tmp_path.glob(".vit.glass.*/vit.glass/*.onnx")):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "vit.glass").exists()
+
+
+def test_classes_and_their_order_are_the_users(checkpoints, tmp_path):
+    options = ExportOptions(classes=("photograph", "generated"), fake_class="generated")
+    manifest = export_bundle(checkpoints["vit"], tmp_path / "vit.glass", options).manifest
+    assert manifest.classes == ("photograph", "generated")
+    assert manifest.fake_index == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"crops": 0}, "at least 1"),
+        ({"classes": ("a", "a")}, "two different"),
+        ({"fake_class": "generated"}, "not among"),
+    ],
+)
+def test_senseless_options(options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        ExportOptions(**options)
+
+
+def test_the_manifest_names_what_it_was_made_of(checkpoints, vit_bundle):
+    import hashlib
+
+    manifest = vit_bundle.manifest
+    digest = hashlib.sha256(checkpoints["vit"].read_bytes()).hexdigest()
+    assert (manifest.checkpoint.file, manifest.checkpoint.sha256) == ("gl_vit.pt", digest)
+    assert manifest.versions["torch"] == torch.__version__.split("+")[0]
+    content = msgspec.json.decode((vit_bundle.path / "glass.json").read_bytes())
+    assert next(iter(content)) == "schema"
+    assert np.isclose(content["normalisation"]["mean"][0], 0.485)

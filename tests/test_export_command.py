@@ -1,0 +1,84 @@
+"""glass-export as a user meets it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from glass_edge.runtime import Bundle
+from networks import TIMM_NAME
+
+PROGRAM = Path(sys.executable).parent / "glass-export"
+
+
+def run(place: Path, *arguments: str):
+    return subprocess.run(
+        [PROGRAM, *arguments], cwd=place, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture
+def place(tmp_path, checkpoints) -> Path:
+    shutil.copy(checkpoints["vit"], tmp_path)
+    return tmp_path
+
+
+def test_the_only_checkpoint_here_needs_no_name(place):
+    done = run(place, "--precision", "fp32")
+    assert done.returncode == 0, done.stderr
+    for word in ("checkpoint", "backbone", "views", "classes", "parity", "bundle"):
+        assert f"\n{word} " in "\n" + done.stdout
+    assert "largest difference to PyTorch in any logit" in done.stdout
+    bundle = Bundle.open(place / "gl_vit.glass")
+    assert bundle.manifest.views.num_crops == 10
+    again = run(place)
+    assert again.returncode == 2
+    assert "--force" in again.stderr
+
+
+def test_a_timm_backbone_and_other_classes(tmp_path, checkpoints):
+    done = run(
+        tmp_path, str(checkpoints["timm"]), "--backbone", f"timm/{TIMM_NAME}", "--crops", "4",
+        "--classes", "photo,made", "--fake-class", "made", "-o", "mine.glass",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    manifest = Bundle.open(tmp_path / "mine.glass").manifest
+    assert manifest.backbone.name == f"timm/{TIMM_NAME}"
+    assert (manifest.views.num_crops, manifest.classes) == (4, ("photo", "made"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["missing.pt"], "there is no checkpoint missing.pt"),
+        (["gl_vit.pt", "--backbone", "timm/resnet18"], "does not fit timm/resnet18"),
+        (["gl_vit.pt", "--precision", "fp7"], "'fp7' is not 'fp32'"),
+        (["gl_vit.pt", "--precison", "fp32"], "--precision"),
+        (["gl_vit.pt", "--classes", "fake"], "two names separated by a comma"),
+        (["gl_vit.pt", "--fake-class", "generated"], "not among the classes"),
+        (["gl_vit.pt", "-o", "nowhere/gl_vit.glass"], "folder nowhere does not exist"),
+        (["gl_vit.pt", "--crops", "0"], "at least 1"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, place):
+    done = run(place, *arguments)
+    assert done.returncode == 2
+    assert sentence in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in place.iterdir()] == ["gl_vit.pt"]
+
+
+def test_no_checkpoint_here(tmp_path):
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert "should hold one gl_*.pt" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, which not even root may write")
+def test_a_folder_that_cannot_be_written(place):
+    done = run(place, "-o", "/proc/gl_vit.glass")
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr

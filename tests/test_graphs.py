@@ -1,0 +1,138 @@
+"""Graphs are clean, take pixels, and are accepted by TensorRT's compiler."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from conftest import FAMILIES
+from glass_edge.export.exporter import ExportOptions, export_bundle
+from glass_edge.runtime import Bundle
+from glass_edge.runtime.manifest import ROLES
+from networks import random_glass
+
+# What a backbone of these families is made of; nothing else may be left by tracing.
+OPERATORS = {
+    *("Cast", "Transpose", "Mul", "Add", "Sub", "Div", "MatMul", "Gemm", "Conv", "Relu", "Gelu"),
+    *("HardSigmoid", "HardSwish", "Clip", "Sigmoid", "Tanh", "Softmax", "LayerNormalization"),
+    *("MaxPool", "ReduceMean", "ReduceSum", "Reshape", "Squeeze", "Unsqueeze", "Concat", "Split"),
+    *("Gather", "Shape", "Expand", "Flatten", "GlobalAveragePool", "Pad"),
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def bundle(request, export_family) -> Bundle:
+    return export_family(request.param)
+
+
+@pytest.fixture(scope="module")
+def shared_bundle(tmp_path_factory) -> Bundle:
+    folder = tmp_path_factory.mktemp("shared")
+    torch.save(random_glass("resnet", shared=True).state_dict(), folder / "gl_resnet.pt")
+    return export_bundle(folder / "gl_resnet.pt", folder / "shared.glass", ExportOptions())
+
+
+def graphs(bundle: Bundle) -> dict[str, onnx.ModelProto]:
+    return {role: onnx.load(bundle.graph_path(role)) for role in ROLES}
+
+
+def test_graphs_pass_the_full_check(bundle):
+    for role in ROLES:
+        onnx.checker.check_model(str(bundle.graph_path(role)), full_check=True)
+
+
+def test_inputs_are_pixels_and_the_batch_is_open(bundle):
+    for role, element in (("global", onnx.TensorProto.FLOAT), ("local", onnx.TensorProto.UINT8)):
+        graph = onnx.load(bundle.graph_path(role)).graph
+        (pixels,) = graph.input
+        dims = pixels.type.tensor_type.shape.dim
+        assert pixels.type.tensor_type.elem_type == element
+        assert dims[0].dim_param == "batch"
+        assert [d.dim_value for d in dims][1:] == [224, 224, 3]
+
+
+def test_only_a_cast_reads_the_uint8_pixels(bundle):
+    graph = onnx.load(bundle.graph_path("local")).graph
+    readers = [node.op_type for node in graph.node if "pixels" in node.input]
+    assert readers == ["Cast"]
+
+
+def test_no_leftovers_of_tracing(bundle):
+    for model in graphs(bundle).values():
+        graph = model.graph
+        assert {node.op_type for node in graph.node} <= OPERATORS
+        used = {name for node in graph.node for name in node.input}
+        used |= {output.name for output in graph.output}
+        made = {name for node in graph.node for name in node.output if name}
+        assert made <= used | {o for n in graph.node for o in n.output[1:]}, "dead nodes"
+        assert {tensor.name for tensor in graph.initializer} <= used, "dead constants"
+        assert not model.metadata_props
+        assert not model.functions
+        for item in [*graph.node, *graph.input, *graph.output, *graph.value_info]:
+            assert not item.metadata_props
+            assert not item.doc_string
+        known = {value.name for value in [*graph.value_info, *graph.output]}
+        assert made <= known, "a shape was not inferred"
+
+
+def test_no_path_of_the_exporting_machine_is_left(bundle):
+    for role in ROLES:
+        content = bundle.graph_path(role).read_bytes()
+        assert str(Path.home()).encode() not in content
+        assert b".py" not in content
+
+
+def test_tensorrt_builds_every_graph(bundle):
+    build_all(bundle)
+
+
+def test_tensorrt_builds_graphs_with_shared_weights(shared_bundle):
+    build_all(shared_bundle)
+
+
+def build_all(bundle: Bundle) -> None:
+    """Parse and build with a profile of dynamic batches, strongly typed, without a GPU."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    for role in ROLES:
+        logger = trt.Logger(trt.Logger.ERROR)
+        builder = trt.Builder(logger)
+        flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        network = builder.create_network(flags)
+        parser = trt.OnnxParser(network, logger)
+        parsed = parser.parse_from_file(str(bundle.graph_path(role)))
+        assert parsed, [parser.get_error(i).desc() for i in range(parser.num_errors)]
+        profile = builder.create_optimization_profile()
+        for index in range(network.num_inputs):
+            tensor = network.get_input(index)
+            shapes = [
+                [size if axis == 0 else 6 if extent < 0 else extent
+                 for axis, extent in enumerate(tensor.shape)]
+                for size in (1, 4, 8)
+            ]  # fmt: skip
+            profile.set_shape(tensor.name, *shapes)
+        config = builder.create_builder_config()
+        config.add_optimization_profile(profile)
+        assert builder.build_serialized_network(network, config), role
+
+
+def test_shared_weights_are_stored_once_and_only_the_fronts_differ(shared_bundle):
+    models = graphs(shared_bundle)
+    local, overall = models["local"].graph, models["global"].graph
+    assert local.node[0].op_type == "Cast"
+    assert [n.op_type for n in local.node[1:]] == [n.op_type for n in overall.node]
+    assert [n.attribute for n in local.node[1:]] == [n.attribute for n in overall.node]
+    hashes = [
+        [hashlib.sha256(t.raw_data).digest() for t in g.initializer] for g in (local, overall)
+    ]
+    assert hashes[0] == hashes[1]
+    files = {path.name: path.stat().st_size for path in shared_bundle.path.iterdir()}
+    assert files["local.onnx"] + files["global.onnx"] < 0.02 * files["backbone.bin"]
+    assert files["backbone.bin"] == pytest.approx(4 * 11.2e6, rel=0.02)
+
+
+def test_exporting_twice_gives_the_same_bytes(checkpoints, vit_bundle, tmp_path):
+    again = export_bundle(checkpoints["vit"], tmp_path / "vit.glass", ExportOptions())
+    assert again.digest == vit_bundle.digest

@@ -1,0 +1,94 @@
+"""Records: stable order, a schema they keep, and three ways to write them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import msgspec
+import pytest
+from conftest import ROOT
+from glass_edge.runtime import Crop, Failure, Verdict
+from glass_edge.runtime.output import CsvWriter, JsonLinesWriter
+from glass_edge.runtime.records import ErrorInfo, record_schema
+from jsonschema import Draft202012Validator
+
+VERDICT = Verdict(
+    path="images/a, b.jpg",
+    verdict="fake",
+    score=0.75,
+    probabilities={"fake": 0.75, "real": 0.25},
+    logits={"fake": 1.0, "real": -0.1},
+    crops=(Crop(1, 2, 224, 224, 0.5), Crop(300, 4, 224, 200, 0.5)),
+    width=1000,
+    height=800,
+    seed=42,
+    bundle="demo.glass@0123456789ab",
+    engine="onnxruntime 1.24.0 cpu",
+    precision="fp32",
+)
+FAILURE = Failure(path="bad.jpg", error=ErrorInfo("ImageError", "the file is empty."))
+
+
+def written(writer_class, *arguments) -> str:
+    file = io.StringIO()
+    writer = writer_class(file, *arguments)
+    for record in (VERDICT, FAILURE):
+        writer.write(record)
+    return file.getvalue()
+
+
+def test_json_lines_keep_the_documented_order():
+    first, second = written(JsonLinesWriter).splitlines()
+    assert list(json.loads(first)) == [
+        "path", "status", "verdict", "score", "probabilities", "logits", "crops", "width",
+        "height", "seed", "bundle", "engine", "precision",
+    ]  # fmt: skip
+    assert list(json.loads(first)["crops"][0]) == ["top", "left", "height", "width", "attention"]
+    assert json.loads(second) == {
+        "path": "bad.jpg",
+        "status": "error",
+        "error": {"type": "ImageError", "message": "the file is empty."},
+    }
+
+
+def test_the_published_schema_is_the_codes():
+    assert json.loads((ROOT / "docs" / "record.schema.json").read_text()) == record_schema()
+
+
+def test_real_records_keep_the_schema(vit_bundle, photographs):
+    from glass_edge.runtime import Detector
+
+    validator = Draft202012Validator(record_schema())
+    records = list(Detector(vit_bundle).stream([photographs[0], "missing.jpg"]))
+    for record in [*records, VERDICT, FAILURE]:
+        validator.validate(json.loads(msgspec.json.encode(record)))
+    broken = json.loads(msgspec.json.encode(records[0])) | {"score": "high"}
+    assert not validator.is_valid(broken)
+
+
+def test_csv_has_a_row_for_each_record():
+    rows = list(csv.DictReader(io.StringIO(written(CsvWriter, ("fake", "real")))))
+    assert rows[0]["path"] == "images/a, b.jpg"
+    assert float(rows[0]["score"]) == VERDICT.score
+    assert float(rows[0]["logit_real"]) == -0.1
+    assert json.loads(rows[0]["crops"])[1]["left"] == 4
+    assert rows[1]["status"] == "error"
+    assert rows[1]["error_message"] == "the file is empty."
+    assert rows[1]["score"] == ""
+
+
+def test_numbers_of_a_record_are_the_shortest_of_their_float(vit_bundle, photographs):
+    from glass_edge.runtime import Detector
+
+    (verdict,) = Detector(vit_bundle).detect(photographs[0])
+    numbers = [verdict.score, *verdict.logits.values(), *(c.attention for c in verdict.crops)]
+    assert max(len(repr(number).lstrip("-")) for number in numbers) <= 15
+
+
+@pytest.mark.parametrize("name", ["Verdict", "Failure"])
+def test_the_documentation_describes_every_field(name):
+    text = (ROOT / "docs" / "records.md").read_text()
+    for field in record_schema()["$defs"][name]["properties"]:
+        assert f"`{field}`" in text, field

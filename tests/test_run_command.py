@@ -1,0 +1,178 @@
+"""glass-run as a user meets it: a process with files, streams and exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from glass_edge.runtime import Detector
+
+PROGRAM = Path(sys.executable).parent / "glass-run"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, vit_bundle, photographs) -> Path:
+    """A working directory with one bundle and a folder of photographs."""
+    place = tmp_path_factory.mktemp("place")
+    (place / "model.glass").symlink_to(vit_bundle.path)
+    (place / "images").mkdir()
+    for path in photographs[:4]:
+        (place / "images" / path.name).symlink_to(path)
+    return place
+
+
+def run(place: Path, *arguments: str, stdin: str | None = None, **environment: str):
+    variables = {k: v for k, v in os.environ.items() if k != "GLASS_BUNDLE"} | environment
+    return subprocess.run(
+        [PROGRAM, *arguments],
+        cwd=place,
+        env=variables,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_table_on_the_screen_and_a_summary_beside_it(place):
+    done = run(place, "images")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["verdict", "P(fake)", "pixels", "image"]
+    assert [line.split()[-1] for line in lines[1:]] == [
+        "images/exact.png", "images/narrow.png", "images/small.jpg", "images/tiny.png",
+    ]  # fmt: skip
+    assert "4 images in" in done.stderr
+    assert "0 errors" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_json_lines_on_standard_output(place, vit_bundle):
+    done = run(place, "images/small.jpg", "--output", "-", "--seed", "3")
+    (record,) = map(json.loads, done.stdout.splitlines())
+    assert record["status"] == "ok"
+    assert record["bundle"] == f"{vit_bundle.path.name}@{vit_bundle.digest[:12]}"
+    (verdict,) = Detector(place / "model.glass").detect(place / "images/small.jpg")
+    assert record["seed"] != verdict.seed
+
+
+def test_json_and_csv_files_say_the_same(place, tmp_path):
+    for name in ("verdicts.jsonl", "verdicts.csv"):
+        done = run(place, "images", "-o", str(tmp_path / name))
+        assert (done.returncode, done.stdout) == (0, "")
+    records = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").open()]
+    rows = list(csv.DictReader((tmp_path / "verdicts.csv").open(newline="")))
+    assert [r["path"] for r in records] == [r["path"] for r in rows]
+    assert [str(r["score"]) for r in records] == [r["score"] for r in rows]
+
+
+def test_a_list_on_standard_input(place):
+    done = run(place, "-", "-o", "-", stdin="images/tiny.png\n\nimages/small.jpg\n")
+    paths = [json.loads(line)["path"] for line in done.stdout.splitlines()]
+    assert paths == ["images/tiny.png", "images/small.jpg"]
+
+
+def test_a_bad_image_is_a_record_and_strict_makes_it_the_exit_code(place, tmp_path):
+    (tmp_path / "bad.jpg").touch()
+    arguments = ("images/tiny.png", str(tmp_path / "bad.jpg"), "missing.jpg", "-o", "-")
+    done = run(place, *arguments)
+    assert done.returncode == 0
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["status"] for record in records] == ["ok", "error", "error"]
+    assert "1 real, 2 errors" in done.stderr or "0 real, 2 errors" in done.stderr
+    assert run(place, *arguments, "--strict").returncode == 1
+
+
+def test_results_are_not_overwritten_unasked(place, tmp_path):
+    output = tmp_path / "verdicts.jsonl"
+    output.write_text("precious\n")
+    done = run(place, "images", "-o", str(output))
+    assert done.returncode == 2
+    assert "--force" in done.stderr
+    assert output.read_text() == "precious\n"
+    assert run(place, "images", "-o", str(output), "--force").returncode == 0
+    assert len(output.read_text().splitlines()) == 4
+
+
+def test_the_bundle_may_come_from_the_environment(place, tmp_path, vit_bundle):
+    image = str(place / "images" / "tiny.png")
+    done = run(tmp_path, image, GLASS_BUNDLE=str(vit_bundle.path))
+    assert done.returncode == 0, done.stderr
+    done = run(tmp_path, image)
+    assert done.returncode == 2
+    assert "name a bundle with --bundle or GLASS_BUNDLE" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "Missing argument 'PATH...'"),
+        (["images", "--bundel", "x"], "--bundle"),
+        (["images", "--bundle", "nowhere.glass"], "no such folder; make one with glass-export"),
+        (["images", "--bundle", "images"], "is not a bundle made by glass-export"),
+        (["images", "--engine", "tensorflow"], "is not one of 'auto', 'onnxruntime'"),
+        (["images", "--crops", "0"], "crops must be at least 1"),
+        (["images", "--batch-size", "many"], "'many' is not a valid integer"),
+        (["images", "--threshold", "2"], "between 0 and 1"),
+        (["images", "-o", "verdicts.xml"], ".jsonl or .csv"),
+        (["images", "-o", "missing/folder/verdicts.csv"], "cannot be written"),
+        (["*.gif"], "matches no image"),
+        (["-", "images"], "cannot be combined"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, place):
+    done = run(place, *arguments, stdin="")
+    assert done.returncode == 2
+    assert sentence in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_debug_shows_the_traceback(place):
+    done = run(place, "images", "--bundle", "nowhere.glass", "--debug")
+    assert "Traceback" in done.stderr
+    assert "BundleError" in done.stderr
+
+
+def test_help_has_examples():
+    done = run(ROOT, "--help")
+    assert done.returncode == 0
+    assert "Examples:" in done.stdout
+    assert "glass-run photo.jpg" in done.stdout
+
+
+def test_an_interrupted_run_keeps_what_was_finished(place, tmp_path, photographs):
+    output = tmp_path / "verdicts.jsonl"
+    listing = "\n".join([str(photographs[-1])] * 500)
+    command = [PROGRAM, "-", "-o", output, "--batch-size", "2"]
+    process = subprocess.Popen(
+        command, cwd=place, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    process.stdin.write(listing)
+    process.stdin.close()
+    while not (output.exists() and output.read_text().count("\n") >= 4):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert process.stderr is not None
+    assert "interrupted" in process.stderr.read()
+    lines = output.read_text().splitlines()
+    assert all(json.loads(line)["status"] == "ok" for line in lines)
+
+
+def test_a_closed_pipe_is_no_fault(place):
+    command = f"{PROGRAM} images images images -o - --batch-size 1 | head -n 1"
+    done = subprocess.run(command, shell=True, cwd=place, capture_output=True, text=True)
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert "fault" not in done.stderr

@@ -1,0 +1,69 @@
+"""Which images the user means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from glass_edge.runtime import InputError
+from glass_edge.runtime.sources import find_images, listed_images
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    names = [
+        "b.jpg", "a.PNG", "notes.txt", ".hidden.jpg", "sub/c.webp", "sub/deep/d.jpeg",
+        ".cache/e.jpg", "odd[1].jpg",
+    ]  # fmt: skip
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_folders_are_searched_in_a_stable_order(folder):
+    assert find_images(["."]) == [
+        "./a.PNG", "./b.jpg", "./odd[1].jpg", "./sub/c.webp", "./sub/deep/d.jpeg",
+    ]  # fmt: skip
+
+
+def test_files_are_taken_as_they_are(folder):
+    assert find_images(["notes.txt", "missing.jpg"]) == ["notes.txt", "missing.jpg"]
+
+
+def test_patterns(folder):
+    assert find_images(["*.jpg"]) == ["b.jpg", "odd[1].jpg"]
+    assert find_images(["**/*.jpeg"]) == ["sub/deep/d.jpeg"]
+    assert find_images(["su*"]) == ["sub/c.webp", "sub/deep/d.jpeg"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern(folder):
+    assert find_images(["odd[1].jpg"]) == ["odd[1].jpg"]
+
+
+def test_the_order_of_the_arguments_is_kept(folder):
+    assert find_images(["sub", "a.PNG"]) == ["sub/c.webp", "sub/deep/d.jpeg", "a.PNG"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [("*.gif", r"pattern \*\.gif matches no image"), ("empty", "folder empty holds no image")],
+)
+def test_nothing_found_is_an_error(argument, sentence, folder):
+    (folder / "empty").mkdir()
+    with pytest.raises(InputError, match=sentence):
+        find_images([argument])
+
+
+def test_links_that_lead_in_circles_end(folder):
+    (folder / "sub" / "loop").symlink_to(folder)
+    assert len(find_images(["."])) == 5
+
+
+def test_a_list_is_read_lazily():
+    lines = iter(["a.jpg\n", "\n", "with space.png\r\n"])
+    listed = listed_images(lines)
+    assert next(listed) == "a.jpg"
+    assert next(lines) == "\n"
+    assert list(listed) == ["with space.png"]
