@@ -25,6 +25,7 @@ from .views import ImageSource, Sampling, ViewBatch, ViewInfo, load
 
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_THRESHOLD = 0.5
+_SINGLE = (str, os.PathLike, bytes, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,9 @@ class Detector:
             ImageError: an image cannot be judged. To go on past such images, use
                 :meth:`stream`.
         """
-        single = isinstance(images, str | os.PathLike | bytes | np.ndarray)
+        several = [images] if isinstance(images, _SINGLE) else images
         verdicts = []
-        with closing(self.stream([images] if single else images)) as records:  # type: ignore[list-item, arg-type]
+        with closing(self.stream(several)) as records:
             for index, record in enumerate(records):
                 if isinstance(record, Failure):
                     name = record.path or f"image {index}"

@@ -5,82 +5,114 @@ with the scale, weights normalised at the borders, rows and columns separately (
 ``torch.nn.functional.interpolate(mode="bilinear", antialias=True)`` computes on floats).
 Weights are computed in float64 and applied in float32; nothing is rounded to integers.
 
-Each output row is a weighted sum of a short band of input rows, so a few neighbouring
-output rows are one small matrix product. Only such a band is ever converted to float:
-there is no float copy of the image.
+The input rows are cut into bands at the centres of the output rows. Where the image
+shrinks, a row between two centres adds to these two outputs and to no other, so a band
+contributes by one small matrix product, and each row is converted to float once, while it
+is in the cache. There is no float copy of the image. Columns follow in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .decode import Rgb
 
-_OUTPUTS_PER_BAND = 4
-_BAND_BYTES = 1 << 20  # of float32 input held at once, to stay in a core's cache
 _CHANNELS = 3
+_CENTRES_PER_ROW_BAND = 1
+_CENTRES_PER_COLUMN_BAND = 4
+_STRIP = 8192  # columns filtered at a time; bounds the memory of very wide images
+
+_Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class _Band:
-    """Outputs ``first .. last`` (exclusive) as a product with inputs ``start .. stop``."""
+    """Inputs ``start .. stop`` and what they add to outputs ``first .. last`` (exclusive)."""
 
-    first: int
-    last: int
     start: int
     stop: int
-    weights: npt.NDArray[np.float32]  # (last - first, stop - start)
+    first: int
+    last: int
+    weights: _Float32  # (last - first, stop - start)
 
 
-def resample(rgb: Rgb, size: int) -> npt.NDArray[np.float32]:
+def resample(rgb: Rgb, size: int) -> _Float32:
     """Resize to ``(size, size, 3)`` float32 in 0..255; the aspect ratio is not kept."""
     height, width = rgb.shape[:2]
-    rows = np.empty((size, width * _CHANNELS), np.float32)
     pixels = rgb.reshape(height, width * _CHANNELS)
-    for band in _bands(height, size):
-        for columns in _column_blocks(width * _CHANNELS, band.stop - band.start):
-            block = pixels[band.start : band.stop, columns].astype(np.float32)
-            np.matmul(band.weights, block, out=rows[band.first : band.last, columns])
-    view = np.empty((size, size * _CHANNELS), np.float32)
-    for band in _bands(width, size):
-        inputs = slice(band.start * _CHANNELS, band.stop * _CHANNELS)
-        outputs = slice(band.first * _CHANNELS, band.last * _CHANNELS)
-        view[:, outputs] = rows[:, inputs] @ _interleaved(band.weights)
+    view = np.zeros((size, size * _CHANNELS), np.float32)
+    for strip in _strips(width, size):
+        left = strip[0].start * _CHANNELS
+        right = strip[-1].stop * _CHANNELS
+        rows = _filter_rows(pixels[:, left:right], size)
+        for band in strip:
+            inputs = slice(band.start * _CHANNELS - left, band.stop * _CHANNELS - left)
+            outputs = slice(band.first * _CHANNELS, band.last * _CHANNELS)
+            view[:, outputs] += rows[:, inputs] @ band.weights
     return view.reshape(size, size, _CHANNELS)
 
 
-def _column_blocks(length: int, band_rows: int) -> Iterator[slice]:
-    step = max(256, _BAND_BYTES // (4 * band_rows))
-    for start in range(0, length, step):
-        yield slice(start, min(start + step, length))
+def _filter_rows(pixels: Rgb, size: int) -> _Float32:
+    """Reduce ``(height, n)`` uint8 to ``(size, n)`` float32."""
+    height, length = pixels.shape
+    bands = _bands(height, size, _CENTRES_PER_ROW_BAND)
+    block = np.empty((max(band.stop - band.start for band in bands), length), np.float32)
+    rows = np.zeros((size, length), np.float32)
+    for band in bands:
+        inputs = block[: band.stop - band.start]
+        np.copyto(inputs, pixels[band.start : band.stop])
+        rows[band.first : band.last] += band.weights @ inputs
+    return rows
 
 
-def _interleaved(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Expand ``(outputs, inputs)`` to a right-hand factor over interleaved channels."""
-    return np.kron(weights.T, np.eye(_CHANNELS, dtype=np.float32))
+@lru_cache(maxsize=16)
+def _strips(width: int, size: int) -> tuple[tuple[_Band, ...], ...]:
+    """Group the bands of the columns into strips; weights act on interleaved channels."""
+    identity = np.eye(_CHANNELS, dtype=np.float32)
+    strips: list[list[_Band]] = [[]]
+    for band in _bands(width, size, _CENTRES_PER_COLUMN_BAND):
+        if strips[-1] and band.stop - strips[-1][0].start > _STRIP:
+            strips.append([])
+        interleaved = np.kron(band.weights.T, identity)
+        strips[-1].append(_Band(band.start, band.stop, band.first, band.last, interleaved))
+    return tuple(map(tuple, strips))
 
 
-@lru_cache(maxsize=256)
-def _bands(length: int, size: int) -> tuple[_Band, ...]:
-    """Cut the resampling of ``length`` samples to ``size`` into bands."""
+@lru_cache(maxsize=16)
+def _bands(length: int, size: int, centres_per_band: int) -> tuple[_Band, ...]:
+    """Cut the resampling of ``length`` samples to ``size`` at every n-th output's centre."""
     scale = length / size
     support = max(scale, 1.0)
     centres = (np.arange(size) + 0.5) * scale
     starts = np.maximum((centres - support + 0.5).astype(np.int64), 0)
     stops = np.minimum((centres + support + 0.5).astype(np.int64), length)
+    totals = np.array(
+        [
+            _triangle(np.arange(start, stop), centre, support).sum()
+            for start, stop, centre in zip(starts, stops, centres, strict=True)
+        ]
+    )
+    cuts = np.unique([0, *np.rint(centres[::centres_per_band]).astype(np.int64), length])
     bands = []
-    for first in range(0, size, _OUTPUTS_PER_BAND):
-        last = min(first + _OUTPUTS_PER_BAND, size)
-        start, stop = int(starts[first]), int(stops[last - 1])
+    for start, stop in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+        (touched,) = np.nonzero((starts < stop) & (stops > start))
+        first, last = int(touched[0]), int(touched[-1]) + 1
         samples = np.arange(start, stop)
-        distances = np.abs(samples[None, :] + 0.5 - centres[first:last, None]) / support
-        inside = (samples >= starts[first:last, None]) & (samples < stops[first:last, None])
-        weights = np.where(inside, np.maximum(1.0 - distances, 0.0), 0.0)
-        weights /= weights.sum(axis=1, keepdims=True)
-        bands.append(_Band(first, last, start, stop, weights.astype(np.float32)))
+        weights = _triangle(samples, centres[first:last, None], support)
+        weights *= (samples >= starts[first:last, None]) & (samples < stops[first:last, None])
+        weights /= totals[first:last, None]
+        bands.append(_Band(start, stop, first, last, weights.astype(np.float32)))
     return tuple(bands)
+
+
+def _triangle(
+    samples: npt.NDArray[np.int64], centres: npt.NDArray[np.floating[Any]], support: float
+) -> npt.NDArray[np.float64]:
+    """Height of a triangle of half-width ``support`` at the samples' own centres."""
+    distances = np.abs(samples + 0.5 - centres) / support
+    return np.asarray(np.maximum(1.0 - distances, 0.0))
