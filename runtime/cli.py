@@ -22,6 +22,7 @@ from .errors import InputError
 from .output import Writer, check_output, open_writer
 from .records import Failure
 from .sources import STANDARD_INPUT, find_images, listed_images
+from .workers import DEFAULT_MEMORY
 
 _EXAMPLES = """
 \b
@@ -100,6 +101,14 @@ Examples:
     "--workers", type=int, default=0, help="Threads that read and decode. Default: one per CPU."
 )
 @click.option(
+    "--memory",
+    metavar="MIB",
+    type=int,
+    default=DEFAULT_MEMORY >> 20,
+    show_default=True,
+    help="MiB that decoded images may take at once.",
+)
+@click.option(
     "--max-pixels",
     type=int,
     default=DEFAULT_MAX_PIXELS,
@@ -124,6 +133,7 @@ def main(
     batch_size: int,
     threads: int,
     workers: int,
+    memory: int,
     max_pixels: int,
     strict: bool,
 ) -> None:
@@ -138,6 +148,7 @@ def main(
         batch_size=batch_size,
         threads=threads,
         workers=workers,
+        memory=memory << 20,
         max_pixels=max_pixels,
     )
     images, total = _images(paths)

@@ -2,17 +2,23 @@
 
 Pillow's ``Image.open(...).convert("RGB")`` defines the pixels: the order stored in the
 file (EXIF orientation is not applied), alpha dropped and not blended, palettes expanded.
-OpenCV decodes the formats in which it gives the same pixels faster; Pillow all others.
+A faster decoder takes a file only if it gives the same pixels and accepts it without
+reserve; every other file, and every file that a faster decoder refuses, goes to Pillow,
+whose word is final. What a file is, its content tells, never its name.
 """
 
 from __future__ import annotations
 
 import io
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from .errors import ImageError
@@ -21,60 +27,148 @@ Rgb: TypeAlias = npt.NDArray[np.uint8]
 """Pixels ``(height, width, 3)``, uint8, RGB."""
 
 DEFAULT_MAX_PIXELS = 200_000_000
-_JPEG_END = b"\xff\xd9"
+CHANNELS = 3
 _OPENCV_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image whose header was read and found acceptable, not yet decoded.
+
+    Attributes:
+        width, height: in pixels, as stored.
+        decoder: which library will decode it.
+    """
+
+    width: int
+    height: int
+    decoder: str
+    _decode: Callable[[Rgb | None], Rgb]
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Size of the decoded pixels."""
+        return self.width * self.height * CHANNELS
+
+    def decode(self, buffer: Rgb | None = None) -> Rgb:
+        """Return the pixels.
+
+        Args:
+            buffer: flat uint8 array of at least ``decoded_bytes`` that a decoder may write
+                into instead of allocating; the result is then a view of it.
+
+        Raises:
+            ImageError: truncated or damaged.
+        """
+        return self._decode(buffer)
 
 
 def decode(content: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Rgb:
     """Decode an image file's bytes to RGB pixels.
 
-    Images of more than ``max_pixels`` pixels are refused before anything is decoded;
-    Pillow's own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, holds as well.
-
     Raises:
         ImageError: empty, not an image, truncated, damaged or too large.
     """
+    return read_header(content, max_pixels=max_pixels).decode()
+
+
+def read_header(content: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> EncodedImage:
+    """Read an image's size and choose its decoder; nothing is decoded yet.
+
+    Images of more than ``max_pixels`` pixels are refused. For the formats that Pillow
+    opens, its own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, holds as well.
+
+    Raises:
+        ImageError: empty, not an image, a damaged header, or too large.
+    """
     if not content:
         raise ImageError("the file is empty.")
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            _check_size(image, max_pixels)
-            if _opencv_agrees(image, content):
-                return _decode_with_opencv(content)
-            return np.asarray(image.convert("RGB"))
-    except UnidentifiedImageError:
-        raise ImageError("the file is not an image in a format that Pillow reads.") from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"the image is too large: {error}") from None
-    # Pillow's format plugins raise many types on damaged files, SyntaxError among them.
-    except (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError) as error:
-        raise ImageError(f"the image is truncated or damaged: {error}") from None
-    except (MemoryError, cv2.error) as error:
-        raise ImageError(f"the image cannot be decoded: {error}") from None
-
-
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise ImageError(f"the image has no pixels ({width}x{height}).")
-    if width * height > max_pixels:
+    image = _jpeg(content) or _pillow(content)
+    if image.width < 1 or image.height < 1:
+        raise ImageError(f"the image has no pixels ({image.width}x{image.height}).")
+    if image.width * image.height > max_pixels:
         raise ImageError(
-            f"the image has {width}x{height} pixels, more than the limit of {max_pixels}; "
-            "raise the limit or scale it down."
+            f"the image has {image.width}x{image.height} pixels, more than the limit of "
+            f"{max_pixels}; raise the limit or scale it down."
         )
+    return image
+
+
+# --- simplejpeg: JPEG in RGB or greyscale ------------------------------------------------
+
+
+def _jpeg(content: bytes) -> EncodedImage | None:
+    """Take a JPEG for libjpeg-turbo, but for CMYK, where Pillow's conversion differs."""
+    if not content.startswith(b"\xff\xd8\xff"):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+    except ValueError:
+        return None
+    if colours not in ("YCbCr", "Gray", "RGB"):
+        return None
+
+    def with_simplejpeg(buffer: Rgb | None) -> Rgb:
+        try:
+            rgb: Rgb = simplejpeg.decode_jpeg(content, "RGB", buffer=buffer)
+        except ValueError:  # any warning of libjpeg's; Pillow knows which can be passed over
+            return _pillow(content).decode()
+        return rgb
+
+    return EncodedImage(width, height, "simplejpeg", with_simplejpeg)
+
+
+# --- OpenCV: still WebP, 8-bit PNG -------------------------------------------------------
 
 
 def _opencv_agrees(image: Image.Image, content: bytes) -> bool:
-    """Whether OpenCV gives Pillow's pixels: whole RGB and greyscale JPEG files.
+    """Whether OpenCV gives Pillow's pixels of this file, and the file is not cut short."""
+    if image.format == "WEBP":
+        (size,) = struct.unpack_from("<I", content, 4)
+        return not getattr(image, "is_animated", False) and size + 8 <= len(content)
+    if image.format == "PNG":
+        eight_bit, whole = content[24] == 8, content.endswith(b"IEND\xaeB`\x82")
+        return eight_bit and whole and image.mode in ("L", "RGB", "RGBA")
+    return False
 
-    CMYK differs by rounding. A JPEG whose end is missing goes to Pillow, which tells
-    truncated files from whole ones with something appended; OpenCV 4 shows grey instead.
-    """
-    return image.format == "JPEG" and image.mode in ("RGB", "L") and content.endswith(_JPEG_END)
+
+def _with_opencv(content: bytes) -> Rgb | None:
+    try:
+        rgb = cv2.imdecode(np.frombuffer(content, np.uint8), _OPENCV_FLAGS)
+    except cv2.error:
+        return None
+    return None if rgb is None else rgb.astype(np.uint8, copy=False)
 
 
-def _decode_with_opencv(content: bytes) -> Rgb:
-    rgb = cv2.imdecode(np.frombuffer(content, np.uint8), _OPENCV_FLAGS)
-    if rgb is None:
-        raise ImageError("the image is truncated or damaged.")
-    return rgb.astype(np.uint8, copy=False)
+# --- Pillow: everything else, and the last word ------------------------------------------
+
+
+def _pillow(content: bytes) -> EncodedImage:
+    with _PillowErrors():
+        image = Image.open(io.BytesIO(content))
+        by_opencv = _opencv_agrees(image, content)
+
+    def with_pillow(_: Rgb | None) -> Rgb:
+        if by_opencv and (rgb := _with_opencv(content)) is not None:
+            return rgb
+        with _PillowErrors(), image:
+            return np.asarray(image.convert("RGB"))
+
+    return EncodedImage(*image.size, "opencv" if by_opencv else "pillow", with_pillow)
+
+
+class _PillowErrors:
+    """Turns what Pillow and its format plugins raise into :class:`ImageError`."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        match error:
+            case UnidentifiedImageError():
+                message = "the file is not an image in a format that Pillow reads."
+                raise ImageError(message) from None
+            case Image.DecompressionBombError() | MemoryError():
+                raise ImageError(f"the image is too large: {error}") from None
+            # Plugins raise many types on damaged files, SyntaxError and struct.error among them.
+            case Exception():
+                raise ImageError(f"the image is truncated or damaged: {error}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,8 @@ from .engines.base import Array, Engine, EngineOptions, Float32
 from .errors import EngineError, ImageError, InputError
 from .manifest import Role
 from .records import Crop, ErrorInfo, Failure, Record, Verdict
-from .views import ImageSource, Sampling, ViewBatch, ViewInfo, load
+from .views import ImageSource, Sampling, ViewBatch, ViewInfo
+from .workers import DEFAULT_MEMORY, ViewWorkers
 
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_THRESHOLD = 0.5
@@ -42,6 +43,7 @@ class DetectorOptions:
         batch_size: the most views given to the engine at once, and images in flight.
         threads: the engine's threads on a CPU; 0 takes every CPU available.
         workers: threads that read and decode; 0 takes one per CPU available.
+        memory: bytes that decoded images may take at once; a larger image goes alone.
         max_pixels: images with more pixels are refused.
     """
 
@@ -54,10 +56,11 @@ class DetectorOptions:
     batch_size: int = DEFAULT_BATCH_SIZE
     threads: int = 0
     workers: int = 0
+    memory: int = DEFAULT_MEMORY
     max_pixels: int = DEFAULT_MAX_PIXELS
 
     def __post_init__(self) -> None:
-        for name in ("crops", "batch_size", "max_pixels"):
+        for name in ("crops", "batch_size", "memory", "max_pixels"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, not {value}.")
@@ -153,20 +156,22 @@ class Detector:
         Raises:
             EngineError: the engine failed.
         """
-        workers = self.options.workers or available_cpus()
         source = iter(images)
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="glass-views")
-        try:
-            current = self._prepare(source, pool)
+        workers = ViewWorkers(
+            self._sampling,
+            workers=self.options.workers or available_cpus(),
+            memory=self.options.memory,
+            max_pixels=self.options.max_pixels,
+        )
+        with closing(workers):
+            current = self._prepare(source, workers)
             while current is not None:
-                following = self._prepare(source, pool)
+                following = self._prepare(source, workers)
                 yield from self._judge(*current)
                 current = following
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def _prepare(
-        self, source: Iterator[ImageSource], pool: ThreadPoolExecutor
+        self, source: Iterator[ImageSource], workers: ViewWorkers
     ) -> tuple[ViewBatch, list[_Job]] | None:
         """Take the next images and start turning them into views."""
         taken = list(itertools.islice(source, self.options.batch_size))
@@ -174,14 +179,10 @@ class Detector:
             return None
         batch = ViewBatch(len(taken), self._sampling.spec)
         jobs = [
-            _Job(_path_of(image), slot, pool.submit(self._fill, batch, slot, image))
+            _Job(_path_of(image), slot, workers.submit(batch, slot, image))
             for slot, image in enumerate(taken)
         ]
         return batch, jobs
-
-    def _fill(self, batch: ViewBatch, slot: int, image: ImageSource) -> ViewInfo:
-        rgb, seed = load(image, self._sampling, max_pixels=self.options.max_pixels)
-        return batch.fill(slot, rgb, seed, self._sampling.spec)
 
     def _judge(self, batch: ViewBatch, jobs: list[_Job]) -> Iterator[Record]:
         views: dict[int, ViewInfo] = {}

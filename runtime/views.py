@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .decode import Rgb, decode
+from .decode import EncodedImage, Rgb, read_header
 from .errors import ImageError
 from .manifest import ViewSpec
 from .placement import Placement, ReferenceGenerator, array_content, image_seed, place_crops
@@ -85,17 +85,20 @@ def _write_crop(rgb: Rgb, place: Placement, crop: Rgb) -> None:
     crop[:, place.width :] = 0
 
 
-def load(source: ImageSource, sampling: Sampling, *, max_pixels: int) -> tuple[Rgb, int]:
-    """Read and decode an image; return its pixels and its generator seed.
+def open_image(
+    source: ImageSource, sampling: Sampling, *, max_pixels: int
+) -> tuple[EncodedImage, int]:
+    """Read an image, not decoding it yet; return it and its generator seed.
 
     Raises:
-        ImageError: it cannot be read or decoded, or is no RGB array.
+        ImageError: it cannot be read, is no image or no RGB array, or is too large.
     """
     if isinstance(source, np.ndarray):
         rgb = _checked_array(source, max_pixels)
-        return rgb, sampling.generator_seed(array_content(rgb) if not sampling.fixed else b"")
+        seed = sampling.generator_seed(b"" if sampling.fixed else array_content(rgb))
+        return EncodedImage(rgb.shape[1], rgb.shape[0], "array", lambda _: rgb), seed
     content = source if isinstance(source, bytes) else _read(Path(source))
-    return decode(content, max_pixels=max_pixels), sampling.generator_seed(content)
+    return read_header(content, max_pixels=max_pixels), sampling.generator_seed(content)
 
 
 def _read(path: Path) -> bytes:

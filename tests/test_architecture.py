@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "export": {"runtime", "calibration"},
     "benchmarks": {"runtime", "calibration", "export"},
 }
-RUNTIME_LIBRARIES = {"numpy", "cv2", "PIL", "msgspec", "click", "rich", "onnxruntime"}
+RUNTIME_LIBRARIES = {"numpy", "cv2", "PIL", "simplejpeg", "msgspec", "click", "rich", "onnxruntime"}
 
 
 def imports(path: Path, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -1,0 +1,85 @@
+"""Threads that turn images into views, within a budget of memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+
+from .decode import Rgb
+from .views import ImageSource, Sampling, ViewBatch, ViewInfo, open_image
+
+DEFAULT_MEMORY = 1 << 30  # bytes
+_OVERHEAD = 1.3  # an image in flight takes up to this much of its decoded size
+
+
+class ByteBudget:
+    """Lets threads proceed while what they hold together stays within a limit.
+
+    What is larger than the whole limit proceeds alone.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Wait until ``size`` bytes may be held, and hold them."""
+        size = min(size, self._limit)
+        with self._changed:
+            self._changed.wait_for(lambda: self._held + size <= self._limit)
+            self._held += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= size
+                self._changed.notify_all()
+
+
+class ViewWorkers:
+    """A pool of threads that read, decode, and write views into batches.
+
+    Decoding and resampling release Python's global lock, so the threads run side by side.
+    Each keeps a buffer for decoded pixels, because fresh pages of memory cost a tenth of
+    the decoding.
+    """
+
+    def __init__(self, sampling: Sampling, *, workers: int, memory: int, max_pixels: int) -> None:
+        self._sampling = sampling
+        self._max_pixels = max_pixels
+        self._budget = ByteBudget(memory)
+        self._largest_kept = memory // (4 * workers)
+        self._own = threading.local()
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="glass-views")
+
+    def submit(self, batch: ViewBatch, slot: int, source: ImageSource) -> Future[ViewInfo]:
+        """Start turning an image into the views of a batch's slot.
+
+        The future raises ImageError for an image that cannot be judged.
+        """
+        return self._pool.submit(self._make_views, batch, slot, source)
+
+    def close(self) -> None:
+        """Drop what has not begun and wait for what has."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _make_views(self, batch: ViewBatch, slot: int, source: ImageSource) -> ViewInfo:
+        image, seed = open_image(source, self._sampling, max_pixels=self._max_pixels)
+        with self._budget.holding(int(image.decoded_bytes * _OVERHEAD)):
+            rgb = image.decode(self._buffer(image.decoded_bytes))
+            return batch.fill(slot, rgb, seed, self._sampling.spec)
+
+    def _buffer(self, size: int) -> Rgb | None:
+        """Return this thread's buffer, or nothing for an image too large to keep room for."""
+        if size > self._largest_kept:
+            return None
+        buffer: Rgb | None = getattr(self._own, "buffer", None)
+        if buffer is None or buffer.size < size:
+            self._own.buffer = buffer = np.empty(size, np.uint8)
+        return buffer
