@@ -1,1 +1,1 @@
-"""The room for benchmarks against full-size PyTorch. Nothing lives here yet."""
+"""Measured against full-size PyTorch and against what would be used instead."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -63,26 +64,34 @@ class ViewBatch:
     def fill(self, slot: int, rgb: Rgb, seed: int, spec: ViewSpec) -> ViewInfo:
         """Write the views of one image into a slot; crops are copied once, here."""
         height, width = rgb.shape[:2]
-        placements = place_crops(
-            height,
-            width,
-            num_crops=spec.num_crops,
-            crop_size=spec.crop_size,
-            max_grid=spec.max_grid,
-            generator=ReferenceGenerator(seed),
-        )
-        for crop, place in zip(self.crops[slot], placements, strict=True):
-            _write_crop(rgb, place, crop)
-        self.overviews[slot] = resample(rgb, spec.crop_size)
+        placements = plan(height, width, seed, spec)
+        self.write_crops(slot, rgb, placements)
+        self.write_overview(slot, rgb)
         return ViewInfo(width, height, seed, tuple(placements))
 
+    def write_overview(self, slot: int, rgb: Rgb) -> None:
+        """Write the global view of an image into a slot."""
+        self.overviews[slot] = resample(rgb, self.overviews.shape[1])
 
-def _write_crop(rgb: Rgb, place: Placement, crop: Rgb) -> None:
-    crop[: place.height, : place.width] = rgb[
-        place.top : place.top + place.height, place.left : place.left + place.width
-    ]
-    crop[place.height :] = 0
-    crop[:, place.width :] = 0
+    def write_crops(self, slot: int, rgb: Rgb, placements: Sequence[Placement]) -> None:
+        """Write an image's crops into a slot, zeros where they stick out of the image."""
+        for crop, place in zip(self.crops[slot], placements, strict=True):
+            bottom, right = place.top + place.height, place.left + place.width
+            crop[: place.height, : place.width] = rgb[place.top : bottom, place.left : right]
+            crop[place.height :] = 0
+            crop[:, place.width :] = 0
+
+
+def plan(height: int, width: int, seed: int, spec: ViewSpec) -> list[Placement]:
+    """Place the crops of an image of this size; no pixel is needed."""
+    return place_crops(
+        height,
+        width,
+        num_crops=spec.num_crops,
+        crop_size=spec.crop_size,
+        max_grid=spec.max_grid,
+        generator=ReferenceGenerator(seed),
+    )
 
 
 def open_image(
