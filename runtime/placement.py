@@ -8,10 +8,13 @@ and there. Everything in this module is arithmetic on sizes: no pixel is touched
 from __future__ import annotations
 
 import hashlib
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+_BLOCK = 128  # words; an image needs at most 63 + 2 for each crop
 
 
 class Placement(NamedTuple):
@@ -35,13 +38,11 @@ class ReferenceGenerator:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed & 0xFFFFFFFF
-        self._bits = np.random.MT19937()
-        state: Any = np.random.RandomState(self.seed).get_state(legacy=False)
-        self._bits.state = state
+        self._words = _words(np.random.RandomState(self.seed))
 
     def below(self, bound: int) -> int:
         """Draw one integer in ``0 .. bound - 1`` (``torch.randint(bound, ())``)."""
-        return int(self._bits.random_raw()) % bound
+        return next(self._words) % bound
 
     def permutation(self, length: int) -> list[int]:
         """Draw a permutation of ``0 .. length - 1`` (``torch.randperm(length)``)."""
@@ -50,6 +51,12 @@ class ReferenceGenerator:
             j = i + self.below(length - i)
             items[i], items[j] = items[j], items[i]
         return items
+
+
+def _words(generator: np.random.RandomState) -> Iterator[int]:
+    """Yield the generator's 32-bit words; drawn in blocks, because calls cost more than words."""
+    while True:
+        yield from generator.randint(0, 2**32, size=_BLOCK, dtype=np.uint32).tolist()
 
 
 def place_crops(

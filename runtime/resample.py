@@ -23,9 +23,11 @@ import numpy.typing as npt
 from .decode import Rgb
 
 _CHANNELS = 3
-_CENTRES_PER_ROW_BAND = 1
-_CENTRES_PER_COLUMN_BAND = 4
-_STRIP = 8192  # columns filtered at a time; bounds the memory of very wide images
+_ROWS_PER_BAND = 24  # so that small images take few steps
+_LARGEST_COLUMN_BAND = 8  # centres
+# Multiply-adds of one matrix product. OpenBLAS computes up to a million where it is called;
+# larger products go to threads of its own, for which callers in several threads queue.
+_LARGEST_PRODUCT = 1_000_000
 
 _Float32 = npt.NDArray[np.float32]
 
@@ -46,7 +48,7 @@ def resample(rgb: Rgb, size: int) -> _Float32:
     height, width = rgb.shape[:2]
     pixels = rgb.reshape(height, width * _CHANNELS)
     view = np.zeros((size, size * _CHANNELS), np.float32)
-    for strip in _strips(width, size):
+    for strip in _strips(width, height, size):
         left = strip[0].start * _CHANNELS
         right = strip[-1].stop * _CHANNELS
         rows = _filter_rows(pixels[:, left:right], size)
@@ -60,23 +62,46 @@ def resample(rgb: Rgb, size: int) -> _Float32:
 def _filter_rows(pixels: Rgb, size: int) -> _Float32:
     """Reduce ``(height, n)`` uint8 to ``(size, n)`` float32."""
     height, length = pixels.shape
-    bands = _bands(height, size, _CENTRES_PER_ROW_BAND)
+    bands = _row_bands(height, size)
+    # Room for one band at a time, made once: large temporaries would be fetched from and
+    # returned to the system each time, which also keeps other threads waiting.
     block = np.empty((max(band.stop - band.start for band in bands), length), np.float32)
+    sums = np.empty((max(band.last - band.first for band in bands), length), np.float32)
     rows = np.zeros((size, length), np.float32)
     for band in bands:
         inputs = block[: band.stop - band.start]
+        outputs = rows[band.first : band.last]
         np.copyto(inputs, pixels[band.start : band.stop])
-        rows[band.first : band.last] += band.weights @ inputs
+        outputs += np.matmul(band.weights, inputs, out=sums[: len(outputs)])
     return rows
 
 
+def _row_bands(height: int, size: int) -> tuple[_Band, ...]:
+    return _bands(height, size, max(1, round(_ROWS_PER_BAND * size / height)))
+
+
+def _column_bands(width: int, size: int) -> tuple[_Band, ...]:
+    """Choose bands whose product with all rows and interleaved channels stays small."""
+    for centres in range(_LARGEST_COLUMN_BAND, 1, -1):
+        inputs, outputs = centres * max(width / size, 1.0), centres + 1
+        if size * inputs * outputs * _CHANNELS**2 <= _LARGEST_PRODUCT:
+            return _bands(width, size, centres)
+    return _bands(width, size, 1)
+
+
 @lru_cache(maxsize=16)
-def _strips(width: int, size: int) -> tuple[tuple[_Band, ...], ...]:
-    """Group the bands of the columns into strips; weights act on interleaved channels."""
+def _strips(width: int, height: int, size: int) -> tuple[tuple[_Band, ...], ...]:
+    """Group the columns' bands into strips that are filtered at a time.
+
+    Strips bound the memory of wide images and the products of the row bands. The bands'
+    weights act on interleaved channels, from the right.
+    """
+    largest = max(band.weights.size for band in _row_bands(height, size))
+    columns = _LARGEST_PRODUCT // (largest * _CHANNELS)
     identity = np.eye(_CHANNELS, dtype=np.float32)
     strips: list[list[_Band]] = [[]]
-    for band in _bands(width, size, _CENTRES_PER_COLUMN_BAND):
-        if strips[-1] and band.stop - strips[-1][0].start > _STRIP:
+    for band in _column_bands(width, size):
+        if strips[-1] and band.stop - strips[-1][0].start > columns:
             strips.append([])
         interleaved = np.kron(band.weights.T, identity)
         strips[-1].append(_Band(band.start, band.stop, band.first, band.last, interleaved))
