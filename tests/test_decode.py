@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from conftest import EXAMPLES
 from glass_edge.runtime import ImageError
-from glass_edge.runtime.decode import decode
+from glass_edge.runtime.decode import decode, read_header
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 
@@ -142,3 +144,51 @@ def test_the_pixel_limit_can_be_set(picture):
     assert decode(content, max_pixels=403 * 301).shape == (301, 403, 3)
     with pytest.raises(ImageError, match="403x301"):
         decode(content, max_pixels=403 * 301 - 1)
+
+
+FAST = {
+    "simplejpeg": ("baseline JPEG", "progressive JPEG", "JPEG 4:2:2", "grey JPEG"),
+    "opencv": ("PNG", "grey PNG", "RGBA PNG", "lossy WebP", "lossless WebP", "transparent WebP"),
+    "pillow": ("CMYK JPEG", "palette PNG", "16-bit PNG", "16-bit grey PNG", "GIF", "TIFF", "BMP"),
+}
+
+
+@pytest.mark.parametrize(
+    ("decoder", "name"), [(decoder, name) for decoder, names in FAST.items() for name in names]
+)
+def test_the_fastest_decoder_that_is_exact_is_taken(decoder, name, picture):
+    assert read_header(FILES[name](picture)).decoder == decoder
+
+
+@pytest.mark.parametrize("name", [name for names in FAST.values() for name in names])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_damaged_files_are_judged_as_pillow_judges_them(name, data, small_files):
+    """Same pixels or an error of ours, whatever bytes are changed."""
+    content = bytearray(small_files[name])
+    for _ in range(data.draw(st.integers(1, 5))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    damaged = bytes(content)
+    try:
+        with Image.open(io.BytesIO(damaged)) as image:
+            expected = np.asarray(image.convert("RGB"))
+    except Exception:
+        with pytest.raises(ImageError):
+            decode(damaged)
+    else:
+        assert np.array_equal(decode(damaged), expected)
+
+
+@pytest.fixture(scope="module")
+def small_files(picture) -> dict[str, bytes]:
+    small = picture.resize((61, 47))
+    return {name: make(small) for name, make in FILES.items()}
+
+
+def test_a_buffer_of_the_callers_is_used(picture):
+    content = FILES["baseline JPEG"](picture)
+    image = read_header(content)
+    buffer = np.zeros(image.decoded_bytes + 100, np.uint8)
+    rgb = image.decode(buffer)
+    assert np.shares_memory(rgb, buffer)
+    assert np.array_equal(rgb, decode(content))

@@ -1,0 +1,99 @@
+"""glass-bench views: side by side, exact where it says so, readable by people and machines."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from glass_edge.benchmarks.views import ViewsReport, generated_images
+from PIL import Image
+
+PROGRAM = Path(sys.executable).parent / "glass-bench"
+
+
+def run(place: Path, *arguments: str):
+    return subprocess.run(
+        [PROGRAM, *arguments], cwd=place, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> tuple[ViewsReport, str, str]:
+    place = tmp_path_factory.mktemp("bench")
+    done = run(place, "views", "--megapixels", "0.2,2", "--repeats", "3", "--crops", "4",
+               "-o", "report.json", "-o", "report.md")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    content = (place / "report.json").read_bytes()
+    return (
+        msgspec.json.decode(content, type=ViewsReport),
+        done.stdout,
+        (place / "report.md").read_text(),
+    )
+
+
+def test_json_and_markdown_come_from_one_object(report):
+    parsed, shown, written = report
+    assert parsed.to_markdown() == shown == written
+    assert parsed.schema == 1
+    assert parsed.command.startswith("glass-bench views --megapixels 0.2,2")
+
+
+def test_ours_is_exact_and_the_obvious_roads_are_not(report):
+    for image in report[0].images:
+        errors = {road.name: road.max_error for road in image.roads}
+        assert errors.pop("reference (Pillow, torchvision)") == 0
+        assert errors.pop("glass-edge") <= 0.02
+        assert len(errors) == 2
+        assert min(errors.values()) > 5
+
+
+def test_every_sample_is_kept(report):
+    for image in report[0].images:
+        for road in [*image.roads, *image.decoders]:
+            assert len(road.total.seconds) == 3
+            for index, total in enumerate(road.total.seconds):
+                parts = sum(stage.seconds[index] for stage in road.stages.values())
+                assert total == pytest.approx(parts)
+    assert {result.threads for result in report[0].threads} == {1, 2}
+
+
+def test_images_of_the_users(tmp_path, photographs):
+    done = run(tmp_path, "views", str(photographs[5]), "--repeats", "2", "--threads", "1")
+    assert done.returncode == 0, done.stderr
+    assert "1280x853" in done.stdout
+
+
+@pytest.mark.parametrize("size", [0.05, 1, 12])
+def test_generated_images_have_the_size_asked_for(size):
+    ((name, content),) = generated_images([size]).items()
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.width * image.height == pytest.approx(size * 1e6, rel=0.01)
+        assert name == f"{size:g} MP"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--megapixels", "many"], "not a list of positive numbers"),
+        (["--megapixels", "-1"], "not a list of positive numbers"),
+        (["--repeats", "1"], "2"),
+        (["missing.jpg"], "missing.jpg cannot be read"),
+        (["-o", "report.xml"], "must end in .json or .md"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_path):
+    done = run(tmp_path, "views", *arguments)
+    assert done.returncode == 2
+    assert sentence in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_commands_are_answered(tmp_path):
+    done = run(tmp_path, "view")
+    assert done.returncode == 2
+    assert "No such command 'view'" in done.stderr
+    assert "views" in run(tmp_path, "--help").stdout

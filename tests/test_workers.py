@@ -1,0 +1,141 @@
+"""Views are made in threads, within a budget of memory."""
+
+from __future__ import annotations
+
+import io
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from glass_edge.runtime.manifest import ViewSpec
+from glass_edge.runtime.views import Sampling, ViewBatch
+from glass_edge.runtime.workers import ByteBudget, ViewWorkers
+from PIL import Image
+
+SPEC = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
+
+
+def test_the_budget_holds_back_what_would_exceed_it():
+    budget, entered = ByteBudget(100), []
+
+    def hold(size: int) -> None:
+        with budget.holding(size):
+            entered.append(size)
+
+    with budget.holding(60):
+        waiting = threading.Thread(target=hold, args=(50,))
+        passing = threading.Thread(target=hold, args=(40,))
+        waiting.start()
+        passing.start()
+        passing.join(5)
+        time.sleep(0.05)
+        assert entered == [40]
+    waiting.join(5)
+    assert entered == [40, 50]
+
+
+def test_what_exceeds_the_whole_budget_goes_alone():
+    budget = ByteBudget(100)
+    with budget.holding(1000):
+        late = threading.Thread(target=lambda: budget.holding(1).__enter__())
+        late.start()
+        late.join(0.05)
+        assert late.is_alive()
+    late.join(5)
+    assert not late.is_alive()
+
+
+@pytest.mark.parametrize("memory", [1, 1 << 20, 1 << 30])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_threads_buffers_and_budget_do_not_change_views(memory, threads, photographs):
+    """Buffers are reused between images of different sizes; nothing of one reaches another."""
+    paths = [path for path in photographs if path.name != "twelve-megapixels.jpg"] * 3
+    expected, batch = ViewBatch(len(paths), SPEC), ViewBatch(len(paths), SPEC)
+    sampling = Sampling(SPEC)
+    for slot, path in enumerate(paths):
+        rgb = np.asarray(Image.open(path).convert("RGB"))
+        expected.fill(slot, rgb, sampling.generator_seed(path.read_bytes()), SPEC)
+    workers = ViewWorkers(sampling, workers=threads, memory=memory, max_pixels=10**9)
+    futures = [workers.submit(batch, slot, path) for slot, path in enumerate(paths)]
+    assert all(future.result().placements for future in futures)
+    workers.close()
+    assert np.array_equal(batch.crops, expected.crops)
+    assert np.array_equal(batch.overviews, expected.overviews)
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from glass_edge.runtime.decode import decode
+from glass_edge.runtime.manifest import ViewSpec
+from glass_edge.runtime.views import Sampling, ViewBatch
+from glass_edge.runtime.workers import ViewWorkers
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+spec = ViewSpec(crop_size=224, num_crops=10, max_grid=8)
+small, large, count, memory = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+batch = ViewBatch(8, spec)
+workers = ViewWorkers(Sampling(spec), workers=4, memory=memory, max_pixels=10**9)
+workers.submit(batch, 0, small).result()
+before = peak()
+for future in [workers.submit(batch, slot, large) for slot in range(count)]:
+    future.result()
+print(peak() - before)
+"""
+
+
+@pytest.fixture(scope="module")
+def hundred_megapixels(tmp_path_factory, photograph) -> Path:
+    path = tmp_path_factory.mktemp("large") / "large.jpg"
+    photograph.resize((12000, 8400)).save(path, quality=85)
+    return path
+
+
+def peak_growth(large: Path, small: Path, *, images: int, memory: int) -> int:
+    command = [sys.executable, "-c", MEASURE, small, large, str(images), str(memory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+def test_a_large_image_takes_little_more_than_its_pixels(hundred_megapixels, photographs):
+    growth = peak_growth(hundred_megapixels, photographs[2], images=1, memory=1 << 30)
+    assert growth < 1.3 * 12000 * 8400 * 3
+
+
+def test_a_folder_of_large_images_stays_within_the_budget(hundred_megapixels, photographs):
+    """Four threads, eight images of 300 MB decoded, room for one."""
+    growth = peak_growth(hundred_megapixels, photographs[2], images=8, memory=400 << 20)
+    assert growth < 1.3 * 12000 * 8400 * 3
+
+
+def test_wide_and_tall_images_take_no_more(tmp_path):
+    """An image of one row: what is made of it must not outgrow a few megabytes."""
+    from glass_edge.runtime.resample import resample
+
+    for shape in ((1, 1_000_000, 3), (1_000_000, 1, 3)):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert resample(np.full(shape, 7, np.uint8), 224) == pytest.approx(7, abs=1e-3)
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert (after - before) * 1024 < 100e6
+
+
+def test_a_mosaic_of_every_format_in_one_pool(photograph):
+    picture = photograph.resize((500, 400))
+    contents = []
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"):
+        buffer = io.BytesIO()
+        picture.save(buffer, kind)
+        contents.append(buffer.getvalue())
+    batch = ViewBatch(len(contents), SPEC)
+    workers = ViewWorkers(Sampling(SPEC), workers=3, memory=1 << 28, max_pixels=10**9)
+    futures = [workers.submit(batch, slot, content) for slot, content in enumerate(contents)]
+    assert {(f.result().width, f.result().height) for f in futures} == {(500, 400)}
+    workers.close()
