@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import click
 
 from ..runtime.console import GlassCommand, common_options
-from ..runtime.errors import ImageError, InputError
+from ..runtime.errors import ImageError, InputError, OutputError
 from ..runtime.sources import find_images
 
 _EXAMPLES = """
@@ -36,6 +39,17 @@ def _numbers(context: click.Context, option: click.Parameter, text: str) -> list
     return numbers
 
 
+_output_option = click.option(
+    "-o",
+    "--output",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the report to FILE (.json or .md); may be given twice. The tables are shown "
+    "in any case.",
+)
+
+
 @main.command(
     cls=GlassCommand,
     epilog=_EXAMPLES,
@@ -59,15 +73,7 @@ def _numbers(context: click.Context, option: click.Parameter, text: str) -> list
     callback=_numbers,
     help="Numbers of worker threads to compare.",
 )
-@click.option(
-    "-o",
-    "--output",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write the report to FILE (.json or .md); may be given twice. The tables are shown "
-    "in any case.",
-)
+@_output_option
 @common_options
 def views(
     images: tuple[str, ...],
@@ -78,28 +84,75 @@ def views(
     output: tuple[Path, ...],
 ) -> None:
     """Measure roads to views; see ``glass-bench views --help``."""
-    for path in output:
-        if path.suffix not in (".json", ".md"):
-            raise InputError(f"{path} must end in .json or .md.")
-    try:
+    _check_output(output)
+    with _needing_torch():
         from .views import generated_images, measure_views
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"the benchmark compares with PyTorch and needs {error.name}: "
-            "pip install 'glass-edge[export]'."
-        ) from None
     contents = _read(images) if images else generated_images(megapixels)
     report = measure_views(
         contents,
         crops=crops,
         repeats=repeats,
         threads=[int(count) for count in threads],
-        command=shlex.join(["glass-bench", *sys.argv[1:]]),
+        command=_command(),
     )
+    _write(report, output)
+
+
+@main.command(
+    cls=GlassCommand,
+    help="Compare decoders on every format: time, and the difference to Pillow's pixels.",
+)
+@click.option(
+    "--megapixels", type=click.FloatRange(min=0.01), default=12, show_default=True, metavar="N"
+)
+@click.option("--repeats", type=click.IntRange(min=2), default=9, show_default=True)
+@_output_option
+@common_options
+def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
+    """Measure decoders; see ``glass-bench decoders --help``."""
+    _check_output(output)
+    with _needing_torch():
+        from .decoders import measure_decoders
+    report = measure_decoders(megapixels=megapixels, repeats=repeats, command=_command())
+    _write(report, output)
+
+
+class _Report(Protocol):
+    def to_json(self) -> bytes: ...
+
+    def to_markdown(self) -> str: ...
+
+
+def _check_output(output: tuple[Path, ...]) -> None:
+    for path in output:
+        if path.suffix not in (".json", ".md"):
+            raise InputError(f"{path} must end in .json or .md.")
+
+
+def _write(report: _Report, output: tuple[Path, ...]) -> None:
+    """Write the report to its files and show its tables."""
+    click.echo(report.to_markdown(), nl=False)
     for path in output:
         content = report.to_json() if path.suffix == ".json" else report.to_markdown().encode()
-        path.write_bytes(content)
-    click.echo(report.to_markdown(), nl=False)
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def _command() -> str:
+    return shlex.join(["glass-bench", *sys.argv[1:]])
+
+
+@contextmanager
+def _needing_torch() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"the benchmarks compare with PyTorch and need {error.name}: "
+            "pip install 'glass-edge[export]'."
+        ) from None
 
 
 def _read(images: tuple[str, ...]) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ from .decode import DEFAULT_MAX_PIXELS
 from .detector import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD, Detector, DetectorOptions
 from .engines import DEVICE_NAMES, ENGINE_NAMES
 from .errors import InputError
-from .output import Writer, check_output, open_writer
+from .output import STANDARD_OUTPUT, Writer, check_output, open_writer
 from .records import Failure
 from .sources import STANDARD_INPUT, find_images, listed_images
 from .workers import DEFAULT_MEMORY
@@ -157,7 +157,9 @@ def main(
     _settle_pillow(max_pixels)
     manifest = detector.bundle.manifest
     with open_writer(output, manifest.classes, manifest.fake_class) as writer:
-        failures = _run(detector, images, total, writer)
+        # Records that appear on the terminal show the progress themselves.
+        on_screen = output in (None, STANDARD_OUTPUT) and sys.stdout.isatty()
+        failures = _run(detector, images, writer, total=total, bar=not on_screen)
     if strict and failures:
         ctx.exit(1)
 
@@ -181,13 +183,15 @@ def _images(paths: tuple[str, ...]) -> tuple[Iterable[str], int | None]:
     return found, len(found)
 
 
-def _run(detector: Detector, images: Iterable[str], total: int | None, writer: Writer) -> int:
+def _run(
+    detector: Detector, images: Iterable[str], writer: Writer, *, total: int | None, bar: bool
+) -> int:
     """Judge and write everything; print the summary; return the number of errors."""
     counts: Counter[str] = Counter()
     started = time.perf_counter()
     try:
         with closing(detector.stream(images)) as records:
-            for record in track(records, "judging", total):
+            for record in track(records, "judging", total, shown=bar):
                 writer.write(record)
                 counts["error" if isinstance(record, Failure) else record.verdict] += 1
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -67,9 +66,11 @@ def common_options(function: _Function) -> _Function:
     return click.help_option("-h", "--help")(function)
 
 
-def track(items: Iterable[_Item], label: str, total: int | None) -> Iterator[_Item]:
+def track(
+    items: Iterable[_Item], label: str, total: int | None, *, shown: bool = True
+) -> Iterator[_Item]:
     """Pass items through, with a progress bar on standard error if it is a terminal."""
-    with _progress() as progress:
+    with _progress(shown) as progress:
         task = progress.add_task(label, total=total)
         for item in items:
             yield item
@@ -87,7 +88,7 @@ def step(label: str) -> Iterator[None]:
         yield
 
 
-def _progress() -> Progress:
+def _progress(shown: bool) -> Progress:
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -96,7 +97,6 @@ def _progress() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=not (shown and console.is_terminal),
         transient=True,
-        redirect_stdout=sys.stdout.isatty(),
     )

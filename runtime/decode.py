@@ -28,6 +28,7 @@ Rgb: TypeAlias = npt.NDArray[np.uint8]
 
 DEFAULT_MAX_PIXELS = 200_000_000
 CHANNELS = 3
+_HEIF_BRANDS = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1")}
 _OPENCV_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -144,6 +145,8 @@ def _with_opencv(content: bytes) -> Rgb | None:
 
 
 def _pillow(content: bytes) -> EncodedImage:
+    if content[4:12] in _HEIF_BRANDS:
+        _teach_pillow_heif()
     with _PillowErrors():
         image = Image.open(io.BytesIO(content))
         by_opencv = _opencv_agrees(image, content)
@@ -155,6 +158,15 @@ def _pillow(content: bytes) -> EncodedImage:
             return np.asarray(image.convert("RGB"))
 
     return EncodedImage(*image.size, "opencv" if by_opencv else "pillow", with_pillow)
+
+
+def _teach_pillow_heif() -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        message = "HEIC images need the package pillow-heif: pip install 'glass-edge[heic]'."
+        raise ImageError(message) from None
+    register_heif_opener()
 
 
 class _PillowErrors:

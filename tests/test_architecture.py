@@ -18,7 +18,10 @@ MAY_IMPORT = {
     "export": {"runtime", "calibration"},
     "benchmarks": {"runtime", "calibration", "export"},
 }
-RUNTIME_LIBRARIES = {"numpy", "cv2", "PIL", "simplejpeg", "msgspec", "click", "rich", "onnxruntime"}
+RUNTIME_LIBRARIES = {
+    *("numpy", "cv2", "PIL", "simplejpeg", "pillow_heif", "msgspec", "click", "rich"),
+    "onnxruntime",
+}
 
 
 def imports(path: Path, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -76,6 +79,21 @@ def test_the_runtime_judges_without_torch(torch_free, vit_bundle, photographs):
     for one, other in zip(*results, strict=True):
         assert one["crops"][0]["top"] == other["crops"][0]["top"]
         assert one["logits"] == pytest.approx(other["logits"], abs=1e-5)
+
+
+def test_heic_says_what_it_lacks(torch_free, vit_bundle, photograph, tmp_path):
+    from pillow_heif import from_pillow
+
+    from_pillow(photograph.resize((300, 200))).save(tmp_path / "phone.heic")
+    for programs, status in ((torch_free, "error"), (Path(sys.executable).parent, "ok")):
+        command = [programs / "glass-run", tmp_path / "phone.heic", "--bundle", vit_bundle.path]
+        done = subprocess.run([*command, "-o", "-"], capture_output=True, text=True, check=True)
+        record = json.loads(done.stdout)
+        assert record["status"] == status
+        if status == "error":
+            assert "pip install 'glass-edge[heic]'" in record["error"]["message"]
+        else:
+            assert (record["width"], record["height"]) == (300, 200)
 
 
 def test_the_export_says_what_it_lacks_without_torch(torch_free):
