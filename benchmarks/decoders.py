@@ -57,11 +57,15 @@ class DecodersReport(msgspec.Struct, frozen=True):
         """Return the report with all samples."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
-    def to_markdown(self) -> str:
-        """Return the table for people."""
+    def table(self) -> str:
+        """Return a row for each kind of file."""
         names = [result.decoder for result in self.formats[0].decoders]
         header = ["file", "taken", *(f"{name}, ms" for name in names), "largest differences"]
         rows = [[f.name, f.taken, *map(_time, f.decoders), _differences(f)] for f in self.formats]
+        return markdown_table(header, rows)
+
+    def to_markdown(self) -> str:
+        """Return the table and how it was measured."""
         return "\n\n".join(
             [
                 "# Decoders",
@@ -70,7 +74,7 @@ class DecodersReport(msgspec.Struct, frozen=True):
                 f"One image of {self.megapixels:g} million pixels in each format; median of "
                 f"{self.repeats} repeats in turns (quartiles). Differences are to Pillow's "
                 'convert("RGB") in grey levels; a dash: the decoder refuses the file.',
-                markdown_table(header, rows) + "\n",
+                self.table() + "\n",
             ]
         )
 

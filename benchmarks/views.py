@@ -24,7 +24,7 @@ from .roads import Run, decoder_roads, view_roads
 SCHEMA_VERSION = 1
 JPEG_QUALITY = 90
 _SIDES = (4, 3)  # aspect ratio of generated images
-_IMAGES_PER_WORKER = 8
+_IMAGES_PER_WORKER = 16  # enough that the end, when one thread has nothing left, weighs little
 
 
 class RoadResult(msgspec.Struct, frozen=True):
@@ -79,6 +79,37 @@ class ViewsReport(msgspec.Struct, frozen=True):
         """Return the report with all samples."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
+    def summary(self) -> str:
+        """Return one table: a row for each image, in milliseconds and grey levels."""
+        names = [road.name for road in self.images[0].roads]
+        header = ["image", *(f"{name}: ms" for name in names), "times reference's speed",
+                  "of the floor", *(f"{name}: largest error" for name in names[1:])]  # fmt: skip
+        rows = []
+        for image in self.images:
+            reference, *_, ours = image.roads
+            totals = [f"{road.total.median * 1e3:.1f}" for road in image.roads]
+            speed = f"{median_ratio(reference.total, ours.total):.2f}"
+            share = f"{median_ratio(ours.total, image.floor.total):.2f}"
+            errors = [f"{road.max_error:.2g}" for road in image.roads[1:]]
+            rows.append([image.name, *totals, speed, share, *errors])
+        return markdown_table(header, rows)
+
+    def threads_table(self) -> str:
+        """Return a row for each image and number of threads."""
+        first = {result.name: result for result in reversed(self.threads)}
+        rows = [
+            [
+                result.name,
+                str(result.threads),
+                result.per_image.milliseconds(),
+                f"{1 / result.per_image.median:.1f}",
+                f"{median_ratio(first[result.name].per_image, result.per_image):.2f}",
+            ]
+            for result in self.threads
+        ]
+        header = ["image", "threads", "ms per image", "images/s", "times one thread"]
+        return markdown_table(header, rows)
+
     def to_markdown(self) -> str:
         """Return the tables for people."""
         parts = [
@@ -88,10 +119,11 @@ class ViewsReport(msgspec.Struct, frozen=True):
             f"One thread, {self.crops} crops; milliseconds, median of {self.repeats} repeats in "
             "turns (quartiles); ratios are medians of neighbouring measurements. Errors of the "
             "global view against the reference in grey levels.",
+            self.summary(),
             *(_image_section(image) for image in self.images),
         ]
         if self.threads:
-            parts.append(_thread_section(self.threads))
+            parts.append(f"## Threads\n\n{self.threads_table()}")
         return "\n\n".join(parts) + "\n"
 
 
@@ -239,19 +271,3 @@ def _image_section(image: ImageResult) -> str:
         f"(floor: {floor.name})"
     )
     return f"{title}\n\n{markdown_table(header, rows)}"
-
-
-def _thread_section(results: Sequence[ThreadResult]) -> str:
-    first = {result.name: result for result in reversed(results)}
-    rows = [
-        [
-            result.name,
-            str(result.threads),
-            result.per_image.milliseconds(),
-            f"{1 / result.per_image.median:.1f}",
-            f"{median_ratio(first[result.name].per_image, result.per_image):.2f}",
-        ]
-        for result in results
-    ]
-    header = ["image", "threads", "ms per image", "images/s", "times one thread"]
-    return f"## Threads\n\n{markdown_table(header, rows)}"

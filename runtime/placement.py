@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+_HASHED_END = 1 << 16  # bytes
 _BLOCK = 128  # words; an image needs at most 63 + 2 for each crop
 
 
@@ -96,16 +97,24 @@ def image_seed(run_seed: int, content: bytes | memoryview) -> int:
     """Derive the generator seed of one image from the run's seed and the image's content.
 
     The rule, kept stable across releases: the first four bytes, little-endian, of
-    SHA-256 over ``run_seed`` as eight little-endian bytes (two's complement) followed by
-    the content. The content is the encoded file; for an RGB array, see
+    SHA-256 over ``run_seed`` and the content's length, each as eight little-endian bytes
+    (the seed in two's complement), and the content's first and last 64 KiB (all of it, once,
+    if it is no longer than both). The content is the encoded file; for an RGB array, see
     :func:`array_content`. Path, order, batch, thread and machine play no part.
+
+    The seed only chooses crops, so images may share one; the ends of a file tell images
+    apart at a small part of the cost of reading all of it again.
     """
     digest = hashlib.sha256(run_seed.to_bytes(8, "little", signed=True))
-    digest.update(content)
+    digest.update(len(content).to_bytes(8, "little"))
+    if len(content) <= 2 * _HASHED_END:
+        digest.update(content)
+    else:
+        digest.update(content[:_HASHED_END])
+        digest.update(content[-_HASHED_END:])
     return int.from_bytes(digest.digest()[:4], "little")
 
 
-def array_content(rgb: npt.NDArray[np.uint8]) -> bytes:
-    """Return what stands for an RGB array's content: ``b"HxW:"`` followed by its bytes."""
-    height, width = rgb.shape[:2]
-    return f"{height}x{width}:".encode() + np.ascontiguousarray(rgb).tobytes()
+def array_content(rgb: npt.NDArray[np.uint8]) -> memoryview:
+    """Return what stands for a contiguous RGB array's content: its bytes, row by row."""
+    return rgb.data.cast("B")

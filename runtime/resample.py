@@ -66,13 +66,16 @@ def _filter_rows(pixels: Rgb, size: int) -> _Float32:
     # Room for one band at a time, made once: large temporaries would be fetched from and
     # returned to the system each time, which also keeps other threads waiting.
     block = np.empty((max(band.stop - band.start for band in bands), length), np.float32)
-    sums = np.empty((max(band.last - band.first for band in bands), length), np.float32)
-    rows = np.zeros((size, length), np.float32)
+    rows = np.empty((size, length), np.float32)
+    begun = 0  # outputs to which an earlier band has added
     for band in bands:
         inputs = block[: band.stop - band.start]
-        outputs = rows[band.first : band.last]
         np.copyto(inputs, pixels[band.start : band.stop])
-        outputs += np.matmul(band.weights, inputs, out=sums[: len(outputs)])
+        shared = rows[band.first : begun]
+        earlier = shared.copy()
+        np.matmul(band.weights, inputs, out=rows[band.first : band.last])
+        shared += earlier
+        begun = band.last
     return rows
 
 

@@ -104,8 +104,8 @@ def open_image(
     """
     if isinstance(source, np.ndarray):
         rgb = _checked_array(source, max_pixels)
-        seed = sampling.generator_seed(b"" if sampling.fixed else array_content(rgb))
-        return EncodedImage(rgb.shape[1], rgb.shape[0], "array", lambda _: rgb), seed
+        image = EncodedImage(rgb.shape[1], rgb.shape[0], "array", lambda _: rgb)
+        return image, sampling.generator_seed(array_content(rgb))
     content = source if isinstance(source, bytes) else _read(Path(source))
     return read_header(content, max_pixels=max_pixels), sampling.generator_seed(content)
 

@@ -70,8 +70,16 @@ def test_crops_of_a_large_image_lie_in_cells_of_their_own():
 
 
 def test_the_seed_rule_is_stable():
-    digest = hashlib.sha256((7).to_bytes(8, "little") + b"an image file").digest()
-    assert image_seed(7, b"an image file") == int.from_bytes(digest[:4], "little") == 2585499019
+    def rule(*parts: bytes) -> int:
+        return int.from_bytes(hashlib.sha256(b"".join(parts)).digest()[:4], "little")
+
+    seven, end = (7).to_bytes(8, "little"), 65536
+    short, long = b"an image file", bytes(range(256)) * 1000
+    length = [len(content).to_bytes(8, "little") for content in (short, long)]
+    assert image_seed(7, short) == rule(seven, length[0], short) == 2495742888
+    assert image_seed(7, long) == rule(seven, length[1], long[:end], long[-end:]) == 824520784
+    whole = long[: 2 * end]
+    assert image_seed(7, whole) == rule(seven, (2 * end).to_bytes(8, "little"), whole)
 
 
 @pytest.mark.parametrize("seed", [-(2**63), -1, 0, 2**63 - 1])
@@ -84,6 +92,6 @@ def test_other_seed_or_content_gives_other_crops():
     assert len(seeds) == 4
 
 
-def test_arrays_of_equal_bytes_and_other_shape_differ():
-    flat = np.zeros((2, 8, 3), np.uint8)
-    assert array_content(flat) != array_content(flat.reshape(4, 4, 3))
+def test_an_arrays_content_is_its_pixels_row_by_row():
+    rgb = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    assert bytes(array_content(rgb)) == rgb.tobytes()

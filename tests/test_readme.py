@@ -114,6 +114,25 @@ def test_the_record_shown_is_a_record():
     Draft202012Validator(record_schema()).validate(json.loads(shown))
 
 
+def test_the_figures_in_the_docs_are_those_of_the_reports():
+    import msgspec
+    from glass_edge.benchmarks.decoders import DecodersReport
+    from glass_edge.benchmarks.views import ViewsReport
+
+    page = (ROOT / "docs" / "views.md").read_text(encoding="utf-8")
+    reports = ROOT / "docs" / "reports"
+    views = msgspec.json.decode((reports / "views.json").read_bytes(), type=ViewsReport)
+    decoders = msgspec.json.decode((reports / "decoders.json").read_bytes(), type=DecodersReport)
+    assert views.summary() in page
+    assert views.threads_table() in page
+    assert decoders.table() in page
+    assert (reports / "views.md").read_text() == views.to_markdown()
+    assert (reports / "decoders.md").read_text() == decoders.to_markdown()
+    for report in (views, decoders):
+        assert report.command in page
+        assert report.environment.processor in page
+
+
 def test_links_lead_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("examples/**/*.md")]:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
