@@ -90,7 +90,7 @@ class ViewsReport(msgspec.Struct, frozen=True):
             totals = [f"{road.total.median * 1e3:.1f}" for road in image.roads]
             speed = f"{median_ratio(reference.total, ours.total):.2f}"
             share = f"{median_ratio(ours.total, image.floor.total):.2f}"
-            errors = [f"{road.max_error:.2g}" for road in image.roads[1:]]
+            errors = [_levels(road.max_error) for road in image.roads[1:]]
             rows.append([image.name, *totals, speed, share, *errors])
         return markdown_table(header, rows)
 
@@ -252,6 +252,13 @@ def _time_workers(content: bytes, spec: ViewSpec, threads: int) -> float:
         workers.close()
 
 
+def _levels(error: float | None) -> str:
+    """Return an error in grey levels, two digits of it."""
+    if error is None:
+        return ""
+    return f"{error:.0f}" if error >= 10 else f"{error:.2g}"
+
+
 def _image_section(image: ImageResult) -> str:
     reference, floor = image.roads[0], image.floor
     stages = list(dict.fromkeys(stage for road in image.roads for stage in road.stages))
@@ -260,9 +267,7 @@ def _image_section(image: ImageResult) -> str:
     rows = []
     for road in [*image.roads, *image.decoders]:
         times = [f"{road.stages[s].median * 1e3:.1f}" if s in road.stages else "" for s in stages]
-        errors = [
-            "" if error is None else f"{error:.2g}" for error in (road.mean_error, road.max_error)
-        ]
+        errors = [_levels(road.mean_error), _levels(road.max_error)]
         speed = f"{median_ratio(reference.total, road.total):.2f}"
         share = f"{median_ratio(road.total, floor.total):.2f}"
         rows.append([road.name, road.total.milliseconds(), *times, speed, share, *errors])

@@ -13,10 +13,12 @@ is in the cache. There is no float copy of the image. Columns follow in the same
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -30,6 +32,7 @@ _LARGEST_COLUMN_BAND = 8  # centres
 _LARGEST_PRODUCT = 1_000_000
 
 _Float32 = npt.NDArray[np.float32]
+_scratch = threading.local()
 
 
 @dataclass(frozen=True)
@@ -63,20 +66,32 @@ def _filter_rows(pixels: Rgb, size: int) -> _Float32:
     """Reduce ``(height, n)`` uint8 to ``(size, n)`` float32."""
     height, length = pixels.shape
     bands = _row_bands(height, size)
-    # Room for one band at a time, made once: large temporaries would be fetched from and
-    # returned to the system each time, which also keeps other threads waiting.
-    block = np.empty((max(band.stop - band.start for band in bands), length), np.float32)
-    rows = np.empty((size, length), np.float32)
+    block = _room("block", max(band.stop - band.start for band in bands), length)
+    rows = _room("rows", size, length)
     begun = 0  # outputs to which an earlier band has added
     for band in bands:
         inputs = block[: band.stop - band.start]
-        np.copyto(inputs, pixels[band.start : band.stop])
+        # A running average of which the new value is all: OpenCV's fastest way to float.
+        cv2.accumulateWeighted(pixels[band.start : band.stop], inputs, 1.0)
         shared = rows[band.first : begun]
         earlier = shared.copy()
         np.matmul(band.weights, inputs, out=rows[band.first : band.last])
         shared += earlier
         begun = band.last
     return rows
+
+
+def _room(name: str, height: int, width: int) -> _Float32:
+    """Return this thread's scratch array of that name, finite numbers left by earlier use.
+
+    Fresh memory of this size would be fetched from the system, cleared, and returned for
+    each image.
+    """
+    room: _Float32 | None = getattr(_scratch, name, None)
+    if room is None or room.size < height * width:
+        room = np.zeros(height * width, np.float32)
+        setattr(_scratch, name, room)
+    return room[: height * width].reshape(height, width)
 
 
 def _row_bands(height: int, size: int) -> tuple[_Band, ...]:
