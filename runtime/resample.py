@@ -14,7 +14,7 @@ is in the cache. There is no float copy of the image. Columns follow in the same
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -25,8 +25,9 @@ import numpy.typing as npt
 from .decode import Rgb
 
 _CHANNELS = 3
-_ROWS_PER_BAND = 24  # so that small images take few steps
+_ROWS_PER_BAND = 16  # so that small images take few steps
 _LARGEST_COLUMN_BAND = 8  # centres
+_BLOCK_BYTES = 1_400_000  # of rows converted to float at a time, to stay near the core
 # Multiply-adds of one matrix product. OpenBLAS computes up to a million where it is called;
 # larger products go to threads of its own, for which callers in several threads queue.
 _LARGEST_PRODUCT = 1_000_000
@@ -65,20 +66,32 @@ def resample(rgb: Rgb, size: int) -> _Float32:
 def _filter_rows(pixels: Rgb, size: int) -> _Float32:
     """Reduce ``(height, n)`` uint8 to ``(size, n)`` float32."""
     height, length = pixels.shape
-    bands = _row_bands(height, size)
-    block = _room("block", max(band.stop - band.start for band in bands), length)
+    groups = _groups(_row_bands(height, size), max(1, _BLOCK_BYTES // (4 * length)))
+    block = _room("block", max(group[-1].stop - group[0].start for group in groups), length)
     rows = _room("rows", size, length)
     begun = 0  # outputs to which an earlier band has added
-    for band in bands:
-        inputs = block[: band.stop - band.start]
+    for group in groups:
+        start, stop = group[0].start, group[-1].stop
         # A running average of which the new value is all: OpenCV's fastest way to float.
-        cv2.accumulateWeighted(pixels[band.start : band.stop], inputs, 1.0)
-        shared = rows[band.first : begun]
-        earlier = shared.copy()
-        np.matmul(band.weights, inputs, out=rows[band.first : band.last])
-        shared += earlier
-        begun = band.last
+        cv2.accumulateWeighted(pixels[start:stop], block[: stop - start], 1.0)
+        for band in group:
+            inputs = block[band.start - start : band.stop - start]
+            shared = rows[band.first : begun]
+            earlier = shared.copy()
+            np.matmul(band.weights, inputs, out=rows[band.first : band.last])
+            shared += earlier
+            begun = band.last
     return rows
+
+
+def _groups(bands: tuple[_Band, ...], largest: int) -> list[list[_Band]]:
+    """Put neighbouring bands together while they have at most ``largest`` inputs."""
+    groups: list[list[_Band]] = [[]]
+    for band in bands:
+        if groups[-1] and band.stop - groups[-1][0].start > largest:
+            groups.append([])
+        groups[-1].append(band)
+    return groups
 
 
 def _room(name: str, height: int, width: int) -> _Float32:
@@ -117,13 +130,11 @@ def _strips(width: int, height: int, size: int) -> tuple[tuple[_Band, ...], ...]
     largest = max(band.weights.size for band in _row_bands(height, size))
     columns = _LARGEST_PRODUCT // (largest * _CHANNELS)
     identity = np.eye(_CHANNELS, dtype=np.float32)
-    strips: list[list[_Band]] = [[]]
-    for band in _column_bands(width, size):
-        if strips[-1] and band.stop - strips[-1][0].start > columns:
-            strips.append([])
-        interleaved = np.kron(band.weights.T, identity)
-        strips[-1].append(_Band(band.start, band.stop, band.first, band.last, interleaved))
-    return tuple(map(tuple, strips))
+    strips = _groups(_column_bands(width, size), columns)
+    return tuple(
+        tuple(replace(band, weights=np.kron(band.weights.T, identity)) for band in strip)
+        for strip in strips
+    )
 
 
 @lru_cache(maxsize=16)
