@@ -12,6 +12,7 @@ import pytest
 import torch
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.runtime import Bundle
+from hypothesis import settings
 from networks import SMALL, TIMM_NAME, random_glass
 from PIL import Image
 
@@ -19,6 +20,10 @@ ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
 EXAMPLES = ROOT / "examples" / "images"
 FAMILIES = tuple(SMALL)
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 
 @pytest.fixture(scope="session")

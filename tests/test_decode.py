@@ -161,7 +161,7 @@ def test_the_fastest_decoder_that_is_exact_is_taken(decoder, name, picture):
 
 
 @pytest.mark.parametrize("name", [name for names in FAST.values() for name in names])
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_damaged_files_are_judged_as_pillow_judges_them(name, data, small_files):
     """Same pixels or an error of ours, whatever bytes are changed."""

@@ -30,7 +30,7 @@ def test_golden_views(case):
     assert np.abs(resample(picture, 224) - golden[f"case{case}_global"]).max() <= TOLERANCE
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 1200), st.integers(1, 1200))
 def test_any_size(height, width):
     rgb = noise(height, width)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 sides = st.one_of(st.integers(1, 700), st.sampled_from([223, 224, 225, 448]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sides, sides, st.integers(1, 12), st.integers(0, 2**32 - 1))
 def test_crops_are_the_specifications_crops(height, width, count, seed):
     draw = np.random.default_rng(seed)
