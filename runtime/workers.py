@@ -46,8 +46,8 @@ class ViewWorkers:
     """A pool of threads that read, decode, and write views into batches.
 
     Decoding and resampling release Python's global lock, so the threads run side by side.
-    Each keeps a buffer for decoded pixels, because fresh pages of memory cost a tenth of
-    the decoding.
+    Each keeps a buffer for decoded pixels, so that no fresh memory need be fetched from the
+    system for each image.
     """
 
     def __init__(self, sampling: Sampling, *, workers: int, memory: int, max_pixels: int) -> None:
