@@ -7,8 +7,8 @@ Weights are computed in float64 and applied in float32; nothing is rounded to in
 
 The input rows are cut into bands at the centres of the output rows. Where the image
 shrinks, a row between two centres adds to these two outputs and to no other, so a band
-contributes by one small matrix product, and each row is converted to float once, while it
-is in the cache. There is no float copy of the image. Columns follow in the same way.
+contributes by one small matrix product, and each row is converted to float once, in blocks
+of a few bands. There is no float copy of the image. Columns follow in the same way.
 """
 
 from __future__ import annotations
