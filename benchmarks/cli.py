@@ -11,7 +11,10 @@ from typing import Protocol
 
 import click
 
+from ..runtime.bundle import Bundle
 from ..runtime.console import GlassCommand, common_options
+from ..runtime.cpus import available_cpus
+from ..runtime.engines import ENGINE_NAMES
 from ..runtime.errors import ImageError, InputError, OutputError
 from ..runtime.sources import find_images
 
@@ -21,6 +24,12 @@ Examples:
   glass-bench views                              generated images of 1, 12, 24 and 48 MP
   glass-bench views photo.jpg -o report.md       your own image; tables to report.md
   glass-bench views --megapixels 12 --repeats 31 -o report.json
+"""
+_ENGINES_EXAMPLES = """
+\b
+Examples:
+  glass-bench engines gl_vit.pt -b gl_vit.glass
+  glass-bench engines gl_vit.pt -b gl_vit.glass -b gl_vit.int8.glass -o report.md
 """
 
 
@@ -115,6 +124,73 @@ def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
         from .decoders import measure_decoders
     report = measure_decoders(megapixels=megapixels, repeats=repeats, command=_command())
     _write(report, output)
+
+
+@main.command(
+    cls=GlassCommand,
+    epilog=_ENGINES_EXAMPLES,
+    help="Compare the local backbone of CHECKPOINT in PyTorch, in FP32 and under BF16 autocast, "
+    "with bundles made of it on each engine: time per crop, and the error of the features.",
+)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option(
+    "-b",
+    "--bundle",
+    "paths",
+    multiple=True,
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A bundle; may be given several times.",
+)
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    type=click.Choice(ENGINE_NAMES),
+    help="An engine; may be given several times. Default: all that are installed.",
+)
+@click.option(
+    "--backbone",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="timm/NAME, for a checkpoint with a timm backbone.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Crops computed at once.",
+)
+@click.option("--repeats", type=click.IntRange(min=2), default=11, show_default=True)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=available_cpus,
+    show_default="all CPUs available",
+    help="CPU threads of each contestant.",
+)
+@_output_option
+@common_options
+def engines(
+    checkpoint: Path,
+    paths: tuple[Path, ...],
+    engines: tuple[str, ...],
+    backbone: str,
+    batch_size: int,
+    repeats: int,
+    threads: int,
+    output: tuple[Path, ...],
+) -> None:
+    """Measure engines; see ``glass-bench engines --help``."""
+    _check_output(output)
+    bundles = [Bundle.open(path) for path in paths]
+    with _needing_torch():
+        from .engines import EnginesOptions, measure_engines
+    options = EnginesOptions(backbone, engines, batch_size, repeats, threads)
+    _write(measure_engines(checkpoint, bundles, options, command=_command()), output)
 
 
 class _Report(Protocol):

@@ -14,7 +14,7 @@ import msgspec
 from ..runtime.cpus import available_cpus
 
 _LIBRARIES = ("glass-edge", "numpy", "opencv-python-headless", "pillow", "simplejpeg",
-              "torch", "torchvision", "onnxruntime")  # fmt: skip
+              "torch", "torchvision", "onnxruntime", "openvino", "scikit-learn")  # fmt: skip
 _VECTOR_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimd",
                  "i8mm")  # fmt: skip
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import time
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import ParamSpec, TypeVar
 
 import cv2
 import msgspec
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..export.parity import photographs
 from ..runtime.console import track
 from ..runtime.decode import read_header
 from ..runtime.manifest import ViewSpec
@@ -24,7 +27,9 @@ from .roads import Run, decoder_roads, view_roads
 SCHEMA_VERSION = 1
 JPEG_QUALITY = 90
 _SIDES = (4, 3)  # aspect ratio of generated images
-_IMAGES_PER_WORKER = 16  # enough that the end, when one thread has nothing left, weighs little
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+_IMAGES_PER_WORKER = 24  # enough that the end, when one thread has nothing left, weighs little
 
 
 class RoadResult(msgspec.Struct, frozen=True):
@@ -135,18 +140,20 @@ def measure_views(
     threads: Sequence[int],
     command: str,
 ) -> ViewsReport:
-    """Measure every road on every image, in turns, with one thread."""
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    """Measure every road on every image, in turns, with one thread.
+
+    Each image is measured in a process of its own, because what earlier images leave in the
+    allocator speeds some roads up and slows others down.
+    """
     spec = ViewSpec(crop_size=224, num_crops=crops, max_grid=8)
     results = [
-        _measure_image(name, content, spec, repeats)
+        _in_own_process(_measure_image, name, content, spec, repeats)
         for name, content in track(images.items(), "measuring roads", len(images))
     ]
     scaling = [
         result
         for name, content in track(images.items(), "measuring threads", len(images))
-        for result in _measure_threads(name, content, spec, repeats, threads)
+        for result in _in_own_process(_measure_threads, name, content, spec, repeats, threads)
     ]
     return ViewsReport(
         SCHEMA_VERSION, command, environment(), crops, repeats, tuple(results), tuple(scaling)
@@ -158,16 +165,11 @@ def generated_images(megapixels: Sequence[float]) -> dict[str, bytes]:
 
     A photograph scaled up would be smooth and decode faster than one from a camera.
     """
-    folder = files("glass_edge.export") / "photographs"
-    photographs = [
-        Image.open(io.BytesIO(item.read_bytes())).convert("RGB")
-        for item in sorted(folder.iterdir(), key=lambda item: item.name)
-        if item.name.endswith(".jpg")
-    ]
+    photographed = [Image.open(io.BytesIO(item)).convert("RGB") for item in photographs()]
     made = {}
     for size in megapixels:
         unit = (size * 1e6 / (_SIDES[0] * _SIDES[1])) ** 0.5
-        mosaic = _mosaic(photographs, round(_SIDES[0] * unit), round(_SIDES[1] * unit))
+        mosaic = _mosaic(photographed, round(_SIDES[0] * unit), round(_SIDES[1] * unit))
         buffer = io.BytesIO()
         mosaic.save(buffer, "JPEG", quality=JPEG_QUALITY)
         made[f"{size:g} MP"] = buffer.getvalue()
@@ -188,6 +190,20 @@ def _mosaic(photographs: Sequence[Image.Image], width: int, height: int) -> Imag
         top += row_height
         number += 1
     return canvas
+
+
+def _in_own_process(
+    function: Callable[_Arguments, _Result], *arguments: _Arguments.args, **named: _Arguments.kwargs
+) -> _Result:
+    with ProcessPoolExecutor(
+        1, mp_context=multiprocessing.get_context("spawn"), initializer=_use_one_thread
+    ) as process:
+        return process.submit(function, *arguments, **named).result()
+
+
+def _use_one_thread() -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
 
 
 def _measure_image(name: str, content: bytes, spec: ViewSpec, repeats: int) -> ImageResult:

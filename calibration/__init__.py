@@ -1,1 +1,1 @@
-"""The room for calibration: real images to ranges to INT8 graphs. Nothing lives here yet."""
+"""Real images to ranges to INT8 graphs, and what that does to verdicts. Needs no torch."""

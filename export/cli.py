@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_args
 
 import click
 
+from ..calibration.histogram import METHODS, Method
+from ..calibration.options import (
+    DEFAULT_BUDGET,
+    DEFAULT_IMAGES,
+    DEFAULT_JUDGEMENTS,
+    CalibrationOptions,
+)
 from ..runtime.bundle import BUNDLE_SUFFIX, Bundle
 from ..runtime.console import GlassCommand, common_options, step
 from ..runtime.errors import InputError
-from ..runtime.manifest import Parity
+from ..runtime.manifest import Calibration, Comparison, Manifest, Parity, Precision
 
 _EXAMPLES = """
 \b
@@ -17,6 +26,8 @@ Examples:
   glass-export gl_vit.pt -o gl_vit.glass
   glass-export                                   the only gl_*.pt here
   glass-export mine.safetensors --backbone timm/tf_efficientnet_lite0 --crops 4
+  glass-export gl_vit.pt --precision fp16 -o gl_vit.fp16.glass
+  glass-export gl_vit.pt --precision int8 --calibrate photographs/ -o gl_vit.int8.glass
 """
 
 
@@ -37,10 +48,50 @@ Examples:
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32"]),
+    type=click.Choice(get_args(Precision)),
     default="fp32",
     show_default=True,
-    help="The type that the graphs compute in.",
+    help="The type that the graphs compute in. All but fp32 end by comparing verdicts with FP32's.",
+)
+@click.option(
+    "--calibrate",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Images of the kind that will be judged: int8 takes its ranges from them, and a fifth "
+    "is held out for the comparison.",
+)
+@click.option(
+    "--calibration-images",
+    type=int,
+    default=DEFAULT_IMAGES,
+    show_default=True,
+    help="How many of them to calibrate on at most.",
+)
+@click.option(
+    "--calibration-method",
+    type=click.Choice(["auto", *METHODS]),
+    default="auto",
+    show_default=True,
+    help="How int8 cuts ranges; auto tries each.",
+)
+@click.option(
+    "--int8-budget",
+    type=float,
+    default=DEFAULT_BUDGET,
+    show_default=True,
+    metavar="SHARE",
+    help="The largest share of layers that int8 may leave in FP32, the most sensitive first, if "
+    "verdicts do not hold without.",
+)
+@click.option(
+    "--judgements",
+    type=int,
+    default=DEFAULT_JUDGEMENTS,
+    show_default=True,
+    help="How often at least both precisions judge in the comparison.",
+)
+@click.option(
+    "--accept-loss", is_flag=True, help="Keep the bundle even if its verdicts do not hold."
 )
 @click.option(
     "--backbone",
@@ -67,7 +118,13 @@ Examples:
 def main(
     checkpoint: Path | None,
     output: Path | None,
-    precision: str,
+    precision: Precision,
+    calibrate: Path | None,
+    calibration_images: int,
+    calibration_method: Method | Literal["auto"],
+    int8_budget: float,
+    judgements: int,
+    accept_loss: bool,
     backbone: str,
     crops: int | None,
     classes: str,
@@ -89,20 +146,23 @@ def main(
     names = tuple(name.strip() for name in classes.split(","))
     if len(names) != 2:
         raise InputError(f"--classes takes two names separated by a comma, not {classes!r}.")
+    method = None if calibration_method == "auto" else calibration_method
     options = ExportOptions(
         backbone=backbone,
-        precision="fp32",
+        precision=precision,
         crops=crops,
         classes=(names[0], names[1]),
         fake_class=fake_class,
+        calibrate=calibrate,
+        calibration=CalibrationOptions(calibration_images, method, int8_budget),
+        judgements=judgements,
+        accept_loss=accept_loss,
         force=force,
     )
     source = checkpoint or find_checkpoint(Path.cwd())
     target = output or Path(source.with_suffix(BUNDLE_SUFFIX).name)
     check_target(target, force=force)
-    with step(f"exporting {source} and comparing it with PyTorch"):
-        bundle = export_bundle(source, target, options)
-    _summarise(source, bundle)
+    _summarise(source, export_bundle(source, target, options))
 
 
 def _summarise(source: Path, bundle: Bundle) -> None:
@@ -122,8 +182,19 @@ def _summarise(source: Path, bundle: Bundle) -> None:
         "parity": agreement,
         "bundle": f"{bundle.path} ({manifest.precision}, {total:.1f} MB: {files})",
     }
+    if manifest.calibration is not None:
+        lines["calibrated"] = _calibrated(manifest.calibration)
+    if manifest.kept:
+        kept = ", ".join(
+            f"{len(names)} of the {role} graph" for role, names in manifest.kept.items()
+        )
+        lines["in FP32"] = f"{kept}: nodes whose range or sensitivity asks for it"
+    if manifest.comparison is not None:
+        lines["verdicts"] = _survival(manifest.comparison)
     for name, text in lines.items():
         click.echo(f"{name:<10}  {text}")
+    for note in _notes(manifest):
+        click.echo(f"Note: {note}", err=True)
 
 
 def _agreement(parity: Parity) -> str:
@@ -132,3 +203,31 @@ def _agreement(parity: Parity) -> str:
         f"(allowed {parity.tolerance:.0e}); {parity.images} photographs, "
         f"batches {', '.join(map(str, parity.batch_sizes))}"
     )
+
+
+def _calibrated(calibration: Calibration) -> str:
+    methods = ", ".join(f"{role} graph {method}" for role, method in calibration.methods.items())
+    return f"on {calibration.images} images; {methods}"
+
+
+def _survival(comparison: Comparison) -> str:
+    return (
+        f"{comparison.flips} of {comparison.judgements} differ from FP32's; P(fake) changes by "
+        f"{comparison.mean_change:.4f} on average, {comparison.largest_change:.4f} at most; "
+        f"{comparison.speed:.1f} times FP32's speed ({comparison.engine})"
+    )
+
+
+def _notes(manifest: Manifest) -> Iterator[str]:
+    if manifest.calibration is not None:
+        yield from manifest.calibration.notes
+    comparison = manifest.comparison
+    if comparison is not None and comparison.speed < 1.0:
+        yield (
+            f"{manifest.precision} does not pay here: it runs at {comparison.speed:.1f} times "
+            f"FP32's speed on {comparison.engine}."
+        )
+    if comparison is not None and comparison.precision != manifest.precision:
+        yield (
+            f"{comparison.engine} computes this bundle in {comparison.precision} on this machine."
+        )

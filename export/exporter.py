@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
-import onnx
-from onnx import ModelProto
 
+from ..calibration.images import split_images
+from ..calibration.options import DEFAULT_JUDGEMENTS, CalibrationOptions
 from ..runtime.bundle import Bundle, sha256_of
+from ..runtime.console import step
 from ..runtime.errors import InputError, OutputError
 from ..runtime.manifest import (
     MANIFEST_NAME,
@@ -22,14 +23,13 @@ from ..runtime.manifest import (
     Graphs,
     Manifest,
     Precision,
-    Role,
     ViewSpec,
     expected_tensors,
 )
-from .errors import GraphError
-from .graphs import IMAGENET, OPSET, make_graphs, share_weights
+from .graphs import IMAGENET, OPSET, make_graphs, save_graph, share_weights
 from .loading import AUTO, LoadedModel, load_model
 from .parity import measure_parity
+from .variants import VariantOptions, make_variant
 
 MAX_GRID = 8
 DEFAULT_CLASSES = ("fake", "real")
@@ -46,6 +46,11 @@ class ExportOptions:
         crops: crops per image; ``None`` takes the paper's number for the family.
         classes: class names in the order of the logits.
         fake_class: which of them means AI-generated.
+        calibrate: a folder of images of the kind that will be judged. INT8 takes its ranges
+            from them; every low precision is compared with FP32 on a part held out.
+        calibration: how INT8 is made.
+        judgements: how often at least it and FP32 judge in that comparison.
+        accept_loss: keep a low-precision bundle whose verdicts do not survive.
         force: replace an existing bundle.
     """
 
@@ -54,11 +59,22 @@ class ExportOptions:
     crops: int | None = None
     classes: tuple[str, str] = DEFAULT_CLASSES
     fake_class: str = "fake"
+    calibrate: Path | None = None
+    calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
+    judgements: int = DEFAULT_JUDGEMENTS
+    accept_loss: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:
         if self.crops is not None and self.crops < 1:
             raise InputError(f"crops must be at least 1, not {self.crops}.")
+        if self.judgements < 1:
+            raise InputError(f"judgements must be at least 1, not {self.judgements}.")
+        if self.precision == "int8" and self.calibrate is None:
+            raise InputError(
+                "INT8 takes its ranges from images of the kind that will be judged: name their "
+                "folder with --calibrate."
+            )
         if len(set(self.classes)) != 2 or not all(self.classes):
             raise InputError(f"two different class names are needed, not {','.join(self.classes)}.")
         if self.fake_class not in self.classes:
@@ -79,6 +95,8 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions) -> Bun
         CheckpointError: the checkpoint does not hold the GLASS expected.
         GraphError: the model cannot be exported.
         ParityError: the graphs do not agree with PyTorch.
+        CalibrationError: the images named cannot serve.
+        AccuracyError: the low-precision verdicts differ too much from FP32's.
         OutputError: the bundle cannot be written.
     """
     check_target(target, force=options.force)
@@ -89,7 +107,7 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions) -> Bun
         ) as scratch:
             folder = Path(scratch) / target.name
             folder.mkdir()
-            _write_bundle(folder, loaded, checkpoint, options)
+            _make(folder, loaded, checkpoint, options)
             _put_in_place(folder, target, Path(scratch))
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error.strerror or error}.") from None
@@ -111,7 +129,29 @@ def check_target(target: Path, *, force: bool) -> None:
         raise InputError(f"the folder {target.parent} does not exist.")
 
 
-def _write_bundle(
+def _make(folder: Path, loaded: LoadedModel, checkpoint: Path, options: ExportOptions) -> None:
+    """Make the bundle in an empty folder: in FP32, and from that in a lower precision."""
+    if options.precision == "fp32":
+        with step(f"exporting {checkpoint} and comparing it with PyTorch"):
+            _write_fp32(folder, loaded, checkpoint, options)
+        return
+    images = None
+    if options.calibrate is not None:
+        images = split_images(options.calibrate, options.calibration.images)
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as scratch:
+        with step(f"exporting {checkpoint} and comparing it with PyTorch"):
+            _write_fp32(Path(scratch), loaded, checkpoint, options)
+        variant = VariantOptions(
+            options.precision,
+            images,
+            options.calibration,
+            options.judgements,
+            options.accept_loss,
+        )
+        make_variant(Bundle.open(scratch), folder, variant)
+
+
+def _write_fp32(
     folder: Path, loaded: LoadedModel, checkpoint: Path, options: ExportOptions
 ) -> None:
     model, recipe = loaded.model, loaded.recipe
@@ -122,12 +162,12 @@ def _write_bundle(
     tensors = expected_tensors(recipe.crop_size, model.feature_size)
     entries = {}
     for role, graph in graphs.items():
-        path = _save_graph(folder, role, graph)
+        path = save_graph(folder, role, graph)
         inputs, outputs = tensors[role]
         entries[role] = GraphEntry(path.name, sha256_of(path), inputs, outputs)
     manifest = Manifest(
         schema=1,
-        precision=options.precision,
+        precision="fp32",
         classes=options.classes,
         fake_class=options.fake_class,
         backbone=Backbone(recipe.name, recipe.family, model.feature_size, model.shares_backbone),
@@ -142,16 +182,6 @@ def _write_bundle(
     parity = measure_parity(model, Bundle(folder, manifest, ""))
     manifest = msgspec.structs.replace(manifest, parity=parity)
     (folder / MANIFEST_NAME).write_bytes(manifest.encode())
-
-
-def _save_graph(folder: Path, role: Role, graph: ModelProto) -> Path:
-    path = folder / f"{role}.onnx"
-    try:
-        onnx.save(graph, path)
-        onnx.checker.check_model(str(path), full_check=True)
-    except (ValueError, onnx.checker.ValidationError) as error:
-        raise GraphError(f"the {role} graph cannot be saved as valid ONNX: {error}") from error
-    return path
 
 
 def _put_in_place(folder: Path, target: Path, scratch: Path) -> None:

@@ -180,3 +180,18 @@ def share_weights(graphs: Iterable[ModelProto], folder: Path) -> Path:
 def _point_outside(tensor: TensorProto, offset: int, length: int) -> None:
     set_external_data(tensor, SHARED_WEIGHTS, offset=offset, length=length)
     tensor.ClearField("raw_data")
+
+
+def save_graph(folder: Path, role: Role, graph: ModelProto) -> Path:
+    """Write a graph into a bundle's folder and check it; return its path.
+
+    Raises:
+        GraphError: it is not valid ONNX.
+    """
+    path = folder / f"{role}.onnx"
+    try:
+        onnx.save(graph, path)
+        onnx.checker.check_model(str(path), full_check=True)
+    except (ValueError, onnx.checker.ValidationError) as error:
+        raise GraphError(f"the {role} graph cannot be saved as valid ONNX: {error}") from error
+    return path

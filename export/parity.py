@@ -27,7 +27,7 @@ from ..runtime.views import ViewBatch
 from .errors import ParityError
 from .model import Glass
 
-TOLERANCE = {"fp32": 1e-4}  # largest difference allowed in any logit
+TOLERANCE = 1e-4  # largest difference allowed in any logit
 LARGEST_BATCH = 32
 _SEED = 20_601
 
@@ -44,14 +44,13 @@ def measure_parity(model: Glass, bundle: Bundle, largest_batch: int = LARGEST_BA
     """Run model and graphs side by side; return the figures if they agree.
 
     Raises:
-        ParityError: a logit differs by more than the precision's tolerance, a number is not
+        ParityError: a logit differs by more than the tolerance, a number is not
             finite, or equal rows of a batch give different features.
     """
     manifest = bundle.manifest
     views = reference_views(manifest.views)
     expected = _run_torch(model, views, manifest.normalisation)
     engine = OnnxRuntimeEngine(bundle, EngineOptions("cpu"))
-    tolerance = TOLERANCE[manifest.precision]
     batch_sizes = tuple(sorted({1, 2, largest_batch}))
     worst = {"logit": 0.0, "attention": 0.0, "duplicate": 0.0}
     for size in batch_sizes:
@@ -59,14 +58,14 @@ def measure_parity(model: Glass, bundle: Bundle, largest_batch: int = LARGEST_BA
         worst["logit"] = _larger(worst["logit"], logits - expected.logits)
         worst["attention"] = _larger(worst["attention"], attention - expected.attention)
         worst["duplicate"] = _larger(worst["duplicate"], np.array(duplicate))
-    if not max(worst.values()) <= tolerance:  # written so that NaN fails
+    if not max(worst.values()) <= TOLERANCE:  # written so that NaN fails
         raise ParityError(
             f"the graphs do not agree with PyTorch: logits differ by {worst['logit']:.2g}, "
             f"attention by {worst['attention']:.2g}, equal rows of a batch by "
-            f"{worst['duplicate']:.2g}; {tolerance:g} is allowed. Nothing was written."
+            f"{worst['duplicate']:.2g}; {TOLERANCE:g} is allowed. Nothing was written."
         )
     return Parity(
-        tolerance=tolerance,
+        tolerance=TOLERANCE,
         images=len(views.overviews),
         batch_sizes=batch_sizes,
         logit_error=worst["logit"],
@@ -77,14 +76,18 @@ def measure_parity(model: Glass, bundle: Bundle, largest_batch: int = LARGEST_BA
 
 def reference_views(spec: ViewSpec) -> ViewBatch:
     """Make the views of the photographs that come with the package."""
-    folder = files(__package__) / "photographs"
-    photographs = sorted(
-        (item for item in folder.iterdir() if item.name.endswith(".jpg")), key=lambda i: i.name
-    )
-    views = ViewBatch(len(photographs), spec)
-    for slot, photograph in enumerate(photographs):
-        views.fill(slot, decode(photograph.read_bytes()), _SEED + slot, spec)
+    encoded = photographs()
+    views = ViewBatch(len(encoded), spec)
+    for slot, photograph in enumerate(encoded):
+        views.fill(slot, decode(photograph), _SEED + slot, spec)
     return views
+
+
+def photographs() -> list[bytes]:
+    """Return the JPEG files of the photographs that come with the package."""
+    folder = files(__package__) / "photographs"
+    items = sorted(folder.iterdir(), key=lambda item: item.name)
+    return [item.read_bytes() for item in items if item.name.endswith(".jpg")]
 
 
 @torch.inference_mode()

@@ -10,7 +10,6 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class MeanPool(nn.Module):
@@ -28,25 +27,41 @@ class SelfAttention(nn.Module):
     """``nn.MultiheadAttention`` attending to its own input, batch first, without masks.
 
     The exporter turns the original's packed projection into chains of gathers, slices and
-    squeezes; here it is one product and one split, the pattern that engines fuse.
+    squeezes, and engines copy where one product is split in three. Here queries, keys and
+    values have a product each, and the scale of the scores is part of the queries' weights.
     """
 
     def __init__(self, original: nn.MultiheadAttention) -> None:
         super().__init__()
         self.heads = original.num_heads
-        self.in_weight, self.in_bias = original.in_proj_weight, original.in_proj_bias
+        width = original.embed_dim
+        weights = original.in_proj_weight.detach().clone()
+        biases = original.in_proj_bias.detach().clone()
+        scale = (width // self.heads) ** -0.5
+        weights[:width] *= scale
+        biases[:width] *= scale
+        self.query, self.key, self.value = (
+            _linear(weight, bias)
+            for weight, bias in zip(weights.chunk(3), biases.chunk(3), strict=True)
+        )
         self.out_proj = original.out_proj
 
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False
     ) -> tuple[Tensor, None]:
         batch, tokens, width = query.shape
-        size = width // self.heads
-        projected = F.linear(query, self.in_weight, self.in_bias).chunk(3, dim=-1)
-        q, k, v = (x.reshape(batch, tokens, self.heads, size).transpose(1, 2) for x in projected)
-        shares = torch.softmax((q * size**-0.5) @ k.transpose(-2, -1), dim=-1)
-        mixed = (shares @ v).transpose(1, 2).reshape(batch, tokens, width)
-        return self.out_proj(mixed), None
+        q, k, v = (
+            projection(query).reshape(batch, tokens, self.heads, -1).transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
+        )
+        mixed = torch.softmax(q @ k.transpose(-2, -1), dim=-1) @ v
+        return self.out_proj(mixed.transpose(1, 2).reshape(batch, tokens, width)), None
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], weight.shape[0])
+    linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return linear
 
 
 def simplified(module: nn.Module) -> nn.Module:

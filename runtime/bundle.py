@@ -48,6 +48,13 @@ class Bundle:
         """What records call the bundle: its folder's name and the start of its digest."""
         return f"{self.path.resolve().name}@{self.digest[:12]}"
 
+    @property
+    def graphs_digest(self) -> str:
+        """A digest of what engines read: the same for bundles that differ in notes only."""
+        files = [self.manifest.graphs[role].sha256 for role in ROLES]
+        files += [entry.sha256 for entry in self.manifest.weights]
+        return hashlib.sha256("".join(files).encode()).hexdigest()
+
     def graph_path(self, role: Role) -> Path:
         """Return the path of a graph's ONNX file."""
         return self.path / self.manifest.graphs[role].file

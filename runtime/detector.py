@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +14,13 @@ import numpy as np
 from .bundle import Bundle
 from .cpus import available_cpus
 from .decode import DEFAULT_MAX_PIXELS
-from .engines import open_engine
-from .engines.base import Array, Engine, EngineOptions, Float32
+from .engines.base import EngineOptions, Float32
 from .errors import EngineError, ImageError, InputError
-from .manifest import Role
+from .network import Network, softmax
 from .records import Crop, ErrorInfo, Failure, Record, Verdict
-from .views import ImageSource, Sampling, ViewBatch, ViewInfo
-from .workers import DEFAULT_MEMORY, ViewWorkers
+from .stream import PreparedBatch, StreamOptions, stream_views
+from .views import ImageSource, Sampling, ViewInfo
+from .workers import DEFAULT_MEMORY
 
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_THRESHOLD = 0.5
@@ -75,15 +73,6 @@ class DetectorOptions:
             raise InputError(f"fixed_seed must lie between 0 and 2^32 - 1, not {self.fixed_seed}.")
 
 
-@dataclass(frozen=True)
-class _Job:
-    """An image on its way: what records call it, and its views in a slot of a batch."""
-
-    path: str | None
-    slot: int
-    views: Future[ViewInfo]
-
-
 class Detector:
     """Judges images with one bundle on one engine.
 
@@ -115,16 +104,18 @@ class Detector:
             spec, self.options.seed if fixed is None else fixed, fixed is not None
         )
         threads = self.options.threads or available_cpus()
-        self._engine: Engine = open_engine(
-            self.bundle, self.options.engine, EngineOptions(self.options.device, threads)
+        self._network = Network(
+            self.bundle,
+            self.options.engine,
+            EngineOptions(self.options.device, threads),
+            batch_size=self.options.batch_size,
         )
         self._bundle_name = self.bundle.name
-        self._batch_sizes = _batch_sizes(self.options.batch_size)
 
     @property
     def engine(self) -> str:
         """What executes the graphs, as records say it."""
-        return self._engine.description
+        return self._network.engine
 
     def detect(self, images: ImageSource | Iterable[ImageSource]) -> list[Verdict]:
         """Judge images and return their verdicts in order.
@@ -156,72 +147,25 @@ class Detector:
         Raises:
             EngineError: the engine failed.
         """
-        source = iter(images)
-        workers = ViewWorkers(
-            self._sampling,
-            workers=self.options.workers or available_cpus(),
-            memory=self.options.memory,
-            max_pixels=self.options.max_pixels,
+        options = self.options
+        reading = StreamOptions(
+            options.batch_size, options.workers, options.memory, options.max_pixels
         )
-        with closing(workers):
-            current = self._prepare(source, workers)
-            while current is not None:
-                following = self._prepare(source, workers)
-                yield from self._judge(*current)
-                current = following
+        with closing(stream_views(images, self._sampling, reading)) as batches:
+            for batch in batches:
+                yield from self._judge(batch)
 
-    def _prepare(
-        self, source: Iterator[ImageSource], workers: ViewWorkers
-    ) -> tuple[ViewBatch, list[_Job]] | None:
-        """Take the next images and start turning them into views."""
-        taken = list(itertools.islice(source, self.options.batch_size))
-        if not taken:
-            return None
-        batch = ViewBatch(len(taken), self._sampling.spec)
-        jobs = [
-            _Job(_path_of(image), slot, workers.submit(batch, slot, image))
-            for slot, image in enumerate(taken)
-        ]
-        return batch, jobs
-
-    def _judge(self, batch: ViewBatch, jobs: list[_Job]) -> Iterator[Record]:
-        views: dict[int, ViewInfo] = {}
-        failures: dict[int, Failure] = {}
-        for job in jobs:
-            try:
-                views[job.slot] = job.views.result()
-            except ImageError as error:
-                failures[job.slot] = _failure(job.path, error)
-        judged = dict(zip(views, self._infer(batch, list(views)), strict=True)) if views else {}
-        for job in jobs:
-            if job.slot in failures:
-                yield failures[job.slot]
+    def _judge(self, batch: PreparedBatch) -> Iterator[Record]:
+        judged: Iterator[tuple[Float32, Float32]] = iter(())
+        if batch.infos:
+            judgement = self._network.judge(batch.overviews, batch.crops)
+            judged = zip(judgement.logits, judgement.attention, strict=True)
+        for image, outcome in zip(batch.images, batch.outcomes, strict=True):
+            path = _path_of(image)
+            if isinstance(outcome, ImageError):
+                yield _failure(path, outcome)
             else:
-                yield self._record(job.path, views[job.slot], *judged[job.slot])
-
-    def _infer(self, batch: ViewBatch, slots: list[int]) -> Iterator[tuple[Float32, Float32]]:
-        """Run the three graphs on the batch's good slots; yield logits and attention."""
-        overviews, crops = batch.overviews, batch.crops
-        if len(slots) < len(overviews):
-            overviews, crops = overviews[slots], crops[slots]
-        images, count = crops.shape[:2]
-        (global_features,) = self._run("global", [overviews])
-        (flat,) = self._run("local", [crops.reshape(images * count, *crops.shape[2:])])
-        local_features = flat.reshape(images, count, -1)
-        logits, attention = self._run("aggregator", [global_features, local_features])
-        return zip(logits, attention, strict=True)
-
-    def _run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
-        """Run a graph over any number of rows in batches of a few fixed sizes."""
-        rows, largest = len(inputs[0]), self._batch_sizes[-1]
-        parts = []
-        for start in range(0, rows, largest):
-            taken = [array[start : start + largest] for array in inputs]
-            count = len(taken[0])
-            size = next(size for size in self._batch_sizes if size >= count)
-            outputs = self._engine.run(role, [_padded(array, size) for array in taken])
-            parts.append([output[:count] for output in outputs])
-        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+                yield self._record(path, outcome, *next(judged))
 
     def _record(
         self, path: str | None, views: ViewInfo, logits: Float32, attention: Float32
@@ -229,7 +173,7 @@ class Detector:
         if not (np.isfinite(logits).all() and np.isfinite(attention).all()):
             return _failure(path, EngineError("the engine gave numbers that are not finite."))
         manifest = self.bundle.manifest
-        probabilities = _softmax(logits)
+        probabilities = softmax(logits)
         score = _shortest(probabilities[manifest.fake_index])
         real_class = manifest.classes[1 - manifest.fake_index]
         return Verdict(
@@ -246,29 +190,9 @@ class Detector:
             height=views.height,
             seed=views.seed,
             bundle=self._bundle_name,
-            engine=self._engine.description,
-            precision=self._engine.precision,
+            engine=self._network.engine,
+            precision=self._network.precision,
         )
-
-
-def _batch_sizes(largest: int) -> list[int]:
-    """The few sizes that engines see: powers of two below ``largest``, and ``largest``."""
-    powers = itertools.takewhile(lambda size: size < largest, (2**i for i in itertools.count()))
-    return [*powers, largest]
-
-
-def _padded(rows: Array, size: int) -> Array:
-    """Append rows of zeros up to ``size``."""
-    if len(rows) == size:
-        return rows
-    padding = np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)
-    return np.concatenate([rows, padding])
-
-
-def _softmax(logits: Float32) -> Array:
-    exponentials = np.exp(logits.astype(np.float64) - logits.max())
-    shares: Array = exponentials / exponentials.sum()
-    return shares
 
 
 def _shortest(value: np.floating[Any]) -> float:

@@ -18,7 +18,7 @@ RESAMPLING: Final = "triangle-antialias-float"
 
 Role = Literal["global", "local", "aggregator"]
 ROLES: tuple[Role, ...] = ("global", "local", "aggregator")
-Precision = Literal["fp32"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 ElementType = Literal["uint8", "float32"]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -111,8 +111,45 @@ class Parity(_Strict, frozen=True):
     duplicate_error: float
 
 
+class Calibration(_Strict, frozen=True):
+    """From which images an INT8 bundle's ranges come, and how they were chosen.
+
+    ``data`` is the SHA-256 over the images' hashes; ``methods`` has the way chosen for each
+    backbone graph; ``notes`` say what the user should know of the images.
+    """
+
+    images: Positive
+    data: Sha256
+    methods: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+class Comparison(_Strict, frozen=True):
+    """How a bundle's verdicts differ from those of its FP32 graphs on the same views.
+
+    ``judgements`` are images times seeds, none of them used in calibration; ``flips`` are
+    verdicts that changed; changes are absolute differences of P(fake); ``speed`` is how many
+    times faster than the FP32 graphs it ran. ``engine`` and ``precision`` say what computed
+    the bundle's side.
+    """
+
+    engine: str
+    precision: str
+    images: Positive
+    judgements: Positive
+    flips: Annotated[int, msgspec.Meta(ge=0)]
+    mean_change: float
+    largest_change: float
+    speed: float
+
+
 class Manifest(_Strict, frozen=True):
-    """The content of ``glass.json``."""
+    """The content of ``glass.json``.
+
+    ``parity`` compares the FP32 graphs with PyTorch, ``comparison`` this bundle with those
+    graphs; ``kept`` names the nodes of each graph that stayed in FP32 because their range or
+    their sensitivity asked for it.
+    """
 
     schema: Literal[1]
     precision: Precision
@@ -127,6 +164,9 @@ class Manifest(_Strict, frozen=True):
     checkpoint: FileEntry
     versions: dict[str, str]
     parity: Parity | None = None  # None only while the export is still measuring
+    calibration: Calibration | None = None
+    comparison: Comparison | None = None
+    kept: dict[str, tuple[str, ...]] = {}
 
     @property
     def fake_index(self) -> int:

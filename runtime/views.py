@@ -19,6 +19,10 @@ from .resample import resample
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Rgb
 """An image as users give it: a path, an encoded file's bytes, or RGB pixels."""
+Overviews: TypeAlias = npt.NDArray[np.float32]
+"""Global views, ``(n, p, p, 3)``, RGB in 0..255, not rounded."""
+Crops: TypeAlias = npt.NDArray[np.uint8]
+"""Crops of some images, ``(n, crops, p, p, 3)``, RGB."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,8 @@ class ViewBatch:
 
     def __init__(self, capacity: int, spec: ViewSpec) -> None:
         side = spec.crop_size
-        self.overviews = np.zeros((capacity, side, side, 3), np.float32)
-        self.crops = np.zeros((capacity, spec.num_crops, side, side, 3), np.uint8)
+        self.overviews: Overviews = np.zeros((capacity, side, side, 3), np.float32)
+        self.crops: Crops = np.zeros((capacity, spec.num_crops, side, side, 3), np.uint8)
 
     def fill(self, slot: int, rgb: Rgb, seed: int, spec: ViewSpec) -> ViewInfo:
         """Write the views of one image into a slot; crops are copied once, here."""

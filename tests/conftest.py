@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from glass_edge.calibration.images import split_images
 from glass_edge.export.exporter import ExportOptions, export_bundle
+from glass_edge.export.variants import VariantOptions, make_variant
 from glass_edge.runtime import Bundle
+from glass_edge.runtime.manifest import Precision
 from hypothesis import settings
 from networks import SMALL, TIMM_NAME, random_glass
 from PIL import Image
@@ -20,10 +23,20 @@ ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
 EXAMPLES = ROOT / "examples" / "images"
 FAMILIES = tuple(SMALL)
+JUDGEMENTS = 24  # enough to run the gate; the evidence is in docs/precision.md
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep what tests build out of the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLASS_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +76,42 @@ def vit_bundle(export_family: Callable[[str], Bundle]) -> Bundle:
 def copied_bundle(vit_bundle: Bundle, tmp_path: Path) -> Path:
     """A bundle that a test may damage."""
     return Path(shutil.copytree(vit_bundle.path, tmp_path / "copied.glass"))
+
+
+@pytest.fixture(scope="session")
+def calibration_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of real photographs and machine-made ones, small so that tests are quick."""
+    folder = tmp_path_factory.mktemp("calibration")
+    for path in sorted(EXAMPLES.rglob("*.jpg")):
+        with Image.open(path) as image:
+            image.thumbnail((900, 900))
+            image.save(folder / f"{path.parent.name}-{path.name}", quality=92)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_precision(
+    export_family: Callable[[str], Bundle],
+    calibration_images: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Precision], Bundle]:
+    """Make a family's small bundle in another precision, once per session."""
+    folder = tmp_path_factory.mktemp("precisions")
+    made: dict[tuple[str, str], Bundle] = {}
+
+    def make(family: str, precision: Precision) -> Bundle:
+        if precision == "fp32":
+            return export_family(family)
+        if (family, precision) not in made:
+            place = folder / f"{family}.{precision}.glass"
+            place.mkdir()
+            images = split_images(calibration_images, 8)
+            options = VariantOptions(precision, images, judgements=JUDGEMENTS, accept_loss=True)
+            make_variant(export_family(family), place, options)
+            made[family, precision] = Bundle.open(place)
+        return made[family, precision]
+
+    return make
 
 
 @pytest.fixture(scope="session")

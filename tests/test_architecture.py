@@ -20,7 +20,7 @@ MAY_IMPORT = {
 }
 RUNTIME_LIBRARIES = {
     *("numpy", "cv2", "PIL", "simplejpeg", "pillow_heif", "msgspec", "click", "rich"),
-    "onnxruntime",
+    *("onnxruntime", "openvino"),
 }
 
 

@@ -208,13 +208,14 @@ def test_stream_is_lazy(vit_bundle, photographs):
 
 def test_numbers_that_are_not_finite_are_no_verdict(vit_bundle, photographs, monkeypatch):
     detector = Detector(vit_bundle)
-    run = detector._engine.run
+    engine = detector._network._engine
+    run = engine.run
 
     def broken(role, inputs):
         outputs = run(role, inputs)
         return [output * np.nan for output in outputs] if role == "aggregator" else outputs
 
-    monkeypatch.setattr(detector._engine, "run", broken)
+    monkeypatch.setattr(engine, "run", broken)
     (record,) = detector.stream([photographs[0]])
     assert isinstance(record, Failure)
     assert record.error.type == "EngineError"

@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from compilers import build_with_tensorrt
 from conftest import FAMILIES
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.runtime import Bundle
@@ -86,36 +87,11 @@ def test_no_path_of_the_exporting_machine_is_left(bundle):
 
 
 def test_tensorrt_builds_every_graph(bundle):
-    build_all(bundle)
+    build_with_tensorrt(bundle)
 
 
 def test_tensorrt_builds_graphs_with_shared_weights(shared_bundle):
-    build_all(shared_bundle)
-
-
-def build_all(bundle: Bundle) -> None:
-    """Parse and build with a profile of dynamic batches, strongly typed, without a GPU."""
-    trt = pytest.importorskip("tensorrt_rtx")
-    for role in ROLES:
-        logger = trt.Logger(trt.Logger.ERROR)
-        builder = trt.Builder(logger)
-        flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-        network = builder.create_network(flags)
-        parser = trt.OnnxParser(network, logger)
-        parsed = parser.parse_from_file(str(bundle.graph_path(role)))
-        assert parsed, [parser.get_error(i).desc() for i in range(parser.num_errors)]
-        profile = builder.create_optimization_profile()
-        for index in range(network.num_inputs):
-            tensor = network.get_input(index)
-            shapes = [
-                [size if axis == 0 else 6 if extent < 0 else extent
-                 for axis, extent in enumerate(tensor.shape)]
-                for size in (1, 4, 8)
-            ]  # fmt: skip
-            profile.set_shape(tensor.name, *shapes)
-        config = builder.create_builder_config()
-        config.add_optimization_profile(profile)
-        assert builder.build_serialized_network(network, config), role
+    build_with_tensorrt(shared_bundle)
 
 
 def test_shared_weights_are_stored_once_and_only_the_fronts_differ(shared_bundle):

@@ -49,6 +49,17 @@ def test_extreme_sizes(height, width):
     assert np.abs(resample(rgb, 224) - expected(rgb)).max() <= TOLERANCE
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("height", "width"), [(20000, 20000), (12000, 20000), (20000, 700)])
+def test_sizes_up_to_20000(height, width):
+    """The reference needs several times the pixels as floats, so it resizes channel by channel."""
+    rgb = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    view = resample(rgb, 224)
+    for channel in range(3):
+        alone = expected(rgb[..., channel : channel + 1])
+        assert np.abs(view[..., channel] - alone[..., 0]).max() <= TOLERANCE
+
+
 def test_a_view_of_the_own_size_is_the_picture():
     rgb = noise(224, 224)
     assert np.array_equal(resample(rgb, 224), rgb.astype(np.float32))

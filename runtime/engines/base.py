@@ -9,10 +9,14 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..manifest import Role
+from ..errors import EngineError
+from ..manifest import GraphEntry, Role
 
 Array: TypeAlias = npt.NDArray[Any]
 Float32: TypeAlias = npt.NDArray[np.float32]
+X86 = ("x86_64", "AMD64")  # what platform.machine() calls it
+Found: TypeAlias = tuple[str, str | None, list[int | None]]
+"""A tensor as an engine sees it: name, element type, and sizes, ``None`` where open."""
 
 
 @dataclass(frozen=True)
@@ -47,3 +51,24 @@ class Engine(Protocol):
             EngineError: the engine failed, for example for lack of memory.
         """
         ...
+
+
+def check_tensors(
+    role: Role, entry: GraphEntry, inputs: Sequence[Found], outputs: Sequence[Found]
+) -> None:
+    """Compare what a graph really takes and gives with what the manifest says.
+
+    Raises:
+        EngineError: they differ.
+    """
+    for expected, found in ((entry.inputs, inputs), (entry.outputs, outputs)):
+        said = [(t.name, t.dtype, _open_dimensions(t.shape)) for t in expected]
+        if said != list(found):
+            raise EngineError(
+                f"the {role} graph does not fit the manifest: it says {said}, the "
+                f"graph has {list(found)}; export the bundle again."
+            )
+
+
+def _open_dimensions(shape: Sequence[int | str]) -> list[int | None]:
+    return [size if isinstance(size, int) else None for size in shape]

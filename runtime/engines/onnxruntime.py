@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..bundle import Bundle
 from ..errors import EngineError
-from ..manifest import ROLES, GraphEntry, Role
-from .base import Array, EngineOptions, Float32
+from ..manifest import ROLES, Precision, Role
+from .base import X86, Array, EngineOptions, Float32, Found, check_tensors
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -43,7 +44,7 @@ class OnnxRuntimeEngine:
                 f"{', '.join(onnxruntime.get_available_providers())}."
             )
         self.description = f"onnxruntime {onnxruntime.__version__} {device}"
-        self.precision: str = bundle.manifest.precision
+        self.precision: str = _computed(bundle.manifest.precision, device)
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = options.threads
         settings.log_severity_level = _ERRORS_ONLY
@@ -56,7 +57,8 @@ class OnnxRuntimeEngine:
             except Exception as error:  # pybind's exceptions have no common base but Exception
                 raise EngineError(f"ONNX Runtime refuses the {role} graph: {error}") from error
             _check_provider(session, provider)
-            _check_tensors(session, bundle.manifest.graphs[role], role)
+            entry = bundle.manifest.graphs[role]
+            check_tensors(role, entry, _found(session.get_inputs()), _found(session.get_outputs()))
             self._sessions[role] = session
 
     def run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
@@ -70,6 +72,12 @@ class OnnxRuntimeEngine:
         return outputs
 
 
+def _computed(precision: Precision, device: str) -> str:
+    """Return what is computed in: x86 has no FP16 kernels, so FP32 between rounded tensors."""
+    fp16_missing = device == "cpu" and platform.machine() in X86
+    return "fp32" if precision == "fp16" and fp16_missing else precision
+
+
 def _check_provider(session: ort.InferenceSession, provider: str) -> None:
     """Refuse the silent fall back to the CPU when a provider's libraries fail to load."""
     if session.get_providers()[0] != provider:
@@ -79,18 +87,12 @@ def _check_provider(session: ort.InferenceSession, provider: str) -> None:
         )
 
 
-def _check_tensors(session: ort.InferenceSession, entry: GraphEntry, role: Role) -> None:
-    """Compare what the graph really takes and gives with what the manifest says."""
-    pairs = ((entry.inputs, session.get_inputs()), (entry.outputs, session.get_outputs()))
-    for expected, found in pairs:
-        said = [(t.name, t.dtype, _open_dimensions(t.shape)) for t in expected]
-        real = [(t.name, _ELEMENT_TYPES.get(t.type), _open_dimensions(t.shape)) for t in found]
-        if said != real:
-            raise EngineError(
-                f"the {role} graph does not fit the manifest: it says {said}, the "
-                f"graph has {real}; export the bundle again."
-            )
-
-
-def _open_dimensions(shape: Sequence[int | str]) -> list[int | None]:
-    return [size if isinstance(size, int) else None for size in shape]
+def _found(tensors: Sequence[ort.NodeArg]) -> list[Found]:
+    return [
+        (
+            tensor.name,
+            _ELEMENT_TYPES.get(tensor.type),
+            [size if isinstance(size, int) else None for size in tensor.shape],
+        )
+        for tensor in tensors
+    ]

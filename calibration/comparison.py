@@ -1,0 +1,125 @@
+"""Do the verdicts survive? Two bundles judge the same views."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..runtime.bundle import Bundle
+from ..runtime.console import track
+from ..runtime.cpus import available_cpus
+from ..runtime.detector import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
+from ..runtime.engines.base import EngineOptions
+from ..runtime.manifest import Comparison, Manifest, ViewSpec
+from ..runtime.network import Network, softmax
+from ..runtime.stream import PreparedBatch, StreamOptions, stream_views
+from ..runtime.views import ImageSource, Sampling
+from .errors import AccuracyError, CalibrationError
+
+FLIPS_ALLOWED = 0.005  # share of judgements whose verdict changes
+CHANGE_ALLOWED = 0.01  # mean absolute change of P(fake)
+_BATCH = DEFAULT_BATCH_SIZE
+Scores = npt.NDArray[np.float64]
+
+
+def compare_bundles(
+    reference: Bundle, candidate: Bundle, images: Sequence[ImageSource], judgements: int
+) -> Comparison:
+    """Let two bundles judge the same crops of images, with as many seeds as needed.
+
+    Images that cannot be read are left out, as in a run; ``judgements`` is the least number
+    of images times seeds.
+
+    Raises:
+        CalibrationError: no image can be read.
+        EngineError: an engine cannot run a bundle.
+    """
+    manifest = reference.manifest
+    networks = [open_network(bundle) for bundle in (reference, candidate)]
+    seeds = -(-judgements // len(images))
+    found: list[list[Scores]] = [[], []]
+    seconds = [0.0, 0.0]
+    with closing(_views(manifest.views, images, seeds)) as batches:
+        total = seeds * -(-len(images) // _BATCH)
+        for number, batch in enumerate(track(batches, "comparing with FP32", total)):
+            # In turns, because the first of them runs while the next views are made.
+            for index in (0, 1) if number % 2 else (1, 0):
+                started = time.perf_counter()
+                found[index].append(fake_scores(networks[index], batch, manifest))
+                if number:  # the first batch prepares the engine
+                    seconds[index] += time.perf_counter() - started
+    first, second = (np.concatenate(scores) for scores in found)
+    if not len(first):
+        raise CalibrationError("none of the images to compare on can be read.")
+    compared = compare_scores(first, second)
+    return Comparison(
+        engine=networks[1].engine,
+        precision=networks[1].precision,
+        images=len(first) // seeds,
+        judgements=len(first),
+        flips=compared.flips,
+        mean_change=compared.mean_change,
+        largest_change=compared.largest_change,
+        speed=seconds[0] / seconds[1],
+    )
+
+
+def _views(
+    spec: ViewSpec, images: Sequence[ImageSource], seeds: int
+) -> Generator[PreparedBatch, None, None]:
+    for seed in range(seeds):
+        yield from stream_views(images, Sampling(spec, seed), StreamOptions(_BATCH))
+
+
+def open_network(bundle: Bundle) -> Network:
+    """Open a bundle on the best engine of this machine's CPU."""
+    options = EngineOptions("cpu", available_cpus())
+    return Network(bundle, "auto", options, batch_size=DEFAULT_BATCH_SIZE)
+
+
+def fake_scores(network: Network, batch: PreparedBatch, manifest: Manifest) -> Scores:
+    """Return P(fake) of each readable image of a batch."""
+    if not batch.infos:
+        return np.zeros(0)
+    judgement = network.judge(batch.overviews, batch.crops)
+    return softmax(judgement.logits)[:, manifest.fake_index]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Verdicts that flip, and absolute changes of P(fake)."""
+
+    flips: int
+    mean_change: float
+    largest_change: float
+
+
+def compare_scores(
+    reference: Scores, candidate: Scores, threshold: float = DEFAULT_THRESHOLD
+) -> Change:
+    """Compare P(fake) of the same judgements."""
+    changes = np.abs(reference - candidate)
+    flips = (reference >= threshold) != (candidate >= threshold)
+    return Change(int(flips.sum()), float(changes.mean()), float(changes.max()))
+
+
+def check_comparison(comparison: Comparison) -> None:
+    """Refuse a loss that users would notice.
+
+    Raises:
+        AccuracyError: too many verdicts flip, or P(fake) moves too far on average.
+    """
+    share = comparison.flips / comparison.judgements
+    # Written so that NaN fails.
+    if not (share <= FLIPS_ALLOWED and comparison.mean_change <= CHANGE_ALLOWED):
+        raise AccuracyError(
+            f"the verdicts do not survive: {comparison.flips} of {comparison.judgements} flip "
+            f"({share:.2%}; {FLIPS_ALLOWED:.1%} allowed) and P(fake) changes by "
+            f"{comparison.mean_change:.4f} on average ({CHANGE_ALLOWED} allowed). Nothing was "
+            "written; --accept-loss writes it all the same."
+        )

@@ -1,0 +1,119 @@
+"""The user's images, divided: some to calibrate on, others to judge the result on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..runtime.bundle import sha256_of
+from ..runtime.errors import ImageError
+from ..runtime.sources import find_images
+from ..runtime.stream import PreparedBatch
+from .errors import CalibrationError
+
+FEWEST = 5  # four to calibrate on and one to hold out
+ENOUGH = 64
+_HELD_OUT = 5  # one image in so many
+_FLAT = 1.0  # standard deviation in grey levels below which a view shows nothing
+_SATURATED = 0.9  # share of values at 0 or 255
+_MOST = 0.5  # share of such images from which ranges mean nothing
+
+
+@dataclass(frozen=True)
+class ImageSets:
+    """Files to calibrate on, others to compare verdicts on, and a digest of the former."""
+
+    calibration: tuple[Path, ...]
+    held_out: tuple[Path, ...]
+    digest: str
+
+    def notes(self) -> list[str]:
+        """Say what the user should know before relying on so few images."""
+        count = len(self.calibration)
+        if count >= ENOUGH:
+            return []
+        return [
+            f"only {count} images to calibrate on: ranges may be too narrow for others. "
+            f"{ENOUGH} or more of the kind that will be judged are better."
+        ]
+
+
+def split_images(folder: Path, limit: int) -> ImageSets:
+    """Divide a folder's images by their content, alike on every machine.
+
+    One in five is held out. Of two files with equal bytes one is left out, so that nothing
+    is on both sides; of a folder with many more images than needed an even part is taken.
+
+    Raises:
+        CalibrationError: there are fewer than five different images.
+        ImageError: a file cannot be read.
+        InputError: there is no such folder.
+    """
+    paths = [Path(path) for path in find_images([str(folder)])]
+    wanted = max(FEWEST, limit + -(-limit // (_HELD_OUT - 1)))
+    step = max(1, len(paths) // wanted)
+    hashed = {_digest(path): path for path in reversed(paths[::step][:wanted])}
+    order = sorted(hashed)
+    if len(order) < FEWEST:
+        raise CalibrationError(
+            f"{folder} holds {len(order)} different images, and at least {FEWEST} are needed: "
+            f"give a folder of {ENOUGH} or more images of the kind that will be judged."
+        )
+    held_out = max(1, len(order) // _HELD_OUT)
+    chosen = order[held_out : held_out + limit]
+    return ImageSets(
+        calibration=tuple(hashed[digest] for digest in chosen),
+        held_out=tuple(hashed[digest] for digest in order[:held_out]),
+        digest=hashlib.sha256("".join(chosen).encode()).hexdigest(),
+    )
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+@dataclass
+class Suitability:
+    """Whether images can tell what range a network's values take."""
+
+    images: int = 0
+    unreadable: int = 0
+    flat: int = 0
+    saturated: int = 0
+    grey: int = 0
+
+    def add(self, batch: PreparedBatch) -> None:
+        """Look at the views of some images."""
+        self.images += len(batch.infos)
+        self.unreadable += len(batch.outcomes) - len(batch.infos)
+        for overview, crops in zip(batch.overviews, batch.crops, strict=True):
+            self.flat += bool(overview.std(axis=(0, 1)).max() < _FLAT)
+            self.saturated += bool(np.mean((crops == 0) | (crops == 255)) > _SATURATED)
+            self.grey += bool(np.ptp(overview, axis=2).max() < 1.0)
+
+    def check(self) -> list[str]:
+        """Return what the user should know.
+
+        Raises:
+            CalibrationError: most images show nothing, or none can be read.
+        """
+        if not self.images:
+            raise CalibrationError("none of the calibration images can be read.")
+        for count, what in ((self.flat, "of one colour"), (self.saturated, "black or white only")):
+            if count > _MOST * self.images:
+                raise CalibrationError(
+                    f"{count} of {self.images} calibration images are {what}: ranges taken from "
+                    "them would cut real photographs; give images of the kind that will be judged."
+                )
+        notes = []
+        if self.grey == self.images:
+            notes.append("all calibration images are grey: colour photographs may be judged worse.")
+        if self.unreadable:
+            notes.append(f"{self.unreadable} calibration images could not be read.")
+        return notes

@@ -1,0 +1,177 @@
+"""An FP32 bundle's backbones become INT8 graphs whose verdicts hold.
+
+Ranges come from the user's images; which method cuts them, and which layers stay in FP32,
+is decided by what happens to the verdicts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import onnx
+from onnx import ModelProto
+
+from ..runtime.bundle import Bundle
+from ..runtime.console import track
+from ..runtime.manifest import Calibration, Role
+from ..runtime.stream import PreparedBatch, StreamOptions, stream_views
+from ..runtime.views import Sampling
+from .errors import CalibrationError
+from .histogram import METHODS, Method
+from .images import ImageSets
+from .layers import Layer, find_layers
+from .options import CalibrationOptions
+from .quantize import quantise
+from .ranges import RangesFile, collect_ranges
+from .trial import BACKBONES, Outcome, Trial
+
+# Where scores lie evenly between 0 and 1, the share of verdicts that flip is the mean change of
+# P(fake), and the gate allows 0.005 of them.
+CHANGE_AIMED_AT = 0.005
+_TRIAL_IMAGES = 24
+_TRIAL_SEED = 20_602  # other crops than those whose ranges were taken
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """What quantising one layer alone does to the logits (mean absolute change)."""
+
+    role: Role
+    layer: Layer
+    logit_error: float
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """INT8 graphs that hold their weights, what they come from and what stayed FP32."""
+
+    graphs: dict[Role, ModelProto]
+    calibration: Calibration
+    kept: dict[str, tuple[str, ...]]
+
+
+class Int8Search:
+    """Tries INT8 on a bundle with the ranges of some images.
+
+    Attributes:
+        layers: what can be quantised in each backbone.
+        methods: the method chosen for each backbone.
+        notes: what the user should know of the images.
+    """
+
+    def __init__(self, bundle: Bundle, sets: ImageSets, options: CalibrationOptions) -> None:
+        """Take ranges and choose methods.
+
+        Raises:
+            CalibrationError: the images tell nothing about ranges, or a backbone has nothing
+                to quantise.
+        """
+        self._sets = sets
+        self._models: dict[Role, ModelProto] = {
+            role: onnx.load(bundle.graph_path(role)) for role in BACKBONES
+        }
+        self.layers = {role: find_layers(model.graph) for role, model in self._models.items()}
+        for role, layers in self.layers.items():
+            if not layers:
+                raise CalibrationError(f"the {role} graph has no product that INT8 could compute.")
+        self._files = collect_ranges(bundle, self.layers, sets)
+        self.notes = next(iter(self._files.values())).notes
+        self._trial = Trial(bundle, _trial_views(bundle, sets))
+        self.methods = {role: self._choose(role, options.method) for role in BACKBONES}
+
+    def sensitivity(self) -> list[LayerError]:
+        """Quantise each layer alone; return the errors, largest first."""
+        everything = [(role, layer) for role in BACKBONES for layer in self.layers[role]]
+        errors = [
+            LayerError(role, layer, self._try({role: [layer]}).logit_error)
+            for role, layer in track(everything, "measuring layers", len(everything))
+        ]
+        return sorted(errors, key=lambda error: -error.logit_error)
+
+    def search(self, budget: float) -> Quantised:
+        """Quantise everything; if the verdicts move too far, keep the worst layers in FP32.
+
+        Ever more layers are kept until the verdicts hold or the budget is spent; whether
+        they hold on other images is for the gate to say.
+        """
+        layers: Mapping[Role, Sequence[Layer]] = self.layers
+        if not _holds(self._try(layers)):
+            ranked = self.sensitivity()
+            for count in _counts(int(budget * len(ranked))):
+                layers = self._without(ranked[:count])
+                if _holds(self._try(layers)):
+                    break
+        return self._result(layers)
+
+    def _choose(self, role: Role, named: Method | None) -> Method:
+        if named:
+            return named
+        everything = self.layers[role]
+        errors = {
+            method: self._outcome({role: self._quantised(role, everything, method)}).logit_error
+            for method in METHODS
+        }
+        return min(errors, key=lambda method: errors[method])
+
+    def _try(self, layers: Mapping[Role, Sequence[Layer]]) -> Outcome:
+        return self._outcome(
+            {
+                role: self._quantised(role, chosen, self.methods[role])
+                for role, chosen in layers.items()
+            }
+        )
+
+    def _outcome(self, graphs: Mapping[Role, ModelProto]) -> Outcome:
+        return self._trial.outcome(graphs)
+
+    def _quantised(self, role: Role, layers: Sequence[Layer], method: Method) -> ModelProto:
+        return quantise(self._models[role], layers, self._files[role].ranges[method])
+
+    def _without(self, kept: Sequence[LayerError]) -> dict[Role, list[Layer]]:
+        nodes = {(error.role, error.layer.node) for error in kept}
+        return {
+            role: [layer for layer in layers if (role, layer.node) not in nodes]
+            for role, layers in self.layers.items()
+        }
+
+    def _result(self, layers: Mapping[Role, Sequence[Layer]]) -> Quantised:
+        file: RangesFile = next(iter(self._files.values()))
+        return Quantised(
+            graphs={
+                role: self._quantised(role, chosen, self.methods[role])
+                for role, chosen in layers.items()
+            },
+            calibration=Calibration(
+                file.images,
+                self._sets.digest,
+                {str(role): str(method) for role, method in self.methods.items()},
+                self.notes,
+            ),
+            kept={
+                role: tuple(x.node for x in self.layers[role] if x not in chosen)
+                for role, chosen in layers.items()
+            },
+        )
+
+
+def _trial_views(bundle: Bundle, sets: ImageSets) -> PreparedBatch:
+    images = sets.calibration[:_TRIAL_IMAGES]
+    sampling = Sampling(bundle.manifest.views, _TRIAL_SEED)
+    with closing(stream_views(images, sampling, StreamOptions(len(images)))) as batches:
+        return next(batches)
+
+
+def _holds(outcome: Outcome) -> bool:
+    return outcome.mean_change <= CHANGE_AIMED_AT
+
+
+def _counts(largest: int) -> Iterator[int]:
+    """Yield how many layers to keep: 1, 2, 3, 4, 6, 8, 12, … and the most that may be kept."""
+    octaves = ((2**i, 3 * 2 ** (i - 1)) for i in itertools.count(1))
+    steps = itertools.chain([1], itertools.chain.from_iterable(octaves))
+    yield from itertools.takewhile(lambda count: count < largest, steps)
+    if largest:
+        yield largest

@@ -1,0 +1,50 @@
+"""What flows through a graph: its inner tensors, seen on real views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+import onnxruntime
+from onnx import TensorProto, ValueInfoProto
+
+from ..runtime.cpus import available_cpus
+from ..runtime.engines.base import Array, Float32
+
+_ERRORS_ONLY = 3
+
+
+class Observer:
+    """A graph whose inner tensors can be seen."""
+
+    def __init__(self, graph: Path, tensors: Sequence[str]) -> None:
+        """Load an ONNX file with one input; ``tensors`` names float32 tensors in it."""
+        self._tensors = list(tensors)
+        self._session = _session(graph, tensors)
+        self._source = self._session.get_inputs()[0].name
+
+    def run(self, views: Array) -> dict[str, Float32]:
+        """Run the graph on views ``(n, p, p, 3)`` and return the tensors' values."""
+        values = self._session.run(self._tensors, {self._source: views})
+        return dict(zip(self._tensors, values, strict=True))
+
+
+def _session(graph: Path, tensors: Sequence[str]) -> onnxruntime.InferenceSession:
+    """Load a graph with the tensors among its outputs; weights stay in their own file."""
+    model = onnx.load(graph, load_external_data=False)
+    known = {output.name for output in model.graph.output}
+    model.graph.output.extend(
+        ValueInfoProto(name=name, type=onnx.helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+        for name in tensors
+        if name not in known
+    )
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = available_cpus()
+    settings.log_severity_level = _ERRORS_ONLY
+    settings.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(graph.parent)
+    )
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), settings, providers=["CPUExecutionProvider"]
+    )

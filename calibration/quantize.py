@@ -1,0 +1,81 @@
+"""Ranges become Q/DQ nodes. The mechanics are ONNX Runtime's quantiser's.
+
+Explicit and symmetric, as TensorRT 10 and 11 want it and the other engines read it: int8,
+zero points nought, weights per output channel, biases in float. Inputs of products are
+quantised, outputs are not: what follows a product is fused to it in float.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterable, Mapping
+
+import numpy as np
+from onnx import GraphProto, ModelProto
+from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import TensorData, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from .layers import Layer
+
+_OPERATORS = ["Conv", "Gemm", "MatMul", "Add"]
+
+
+def quantise(model: ModelProto, layers: Iterable[Layer], ranges: Mapping[str, float]) -> ModelProto:
+    """Return a copy of a graph in which these layers compute in INT8.
+
+    Args:
+        model: an FP32 graph that holds its weights.
+        layers: what to quantise, of :func:`.layers.find_layers`.
+        ranges: for each activation the magnitude that 127 stands for.
+    """
+    chosen = list(layers)
+    limits = {name: ranges[name] for layer in chosen for name in layer.inputs}
+    quantizer = QDQQuantizer(
+        copy.deepcopy(model),
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QInt8,
+        tensors_range=_tensors_data(limits),
+        nodes_to_quantize=[layer.node for layer in chosen],
+        nodes_to_exclude=[],
+        op_types_to_quantize=_OPERATORS,
+        extra_options={
+            "ActivationSymmetric": True,
+            "WeightSymmetric": True,
+            "QuantizeBias": False,
+            "OpTypesToExcludeOutputQuantization": _OPERATORS,
+        },
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    quantised: ModelProto = quantizer.model.model
+    _restore_other_readers(quantised.graph, {layer.node for layer in chosen})
+    return quantised
+
+
+def _restore_other_readers(graph: GraphProto, chosen: Collection[str]) -> None:
+    """Let only the chosen nodes read rounded activations.
+
+    ONNX Runtime's quantiser gives the rounded tensor to all readers, which would put the
+    residual stream of a transformer through INT8, too.
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        if node.name in chosen or node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        for index, name in enumerate(node.input):
+            maker = makers.get(name)
+            if maker is not None and maker.op_type == "DequantizeLinear":
+                node.input[index] = makers[maker.input[0]].input[0]
+
+
+def _tensors_data(limits: Mapping[str, float]) -> TensorsData:
+    return TensorsData(
+        CalibrationMethod.MinMax,
+        {
+            name: TensorData(lowest=np.float32(-limit), highest=np.float32(limit))
+            for name, limit in limits.items()
+        },
+    )

@@ -1,0 +1,132 @@
+"""The range of every activation that INT8 shall hold, kept in a readable cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from ..runtime.bundle import Bundle
+from ..runtime.cache import cache_folder
+from ..runtime.console import track
+from ..runtime.engines.base import Array
+from ..runtime.manifest import Role
+from ..runtime.stream import StreamOptions, stream_views
+from ..runtime.views import Sampling
+from .histogram import METHODS, Histogram, Method
+from .images import ImageSets, Suitability
+from .layers import Layer
+from .observe import Observer
+
+Ranges: TypeAlias = Mapping[str, float]
+"""For each activation the magnitude that INT8's largest value stands for."""
+
+_CROPS = 2  # of an image's crops; other images tell more than other crops of the same
+_BATCH = 4
+_RULE: Final = 1  # of the way below; another number makes older caches unknown
+
+
+class RangesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The cache of one graph: what it was made from, and each method's ranges."""
+
+    rule: Literal[1]
+    graph: str
+    data: str
+    images: int
+    notes: tuple[str, ...]
+    ranges: dict[Method, dict[str, float]]
+
+
+def collect_ranges(
+    bundle: Bundle, layers: Mapping[Role, Sequence[Layer]], sets: ImageSets
+) -> dict[Role, RangesFile]:
+    """Run the calibration images' views through the backbones, or read the caches.
+
+    Global views give the ranges of the ``global`` graph, crops those of the ``local`` one.
+    Images are read as they are needed; memory does not grow with their number.
+
+    Raises:
+        CalibrationError: the images tell nothing about ranges.
+    """
+    folder = cache_folder("calibration")
+    paths = {role: folder / f"{_key(bundle, role, sets)}.json" for role in layers}
+    cached = {role: _read(path, bundle, role, sets) for role, path in paths.items()}
+    known = {role: file for role, file in cached.items() if file is not None}
+    if len(known) == len(layers):
+        return known
+    files = _collect(bundle, layers, sets)
+    for role, file in files.items():
+        paths[role].write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=1))
+    return files
+
+
+def _collect(
+    bundle: Bundle, layers: Mapping[Role, Sequence[Layer]], sets: ImageSets
+) -> dict[Role, RangesFile]:
+    names = {
+        role: list(dict.fromkeys(name for layer in found for name in layer.inputs))
+        for role, found in layers.items()
+    }
+    observers = {role: Observer(bundle.graph_path(role), names[role]) for role in layers}
+    histograms = {role: {name: Histogram() for name in names[role]} for role in layers}
+    suitability = Suitability()
+    images = track(sets.calibration, "calibrating", len(sets.calibration))
+    sampling = Sampling(bundle.manifest.views)
+    with closing(stream_views(images, sampling, StreamOptions(_BATCH))) as batches:
+        for batch in batches:
+            suitability.add(batch)
+            views: dict[Role, Array] = {
+                "global": batch.overviews,
+                "local": batch.crops[:, :_CROPS].reshape(-1, *batch.crops.shape[2:]),
+            }
+            for role, observer in observers.items():
+                _count(histograms[role], observer, views[role])
+    notes = (*sets.notes(), *suitability.check())
+    return {
+        role: RangesFile(
+            _RULE,
+            _graph_digest(bundle, role),
+            sets.digest,
+            suitability.images,
+            notes,
+            {method: _ranges(histograms[role], method) for method in METHODS},
+        )
+        for role in layers
+    }
+
+
+def _count(histograms: Mapping[str, Histogram], observer: Observer, views: Array) -> None:
+    for start in range(0, len(views), _BATCH):
+        for name, values in observer.run(views[start : start + _BATCH]).items():
+            histograms[name].add(values)
+
+
+def _ranges(histograms: Mapping[str, Histogram], method: Method) -> dict[str, float]:
+    return {name: histogram.range(method) for name, histogram in histograms.items()}
+
+
+def _key(bundle: Bundle, role: Role, sets: ImageSets) -> str:
+    parts: Iterable[str] = (str(_RULE), _graph_digest(bundle, role), sets.digest)
+    return hashlib.sha256(":".join(parts).encode()).hexdigest()
+
+
+def _graph_digest(bundle: Bundle, role: Role) -> str:
+    """A digest of a graph with its weights and of how its views are made."""
+    manifest = bundle.manifest
+    parts = [manifest.graphs[role].sha256, *(entry.sha256 for entry in manifest.weights)]
+    views = msgspec.json.encode(manifest.views).decode()
+    return hashlib.sha256(":".join([*parts, views]).encode()).hexdigest()
+
+
+def _read(path: Path, bundle: Bundle, role: Role, sets: ImageSets) -> RangesFile | None:
+    """Return a cache that was made from this very graph and data."""
+    try:
+        file = msgspec.json.decode(path.read_bytes(), type=RangesFile)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    same = file.graph == _graph_digest(bundle, role) and file.data == sets.digest
+    return file if same else None

@@ -1,0 +1,201 @@
+"""What ``glass-calibrate`` writes: one object, from which JSON, Markdown and a plot are made."""
+
+from __future__ import annotations
+
+import io
+import platform
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..runtime.bundle import Bundle
+from ..runtime.cpus import available_cpus
+from ..runtime.manifest import Role
+from .histogram import Method
+from .images import ImageSets
+from .int8 import Int8Search
+from .options import CalibrationOptions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SCHEMA_VERSION = 1
+_LIBRARIES = ("glass-edge", "numpy", "onnx", "onnxruntime")
+_BARS = 30  # layers in the plot
+_WIDTH, _BAR_HEIGHT, _FRAME_HEIGHT = 8.0, 0.22, 1.4  # inches
+_DPI = 150
+_COLOURS: dict[Role, str] = {"global": "#08519c", "local": "#e6842a"}
+_ERROR_IS = "mean absolute change of the logits"
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """Where and with which versions errors were measured."""
+
+    cpus: int
+    system: str
+    python: str
+    libraries: dict[str, str]
+
+    def to_markdown(self) -> str:
+        """Return one line."""
+        libraries = ", ".join(f"{name} {number}" for name, number in self.libraries.items())
+        return f"{self.cpus} CPUs available, {self.system}, Python {self.python}; {libraries}"
+
+
+class LayerSensitivity(msgspec.Struct, frozen=True):
+    """A layer and its price: how far the logits move if it alone is INT8."""
+
+    graph: Role
+    node: str
+    kind: str
+    label: str
+    logit_error: float
+
+
+class SensitivityReport(msgspec.Struct, frozen=True):
+    """What INT8 costs in each layer of a bundle, the dearest first.
+
+    ``images`` counts those given to calibrate on, ``data`` is the SHA-256 over their hashes;
+    ``methods`` has the way in which the ranges of each graph were cut.
+    """
+
+    schema: int
+    command: str
+    machine: Machine
+    bundle: str
+    bundle_digest: str
+    images: int
+    data: str
+    methods: dict[Role, Method]
+    notes: tuple[str, ...]
+    layers: tuple[LayerSensitivity, ...]
+
+    def to_json(self) -> bytes:
+        """Return the whole report."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+
+    def to_markdown(self) -> str:
+        """Return every layer's error, how it was measured, and what to know of the images."""
+        parts = [
+            "# What INT8 costs, layer by layer",
+            f"`{self.command}`",
+            self.machine.to_markdown(),
+            f"{self.summary()}; SHA-256 of the bundle {self.bundle_digest}, of the images "
+            f"{self.data}.",
+            self.table(len(self.layers)),
+            f"Logit error: {_ERROR_IS} if this layer alone is INT8.",
+        ]
+        if self.notes:
+            parts += ["## Notes", "\n".join(f"- {note}" for note in self.notes)]
+        return "\n\n".join(parts) + "\n"
+
+    def to_png(self) -> bytes:
+        """Return a plot of the layers with the largest errors; needs matplotlib."""
+        return _plot(self.layers[:_BARS], f"{self.bundle}: {self._plotted()}")
+
+    def summary(self) -> str:
+        """Return one line: which bundle, and which ranges."""
+        methods = ", ".join(f"{role} graph {method}" for role, method in self.methods.items())
+        return f"{self.bundle} calibrated on {self.images} images; ranges: {methods}"
+
+    def table(self, count: int) -> str:
+        """Return a Markdown table of the ``count`` layers with the largest errors."""
+        header = ("layer", "graph", "kind", "node", "logit error")
+        rows = (
+            (each.label, each.graph, each.kind, each.node, f"{each.logit_error:.2e}")
+            for each in self.layers[:count]
+        )
+        return _aligned_table(header, rows)
+
+    def _plotted(self) -> str:
+        total = len(self.layers)
+        return f"all {total} layers" if total <= _BARS else f"the worst {_BARS} of {total} layers"
+
+
+def measure_sensitivity(
+    bundle: Bundle, sets: ImageSets, options: CalibrationOptions, *, command: str
+) -> SensitivityReport:
+    """Quantise each layer of an FP32 bundle alone; return what that does to the logits.
+
+    Raises:
+        CalibrationError: the images tell nothing about ranges, or a backbone has nothing to
+            quantise.
+    """
+    search = Int8Search(bundle, sets, options)
+    return SensitivityReport(
+        schema=SCHEMA_VERSION,
+        command=command,
+        machine=_machine(),
+        bundle=bundle.name,
+        bundle_digest=bundle.digest,
+        images=len(sets.calibration),
+        data=sets.digest,
+        methods=search.methods,
+        notes=search.notes,
+        layers=tuple(
+            LayerSensitivity(
+                graph=error.role,
+                node=error.layer.node,
+                kind=error.layer.kind,
+                label=error.layer.label,
+                logit_error=error.logit_error,
+            )
+            for error in search.sensitivity()
+        ),
+    )
+
+
+def _machine() -> Machine:
+    return Machine(
+        cpus=available_cpus(),
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        libraries={name: version(name) for name in _LIBRARIES},
+    )
+
+
+def _aligned_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table that reads well as it is; the last column holds numbers."""
+    lines = [header, *rows]
+    *widths, last = (max(map(len, column)) for column in zip(*lines, strict=True))
+    rule = [*("-" * width for width in widths), "-" * (last - 1) + ":"]
+    return "\n".join(_table_line(line, [*widths, last]) for line in (header, rule, *lines[1:]))
+
+
+def _table_line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+    padded[-1] = cells[-1].rjust(widths[-1])
+    return f"| {' | '.join(padded)} |"
+
+
+def _plot(layers: Sequence[LayerSensitivity], title: str) -> bytes:
+    # Imported here: only a plot needs it. A Figure of its own leaves pyplot's global state
+    # and its choice of a display alone, and draws with Agg.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    height = _FRAME_HEIGHT + _BAR_HEIGHT * len(layers)
+    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    _draw(ax, layers)
+    ax.set_title(title, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=len(_COLOURS), fontsize=8, frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _draw(ax: Axes, layers: Sequence[LayerSensitivity]) -> None:
+    for role, colour in _COLOURS.items():
+        bars = [(at, each.logit_error) for at, each in enumerate(layers) if each.graph == role]
+        if bars:
+            places, errors = zip(*bars, strict=True)
+            ax.barh(places, errors, color=colour, label=f"{role} graph")
+    names = [f"{each.label} ({each.kind})" for each in layers]
+    ax.set_yticks(range(len(layers)), names, fontsize=7)
+    ax.set_ylim(len(layers) - 0.5, -0.5)  # the worst on top
+    ax.set_xlabel(f"{_ERROR_IS}, this layer alone in INT8", fontsize=8)
+    ax.tick_params(axis="x", labelsize=8)

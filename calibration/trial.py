@@ -1,0 +1,126 @@
+"""What a change of a backbone graph does to the verdicts, tried on a few images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import onnxruntime
+from onnx import ModelProto
+
+from ..runtime.bundle import Bundle
+from ..runtime.cpus import available_cpus
+from ..runtime.engines.base import Array, Float32
+from ..runtime.errors import EngineError
+from ..runtime.manifest import Role
+from ..runtime.network import softmax
+from ..runtime.stream import PreparedBatch
+from .comparison import Scores
+
+BACKBONES: tuple[Role, Role] = ("global", "local")
+_Graph: TypeAlias = Callable[[Array], Float32]
+_BATCH = 8
+_ERRORS_ONLY = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How verdicts moved: mean absolute change of the logits, changes of P(fake), flips."""
+
+    logit_error: float
+    mean_change: float
+    largest_change: float
+    flips: int
+
+
+class Trial:
+    """FP32's features and logits on some images, to set changed graphs against.
+
+    A backbone is tried while the other one stays in FP32, so that errors have one cause.
+    Changed graphs run on ONNX Runtime, or on OpenVINO where that has no kernels (BF16).
+    """
+
+    def __init__(self, bundle: Bundle, views: PreparedBatch, *, openvino: bool = False) -> None:
+        """Run the FP32 bundle on the views once.
+
+        Raises:
+            EngineError: OpenVINO is needed and not installed.
+        """
+        self._changed = _openvino if openvino else _onnxruntime
+        images, crops = views.crops.shape[:2]
+        self.images = images
+        self._fake = bundle.manifest.fake_index
+        self._views = {
+            "global": views.overviews,
+            "local": views.crops.reshape(images * crops, *views.crops.shape[2:]),
+        }
+        self._aggregator = _session(str(bundle.graph_path("aggregator")))
+        self._features = {
+            role: self._run(role, _onnxruntime(str(bundle.graph_path(role)))) for role in BACKBONES
+        }
+        self._logits = self._aggregate(self._features)
+
+    def outcome(self, changed: Mapping[Role, ModelProto]) -> Outcome:
+        """Judge with some backbones replaced by other graphs that hold their weights."""
+        features = dict(self._features)
+        for role, model in changed.items():
+            features[role] = self._run(role, self._changed(model.SerializeToString()))
+        logits = self._aggregate(features)
+        before, after = self._scores(self._logits), self._scores(logits)
+        return Outcome(
+            logit_error=float(np.abs(logits - self._logits).mean()),
+            mean_change=float(np.abs(after - before).mean()),
+            largest_change=float(np.abs(after - before).max()),
+            flips=int(((before >= 0.5) != (after >= 0.5)).sum()),
+        )
+
+    def _run(self, role: Role, graph: _Graph) -> Float32:
+        views = self._views[role]
+        parts = [graph(views[start : start + _BATCH]) for start in range(0, len(views), _BATCH)]
+        return np.concatenate(parts)
+
+    def _aggregate(self, features: Mapping[Role, Float32]) -> Float32:
+        local = features["local"].reshape(self.images, -1, features["local"].shape[-1])
+        values = {"global_features": features["global"], "local_features": local}
+        logits: Float32 = self._aggregator.run(["logits"], values)[0]
+        return logits
+
+    def _scores(self, logits: Float32) -> Scores:
+        return softmax(logits)[:, self._fake]
+
+
+def _onnxruntime(model: str | bytes) -> _Graph:
+    session = _session(model)
+    name = session.get_inputs()[0].name
+
+    def run(views: Array) -> Float32:
+        features: Float32 = session.run(None, {name: views})[0]
+        return features
+
+    return run
+
+
+def _openvino(model: bytes) -> _Graph:
+    try:
+        import openvino
+    except ImportError:
+        raise EngineError(
+            "only OpenVINO runs this precision on a CPU: pip install 'glass-edge[openvino]'."
+        ) from None
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(model), "CPU")
+
+    def run(views: Array) -> Float32:
+        features: Float32 = compiled([views])[0].copy()
+        return features
+
+    return run
+
+
+def _session(model: str | bytes) -> onnxruntime.InferenceSession:
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = available_cpus()
+    settings.log_severity_level = _ERRORS_ONLY
+    return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])

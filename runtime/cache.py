@@ -1,0 +1,34 @@
+"""Where built things are kept between runs: in the user's cache folder, never in a bundle."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .errors import OutputError
+
+CACHE_VARIABLE = "GLASS_CACHE"
+
+
+def cache_folder(*parts: str) -> Path:
+    """Return a folder for built things, made if it does not exist.
+
+    It lies below ``GLASS_CACHE``, else below ``glass-edge`` in ``XDG_CACHE_HOME``, else in
+    ``~/.cache``. Only its owner can write to it.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    if named := os.environ.get(CACHE_VARIABLE):
+        base = Path(named)
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glass-edge"
+    folder = base.joinpath(*parts)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"the cache folder {folder} cannot be made ({error.strerror}): set {CACHE_VARIABLE} to "
+            "a folder that may be written."
+        ) from None
+    return folder

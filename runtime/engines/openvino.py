@@ -1,0 +1,90 @@
+"""OpenVINO: several times faster on x86, from the same files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..bundle import Bundle
+from ..cache import cache_folder
+from ..errors import EngineError
+from ..manifest import ROLES, Precision, Role
+from .base import Array, EngineOptions, Float32, Found, check_tensors
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+_ELEMENT_TYPES = {"u8": "uint8", "f32": "float32"}
+# What each bundle asks for, and what it takes of the CPU. Without it OpenVINO computes the
+# same values in FP32. An INT8 graph's other parts are FP32; left to itself OpenVINO would
+# compute FP32 in BF16 wherever the CPU has that.
+_HINTS: dict[Precision, tuple[str, str]] = {
+    "fp32": ("f32", "FP32"),
+    "fp16": ("f16", "FP16"),
+    "bf16": ("bf16", "BF16"),
+    "int8": ("f32", "FP32"),
+}
+
+
+class OpenVinoEngine:
+    """The three graphs compiled for the CPU; the compiled code is kept in the user's cache."""
+
+    def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
+        """Compile every graph, or load it from the cache.
+
+        Raises:
+            EngineError: OpenVINO is not installed, the device is none of its, it refuses a
+                graph, or a graph's inputs and outputs differ from the manifest's.
+            OutputError: the cache folder cannot be made.
+        """
+        try:
+            import openvino
+        except ImportError:
+            raise EngineError(
+                "OpenVINO is not installed: pip install 'glass-edge[openvino]'."
+            ) from None
+        if options.device not in ("auto", "cpu"):
+            raise EngineError(f"the openvino engine runs on the cpu, not on {options.device}.")
+        core = openvino.Core()
+        asked = bundle.manifest.precision
+        hint, capability = _HINTS[asked]
+        native = capability in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.description = f"openvino {openvino.__version__.partition('-')[0]} cpu"
+        self.precision: str = asked if native else "fp32"
+        settings: dict[str, object] = {
+            "CACHE_DIR": str(cache_folder("openvino", bundle.graphs_digest)),
+            "INFERENCE_PRECISION_HINT": hint if native else "f32",
+            "INFERENCE_NUM_THREADS": options.threads,
+            "PERFORMANCE_HINT": "LATENCY",  # one request at a time, on all threads
+        }
+        self._requests: dict[Role, ov.InferRequest] = {}
+        for role in ROLES:
+            try:
+                model = core.compile_model(bundle.graph_path(role), "CPU", settings)
+                request = model.create_infer_request()
+            except RuntimeError as error:
+                raise EngineError(f"OpenVINO refuses the {role} graph: {error}") from error
+            entry = bundle.manifest.graphs[role]
+            check_tensors(role, entry, _found(model.inputs), _found(model.outputs))
+            self._requests[role] = request
+
+    def run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
+        """Run one graph, see :meth:`.base.Engine.run`."""
+        request = self._requests[role]
+        try:
+            request.infer(list(inputs), share_inputs=True)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed in the {role} graph: {error}") from error
+        # Copied, because the next run writes to the same memory.
+        return [tensor.data.copy() for tensor in request.output_tensors]
+
+
+def _found(ports: Sequence[ov.ConstOutput]) -> list[Found]:
+    return [
+        (
+            port.any_name,
+            _ELEMENT_TYPES.get(port.element_type.get_type_name()),
+            [None if size.is_dynamic else size.get_length() for size in port.partial_shape],
+        )
+        for port in ports
+    ]

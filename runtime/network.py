@@ -1,0 +1,104 @@
+"""The three graphs as one function, from views to logits, in a few fixed batch sizes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .bundle import Bundle
+from .engines import open_engine
+from .engines.base import Array, EngineOptions, Float32
+from .manifest import Role
+from .views import Crops, Overviews
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the model says of ``n`` images: logits ``(n, 2)``, attention ``(n, crops)``."""
+
+    logits: Float32
+    attention: Float32
+
+
+class Network:
+    """A bundle's graphs on one engine.
+
+    Rows are given to the engine in batches of powers of two up to ``batch_size``, the last
+    one padded with zeros, so that an engine sees few shapes and prepares each once.
+
+    Attributes:
+        engine: what executes the graphs, as records say it.
+        precision: the type that the engine really computes in.
+    """
+
+    def __init__(
+        self, bundle: Bundle, engine: str, options: EngineOptions, *, batch_size: int
+    ) -> None:
+        """Load the graphs.
+
+        Raises:
+            EngineError: the engine cannot run the bundle as asked.
+        """
+        self._engine = open_engine(bundle, engine, options)
+        self._batch_sizes = _batch_sizes(batch_size)
+        self.engine = self._engine.description
+        self.precision = self._engine.precision
+
+    def judge(self, overviews: Overviews, crops: Crops) -> Judgement:
+        """Run the graphs on the views of some images.
+
+        Args:
+            overviews: global views, ``(n, p, p, 3)`` in 0..255.
+            crops: ``(n, crops, p, p, 3)``.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        images, count = crops.shape[:2]
+        global_features = self.features("global", overviews)
+        flat = self.features("local", crops.reshape(images * count, *crops.shape[2:]))
+        local_features = flat.reshape(images, count, -1)
+        logits, attention = self._run("aggregator", [global_features, local_features])
+        return Judgement(logits, attention)
+
+    def features(self, role: Role, pixels: Array) -> Float32:
+        """Run a backbone on views ``(n, p, p, 3)``; return features ``(n, D)``."""
+        (features,) = self._run(role, [pixels])
+        return features
+
+    def _run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
+        rows, largest = len(inputs[0]), self._batch_sizes[-1]
+        parts = []
+        for start in range(0, rows, largest):
+            taken = [array[start : start + largest] for array in inputs]
+            count = len(taken[0])
+            size = next(size for size in self._batch_sizes if size >= count)
+            outputs = self._engine.run(role, [_padded(array, size) for array in taken])
+            parts.append([output[:count] for output in outputs])
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+
+def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return probabilities along the last axis, computed in double precision."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted)
+    shares: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def _batch_sizes(largest: int) -> list[int]:
+    """The few sizes that engines see: powers of two below ``largest``, and ``largest``."""
+    powers = itertools.takewhile(lambda size: size < largest, (2**i for i in itertools.count()))
+    return [*powers, largest]
+
+
+def _padded(rows: Array, size: int) -> Array:
+    """Append rows of zeros up to ``size``."""
+    if len(rows) == size:
+        return rows
+    padding = np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)
+    return np.concatenate([rows, padding])

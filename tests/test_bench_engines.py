@@ -1,0 +1,160 @@
+"""glass-bench engines: PyTorch and bundles on engines, side by side in one run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from glass_edge.benchmarks.contestants import BundleContestant, Worker
+from glass_edge.benchmarks.engines import EnginesOptions, EnginesReport, measure_engines
+from glass_edge.benchmarks.report import median_ratio
+from glass_edge.runtime import EngineError
+
+PROGRAM = Path(sys.executable).parent / "glass-bench"
+PYTORCH = ("PyTorch FP32", "PyTorch BF16 autocast")
+REPEATS = 3
+
+
+def run(place: Path, *arguments: str | Path):
+    return subprocess.run(
+        [PROGRAM, "engines", *arguments], cwd=place, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def report(
+    checkpoints, export_family, make_precision, tmp_path_factory
+) -> tuple[EnginesReport, str, str]:
+    place = tmp_path_factory.mktemp("engines")
+    done = run(place, checkpoints["vit"], "-b", export_family("vit").path,
+               "-b", make_precision("vit", "int8").path, "-b", make_precision("vit", "bf16").path,
+               "--batch-size", "4", "--repeats", str(REPEATS), "--threads", "1",
+               "-o", "report.json", "-o", "report.md")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    content = (place / "report.json").read_bytes()
+    return (
+        msgspec.json.decode(content, type=EnginesReport),
+        done.stdout,
+        (place / "report.md").read_text(),
+    )
+
+
+def test_json_and_markdown_come_from_one_object(report):
+    parsed, shown, written = report
+    assert parsed.to_markdown() == shown == written
+    assert parsed.schema == 1
+    assert parsed.command.startswith("glass-bench engines ")
+    assert (parsed.batch_size, parsed.repeats, parsed.threads) == (4, REPEATS, 1)
+
+
+def test_every_bundle_meets_pytorch_on_every_engine(report, export_family, make_precision):
+    names = [result.name for result in report[0].contestants]
+    assert tuple(names[:2]) == PYTORCH
+    full, small = export_family("vit"), make_precision("vit", "int8")
+    for bundle in (full, small):
+        for engine in ("onnxruntime", "openvino"):
+            (name,) = (n for n in names if n.startswith(f"{bundle.name}, {engine} "))
+            assert name.endswith(" cpu")
+
+
+def test_every_sample_is_kept(report):
+    for result in report[0].contestants:
+        assert len(result.per_crop.seconds) == REPEATS
+        assert min(result.per_crop.seconds) > 0
+
+
+def test_pytorch_is_as_fast_as_itself(report):
+    fp32, bf16, *others = report[0].contestants
+    rows = [line.split(" | ") for line in report[1].splitlines() if line.startswith("| ")]
+    speeds = {row[0].removeprefix("| "): (row[4], row[5]) for row in rows}
+    assert speeds[fp32.name][0] == speeds[bf16.name][1] == "1.00"
+    for result in others:
+        expected = [median_ratio(base.per_crop, result.per_crop) for base in (fp32, bf16)]
+        assert speeds[result.name] == tuple(f"{ratio:.2f}" for ratio in expected)
+
+
+def test_fp32_is_exact_and_low_precision_is_near(report):
+    fp32, bf16, *others = report[0].contestants
+    assert fp32.error == 0
+    assert 1e-4 < bf16.error < 0.05
+    for result in others:
+        if result.bundle_precision == "fp32":
+            assert result.error < 1e-4
+        else:
+            assert 1e-4 < result.error < 0.2
+
+
+def test_sizes_are_those_on_disk(report, checkpoints, make_precision):
+    sizes = {result.name: result.file_bytes for result in report[0].contestants}
+    assert sizes["PyTorch FP32"] == checkpoints["vit"].stat().st_size
+    small = make_precision("vit", "int8")
+    expected = sum(path.stat().st_size for path in small.path.iterdir())
+    assert {size for name, size in sizes.items() if name.startswith(small.name)} == {expected}
+
+
+def test_a_refusal_is_a_row_with_its_reason(report, make_precision):
+    (refusal,) = report[0].refusals
+    assert refusal.name == f"{make_precision('vit', 'bf16').name}, onnxruntime"
+    assert refusal.bundle_precision == "bf16"
+    assert "ONNX Runtime refuses" in refusal.reason
+    (row,) = (line for line in report[1].splitlines() if line.startswith(f"| {refusal.name} "))
+    assert "refused: ONNX Runtime refuses" in row
+    assert row.count(" |") == 8
+
+
+def test_a_process_that_ends_is_named(vit_bundle):
+    crops = np.zeros((1, 224, 224, 3), np.uint8)
+    with Worker(BundleContestant(vit_bundle, "openvino"), crops, threads=1) as worker:
+        assert worker.measure() > 0
+        (process,) = multiprocessing.active_children()
+        process.kill()
+        process.join()
+        with pytest.raises(EngineError, match=r"of vit\.glass@.*, openvino ended without"):
+            worker.measure()
+
+
+def test_only_the_engines_asked_for_take_part(checkpoints, vit_bundle):
+    options = EnginesOptions(engines=("openvino",), batch_size=2, repeats=2, threads=1)
+    report = measure_engines(checkpoints["vit"], [vit_bundle], options, command="")
+    assert [result.name.partition(" ")[0] for result in report.contestants[:2]] == ["PyTorch"] * 2
+    (ours,) = report.contestants[2:]
+    assert ours.name.startswith(f"{vit_bundle.name}, openvino ")
+    assert not report.refusals
+
+
+def test_a_checkpoint_of_another_backbone_is_refused(checkpoints, vit_bundle, tmp_path):
+    done = run(tmp_path, checkpoints["convnext"], "-b", vit_bundle.path)
+    assert done.returncode == 2
+    message = " ".join(done.stderr.split())
+    assert "give the checkpoint that the bundle was exported from" in message
+    assert "torchvision ViT 2x128/32 with 128 features" in message
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["gl.pt", "-b", "missing.glass"], "bundle missing.glass: no such folder"),
+        (["gl.pt"], "Missing option '-b'"),
+        (["gl.pt", "-b", "missing.glass", "--engine", "abacus"], "'abacus' is not one of"),
+        (["gl.pt", "-b", "missing.glass", "-o", "report.xml"], "must end in .json or .md"),
+        (["gl.pt", "-b", "missing.glass", "--threads", "0"], "'--threads'"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_path):
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert sentence in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_checkpoint_is_named(vit_bundle, tmp_path):
+    done = run(tmp_path, "gl.pt", "-b", vit_bundle.path)
+    assert done.returncode == 2
+    assert "gl.pt" in done.stderr
+    assert "Traceback" not in done.stderr

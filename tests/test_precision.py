@@ -1,0 +1,291 @@
+"""Low-precision bundles: what the graphs compute in, and that verdicts survive it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from compilers import build_with_tensorrt
+from conftest import FAMILIES, JUDGEMENTS
+from glass_edge.calibration.comparison import CHANGE_ALLOWED
+from glass_edge.calibration.errors import AccuracyError
+from glass_edge.calibration.layers import find_layers
+from glass_edge.calibration.options import CalibrationOptions
+from glass_edge.export.exporter import ExportOptions, export_bundle
+from glass_edge.runtime import Bundle, Detector, DetectorOptions, EngineError
+from glass_edge.runtime.manifest import ROLES, Role
+from networks import random_glass
+from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
+
+BACKBONES: tuple[Role, Role] = ("global", "local")
+LOW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+PRODUCTS = ("Conv", "MatMul", "Gemm")
+SUMMING = ("LayerNormalization", "Softmax", "ReduceMean", "GlobalAveragePool", "ReduceSum")
+
+all_low = pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+floating = pytest.mark.parametrize("precision", ["fp16", "bf16"])
+families = pytest.mark.parametrize("family", FAMILIES)
+
+
+def graph(bundle: Bundle, role: Role) -> GraphProto:
+    model = onnx.load(bundle.graph_path(role))
+    return onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+
+
+def types(of: GraphProto) -> dict[str, int]:
+    infos = (*of.input, *of.output, *of.value_info)
+    found = {info.name: info.type.tensor_type.elem_type for info in infos}
+    return found | {tensor.name: tensor.data_type for tensor in of.initializer}
+
+
+@all_low
+@families
+class TestEveryLowPrecision:
+    def test_the_bundle_says_what_it_is_and_what_it_costs(self, family, precision, make_precision):
+        manifest = make_precision(family, precision).manifest
+        assert manifest.precision == precision
+        assert manifest.parity is not None
+        assert manifest.comparison is not None
+        assert manifest.comparison.judgements >= JUDGEMENTS
+        assert manifest.comparison.mean_change <= CHANGE_ALLOWED
+        assert manifest.comparison.mean_change <= manifest.comparison.largest_change
+        assert manifest.comparison.speed > 0
+
+    def test_inputs_outputs_and_aggregator_are_those_of_fp32(
+        self, family, precision, make_precision
+    ):
+        low, full = make_precision(family, precision), make_precision(family, "fp32")
+        assert low.manifest.graphs.aggregator == full.manifest.graphs.aggregator
+        for role in ROLES:
+            ours, theirs = (onnx.load(b.graph_path(role)).graph for b in (low, full))
+            for name in ("input", "output"):
+                assert [(t.name, t.type.tensor_type.elem_type) for t in getattr(ours, name)] == [
+                    (t.name, t.type.tensor_type.elem_type) for t in getattr(theirs, name)
+                ]
+
+    def test_the_verdicts_are_fp32s_on_openvino(
+        self, family, precision, make_precision, photographs
+    ):
+        options = DetectorOptions(engine="openvino")
+        low = Detector(make_precision(family, precision), options).detect(photographs)
+        full = Detector(make_precision(family, "fp32"), options).detect(photographs)
+        for ours, theirs in zip(low, full, strict=True):
+            assert ours.score == pytest.approx(theirs.score, abs=0.03)
+            assert ours.crops[0].top == theirs.crops[0].top
+
+    def test_tensorrt_builds_it(self, family, precision, make_precision):
+        build_with_tensorrt(make_precision(family, precision))
+
+
+@floating
+@families
+class TestFloating:
+    def test_products_compute_in_the_low_type_but_for_those_named(
+        self, family, precision, make_precision
+    ):
+        bundle = make_precision(family, precision)
+        for role in BACKBONES:
+            found = graph(bundle, role)
+            kind = types(found)
+            kept = bundle.manifest.kept.get(role, ())
+            for node in found.node:
+                if node.op_type in PRODUCTS:
+                    wanted = TensorProto.FLOAT if node.name in kept else LOW[precision]
+                    assert {kind[name] for name in (*node.input, *node.output)} == {wanted}
+
+    def test_what_sums_many_values_stays_in_fp32(self, family, precision, make_precision):
+        for role in BACKBONES:
+            found = graph(make_precision(family, precision), role)
+            kind = types(found)
+            summing = [node for node in found.node if node.op_type in SUMMING]
+            assert summing
+            for node in summing:
+                assert kind[node.input[0]] == kind[node.output[0]] == TensorProto.FLOAT
+
+    def test_casts_stand_only_where_types_meet(self, family, precision, make_precision):
+        for role in BACKBONES:
+            found = graph(make_precision(family, precision), role)
+            kind = types(found)
+            made = {name for node in found.node if node.op_type == "Cast" for name in node.output}
+            for node in found.node:
+                if node.op_type == "Cast":
+                    assert kind[node.input[0]] != kind[node.output[0]]
+                    assert node.input[0] not in made or node.input[0] == "_to_copy"
+
+    def test_the_weights_take_half_the_room(self, family, precision, make_precision):
+        low, full = (make_precision(family, p).graph_path("local") for p in (precision, "fp32"))
+        if not make_precision(family, precision).manifest.kept:
+            assert low.stat().st_size < 0.62 * full.stat().st_size
+
+
+class TestFp16:
+    @families
+    def test_onnx_runtime_agrees_and_says_what_it_computes_in(
+        self, family, make_precision, photographs
+    ):
+        bundle = make_precision(family, "fp16")
+        ours = Detector(bundle, DetectorOptions(engine="onnxruntime")).detect(photographs)
+        theirs = Detector(bundle, DetectorOptions(engine="openvino")).detect(photographs)
+        assert [v.score for v in ours] == pytest.approx([v.score for v in theirs], abs=2e-3)
+        assert {v.precision for v in (*ours, *theirs)} <= {"fp16", "fp32"}
+
+    def test_what_overflows_stays_in_fp32(self, tmp_path):
+        """Values of a hundred thousand and more in attention, divided away after it."""
+        model = random_glass("vit")
+        for backbone in (model.global_model, model.local_model):
+            attention = backbone.encoder.layers[0].self_attention
+            width = attention.embed_dim
+            with torch.no_grad():
+                attention.in_proj_weight[2 * width :] *= 1e6
+                attention.in_proj_bias[2 * width :] *= 1e6
+                attention.out_proj.weight /= 1e6
+        torch.save(model.state_dict(), tmp_path / "gl_vit.pt")
+        bundle = export_bundle(
+            tmp_path / "gl_vit.pt",
+            tmp_path / "vit.glass",
+            ExportOptions(precision="fp16", judgements=JUDGEMENTS),
+        )
+        kept = bundle.manifest.kept
+        comparison = bundle.manifest.comparison
+        assert kept["global"]
+        assert kept["local"]
+        assert comparison is not None
+        assert comparison.largest_change < 0.005
+        still_low = Counter(
+            types(graph(bundle, "local"))[n.output[0]]
+            for n in graph(bundle, "local").node
+            if n.op_type in PRODUCTS
+        )
+        assert still_low[TensorProto.FLOAT16] > still_low[TensorProto.FLOAT] > 0
+
+
+def test_bf16_on_an_engine_without_it_is_an_error(make_precision):
+    with pytest.raises(EngineError, match="refuses the global graph"):
+        Detector(make_precision("resnet", "bf16"), DetectorOptions(engine="onnxruntime"))
+
+
+@families
+class TestInt8:
+    def quantised(self, bundle: Bundle) -> Iterator[tuple[GraphProto, NodeProto]]:
+        for role in BACKBONES:
+            found = graph(bundle, role)
+            for node in found.node:
+                if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+                    yield found, node
+
+    def test_every_quantised_tensor_is_symmetric_int8(self, family, make_precision):
+        for found, node in self.quantised(make_precision(family, "int8")):
+            values = {tensor.name: tensor for tensor in found.initializer}
+            zero_point = numpy_helper.to_array(values[node.input[2]])
+            assert zero_point.dtype == np.int8
+            assert not zero_point.any()
+            scale = numpy_helper.to_array(values[node.input[1]])
+            assert scale.dtype == np.float32
+            assert (scale > 0).all()
+
+    def test_weights_have_a_scale_for_each_output_channel(self, family, make_precision):
+        for role in BACKBONES:
+            found = graph(make_precision(family, "int8"), role)
+            values = {tensor.name: tensor for tensor in found.initializer}
+            makers = {node.output[0]: node for node in found.node}
+            for node in found.node:
+                if node.op_type in PRODUCTS and node.input[1] in makers:
+                    maker = makers[node.input[1]]
+                    if maker.op_type != "DequantizeLinear":
+                        continue  # attention's products of two activations
+                    weight = values[maker.input[0]]
+                    channels = weight.dims[0 if node.op_type == "Conv" else 1]
+                    assert weight.data_type == TensorProto.INT8
+                    assert list(values[maker.input[1]].dims) == [channels]
+
+    def test_everything_else_stays_in_fp32(self, family, make_precision):
+        """Biases, normalisation, softmax, attention's products, pooling; outputs of products."""
+        for role in BACKBONES:
+            found = graph(make_precision(family, "int8"), role)
+            kind = types(found)
+            assert TensorProto.INT32 not in {t.data_type for t in found.initializer}
+            makers = {name: node.op_type for node in found.node for name in node.output}
+            readers = Counter(
+                node.op_type
+                for node in found.node
+                for name in node.input
+                if makers.get(name) == "DequantizeLinear"
+            )
+            assert set(readers) <= {*PRODUCTS, "Add"}
+            for node in found.node:
+                if node.op_type in PRODUCTS:
+                    assert kind[node.output[0]] == TensorProto.FLOAT
+
+    def test_layers_are_quantised_but_for_those_named(self, family, make_precision):
+        low, full = make_precision(family, "int8"), make_precision(family, "fp32")
+        for role in BACKBONES:
+            found = graph(low, role)
+            makers = {name: node.op_type for node in found.node for name in node.output}
+            nodes = {node.name: node for node in found.node}
+            for layer in find_layers(graph(full, role)):
+                inputs = nodes[layer.node].input[:2]
+                kept = layer.node in low.manifest.kept.get(role, ())
+                of = {makers.get(name) for name in inputs}
+                assert (of == {"DequantizeLinear"}) != kept
+
+    def test_both_engines_compute_the_same(self, family, make_precision, photographs):
+        bundle = make_precision(family, "int8")
+        scores = [
+            [v.score for v in Detector(bundle, DetectorOptions(engine=engine)).detect(photographs)]
+            for engine in ("onnxruntime", "openvino")
+        ]
+        assert scores[0] == pytest.approx(scores[1], abs=0.02)
+
+
+def test_residual_adds_of_convolutional_networks_are_quantised_on_both_branches(make_precision):
+    for role in BACKBONES:
+        found = graph(make_precision("resnet", "int8"), role)
+        makers = {name: node.op_type for node in found.node for name in node.output}
+        constants = {tensor.name for tensor in found.initializer}
+        residual = [n for n in found.node if n.op_type == "Add" and not constants & set(n.input)]
+        assert len(residual) == 8  # a ResNet-18's blocks
+        for node in residual:
+            assert [makers[name] for name in node.input] == ["DequantizeLinear"] * 2
+
+
+class TestGate:
+    @pytest.fixture
+    def sensitive(self, tmp_path) -> Path:
+        """A network whose verdict hangs on the last digits of its features."""
+        model = random_glass("resnet")
+        with torch.no_grad():
+            model.classifier[-1].weight *= 200.0
+        torch.save(model.state_dict(), tmp_path / "gl_resnet.pt")
+        return tmp_path / "gl_resnet.pt"
+
+    def options(self, images: Path, **more) -> ExportOptions:
+        calibration = CalibrationOptions(method="minmax", budget=0.0)
+        return ExportOptions(
+            precision="int8",
+            calibrate=images,
+            calibration=calibration,
+            judgements=JUDGEMENTS,
+            **more,
+        )
+
+    def test_verdicts_that_do_not_survive_are_refused_and_nothing_is_written(
+        self, sensitive, calibration_images
+    ):
+        target = sensitive.with_suffix(".glass")
+        with pytest.raises(AccuracyError, match=r"\d+ of 24 flip .*--accept-loss"):
+            export_bundle(sensitive, target, self.options(calibration_images))
+        assert [path.name for path in sensitive.parent.iterdir()] == ["gl_resnet.pt"]
+
+    def test_the_loss_can_be_accepted_and_stands_in_the_manifest(
+        self, sensitive, calibration_images
+    ):
+        options = self.options(calibration_images, accept_loss=True)
+        bundle = export_bundle(sensitive, sensitive.with_suffix(".glass"), options)
+        comparison = bundle.manifest.comparison
+        assert comparison is not None
+        assert comparison.mean_change > 0.01
