@@ -28,13 +28,18 @@ def run(command: str, place: Path):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, checkpoints, photographs) -> Path:
+def place(tmp_path_factory, checkpoints, photographs, calibration_images) -> Path:
     """A working directory with the files that the README speaks of."""
     place = tmp_path_factory.mktemp("readme")
     shutil.copy(checkpoints["vit"], place / "gl_vit.pt")
     (place / "images").mkdir()
     shutil.copy(photographs[2], place / "images" / "a.jpg")
     shutil.copy(photographs[3], place / "images" / "b.png")
+    shutil.copytree(calibration_images, place / "photographs")
+    for path in calibration_images.iterdir():
+        kind, _, name = path.name.partition("-")
+        (place / "labelled" / kind).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place / "labelled" / kind / name)
     return place
 
 
@@ -131,6 +136,23 @@ def test_the_figures_in_the_docs_are_those_of_the_reports():
     for report in (views, decoders):
         assert report.command in page
         assert report.environment.processor in page
+
+
+def test_the_precision_figures_are_those_of_the_reports():
+    import msgspec
+    from glass_edge.benchmarks.engines import EnginesReport
+    from glass_edge.benchmarks.eval_report import EvaluationReport
+
+    page = (ROOT / "docs" / "precision.md").read_text(encoding="utf-8")
+    reports = ROOT / "docs" / "reports"
+    for kind, name in ((EvaluationReport, "eval-*.json"), (EnginesReport, "engines-*.json")):
+        paths = sorted(reports.glob(name))
+        assert len(paths) == 3
+        for path in paths:
+            report = msgspec.json.decode(path.read_bytes(), type=kind)
+            assert report.table() in page, path
+            assert report.command in page, path
+            assert path.with_suffix(".md").read_text() == report.to_markdown()
 
 
 def test_links_lead_somewhere():
