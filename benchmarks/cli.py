@@ -15,9 +15,11 @@ from ..runtime.bundle import Bundle
 from ..runtime.console import GlassCommand, common_options
 from ..runtime.cpus import available_cpus
 from ..runtime.engines import ENGINE_NAMES
-from ..runtime.errors import ImageError, InputError, OutputError
+from ..runtime.errors import ImageError, InputError
+from ..runtime.reports import JSON, MARKDOWN, check_report_files, write_report
 from ..runtime.sources import find_images
 
+_FORMATS = (JSON, MARKDOWN)
 _EXAMPLES = """
 \b
 Examples:
@@ -200,20 +202,13 @@ class _Report(Protocol):
 
 
 def _check_output(output: tuple[Path, ...]) -> None:
-    for path in output:
-        if path.suffix not in (".json", ".md"):
-            raise InputError(f"{path} must end in .json or .md.")
+    check_report_files(output, _FORMATS, force=True)
 
 
 def _write(report: _Report, output: tuple[Path, ...]) -> None:
     """Write the report to its files and show its tables."""
     click.echo(report.to_markdown(), nl=False)
-    for path in output:
-        content = report.to_json() if path.suffix == ".json" else report.to_markdown().encode()
-        try:
-            path.write_bytes(content)
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
+    write_report(output, {JSON: report.to_json, MARKDOWN: report.to_markdown})
 
 
 def _command() -> str:

@@ -15,7 +15,9 @@ from PIL import Image
 
 from ..runtime.console import track
 from ..runtime.decode import read_header
-from .report import Environment, Samples, environment, markdown_table
+from ..runtime.environment import Environment, environment
+from ..runtime.reports import markdown_table
+from .report import Samples
 from .views import generated_images
 
 SCHEMA_VERSION = 1

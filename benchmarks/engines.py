@@ -17,10 +17,12 @@ from ..runtime.bundle import Bundle
 from ..runtime.console import step, track
 from ..runtime.cpus import available_cpus
 from ..runtime.engines import ENGINE_NAMES
+from ..runtime.environment import Environment, environment
 from ..runtime.errors import EngineError, InputError
 from ..runtime.manifest import ViewSpec
+from ..runtime.reports import markdown_table
 from .contestants import BundleContestant, Pixels, PyTorchContestant, Worker
-from .report import Environment, Samples, environment, markdown_table, median_ratio
+from .report import Samples, median_ratio
 
 SCHEMA_VERSION = 1
 

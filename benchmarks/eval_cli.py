@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -15,12 +14,10 @@ from ..runtime.bundle import BUNDLE_VARIABLE, Bundle, find_bundle
 from ..runtime.console import GlassCommand, common_options, step
 from ..runtime.detector import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
 from ..runtime.engines import DEVICE_NAMES, ENGINE_NAMES
-from ..runtime.errors import InputError, OutputError
+from ..runtime.errors import InputError
+from ..runtime.reports import JSON, MARKDOWN, PICTURE, check_report_files, write_report
 
-if TYPE_CHECKING:
-    from .eval_report import EvaluationReport
-
-_JSON, _MARKDOWN, _PLOT = _FORMATS = (".json", ".md", ".png")
+_FORMATS = (JSON, MARKDOWN, PICTURE)
 _EXAMPLES = """
 \b
 Examples:
@@ -120,7 +117,7 @@ def main(
     threads: int,
 ) -> None:
     """Evaluate bundles; see ``glass-eval --help``."""
-    _check_output(output, force=force)
+    check_report_files(output, _FORMATS, force=force)
     _check_libraries(output)
     bundles = [Bundle.open(path) for path in paths or [find_bundle(Path.cwd())]]
     # Imported here, so that --help and wrong usage do not wait for scikit-learn.
@@ -138,44 +135,16 @@ def main(
     command = shlex.join(["glass-eval", *sys.argv[1:]])
     report = evaluate(folder, bundles, options, command=command)
     click.echo(report.to_markdown(), nl=False)
-    for path in output:
-        _write(report, path)
-
-
-def _check_output(output: Sequence[Path], *, force: bool) -> None:
-    """Refuse before the work what could not be written after it."""
-    for path in output:
-        if path.suffix.lower() not in _FORMATS:
-            raise InputError(
-                f"cannot tell the format of {path}: give a name that ends in .json, .md or .png."
-            )
-        if not path.parent.is_dir():
-            raise InputError(f"{path} cannot be written: there is no folder {path.parent}.")
-        if path.exists() and not force:
-            raise InputError(
-                f"{path} exists already: choose another name, or --force to replace it."
-            )
+    makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
+    write_report(output, makers)
 
 
 def _check_libraries(output: Sequence[Path]) -> None:
     """Refuse before the work what needs a library that is not there."""
-    plots = any(path.suffix.lower() == _PLOT for path in output)
+    plots = any(path.suffix.lower() == PICTURE for path in output)
     needed = {"sklearn": "evaluating needs scikit-learn"}
     if plots:
         needed["matplotlib"] = "a plot needs matplotlib"
     for module, what in needed.items():
         if find_spec(module) is None:
             raise InputError(f"{what}, which is not installed: pip install 'glass-edge[eval]'.")
-
-
-def _write(report: EvaluationReport, path: Path) -> None:
-    make: dict[str, Callable[[], str | bytes]] = {
-        _JSON: report.to_json,
-        _MARKDOWN: report.to_markdown,
-        _PLOT: report.to_png,
-    }
-    content = make[path.suffix.lower()]()
-    try:
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from None

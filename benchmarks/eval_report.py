@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from ..runtime.environment import Environment
 from ..runtime.manifest import ViewSpec
+from ..runtime.reports import markdown_table
 from .reliability import BINS, Bin, plot_reliability
-from .report import Environment, markdown_table
 
 SCHEMA_VERSION = 1
 

@@ -21,6 +21,7 @@ from ..runtime.console import track
 from ..runtime.cpus import available_cpus
 from ..runtime.detector import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
 from ..runtime.engines.base import EngineOptions
+from ..runtime.environment import environment
 from ..runtime.errors import EngineError, ImageError, InputError
 from ..runtime.manifest import ViewSpec
 from ..runtime.network import Network
@@ -38,7 +39,6 @@ from .eval_report import (
     Unreadable,
 )
 from .reliability import expected_calibration_error, reliability_bins
-from .report import environment
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,12 @@ from PIL import Image
 from ..export.parity import photographs
 from ..runtime.console import track
 from ..runtime.decode import read_header
+from ..runtime.environment import Environment, environment
 from ..runtime.manifest import ViewSpec
+from ..runtime.reports import markdown_table
 from ..runtime.views import Sampling, ViewBatch, plan
 from ..runtime.workers import DEFAULT_MEMORY, ViewWorkers
-from .report import Environment, Samples, environment, markdown_table, median_ratio
+from .report import Samples, median_ratio
 from .roads import Run, decoder_roads, view_roads
 
 SCHEMA_VERSION = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +13,8 @@ import click
 
 from ..runtime.bundle import BUNDLE_VARIABLE, Bundle, find_bundle
 from ..runtime.console import GlassCommand, common_options, step
-from ..runtime.errors import InputError, OutputError
+from ..runtime.errors import InputError
+from ..runtime.reports import JSON, MARKDOWN, PICTURE, check_report_files, write_report
 from .histogram import METHODS, Method
 from .images import split_images
 from .options import DEFAULT_IMAGES, CalibrationOptions
@@ -21,7 +22,7 @@ from .options import DEFAULT_IMAGES, CalibrationOptions
 if TYPE_CHECKING:
     from .report import SensitivityReport
 
-_JSON, _MARKDOWN, _PLOT = _FORMATS = (".json", ".md", ".png")
+_FORMATS = (JSON, MARKDOWN, PICTURE)
 _SHOWN = 20  # layers on the screen
 _EXAMPLES = """
 \b
@@ -83,7 +84,7 @@ def main(
     force: bool,
 ) -> None:
     """Rank layers; see ``glass-calibrate --help``."""
-    _check_output(output, force=force)
+    check_report_files(output, _FORMATS, force=force)
     _check_libraries(output)
     method = None if calibration_method == "auto" else calibration_method
     options = CalibrationOptions(calibration_images, method)
@@ -95,29 +96,14 @@ def main(
     command = shlex.join(["glass-calibrate", *sys.argv[1:]])
     report = measure_sensitivity(opened, sets, options, command=command)
     _show(report)
-    for path in output:
-        _write(report, path)
-
-
-def _check_output(output: Sequence[Path], *, force: bool) -> None:
-    """Refuse before the work what could not be written after it."""
-    for path in output:
-        if path.suffix.lower() not in _FORMATS:
-            raise InputError(
-                f"cannot tell the format of {path}: give a name that ends in .json, .md or .png."
-            )
-        if not path.parent.is_dir():
-            raise InputError(f"{path} cannot be written: there is no folder {path.parent}.")
-        if path.exists() and not force:
-            raise InputError(
-                f"{path} exists already: choose another name, or --force to replace it."
-            )
+    makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
+    write_report(output, makers)
 
 
 def _check_libraries(output: Sequence[Path]) -> None:
     """Refuse before the work what needs a library that is not there."""
     needed = {"onnx": ("calibrating", "export"), "onnxruntime": ("calibrating", "export")}
-    if any(path.suffix.lower() == _PLOT for path in output):
+    if any(path.suffix.lower() == PICTURE for path in output):
         needed["matplotlib"] = ("a plot", "eval")
     for module, (what, extra) in needed.items():
         if find_spec(module) is None:
@@ -141,16 +127,3 @@ def _show(report: SensitivityReport) -> None:
         click.echo(f"\n… and {hidden} more with smaller errors: -o FILE writes all.")
     for note in report.notes:
         click.echo(f"Note: {note}", err=True)
-
-
-def _write(report: SensitivityReport, path: Path) -> None:
-    make: dict[str, Callable[[], str | bytes]] = {
-        _JSON: report.to_json,
-        _MARKDOWN: report.to_markdown,
-        _PLOT: report.to_png,
-    }
-    content = make[path.suffix.lower()]()
-    try:
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from None

@@ -43,7 +43,7 @@ def compare_bundles(
     networks = [open_network(bundle) for bundle in (reference, candidate)]
     seeds = -(-judgements // len(images))
     found: list[list[Scores]] = [[], []]
-    seconds = [0.0, 0.0]
+    seconds: list[list[float]] = [[], []]
     with closing(_views(manifest.views, images, seeds)) as batches:
         total = seeds * -(-len(images) // _BATCH)
         for number, batch in enumerate(track(batches, "comparing with FP32", total)):
@@ -51,8 +51,7 @@ def compare_bundles(
             for index in (0, 1) if number % 2 else (1, 0):
                 started = time.perf_counter()
                 found[index].append(fake_scores(networks[index], batch, manifest))
-                if number:  # the first batch prepares the engine
-                    seconds[index] += time.perf_counter() - started
+                seconds[index].append(time.perf_counter() - started)
     first, second = (np.concatenate(scores) for scores in found)
     if not len(first):
         raise CalibrationError("none of the images to compare on can be read.")
@@ -65,8 +64,13 @@ def compare_bundles(
         flips=compared.flips,
         mean_change=compared.mean_change,
         largest_change=compared.largest_change,
-        speed=seconds[0] / seconds[1],
+        speed=_warm(seconds[0]) / _warm(seconds[1]),
     )
+
+
+def _warm(seconds: Sequence[float]) -> float:
+    """Add up without the first batch, which prepares the engine, if there are others."""
+    return sum(seconds[1:] or seconds)
 
 
 def _views(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-import platform
-from collections.abc import Iterable, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..runtime.bundle import Bundle
-from ..runtime.cpus import available_cpus
+from ..runtime.environment import Environment, environment
 from ..runtime.manifest import Role
+from ..runtime.reports import markdown_table
 from .histogram import Method
 from .images import ImageSets
 from .int8 import Int8Search
@@ -22,26 +21,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SCHEMA_VERSION = 1
-_LIBRARIES = ("glass-edge", "numpy", "onnx", "onnxruntime")
 _BARS = 30  # layers in the plot
 _WIDTH, _BAR_HEIGHT, _FRAME_HEIGHT = 8.0, 0.22, 1.4  # inches
 _DPI = 150
 _COLOURS: dict[Role, str] = {"global": "#08519c", "local": "#e6842a"}
 _ERROR_IS = "mean absolute change of the logits"
-
-
-class Machine(msgspec.Struct, frozen=True):
-    """Where and with which versions errors were measured."""
-
-    cpus: int
-    system: str
-    python: str
-    libraries: dict[str, str]
-
-    def to_markdown(self) -> str:
-        """Return one line."""
-        libraries = ", ".join(f"{name} {number}" for name, number in self.libraries.items())
-        return f"{self.cpus} CPUs available, {self.system}, Python {self.python}; {libraries}"
 
 
 class LayerSensitivity(msgspec.Struct, frozen=True):
@@ -63,7 +47,7 @@ class SensitivityReport(msgspec.Struct, frozen=True):
 
     schema: int
     command: str
-    machine: Machine
+    environment: Environment
     bundle: str
     bundle_digest: str
     images: int
@@ -81,7 +65,7 @@ class SensitivityReport(msgspec.Struct, frozen=True):
         parts = [
             "# What INT8 costs, layer by layer",
             f"`{self.command}`",
-            self.machine.to_markdown(),
+            self.environment.to_markdown(),
             f"{self.summary()}; SHA-256 of the bundle {self.bundle_digest}, of the images "
             f"{self.data}.",
             self.table(len(self.layers)),
@@ -107,7 +91,7 @@ class SensitivityReport(msgspec.Struct, frozen=True):
             (each.label, each.graph, each.kind, each.node, f"{each.logit_error:.2e}")
             for each in self.layers[:count]
         )
-        return _aligned_table(header, rows)
+        return markdown_table(header, rows)
 
     def _plotted(self) -> str:
         total = len(self.layers)
@@ -127,7 +111,7 @@ def measure_sensitivity(
     return SensitivityReport(
         schema=SCHEMA_VERSION,
         command=command,
-        machine=_machine(),
+        environment=environment(),
         bundle=bundle.name,
         bundle_digest=bundle.digest,
         images=len(sets.calibration),
@@ -145,29 +129,6 @@ def measure_sensitivity(
             for error in search.sensitivity()
         ),
     )
-
-
-def _machine() -> Machine:
-    return Machine(
-        cpus=available_cpus(),
-        system=f"{platform.system()} {platform.machine()}",
-        python=platform.python_version(),
-        libraries={name: version(name) for name in _LIBRARIES},
-    )
-
-
-def _aligned_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table that reads well as it is; the last column holds numbers."""
-    lines = [header, *rows]
-    *widths, last = (max(map(len, column)) for column in zip(*lines, strict=True))
-    rule = [*("-" * width for width in widths), "-" * (last - 1) + ":"]
-    return "\n".join(_table_line(line, [*widths, last]) for line in (header, rule, *lines[1:]))
-
-
-def _table_line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
-    padded[-1] = cells[-1].rjust(widths[-1])
-    return f"| {' | '.join(padded)} |"
 
 
 def _plot(layers: Sequence[LayerSensitivity], title: str) -> bytes:

@@ -82,7 +82,7 @@ def test_generated_images_have_the_size_asked_for(size):
         (["--megapixels", "-1"], "not a list of positive numbers"),
         (["--repeats", "1"], "2"),
         (["missing.jpg"], "missing.jpg cannot be read"),
-        (["-o", "report.xml"], "must end in .json or .md"),
+        (["-o", "report.xml"], "cannot tell the format of report.xml"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_path):

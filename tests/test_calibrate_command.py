@@ -129,7 +129,7 @@ def test_the_report_says_what_it_comes_from(report, bundle, images):
     assert list(report.methods) == ["global", "local"]
     assert set(report.methods.values()) <= set(METHODS)
     assert report.command.startswith("glass-calibrate --calibrate ")
-    assert {"numpy", "onnx", "onnxruntime"} <= set(report.machine.libraries)
+    assert {"numpy", "onnx", "onnxruntime"} <= set(report.environment.libraries)
 
 
 def test_json_markdown_and_plot_come_from_one_object(place, report):
