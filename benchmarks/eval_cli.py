@@ -15,7 +15,7 @@ from ..runtime.console import GlassCommand, common_options, step
 from ..runtime.detector import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
 from ..runtime.engines import DEVICE_NAMES, ENGINE_NAMES
 from ..runtime.errors import InputError
-from ..runtime.reports import JSON, MARKDOWN, PICTURE, check_report_files, write_report
+from ..runtime.reports import JSON, MARKDOWN, PICTURE, Makers, check_report_files, write_report
 
 _FORMATS = (JSON, MARKDOWN, PICTURE)
 _EXAMPLES = """
@@ -135,7 +135,7 @@ def main(
     command = shlex.join(["glass-eval", *sys.argv[1:]])
     report = evaluate(folder, bundles, options, command=command)
     click.echo(report.to_markdown(), nl=False)
-    makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
+    makers: Makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
     write_report(output, makers)
 
 

@@ -14,7 +14,7 @@ import click
 from ..runtime.bundle import BUNDLE_VARIABLE, Bundle, find_bundle
 from ..runtime.console import GlassCommand, common_options, step
 from ..runtime.errors import InputError
-from ..runtime.reports import JSON, MARKDOWN, PICTURE, check_report_files, write_report
+from ..runtime.reports import JSON, MARKDOWN, PICTURE, Makers, check_report_files, write_report
 from .histogram import METHODS, Method
 from .images import split_images
 from .options import DEFAULT_IMAGES, CalibrationOptions
@@ -96,7 +96,7 @@ def main(
     command = shlex.join(["glass-calibrate", *sys.argv[1:]])
     report = measure_sensitivity(opened, sets, options, command=command)
     _show(report)
-    makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
+    makers: Makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
     write_report(output, makers)
 
 

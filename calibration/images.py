@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..runtime.bundle import sha256_of
-from ..runtime.errors import ImageError
+from ..runtime.errors import ImageError, InputError
 from ..runtime.sources import find_images
 from ..runtime.stream import PreparedBatch
 from .errors import CalibrationError
@@ -52,6 +52,8 @@ def split_images(folder: Path, limit: int) -> ImageSets:
         ImageError: a file cannot be read.
         InputError: there is no such folder.
     """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder} with images to calibrate on.")
     paths = [Path(path) for path in find_images([str(folder)])]
     wanted = max(FEWEST, limit + -(-limit // (_HELD_OUT - 1)))
     step = max(1, len(paths) // wanted)

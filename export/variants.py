@@ -39,7 +39,7 @@ from .parity import photographs
 # By how much any P(fake) may move on the views tried: for FP16 half of what is promised of it;
 # BF16's steps are eight times as wide.
 CHANGE_AIMED_AT: Mapping[LowType, float] = {"fp16": 0.0025, "bf16": 0.02}
-_FRONTS = (0, 1, 2, 4, 8)  # how many of the first products FP32 is tried for
+_FRONTS = (0, 1, 2, 4, 8, 16, 32)  # how many of the first products FP32 is tried for
 _TRIAL_SEEDS = range(20_610, 20_618)  # not those of the comparison
 _TRIAL_IMAGES = 24
 _OBSERVED = 4  # views at a time: every inner tensor of them is held

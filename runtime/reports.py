@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from .errors import InputError, OutputError
 
 JSON, MARKDOWN, PICTURE = ".json", ".md", ".png"
+Makers: TypeAlias = Mapping[str, Callable[[], str | bytes]]
+"""For each format what makes a report's content in it."""
 
 
 def check_report_files(paths: Iterable[Path], formats: Sequence[str], *, force: bool) -> None:
@@ -32,7 +35,7 @@ def check_report_files(paths: Iterable[Path], formats: Sequence[str], *, force: 
             )
 
 
-def write_report(paths: Iterable[Path], makers: Mapping[str, Callable[[], str | bytes]]) -> None:
+def write_report(paths: Iterable[Path], makers: Makers) -> None:
     """Write a report to each file in the format of its name.
 
     Raises:
@@ -47,6 +50,11 @@ def write_report(paths: Iterable[Path], makers: Mapping[str, Callable[[], str | 
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; all columns but the first are aligned to the right."""
-    rule = [":--", *("--:" for _ in header[1:])]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
+    """Return a Markdown table that reads well as it is; all columns but the first to the right."""
+    lines = [header, *rows]
+    first, *others = (max(3, *map(len, column)) for column in zip(*lines, strict=True))
+    rule = [":" + "-" * (first - 1), *("-" * (width - 1) + ":" for width in others)]
+    return "\n".join(
+        f"| {' | '.join([line[0].ljust(first), *map(str.rjust, line[1:], others)])} |"
+        for line in (header, rule, *lines[1:])
+    )

@@ -55,10 +55,10 @@ def test_a_timm_backbone_and_other_classes(tmp_path, checkpoints):
     [
         (["missing.pt"], "there is no checkpoint missing.pt"),
         (["gl_vit.pt", "--backbone", "timm/resnet18"], "does not fit timm/resnet18"),
-        (["gl_vit.pt", "--precision", "fp7"], "'fp7' is not 'fp32'"),
+        (["gl_vit.pt", "--precision", "fp7"], "'fp7' is not one of 'fp32', 'fp16'"),
         (["gl_vit.pt", "--precison", "fp32"], "--precision"),
         (["gl_vit.pt", "--precision", "int8"], "name their folder with --calibrate"),
-        (["gl_vit.pt", "--precision", "int8", "--calibrate", "."], "found no images"),
+        (["gl_vit.pt", "--precision", "int8", "--calibrate", "."], "holds no image"),
         (["gl_vit.pt", "--int8-budget", "2"], "must lie between 0 and 1"),
         (["gl_vit.pt", "--calibration-images", "0"], "at least 1"),
         (["gl_vit.pt", "--calibration-method", "guess"], "'guess' is not one of"),

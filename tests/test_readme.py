@@ -138,23 +138,6 @@ def test_the_figures_in_the_docs_are_those_of_the_reports():
         assert report.environment.processor in page
 
 
-def test_the_precision_figures_are_those_of_the_reports():
-    import msgspec
-    from glass_edge.benchmarks.engines import EnginesReport
-    from glass_edge.benchmarks.eval_report import EvaluationReport
-
-    page = (ROOT / "docs" / "precision.md").read_text(encoding="utf-8")
-    reports = ROOT / "docs" / "reports"
-    for kind, name in ((EvaluationReport, "eval-*.json"), (EnginesReport, "engines-*.json")):
-        paths = sorted(reports.glob(name))
-        assert len(paths) == 3
-        for path in paths:
-            report = msgspec.json.decode(path.read_bytes(), type=kind)
-            assert report.table() in page, path
-            assert report.command in page, path
-            assert path.with_suffix(".md").read_text() == report.to_markdown()
-
-
 def test_links_lead_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("examples/**/*.md")]:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):

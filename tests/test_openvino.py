@@ -1,0 +1,107 @@
+"""The OpenVINO engine computes what it says, and keeps what it compiled."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FAMILIES
+from glass_edge.runtime import Detector, DetectorOptions, EngineError, OutputError
+from glass_edge.runtime.engines import open_engine
+from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.engines.openvino import OpenVinoEngine
+
+OPENVINO = DetectorOptions(engine="openvino")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fp32_is_computed_in_fp32_whatever_the_cpu_prefers(family, export_family, photographs):
+    bundle = export_family(family)
+    ours = Detector(bundle, OPENVINO).detect(photographs)
+    theirs = Detector(bundle, DetectorOptions(engine="onnxruntime")).detect(photographs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.precision == "fp32"
+        assert one.engine.startswith("openvino 20")
+        assert list(one.logits.values()) == pytest.approx(list(other.logits.values()), abs=1e-4)
+        assert [crop.attention for crop in one.crops] == pytest.approx(
+            [crop.attention for crop in other.crops], abs=1e-4
+        )
+
+
+def test_any_batch_gives_the_same_features(vit_bundle):
+    engine = OpenVinoEngine(vit_bundle, EngineOptions("cpu", 2))
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 224, 224, 3), np.uint8)
+    (together,) = engine.run("local", [pixels])
+    for size in (1, 2, 4, 8):
+        (part,) = engine.run("local", [pixels[:size]])
+        assert np.allclose(part, together[:size], atol=1e-5)
+    (again,) = engine.run("local", [pixels])
+    assert np.array_equal(again, together)
+
+
+def test_results_are_not_overwritten_by_the_next_run(vit_bundle):
+    engine = OpenVinoEngine(vit_bundle, EngineOptions("cpu", 1))
+    dark, light = (np.full((1, 224, 224, 3), value, np.uint8) for value in (10, 240))
+    (first,) = engine.run("local", [dark])
+    kept = first.copy()
+    engine.run("local", [light])
+    assert np.array_equal(first, kept)
+
+
+def test_compiled_graphs_are_kept_by_bundle(vit_bundle, export_family, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLASS_CACHE", str(tmp_path))
+    OpenVinoEngine(vit_bundle, EngineOptions())
+    kept = sorted(tmp_path.rglob("*.blob"))
+    assert len(kept) == 3
+    OpenVinoEngine(vit_bundle, EngineOptions())
+    assert sorted(tmp_path.rglob("*.blob")) == kept
+    OpenVinoEngine(export_family("resnet"), EngineOptions())
+    assert len(list((tmp_path / "openvino").iterdir())) == 2
+    assert {path.name for path in vit_bundle.path.iterdir()} == {
+        "glass.json", "global.onnx", "local.onnx", "aggregator.onnx"
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, which not even root may write")
+def test_a_cache_that_cannot_be_made_is_one_sentence(vit_bundle, monkeypatch):
+    monkeypatch.setenv("GLASS_CACHE", "/proc/glass")
+    with pytest.raises(OutputError, match="set GLASS_CACHE to a folder"):
+        OpenVinoEngine(vit_bundle, EngineOptions())
+
+
+def test_another_device_is_an_error(vit_bundle):
+    with pytest.raises(EngineError, match="runs on the cpu, not on cuda"):
+        Detector(vit_bundle, DetectorOptions(engine="openvino", device="cuda"))
+
+
+def test_without_openvino_there_is_a_sentence(vit_bundle, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(EngineError, match=r"pip install 'glass-edge\[openvino\]'"):
+        open_engine(vit_bundle, "openvino", EngineOptions())
+
+
+def test_auto_prefers_openvino_on_x86_only(vit_bundle, monkeypatch):
+    import platform
+
+    assert open_engine(vit_bundle, "auto", EngineOptions()).description.startswith(
+        "openvino" if platform.machine() in ("x86_64", "AMD64") else "onnxruntime"
+    )
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert open_engine(vit_bundle, "auto", EngineOptions()).description.startswith("onnxruntime")
+
+
+def test_a_graph_that_does_not_fit_is_refused(copied_bundle: Path):
+    import hashlib
+
+    import msgspec
+    from glass_edge.runtime import Bundle
+
+    content = msgspec.json.decode((copied_bundle / "glass.json").read_bytes())
+    swapped = copied_bundle / "local.onnx"
+    swapped.write_bytes((copied_bundle / "global.onnx").read_bytes())
+    content["graphs"]["local"]["sha256"] = hashlib.sha256(swapped.read_bytes()).hexdigest()
+    (copied_bundle / "glass.json").write_bytes(msgspec.json.encode(content))
+    with pytest.raises(EngineError, match="does not fit the manifest"):
+        OpenVinoEngine(Bundle.open(copied_bundle), EngineOptions())
