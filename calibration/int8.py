@@ -98,9 +98,10 @@ class Int8Search:
         they hold on other images is for the gate to say.
         """
         layers: Mapping[Role, Sequence[Layer]] = self.layers
-        if not _holds(self._try(layers)):
+        most = int(budget * sum(map(len, layers.values())))
+        if most and not _holds(self._try(layers)):
             ranked = self.sensitivity()
-            for count in _counts(int(budget * len(ranked))):
+            for count in _counts(most):
                 layers = self._without(ranked[:count])
                 if _holds(self._try(layers)):
                     break
@@ -178,5 +179,4 @@ def _counts(largest: int) -> Iterator[int]:
     octaves = ((2**i, 3 * 2 ** (i - 1)) for i in itertools.count(1))
     steps = itertools.chain([1], itertools.chain.from_iterable(octaves))
     yield from itertools.takewhile(lambda count: count < largest, steps)
-    if largest:
-        yield largest
+    yield largest
