@@ -27,8 +27,8 @@ _SHOWN = 20  # layers on the screen
 _EXAMPLES = """
 \b
 Examples:
-  glass-calibrate --calibrate photographs/       the bundle here
-  glass-calibrate gl_vit.glass --calibrate photographs/ -o layers.md -o layers.png
+  glass-calibrate photographs/                   the bundle here
+  glass-calibrate photographs/ -b gl_vit.glass -o layers.md -o layers.png
 """
 
 
@@ -37,18 +37,17 @@ Examples:
     epilog=_EXAMPLES,
     help="Find the layers that INT8 costs accuracy. Every layer of an FP32 bundle's two backbones "
     "is quantised alone, with ranges from real images, and ranked by how far the logits move. "
-    f"BUNDLE is a bundle made by glass-export; default: ${BUNDLE_VARIABLE}, else the only "
-    "*.glass here.",
+    "DIR holds images of the kind that will be judged; a fifth is held out, as glass-export does.",
 )
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.argument(
+    "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 @click.option(
-    "--calibrate",
-    "folder",
-    required=True,
+    "-b",
+    "--bundle",
     metavar="DIR",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Images of the kind that will be judged: int8 takes its ranges from them, but for the "
-    "fifth that glass-export holds out.",
+    type=click.Path(path_type=Path),
+    help=f"The FP32 bundle. Default: ${BUNDLE_VARIABLE}, else the only *.glass here.",
 )
 @click.option(
     "--calibration-images",
@@ -76,8 +75,8 @@ Examples:
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @common_options
 def main(
-    bundle: Path | None,
     folder: Path,
+    bundle: Path | None,
     calibration_images: int,
     calibration_method: Method | Literal["auto"],
     output: tuple[Path, ...],

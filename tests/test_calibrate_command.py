@@ -98,7 +98,7 @@ def place(tmp_path_factory, bundle, images) -> Path:
     place = tmp_path_factory.mktemp("calibrated")
     (place / "here.glass").symlink_to(bundle.path)
     outputs = ["-o", "layers.json", "-o", "layers.md", "-o", "layers.png"]
-    done = run(place, "--calibrate", images, *outputs)
+    done = run(place, images, *outputs)
     assert done.returncode == 0, done.stderr
     (place / "screen").write_text(done.stdout)
     (place / "notes").write_text(done.stderr)
@@ -183,7 +183,7 @@ def test_a_second_run_reads_the_ranges_and_finds_the_same(place, report, bundle,
     """And without a plot it needs neither matplotlib nor, ever, torch."""
     written = contents(place / "cache")
     assert len(written) == 2
-    arguments = [bundle.path, "--calibrate", images, "-o", "again.json"]
+    arguments = [images, "-b", bundle.path, "-o", "again.json"]
     done = run_without(["matplotlib", "torch"], place, *arguments)
     assert done.returncode == 0, done.stderr
     assert contents(place / "cache") == written
@@ -193,7 +193,7 @@ def test_a_second_run_reads_the_ranges_and_finds_the_same(place, report, bundle,
 
 def test_images_and_method_can_be_chosen(tmp_path, vit_bundle):
     options = ["--calibration-images", "4", "--calibration-method", "percentile"]
-    done = run(tmp_path, vit_bundle.path, "--calibrate", EXAMPLES, *options, "-o", "layers.json")
+    done = run(tmp_path, EXAMPLES, "-b", vit_bundle.path, *options, "-o", "layers.json")
     assert done.returncode == 0, done.stderr
     found = read(tmp_path / "layers.json")
     assert (found.bundle, found.images) == (vit_bundle.name, 4)
@@ -203,21 +203,21 @@ def test_images_and_method_can_be_chosen(tmp_path, vit_bundle):
 def test_an_int8_bundle_is_refused(copied_bundle, tmp_path, images):
     path = copied_bundle / "glass.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"precision": "int8"}))
-    sentence = refused(tmp_path, copied_bundle, "--calibrate", images)
+    sentence = refused(tmp_path, images, "-b", copied_bundle)
     assert sentence.endswith("is int8; name the FP32 bundle it came from.")
 
 
 def test_too_few_images_are_refused(tmp_path, vit_bundle):
     (tmp_path / "one").mkdir()
     shutil.copy(EXAMPLES / "real" / "cat.jpg", tmp_path / "one")
-    sentence = refused(tmp_path, vit_bundle.path, "--calibrate", "one")
+    sentence = refused(tmp_path, "one", "-b", vit_bundle.path)
     assert "one holds 1 different images, and at least 5 are needed" in sentence
 
 
 @pytest.mark.parametrize("name", ["layers.json", "layers.md", "layers.png"])
 def test_results_are_not_overwritten_unasked(name, tmp_path, vit_bundle, images):
     (tmp_path / name).write_text("precious")
-    sentence = refused(tmp_path, vit_bundle.path, "--calibrate", images, "-o", name)
+    sentence = refused(tmp_path, images, "-b", vit_bundle.path, "-o", name)
     assert "--force" in sentence
     assert (tmp_path / name).read_text() == "precious"
 
@@ -225,14 +225,14 @@ def test_results_are_not_overwritten_unasked(name, tmp_path, vit_bundle, images)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "Missing option '--calibrate'"),
-        (["--calibrate", "nowhere"], "Directory 'nowhere' does not exist"),
-        (["--calibrate", EXAMPLES], "there is no *.glass in the working directory"),
-        (["nowhere.glass", "--calibrate", EXAMPLES], "no such folder; make one with glass-export"),
-        (["--calibrate", EXAMPLES, "-o", "layers.xml"], "a name that ends in .json, .md or .png"),
-        (["--calibrate", EXAMPLES, "-o", "missing/a.json"], "there is no folder missing"),
-        (["--calibrate", EXAMPLES, "--calibration-images", "0"], "must be at least 1, not 0"),
-        (["--calibrate", EXAMPLES, "--calibration-method", "best"], "is not one of 'auto'"),
+        ([], "Missing argument 'DIR'"),
+        (["nowhere"], "Directory 'nowhere' does not exist"),
+        ([EXAMPLES], "there is no *.glass in the working directory"),
+        ([EXAMPLES, "-b", "nowhere.glass"], "no such folder; make one with glass-export"),
+        ([EXAMPLES, "-o", "layers.xml"], "a name that ends in .json, .md or .png"),
+        ([EXAMPLES, "-o", "missing/a.json"], "there is no folder missing"),
+        ([EXAMPLES, "--calibration-images", "0"], "must be at least 1, not 0"),
+        ([EXAMPLES, "--calibration-method", "best"], "is not one of 'auto'"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_path):
@@ -248,7 +248,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_pa
     ],
 )
 def test_a_missing_library_is_named(library, what, extra, tmp_path):
-    done = run_without([library], tmp_path, "--calibrate", EXAMPLES, "-o", "layers.png")
+    done = run_without([library], tmp_path, EXAMPLES, "-o", "layers.png")
     assert done.returncode == 2
     advice = f"{what} needs {library}, which is not installed: pip install 'glass-edge[{extra}]'."
     assert advice in " ".join(done.stderr.split())
@@ -257,4 +257,4 @@ def test_a_missing_library_is_named(library, what, extra, tmp_path):
 def test_help_has_examples_and_loads_nothing_heavy(tmp_path):
     done = run_without(["onnx", "onnxruntime", "matplotlib"], tmp_path, "--help")
     assert done.returncode == 0, done.stderr
-    assert "glass-calibrate --calibrate photographs/" in done.stdout
+    assert "glass-calibrate photographs/" in done.stdout
