@@ -128,7 +128,7 @@ def test_the_report_says_what_it_comes_from(report, bundle, images):
     assert (report.images, report.data) == (4, split_images(images, 512).digest)
     assert list(report.methods) == ["global", "local"]
     assert set(report.methods.values()) <= set(METHODS)
-    assert report.command.startswith("glass-calibrate --calibrate ")
+    assert report.command.startswith("glass-calibrate ")
     assert {"numpy", "onnx", "onnxruntime"} <= set(report.environment.libraries)
 
 
