@@ -27,12 +27,11 @@ _ERRORS_ONLY = 3
 
 @dataclass(frozen=True)
 class Outcome:
-    """How verdicts moved: mean absolute change of the logits, changes of P(fake), flips."""
+    """How verdicts moved: mean absolute change of the logits, changes of P(fake)."""
 
     logit_error: float
     mean_change: float
     largest_change: float
-    flips: int
 
 
 class Trial:
@@ -73,7 +72,6 @@ class Trial:
             logit_error=float(np.abs(logits - self._logits).mean()),
             mean_change=float(np.abs(after - before).mean()),
             largest_change=float(np.abs(after - before).max()),
-            flips=int(((before >= 0.5) != (after >= 0.5)).sum()),
         )
 
     def _run(self, role: Role, graph: _Graph) -> Float32:

@@ -43,7 +43,7 @@ _SUMMING = {
     *("ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2", "ReduceLogSumExp", "CumSum"),
     *("Pow", "Sqrt", "Reciprocal", "Exp", "Log"),  # normalisations that were taken apart
 }
-_NO_BF16 = {"HardSwish"}  # TensorRT 10 takes it in FP32 and FP16 only
+_NO_BF16 = {"HardSwish"}  # TensorRT takes it in FP32, FP16 and INT8 only
 
 
 @dataclass(frozen=True)

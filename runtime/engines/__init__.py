@@ -35,6 +35,6 @@ def open_engine(bundle: Bundle, name: str, options: EngineOptions) -> Engine:
 
 
 def _prefers_openvino(options: EngineOptions) -> bool:
-    """On x86 OpenVINO is the faster one; elsewhere ONNX Runtime is known better."""
+    """OpenVINO has INT8 and BF16 kernels for x86; elsewhere ONNX Runtime is known better."""
     on_cpu = options.device in ("auto", "cpu")
     return on_cpu and platform.machine() in X86 and find_spec("openvino") is not None

@@ -1,4 +1,4 @@
-"""OpenVINO: several times faster on x86, from the same files."""
+"""OpenVINO: the engine for low precision on x86, from the same files."""
 
 from __future__ import annotations
 
