@@ -38,13 +38,22 @@ _scratch = threading.local()
 
 @dataclass(frozen=True)
 class _Band:
-    """Inputs ``start .. stop`` and what they add to outputs ``first .. last`` (exclusive)."""
+    """Inputs ``start .. stop`` and what they add to outputs ``first .. last`` (exclusive).
+
+    ``weights`` are ``(outputs, inputs)``. In a band of rows they begin with a column for each
+    output to which an earlier band has added: the sum so far is an input, too.
+    """
 
     start: int
     stop: int
     first: int
     last: int
-    weights: _Float32  # (last - first, stop - start)
+    weights: _Float32
+
+    @property
+    def begun(self) -> int:
+        """How many outputs earlier bands have added to."""
+        return int(self.weights.shape[1]) - (self.stop - self.start)
 
 
 def resample(rgb: Rgb, size: int) -> _Float32:
@@ -66,21 +75,22 @@ def resample(rgb: Rgb, size: int) -> _Float32:
 def _filter_rows(pixels: Rgb, size: int) -> _Float32:
     """Reduce ``(height, n)`` uint8 to ``(size, n)`` float32."""
     height, length = pixels.shape
-    groups = _groups(_row_bands(height, size), max(1, _BLOCK_BYTES // (4 * length)))
-    block = _room("block", max(group[-1].stop - group[0].start for group in groups), length)
+    bands = _row_bands(height, size)
+    groups = _groups(bands, max(1, _BLOCK_BYTES // (4 * length)))
+    above = max(band.begun for band in bands)  # room for what the first band goes on from
+    tallest = max(group[-1].stop - group[0].start for group in groups)
+    block = _room("block", above + tallest, length)
     rows = _room("rows", size, length)
-    begun = 0  # outputs to which an earlier band has added
     for group in groups:
         start, stop = group[0].start, group[-1].stop
+        converted = block[above : above + stop - start]
         # A running average of which the new value is all: OpenCV's fastest way to float.
-        cv2.accumulateWeighted(pixels[start:stop], block[: stop - start], 1.0)
+        cv2.accumulateWeighted(pixels[start:stop], converted, 1.0)
         for band in group:
-            inputs = block[band.start - start : band.stop - start]
-            shared = rows[band.first : begun]
-            earlier = shared.copy()
+            # The sums so far take the place of the inputs just used.
+            inputs = block[above + band.start - start - band.begun : above + band.stop - start]
+            inputs[: band.begun] = rows[band.first : band.first + band.begun]
             np.matmul(band.weights, inputs, out=rows[band.first : band.last])
-            shared += earlier
-            begun = band.last
     return rows
 
 
@@ -107,8 +117,15 @@ def _room(name: str, height: int, width: int) -> _Float32:
     return room[: height * width].reshape(height, width)
 
 
+@lru_cache(maxsize=16)
 def _row_bands(height: int, size: int) -> tuple[_Band, ...]:
-    return _bands(height, size, max(1, round(_ROWS_PER_BAND * size / height)))
+    bands = []
+    done = 0  # outputs to which the bands before add
+    for band in _bands(height, size, max(1, round(_ROWS_PER_BAND * size / height))):
+        sums = np.eye(band.last - band.first, done - band.first, dtype=np.float32)
+        bands.append(replace(band, weights=np.hstack([sums, band.weights])))
+        done = band.last
+    return tuple(bands)
 
 
 def _column_bands(width: int, size: int) -> tuple[_Band, ...]:
