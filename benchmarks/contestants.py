@@ -135,8 +135,8 @@ class BundleContestant:
 
     def open(self, crops: Pixels, threads: int) -> Opened:
         """Load the graphs, see :meth:`Contestant.open`."""
-        options = EngineOptions("cpu", threads)
-        network = Network(self.bundle, self.engine, options, batch_size=len(crops))
+        options = EngineOptions("cpu", threads, len(crops))
+        network = Network(self.bundle, self.engine, options)
         name = f"{self.bundle.name}, {network.engine}"
         return Opened(name, network.precision, lambda: network.features("local", crops))
 

@@ -191,9 +191,9 @@ class _Judge:
 
     def __init__(self, bundle: Bundle, options: EvaluationOptions) -> None:
         threads = options.threads or available_cpus()
-        engine = EngineOptions(options.device, threads)
+        engine = EngineOptions(options.device, threads, options.batch_size)
         self._bundle = bundle
-        self._network = Network(bundle, options.engine, engine, batch_size=options.batch_size)
+        self._network = Network(bundle, options.engine, engine)
         self._scores: list[Scores] = []
         self._times: list[tuple[int, float]] = []
 

@@ -82,8 +82,8 @@ def _views(
 
 def open_network(bundle: Bundle) -> Network:
     """Open a bundle on the best engine of this machine's CPU."""
-    options = EngineOptions("cpu", available_cpus())
-    return Network(bundle, "auto", options, batch_size=DEFAULT_BATCH_SIZE)
+    options = EngineOptions("cpu", available_cpus(), DEFAULT_BATCH_SIZE)
+    return Network(bundle, "auto", options)
 
 
 def fake_scores(network: Network, batch: PreparedBatch, manifest: Manifest) -> Scores:

@@ -30,6 +30,8 @@ def quantise(model: ModelProto, layers: Iterable[Layer], ranges: Mapping[str, fl
         ranges: for each activation the magnitude that 127 stands for.
     """
     chosen = list(layers)
+    if not chosen:  # which the quantiser would read as all of them
+        return copy.deepcopy(model)
     limits = {name: ranges[name] for layer in chosen for name in layer.inputs}
     quantizer = QDQQuantizer(
         copy.deepcopy(model),

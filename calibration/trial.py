@@ -13,6 +13,7 @@ from onnx import ModelProto
 from ..runtime.bundle import Bundle
 from ..runtime.cpus import available_cpus
 from ..runtime.engines.base import Array, Float32
+from ..runtime.engines.openvino import computed
 from ..runtime.errors import EngineError
 from ..runtime.manifest import Role
 from ..runtime.network import softmax
@@ -47,7 +48,7 @@ class Trial:
         Raises:
             EngineError: OpenVINO is needed and not installed.
         """
-        self._changed = _openvino if openvino else _onnxruntime
+        self._changed = _openvino_bf16 if openvino else _onnxruntime
         images, crops = views.crops.shape[:2]
         self.images = images
         self._fake = bundle.manifest.fake_index
@@ -100,7 +101,7 @@ def _onnxruntime(model: str | bytes) -> _Graph:
     return run
 
 
-def _openvino(model: bytes) -> _Graph:
+def _openvino_bf16(model: bytes) -> _Graph:
     try:
         import openvino
     except ImportError:
@@ -108,7 +109,9 @@ def _openvino(model: bytes) -> _Graph:
             "only OpenVINO runs this precision on a CPU: pip install 'glass-edge[openvino]'."
         ) from None
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(model), "CPU")
+    _, hint = computed(core, "bf16")
+    settings = {"INFERENCE_PRECISION_HINT": hint}
+    compiled = core.compile_model(core.read_model(model), "CPU", settings)
 
     def run(views: Array) -> Float32:
         features: Float32 = compiled([views])[0].copy()

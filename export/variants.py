@@ -15,7 +15,7 @@ from onnx import ModelProto
 
 from ..calibration.comparison import check_comparison, compare_bundles
 from ..calibration.errors import CalibrationError
-from ..calibration.images import ImageSets
+from ..calibration.images import ImageSets, Suitability
 from ..calibration.int8 import Int8Search
 from ..calibration.observe import Observer
 from ..calibration.options import DEFAULT_JUDGEMENTS, CalibrationOptions
@@ -41,7 +41,8 @@ from .parity import photographs
 CHANGE_AIMED_AT: Mapping[LowType, float] = {"fp16": 0.0025, "bf16": 0.02}
 _FRONTS = (0, 1, 2, 4, 8, 16, 32)  # how many of the first products FP32 is tried for
 _TRIAL_SEEDS = range(20_610, 20_618)  # not those of the comparison
-_TRIAL_IMAGES = 24
+_TRIAL_IMAGES = 32
+_SEEDS_EACH = 4  # of the user's images: the largest of few changes says little of many
 _OBSERVED = 4  # views at a time: every inner tensor of them is held
 _CROPS = 4
 
@@ -124,11 +125,15 @@ def _lower(reference: Bundle, precision: LowType, images: ImageSets | None) -> _
 
 
 def _trial_views(reference: Bundle, images: ImageSets | None) -> PreparedBatch:
-    """Make views to try on: of the user's images once each, or of ours with several seeds."""
+    """Make views to try on: of the user's images, or of ours with more seeds.
+
+    Raises:
+        CalibrationError: the images cannot be read or show nothing.
+    """
     spec = reference.manifest.views
     if images:
         chosen: Sequence[ImageSource] = images.calibration[:_TRIAL_IMAGES]
-        seeds: Iterable[int] = _TRIAL_SEEDS[:1]
+        seeds: Iterable[int] = _TRIAL_SEEDS[:_SEEDS_EACH]
     else:
         chosen, seeds = photographs(), _TRIAL_SEEDS
     parts: list[PreparedBatch] = []
@@ -136,6 +141,10 @@ def _trial_views(reference: Bundle, images: ImageSets | None) -> PreparedBatch:
         options = StreamOptions(len(chosen))
         with closing(stream_views(chosen, Sampling(spec, seed), options)) as batches:
             parts.extend(batches)
+    suitability = Suitability()
+    for part in parts:
+        suitability.add(part)
+    suitability.check()
     return PreparedBatch(
         tuple(image for part in parts for image in part.images),
         tuple(outcome for part in parts for outcome in part.outcomes),
