@@ -44,6 +44,9 @@ $(VENV)/.installed: $(VENV)/.environment $(SOURCES)
 
 $(VENV)/.test: $(VENV)/.installed
 	$(PIP) install '.[test]'
+	$(PIP) install --no-deps --target $(VENV)/stubs --upgrade 'tensorrt-stubs==10.13.0.35.1'
+	sed -i -e 's/ in: / in_: /g' -e 's/channel_axis: int)/channel_axis: int = ...)/' \
+	    $(VENV)/stubs/tensorrt_bindings/tensorrt.pyi  # some of their lines are no Python
 	touch $@
 
 clean:

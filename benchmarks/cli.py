@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import click
 
 from ..runtime.bundle import Bundle
-from ..runtime.console import GlassCommand, common_options
+from ..runtime.console import GlassCommand, needing_libraries
 from ..runtime.cpus import available_cpus
 from ..runtime.engines import ENGINE_NAMES
-from ..runtime.errors import ImageError, InputError
+from ..runtime.errors import ImageError
+from ..runtime.options import backbone_option, bundles_option, common_options, report_option
 from ..runtime.reports import JSON, MARKDOWN, check_report_files, write_report
 from ..runtime.sources import find_images
 
@@ -50,14 +49,8 @@ def _numbers(context: click.Context, option: click.Parameter, text: str) -> list
     return numbers
 
 
-_output_option = click.option(
-    "-o",
-    "--output",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write the report to FILE (.json or .md); may be given twice. The tables are shown "
-    "in any case.",
+_report_option = report_option(
+    "Write the report to FILE (.json or .md); may be given twice. The tables are shown in any case."
 )
 
 
@@ -84,7 +77,7 @@ _output_option = click.option(
     callback=_numbers,
     help="Numbers of worker threads to compare.",
 )
-@_output_option
+@_report_option
 @common_options
 def views(
     images: tuple[str, ...],
@@ -96,7 +89,7 @@ def views(
 ) -> None:
     """Measure roads to views; see ``glass-bench views --help``."""
     _check_output(output)
-    with _needing_torch():
+    with needing_libraries("comparing with PyTorch", extra="export"):
         from .views import generated_images, measure_views
     contents = _read(images) if images else generated_images(megapixels)
     report = measure_views(
@@ -117,12 +110,12 @@ def views(
     "--megapixels", type=click.FloatRange(min=0.01), default=12, show_default=True, metavar="N"
 )
 @click.option("--repeats", type=click.IntRange(min=2), default=9, show_default=True)
-@_output_option
+@_report_option
 @common_options
 def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
     """Measure decoders; see ``glass-bench decoders --help``."""
     _check_output(output)
-    with _needing_torch():
+    with needing_libraries("comparing with PyTorch", extra="export"):
         from .decoders import measure_decoders
     report = measure_decoders(megapixels=megapixels, repeats=repeats, command=_command())
     _write(report, output)
@@ -135,16 +128,7 @@ def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
     "with bundles made of it on each engine: time per crop, and the error of the features.",
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option(
-    "-b",
-    "--bundle",
-    "paths",
-    multiple=True,
-    required=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="A bundle; may be given several times.",
-)
+@bundles_option(required=True)
 @click.option(
     "--engine",
     "engines",
@@ -152,13 +136,7 @@ def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
     type=click.Choice(ENGINE_NAMES),
     help="An engine; may be given several times. Default: all that are installed.",
 )
-@click.option(
-    "--backbone",
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help="timm/NAME, for a checkpoint with a timm backbone.",
-)
+@backbone_option
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
@@ -174,7 +152,7 @@ def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
     show_default="all CPUs available",
     help="CPU threads of each contestant.",
 )
-@_output_option
+@_report_option
 @common_options
 def engines(
     checkpoint: Path,
@@ -189,7 +167,7 @@ def engines(
     """Measure engines; see ``glass-bench engines --help``."""
     _check_output(output)
     bundles = [Bundle.open(path) for path in paths]
-    with _needing_torch():
+    with needing_libraries("comparing with PyTorch", extra="export"):
         from .engines import EnginesOptions, measure_engines
     options = EnginesOptions(backbone, engines, batch_size, repeats, threads)
     _write(measure_engines(checkpoint, bundles, options, command=_command()), output)
@@ -213,17 +191,6 @@ def _write(report: _Report, output: tuple[Path, ...]) -> None:
 
 def _command() -> str:
     return shlex.join(["glass-bench", *sys.argv[1:]])
-
-
-@contextmanager
-def _needing_torch() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"the benchmarks compare with PyTorch and need {error.name}: "
-            "pip install 'glass-edge[export]'."
-        ) from None
 
 
 def _read(images: tuple[str, ...]) -> dict[str, bytes]:

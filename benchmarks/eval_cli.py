@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
-from ..runtime.bundle import BUNDLE_VARIABLE, Bundle, find_bundle
-from ..runtime.console import GlassCommand, common_options, step
-from ..runtime.detector import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
-from ..runtime.engines import DEVICE_NAMES, ENGINE_NAMES
-from ..runtime.errors import InputError
+from ..runtime.bundle import Bundle, find_bundle
+from ..runtime.console import GlassCommand, check_libraries, settle_pillow, step
+from ..runtime.detector import DEFAULT_BATCH_SIZE
+from ..runtime.options import (
+    bundles_option,
+    common_options,
+    device_option,
+    engine_option,
+    folder_argument,
+    force_option,
+    report_option,
+    threads_option,
+    threshold_option,
+)
 from ..runtime.reports import JSON, MARKDOWN, PICTURE, Makers, check_report_files, write_report
 
 _FORMATS = (JSON, MARKDOWN, PICTURE)
@@ -34,29 +41,13 @@ Examples:
     "as the bundle names it (fake and real unless exported otherwise) and searched recursively. "
     "Several bundles judge the same crops and are compared with the first.",
 )
-@click.argument(
-    "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
+@folder_argument
+@bundles_option(required=False)
+@report_option(
+    "Write the report to FILE (.json with every score, .md) or its reliability plot (.png); "
+    "may be given several times. The table is shown in any case."
 )
-@click.option(
-    "-b",
-    "--bundle",
-    "paths",
-    multiple=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help=f"A bundle; may be given several times. Default: ${BUNDLE_VARIABLE}, else the only "
-    "*.glass here.",
-)
-@click.option(
-    "-o",
-    "--output",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write the report to FILE (.json with every score, .md) or its reliability plot (.png); "
-    "may be given several times. The table is shown in any case.",
-)
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@force_option("FILE")
 @click.option(
     "--seeds",
     type=click.IntRange(min=1),
@@ -65,30 +56,12 @@ Examples:
     metavar="N",
     help="Judge every image with the seeds 0 to N-1.",
 )
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0.0, 1.0),
-    default=DEFAULT_THRESHOLD,
-    show_default=True,
-    help="P(fake) from which an image is called fake.",
-)
+@threshold_option
 @click.option(
     "--crops", type=click.IntRange(min=1), help="Crops per image. Default: the bundles' number."
 )
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", *ENGINE_NAMES]),
-    default="auto",
-    show_default=True,
-    help="What executes the graphs.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(["auto", *DEVICE_NAMES]),
-    default="auto",
-    show_default=True,
-    help="Where it executes them.",
-)
+@engine_option
+@device_option
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
@@ -96,12 +69,7 @@ Examples:
     show_default=True,
     help="The most views given to the engine at once, and images in a batch.",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(min=0),
-    default=0,
-    help="The engine's CPU threads. Default: all.",
-)
+@threads_option
 @common_options
 def main(
     folder: Path,
@@ -118,7 +86,8 @@ def main(
 ) -> None:
     """Evaluate bundles; see ``glass-eval --help``."""
     check_report_files(output, _FORMATS, force=force)
-    _check_libraries(output)
+    check_libraries("evaluating", ["sklearn"], extra="eval", reports=output)
+    settle_pillow()
     bundles = [Bundle.open(path) for path in paths or [find_bundle(Path.cwd())]]
     # Imported here, so that --help and wrong usage do not wait for scikit-learn.
     with step("loading scikit-learn"):
@@ -137,14 +106,3 @@ def main(
     click.echo(report.to_markdown(), nl=False)
     makers: Makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
     write_report(output, makers)
-
-
-def _check_libraries(output: Sequence[Path]) -> None:
-    """Refuse before the work what needs a library that is not there."""
-    plots = any(path.suffix.lower() == PICTURE for path in output)
-    needed = {"sklearn": "evaluating needs scikit-learn"}
-    if plots:
-        needed["matplotlib"] = "a plot needs matplotlib"
-    for module, what in needed.items():
-        if find_spec(module) is None:
-            raise InputError(f"{what}, which is not installed: pip install 'glass-edge[eval]'.")

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..runtime.bundle import BUNDLE_VARIABLE, Bundle, find_bundle
-from ..runtime.console import GlassCommand, common_options, step
+from ..runtime.bundle import Bundle, find_bundle
+from ..runtime.console import GlassCommand, check_libraries, settle_pillow, step
 from ..runtime.errors import InputError
+from ..runtime.options import (
+    bundle_option,
+    common_options,
+    folder_argument,
+    force_option,
+    report_option,
+)
 from ..runtime.reports import JSON, MARKDOWN, PICTURE, Makers, check_report_files, write_report
 from .histogram import METHODS, Method
 from .images import split_images
@@ -22,6 +28,8 @@ from .options import DEFAULT_IMAGES, CalibrationOptions
 if TYPE_CHECKING:
     from .report import SensitivityReport
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_AUTO = "auto"
 _FORMATS = (JSON, MARKDOWN, PICTURE)
 _SHOWN = 20  # layers on the screen
 _EXAMPLES = """
@@ -32,6 +40,29 @@ Examples:
 """
 
 
+def _named_method(context: click.Context, option: click.Parameter, name: str) -> str | None:
+    return None if name == _AUTO else name
+
+
+def calibration_options(function: _Function) -> _Function:
+    """Add ``--calibration-images`` and ``--calibration-method``, which is ``None`` for auto."""
+    function = click.option(
+        "--calibration-method",
+        type=click.Choice([_AUTO, *METHODS]),
+        default=_AUTO,
+        show_default=True,
+        callback=_named_method,
+        help="How int8 cuts ranges; auto tries each.",
+    )(function)
+    return click.option(
+        "--calibration-images",
+        type=int,
+        default=DEFAULT_IMAGES,
+        show_default=True,
+        help="How many of them to calibrate on at most.",
+    )(function)
+
+
 @click.command(
     cls=GlassCommand,
     epilog=_EXAMPLES,
@@ -39,54 +70,28 @@ Examples:
     "is quantised alone, with ranges from real images, and ranked by how far the logits move. "
     "DIR holds images of the kind that will be judged; a fifth is held out, as glass-export does.",
 )
-@click.argument(
-    "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
+@folder_argument
+@bundle_option("The FP32 bundle.")
+@calibration_options
+@report_option(
+    "Write every layer's error to FILE (.json, .md) or plot the worst (.png); may be given "
+    f"several times. The worst {_SHOWN} are shown in any case."
 )
-@click.option(
-    "-b",
-    "--bundle",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help=f"The FP32 bundle. Default: ${BUNDLE_VARIABLE}, else the only *.glass here.",
-)
-@click.option(
-    "--calibration-images",
-    type=int,
-    default=DEFAULT_IMAGES,
-    show_default=True,
-    help="How many of them to calibrate on at most.",
-)
-@click.option(
-    "--calibration-method",
-    type=click.Choice(["auto", *METHODS]),
-    default="auto",
-    show_default=True,
-    help="How int8 cuts ranges; auto tries each.",
-)
-@click.option(
-    "-o",
-    "--output",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write every layer's error to FILE (.json, .md) or plot the worst (.png); may be given "
-    f"several times. The worst {_SHOWN} are shown in any case.",
-)
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@force_option("FILE")
 @common_options
 def main(
     folder: Path,
     bundle: Path | None,
     calibration_images: int,
-    calibration_method: Method | Literal["auto"],
+    calibration_method: Method | None,
     output: tuple[Path, ...],
     force: bool,
 ) -> None:
     """Rank layers; see ``glass-calibrate --help``."""
     check_report_files(output, _FORMATS, force=force)
-    _check_libraries(output)
-    method = None if calibration_method == "auto" else calibration_method
-    options = CalibrationOptions(calibration_images, method)
+    check_libraries("calibrating", ["onnx", "onnxruntime"], extra="export", reports=output)
+    settle_pillow()
+    options = CalibrationOptions(calibration_images, calibration_method)
     opened = _open_fp32(bundle or find_bundle(Path.cwd()))
     sets = split_images(folder, options.images)
     # Imported here, so that --help and wrong usage do not wait for ONNX Runtime.
@@ -97,18 +102,6 @@ def main(
     _show(report)
     makers: Makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
     write_report(output, makers)
-
-
-def _check_libraries(output: Sequence[Path]) -> None:
-    """Refuse before the work what needs a library that is not there."""
-    needed = {"onnx": ("calibrating", "export"), "onnxruntime": ("calibrating", "export")}
-    if any(path.suffix.lower() == PICTURE for path in output):
-        needed["matplotlib"] = ("a plot", "eval")
-    for module, (what, extra) in needed.items():
-        if find_spec(module) is None:
-            raise InputError(
-                f"{what} needs {module}, which is not installed: pip install 'glass-edge[{extra}]'."
-            )
 
 
 def _open_fp32(path: Path) -> Bundle:

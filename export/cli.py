@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import click
 
-from ..calibration.histogram import METHODS, Method
-from ..calibration.options import (
-    DEFAULT_BUDGET,
-    DEFAULT_IMAGES,
-    DEFAULT_JUDGEMENTS,
-    CalibrationOptions,
-)
+from ..calibration.cli import calibration_options
+from ..calibration.histogram import Method
+from ..calibration.options import DEFAULT_BUDGET, DEFAULT_JUDGEMENTS, CalibrationOptions
 from ..runtime.bundle import BUNDLE_SUFFIX, Bundle
-from ..runtime.console import GlassCommand, common_options, step
+from ..runtime.console import GlassCommand, needing_libraries, step
 from ..runtime.errors import InputError
 from ..runtime.manifest import Calibration, Comparison, Manifest, Parity, Precision
+from ..runtime.options import backbone_option, common_options, force_option
 
 _EXAMPLES = """
 \b
@@ -60,20 +57,7 @@ Examples:
     help="Images of the kind that will be judged: int8 takes its ranges from them, and a fifth "
     "is held out for the comparison.",
 )
-@click.option(
-    "--calibration-images",
-    type=int,
-    default=DEFAULT_IMAGES,
-    show_default=True,
-    help="How many of them to calibrate on at most.",
-)
-@click.option(
-    "--calibration-method",
-    type=click.Choice(["auto", *METHODS]),
-    default="auto",
-    show_default=True,
-    help="How int8 cuts ranges; auto tries each.",
-)
+@calibration_options
 @click.option(
     "--int8-budget",
     type=float,
@@ -93,13 +77,7 @@ Examples:
 @click.option(
     "--accept-loss", is_flag=True, help="Keep the bundle even if its verdicts do not hold."
 )
-@click.option(
-    "--backbone",
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help="timm/NAME, for a checkpoint with a timm backbone.",
-)
+@backbone_option
 @click.option(
     "--crops", type=int, help="Crops per image. Default: the paper's number for the family."
 )
@@ -113,7 +91,7 @@ Examples:
 @click.option(
     "--fake-class", default="fake", show_default=True, help="Which class means AI-generated."
 )
-@click.option("--force", is_flag=True, help="Replace the bundle if it exists.")
+@force_option("the bundle")
 @common_options
 def main(
     checkpoint: Path | None,
@@ -121,7 +99,7 @@ def main(
     precision: Precision,
     calibrate: Path | None,
     calibration_images: int,
-    calibration_method: Method | Literal["auto"],
+    calibration_method: Method | None,
     int8_budget: float,
     judgements: int,
     accept_loss: bool,
@@ -133,20 +111,13 @@ def main(
 ) -> None:
     """Export a checkpoint; see ``glass-export --help``."""
     # Imported here, so that --help and wrong usage do not wait for torch.
-    with step("loading PyTorch"):
-        try:
-            from .checkpoint import find_checkpoint
-            from .exporter import ExportOptions, check_target, export_bundle
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"exporting needs {error.name}, which is not installed: "
-                "pip install 'glass-edge[export]'."
-            ) from None
+    with step("loading PyTorch"), needing_libraries("exporting", extra="export"):
+        from .checkpoint import find_checkpoint
+        from .exporter import ExportOptions, check_target, export_bundle
 
     names = tuple(name.strip() for name in classes.split(","))
     if len(names) != 2:
         raise InputError(f"--classes takes two names separated by a comma, not {classes!r}.")
-    method = None if calibration_method == "auto" else calibration_method
     options = ExportOptions(
         backbone=backbone,
         precision=precision,
@@ -154,7 +125,7 @@ def main(
         classes=(names[0], names[1]),
         fake_class=fake_class,
         calibrate=calibrate,
-        calibration=CalibrationOptions(calibration_images, method, int8_budget),
+        calibration=CalibrationOptions(calibration_images, calibration_method, int8_budget),
         judgements=judgements,
         accept_loss=accept_loss,
         force=force,

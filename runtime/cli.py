@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
 import click
-from PIL import Image
 
-from .bundle import BUNDLE_VARIABLE, find_bundle
-from .console import GlassCommand, common_options, track
+from .bundle import find_bundle
+from .console import GlassCommand, settle_pillow, track
 from .decode import DEFAULT_MAX_PIXELS
-from .detector import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD, Detector, DetectorOptions
-from .engines import DEVICE_NAMES, ENGINE_NAMES
+from .detector import DEFAULT_BATCH_SIZE, Detector, DetectorOptions
 from .errors import InputError
+from .options import (
+    bundle_option,
+    common_options,
+    device_option,
+    engine_folder_option,
+    engine_option,
+    force_option,
+    threads_option,
+    threshold_option,
+)
 from .output import STANDARD_OUTPUT, Writer, check_output, open_writer
 from .records import Failure
 from .sources import STANDARD_INPUT, find_images, listed_images
@@ -41,26 +48,15 @@ Examples:
     "of paths on standard input.",
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option(
-    "-b",
-    "--bundle",
-    metavar="DIR",
-    help=f"The bundle. Default: ${BUNDLE_VARIABLE}, else the only *.glass here.",
-)
+@bundle_option("The bundle.")
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
     help="Write records to FILE (.jsonl or .csv); - for JSON lines on stdout. Default: a table.",
 )
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-@click.option(
-    "--threshold",
-    type=float,
-    default=DEFAULT_THRESHOLD,
-    show_default=True,
-    help="P(fake) from which an image is called fake.",
-)
+@force_option("FILE")
+@threshold_option
 @click.option("--crops", type=int, help="Crops per image. Default: the bundle's number.")
 @click.option(
     "--seed",
@@ -75,20 +71,9 @@ Examples:
     metavar="SEED",
     help="Use this generator seed for every image, as the reference's tests do.",
 )
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", *ENGINE_NAMES]),
-    default="auto",
-    show_default=True,
-    help="What executes the graphs.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(["auto", *DEVICE_NAMES]),
-    default="auto",
-    show_default=True,
-    help="Where it executes them.",
-)
+@engine_option
+@device_option
+@engine_folder_option
 @click.option(
     "--batch-size",
     type=int,
@@ -96,7 +81,7 @@ Examples:
     show_default=True,
     help="The most views given to the engine at once.",
 )
-@click.option("--threads", type=int, default=0, help="The engine's CPU threads. Default: all.")
+@threads_option
 @click.option(
     "--workers", type=int, default=0, help="Threads that read and decode. Default: one per CPU."
 )
@@ -110,7 +95,7 @@ Examples:
 )
 @click.option(
     "--max-pixels",
-    type=int,
+    type=click.IntRange(min=1),
     default=DEFAULT_MAX_PIXELS,
     show_default=True,
     help="Refuse larger images.",
@@ -121,7 +106,7 @@ Examples:
 def main(
     ctx: click.Context,
     paths: tuple[str, ...],
-    bundle: str | None,
+    bundle: Path | None,
     output: str | None,
     force: bool,
     threshold: float,
@@ -130,6 +115,7 @@ def main(
     fixed_seed: int | None,
     engine: str,
     device: str,
+    engine_dir: Path | None,
     batch_size: int,
     threads: int,
     workers: int,
@@ -141,6 +127,7 @@ def main(
     options = DetectorOptions(
         engine=engine,
         device=device,
+        engine_folder=engine_dir,
         crops=crops,
         seed=seed,
         fixed_seed=fixed_seed,
@@ -154,7 +141,7 @@ def main(
     images, total = _images(paths)
     check_output(output, force=force)
     detector = Detector(bundle or find_bundle(Path.cwd()), options)
-    _settle_pillow(max_pixels)
+    settle_pillow(max_pixels)
     manifest = detector.bundle.manifest
     with open_writer(output, manifest.classes, manifest.fake_class) as writer:
         # Records that appear on the terminal show the progress themselves.
@@ -162,15 +149,6 @@ def main(
         failures = _run(detector, images, writer, total=total, bar=not on_screen)
     if strict and failures:
         ctx.exit(1)
-
-
-def _settle_pillow(max_pixels: int) -> None:
-    """Let our limit rule, and keep notes on damaged metadata off the screen.
-
-    Both are settings of the whole process, which belongs to this command.
-    """
-    Image.MAX_IMAGE_PIXELS = max_pixels
-    warnings.filterwarnings("ignore", module="PIL")
 
 
 def _images(paths: tuple[str, ...]) -> tuple[Iterable[str], int | None]:

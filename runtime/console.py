@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from PIL import Image
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,12 +21,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from .errors import GlassError
+from .decode import DEFAULT_MAX_PIXELS
+from .errors import GlassError, InputError
+from .reports import PICTURE
 
 INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
 INTERRUPTED = 130  # 128 + SIGINT
 _Item = TypeVar("_Item")
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # where a module bears another name
 
 
 class GlassCommand(click.Command):
@@ -57,13 +62,55 @@ def _report(ctx: click.Context, message: str, exit_code: int) -> None:
     ctx.exit(exit_code)
 
 
-def common_options(function: _Function) -> _Function:
-    """Add ``--debug``, ``--version`` and ``-h`` to a command."""
-    function = click.option(
-        "--debug", is_flag=True, help="Show the traceback of an error, not only its sentence."
-    )(function)
-    function = click.version_option(version("glass-edge"), prog_name="glass-edge")(function)
-    return click.help_option("-h", "--help")(function)
+def check_libraries(
+    work: str, modules: Iterable[str], *, extra: str, reports: Sequence[Path]
+) -> None:
+    """Refuse before the work what needs a library that is not there.
+
+    Args:
+        work: what needs all of ``modules``, as the subject of a sentence.
+        modules: by the names that they are imported by.
+        extra: the extra of glass-edge that installs them.
+        reports: files to write after the work; a plot needs matplotlib.
+
+    Raises:
+        InputError: a library is not installed.
+    """
+    needed = [(work, module, extra) for module in modules]
+    if any(path.suffix.lower() == PICTURE for path in reports):
+        needed.append(("a plot", "matplotlib", "eval"))
+    for what, module, source in needed:
+        if find_spec(module) is None:
+            raise _missing(what, module, source)
+
+
+@contextmanager
+def needing_libraries(work: str, *, extra: str) -> Iterator[None]:
+    """Say of an import in the block that fails what needs it and which extra installs it.
+
+    Raises:
+        InputError: a library is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise _missing(work, error.name or str(error), extra) from None
+
+
+def _missing(work: str, module: str, extra: str) -> InputError:
+    name = _DISTRIBUTIONS.get(module, module)
+    return InputError(
+        f"{work} needs {name}, which is not installed: pip install 'glass-edge[{extra}]'."
+    )
+
+
+def settle_pillow(max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+    """Let our limit rule, and keep notes on damaged metadata off the screen.
+
+    Both are settings of the whole process, which belongs to the command.
+    """
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    warnings.filterwarnings("ignore", module="PIL")
 
 
 def track(

@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -40,6 +41,7 @@ class DetectorOptions:
         threshold: P(fake) from which an image is called fake.
         batch_size: the most views given to the engine at once, and images in flight.
         threads: the engine's threads on a CPU; 0 takes every CPU available.
+        engine_folder: where built engines are kept; ``None`` is the user's cache.
         workers: threads that read and decode; 0 takes one per CPU available.
         memory: bytes that decoded images may take at once; a larger image goes alone.
         max_pixels: images with more pixels are refused.
@@ -53,6 +55,7 @@ class DetectorOptions:
     threshold: float = DEFAULT_THRESHOLD
     batch_size: int = DEFAULT_BATCH_SIZE
     threads: int = 0
+    engine_folder: Path | None = None
     workers: int = 0
     memory: int = DEFAULT_MEMORY
     max_pixels: int = DEFAULT_MAX_PIXELS
@@ -107,8 +110,9 @@ class Detector:
         self._network = Network(
             self.bundle,
             self.options.engine,
-            EngineOptions(self.options.device, threads),
-            batch_size=self.options.batch_size,
+            EngineOptions(
+                self.options.device, threads, self.options.batch_size, self.options.engine_folder
+            ),
         )
         self._bundle_name = self.bundle.name
 

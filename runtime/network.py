@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import numpy.typing as npt
 
 from .bundle import Bundle
 from .engines import open_engine
-from .engines.base import Array, EngineOptions, Float32
+from .engines.base import Array, DeviceEngine, EngineOptions, Float32, batch_sizes
 from .manifest import Role
 from .views import Crops, Overviews
 
@@ -35,16 +34,14 @@ class Network:
         precision: the type that the engine really computes in.
     """
 
-    def __init__(
-        self, bundle: Bundle, engine: str, options: EngineOptions, *, batch_size: int
-    ) -> None:
+    def __init__(self, bundle: Bundle, engine: str, options: EngineOptions) -> None:
         """Load the graphs.
 
         Raises:
             EngineError: the engine cannot run the bundle as asked.
         """
         self._engine = open_engine(bundle, engine, options)
-        self._batch_sizes = _batch_sizes(batch_size)
+        self._batch_sizes = batch_sizes(options.batch_size)
         self.engine = self._engine.description
         self.precision = self._engine.precision
 
@@ -58,6 +55,8 @@ class Network:
         Raises:
             EngineError: the engine failed.
         """
+        if isinstance(self._engine, DeviceEngine):
+            return Judgement(*self._engine.judge(overviews, crops))
         images, count = crops.shape[:2]
         global_features = self.features("global", overviews)
         flat = self.features("local", crops.reshape(images * count, *crops.shape[2:]))
@@ -88,12 +87,6 @@ def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     exponentials = np.exp(shifted)
     shares: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return shares
-
-
-def _batch_sizes(largest: int) -> list[int]:
-    """The few sizes that engines see: powers of two below ``largest``, and ``largest``."""
-    powers = itertools.takewhile(lambda size: size < largest, (2**i for i in itertools.count()))
-    return [*powers, largest]
 
 
 def _padded(rows: Array, size: int) -> Array:

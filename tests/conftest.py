@@ -72,6 +72,14 @@ def vit_bundle(export_family: Callable[[str], Bundle]) -> Bundle:
     return export_family("vit")
 
 
+@pytest.fixture(scope="session")
+def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of which both backbones have the same weights, stored once."""
+    folder = tmp_path_factory.mktemp("shared")
+    torch.save(random_glass("resnet", shared=True).state_dict(), folder / "gl_resnet.pt")
+    return export_bundle(folder / "gl_resnet.pt", folder / "shared.glass", ExportOptions())
+
+
 @pytest.fixture
 def copied_bundle(vit_bundle: Bundle, tmp_path: Path) -> Path:
     """A bundle that a test may damage."""

@@ -20,7 +20,7 @@ MAY_IMPORT = {
 }
 RUNTIME_LIBRARIES = {
     *("numpy", "cv2", "PIL", "simplejpeg", "pillow_heif", "msgspec", "click", "rich"),
-    *("onnxruntime", "openvino"),
+    *("onnxruntime", "openvino", "tensorrt", "cuda", "pycuda", "filelock"),
 }
 
 

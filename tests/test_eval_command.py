@@ -266,6 +266,13 @@ def test_unreadable_images_are_named(images, tmp_path, vit_bundle):
     assert len(report.judgements) == 8
 
 
+def test_pillows_own_limit_of_179_million_pixels_gives_way(images, tmp_path, vit_bundle):
+    only_a_header = b"P4 14000 13500\n"
+    (images / "fake" / "cut.ppm").write_bytes(only_a_header)
+    (unreadable,) = evaluated(tmp_path, images, "-b", vit_bundle.path).unreadable
+    assert "truncated or damaged" in unreadable.reason
+
+
 def test_a_class_without_a_readable_image_is_an_error(images, tmp_path, vit_bundle):
     shutil.rmtree(images / "real" / "deeper")
     (images / "real" / "empty.jpg").touch()

@@ -1,4 +1,4 @@
-"""Graphs are clean, take pixels, and are accepted by TensorRT's compiler."""
+"""Graphs are clean and take pixels; test_tensorrt_build compiles them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from pathlib import Path
 
 import onnx
 import pytest
-import torch
-from compilers import build_with_tensorrt
 from conftest import FAMILIES
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.runtime import Bundle
 from glass_edge.runtime.manifest import ROLES
-from networks import random_glass
 
 # What a backbone of these families is made of; nothing else may be left by tracing.
 OPERATORS = {
@@ -27,13 +24,6 @@ OPERATORS = {
 @pytest.fixture(params=FAMILIES)
 def bundle(request, export_family) -> Bundle:
     return export_family(request.param)
-
-
-@pytest.fixture(scope="module")
-def shared_bundle(tmp_path_factory) -> Bundle:
-    folder = tmp_path_factory.mktemp("shared")
-    torch.save(random_glass("resnet", shared=True).state_dict(), folder / "gl_resnet.pt")
-    return export_bundle(folder / "gl_resnet.pt", folder / "shared.glass", ExportOptions())
 
 
 def graphs(bundle: Bundle) -> dict[str, onnx.ModelProto]:
@@ -84,14 +74,6 @@ def test_no_path_of_the_exporting_machine_is_left(bundle):
         content = bundle.graph_path(role).read_bytes()
         assert str(Path.home()).encode() not in content
         assert b".py" not in content
-
-
-def test_tensorrt_builds_every_graph(bundle):
-    build_with_tensorrt(bundle)
-
-
-def test_tensorrt_builds_graphs_with_shared_weights(shared_bundle):
-    build_with_tensorrt(shared_bundle)
 
 
 def test_shared_weights_are_stored_once_and_only_the_fronts_differ(shared_bundle):

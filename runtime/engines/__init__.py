@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from importlib.util import find_spec
 
 from ..bundle import Bundle
 from ..errors import EngineError
 from .base import X86, Engine, EngineOptions
+from .tensorrt.api import LIBRARY_NAMES
 
-ENGINE_NAMES = ("onnxruntime", "openvino")
+ENGINE_NAMES = ("onnxruntime", "openvino", *LIBRARY_NAMES)
 DEVICE_NAMES = ("cpu", "cuda")
 
 
@@ -29,9 +31,15 @@ def open_engine(bundle: Bundle, name: str, options: EngineOptions) -> Engine:
         from .openvino import OpenVinoEngine
 
         return OpenVinoEngine(bundle, options)
-    from .onnxruntime import OnnxRuntimeEngine
+    if name in LIBRARY_NAMES:
+        from .tensorrt.engine import TensorRtEngine
 
-    return OnnxRuntimeEngine(bundle, options)
+        return TensorRtEngine(bundle, name, options)
+    from .onnxruntime import OnnxRuntimeCudaEngine, OnnxRuntimeEngine, chosen_device
+
+    device = chosen_device(options.device)
+    engine = OnnxRuntimeCudaEngine if device == "cuda" else OnnxRuntimeEngine
+    return engine(bundle, replace(options, device=device))
 
 
 def _prefers_openvino(options: EngineOptions) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +25,17 @@ Found: TypeAlias = tuple[str, str | None, list[int | None]]
 class EngineOptions:
     """How an engine shall run.
 
-    ``device`` is ``auto``, ``cpu`` or ``cuda``; ``threads`` bounds the engine's own
-    threads on a CPU, 0 leaving the number to the engine.
+    Attributes:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: bound of the engine's own threads on a CPU; 0 leaves it to the engine.
+        batch_size: the most rows that one call of :meth:`Engine.run` will give.
+        folder: where built engines are kept; ``None`` is the user's cache.
     """
 
     device: str = "auto"
     threads: int = 0
+    batch_size: int = 16
+    folder: Path | None = None
 
 
 class Engine(Protocol):
@@ -51,6 +58,32 @@ class Engine(Protocol):
             EngineError: the engine failed, for example for lack of memory.
         """
         ...
+
+
+@runtime_checkable
+class DeviceEngine(Engine, Protocol):
+    """An engine whose features stay on its device between the graphs."""
+
+    def judge(self, overviews: Array, crops: Array) -> tuple[Float32, Float32]:
+        """Run all graphs on the views of any number of images.
+
+        Args:
+            overviews: global views, float32 ``(n, p, p, 3)``.
+            crops: uint8 ``(n, crops, p, p, 3)``.
+
+        Returns:
+            Logits ``(n, 2)`` and attention ``(n, crops)``.
+
+        Raises:
+            EngineError: the engine failed, for example for lack of memory.
+        """
+        ...
+
+
+def batch_sizes(largest: int) -> list[int]:
+    """Return the few sizes that engines see: powers of two below ``largest``, and ``largest``."""
+    powers = itertools.takewhile(lambda size: size < largest, (2**i for i in itertools.count()))
+    return [*powers, largest]
 
 
 def check_tensors(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ..bundle import Bundle
+from ..cuda import gpu_present
 from ..errors import EngineError
 from ..manifest import ROLES, Precision, Role
 from .base import X86, Array, EngineOptions, Float32, Found, check_tensors
+from .bound import BoundGraphs
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -29,25 +32,14 @@ class OnnxRuntimeEngine:
             EngineError: ONNX Runtime is not installed, has no such device, refuses a graph,
                 or a graph's inputs and outputs differ from the manifest's.
         """
-        try:
-            import onnxruntime
-        except ImportError:
-            raise EngineError(
-                "ONNX Runtime is not installed: pip install 'glass-edge[cpu]', "
-                "or onnxruntime-gpu for an NVIDIA GPU."
-            ) from None
-        device = "cpu" if options.device == "auto" else options.device
-        provider = _PROVIDERS[device]
-        if provider not in onnxruntime.get_available_providers():
-            raise EngineError(
-                f"the installed onnxruntime cannot run on {device}: it offers "
-                f"{', '.join(onnxruntime.get_available_providers())}."
-            )
+        device = chosen_device(options.device)
+        onnxruntime = _library(device)
         self.description = f"onnxruntime {onnxruntime.__version__} {device}"
         self.precision: str = _computed(bundle.manifest.precision, device)
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = options.threads
         settings.log_severity_level = _ERRORS_ONLY
+        provider = (_PROVIDERS[device], _provider_options(bundle.manifest.precision, device))
         self._sessions: dict[Role, ort.InferenceSession] = {}
         for role in ROLES:
             try:
@@ -56,7 +48,7 @@ class OnnxRuntimeEngine:
                 )
             except Exception as error:  # pybind's exceptions have no common base but Exception
                 raise EngineError(f"ONNX Runtime refuses the {role} graph: {error}") from error
-            _check_provider(session, provider)
+            _check_provider(session, provider[0])
             entry = bundle.manifest.graphs[role]
             check_tensors(role, entry, _found(session.get_inputs()), _found(session.get_outputs()))
             self._sessions[role] = session
@@ -70,6 +62,67 @@ class OnnxRuntimeEngine:
         except Exception as error:  # as above
             raise EngineError(f"ONNX Runtime failed in the {role} graph: {error}") from error
         return outputs
+
+
+class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
+    """The same on a GPU, where features stay between the graphs."""
+
+    def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
+        super().__init__(bundle, options)
+        self._bound = BoundGraphs(self._sessions, "cuda", options.batch_size)
+
+    def judge(self, overviews: Array, crops: Array) -> tuple[Float32, Float32]:
+        """Run all graphs, see :meth:`.base.DeviceEngine.judge`."""
+        return self._bound.judge(overviews, crops)
+
+
+def chosen_device(asked: str) -> str:
+    """Return ``cuda`` for ``auto`` where onnxruntime-gpu and a GPU are there, else ``cpu``."""
+    if asked != "auto":
+        return asked
+    try:
+        import onnxruntime
+    except ImportError:
+        return "cpu"
+    capable = _PROVIDERS["cuda"] in onnxruntime.get_available_providers()
+    return "cuda" if capable and gpu_present() else "cpu"
+
+
+def _library(device: str) -> ModuleType:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise EngineError(
+            "ONNX Runtime is not installed: pip install 'glass-edge[cpu]', "
+            "or onnxruntime-gpu for an NVIDIA GPU."
+        ) from None
+    if device == "cuda" and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them
+    if _PROVIDERS[device] not in onnxruntime.get_available_providers():
+        offered = ", ".join(onnxruntime.get_available_providers())
+        advice = " (pip uninstall onnxruntime, then install onnxruntime-gpu)"
+        raise EngineError(
+            f"the installed onnxruntime cannot run on {device}: it offers {offered}"
+            f"{advice if device == 'cuda' else ''}."
+        )
+    module: ModuleType = onnxruntime
+    return module
+
+
+def _provider_options(precision: Precision, device: str) -> dict[str, str]:
+    """Say to CUDA what its defaults would decide otherwise.
+
+    Convolutions are chosen by cuDNN's rules, not by timing them at every start: the same
+    machine then gives the same bits. The arena grows by what is asked for, not to the next
+    power of two. FP32 means FP32, not TF32, which keeps ten bits of a product's inputs.
+    """
+    if device == "cpu":
+        return {}
+    return {
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+        "use_tf32": "0" if precision == "fp32" else "1",
+    }
 
 
 def _computed(precision: Precision, device: str) -> str:

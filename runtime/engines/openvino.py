@@ -46,14 +46,11 @@ class OpenVinoEngine:
         if options.device not in ("auto", "cpu"):
             raise EngineError(f"the openvino engine runs on the cpu, not on {options.device}.")
         core = openvino.Core()
-        asked = bundle.manifest.precision
-        hint, capability = _HINTS[asked]
-        native = capability in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.description = f"openvino {openvino.__version__.partition('-')[0]} cpu"
-        self.precision: str = asked if native else "fp32"
+        self.precision, hint = computed(core, bundle.manifest.precision)
         settings: dict[str, object] = {
             "CACHE_DIR": str(cache_folder("openvino", bundle.graphs_digest)),
-            "INFERENCE_PRECISION_HINT": hint if native else "f32",
+            "INFERENCE_PRECISION_HINT": hint,
             "INFERENCE_NUM_THREADS": options.threads,
             "PERFORMANCE_HINT": "LATENCY",  # one request at a time, on all threads
         }
@@ -77,6 +74,14 @@ class OpenVinoEngine:
             raise EngineError(f"OpenVINO failed in the {role} graph: {error}") from error
         # Copied, because the next run writes to the same memory.
         return [tensor.data.copy() for tensor in request.output_tensors]
+
+
+def computed(core: ov.Core, precision: Precision) -> tuple[str, str]:
+    """Return what a bundle is computed in on this CPU, and OpenVINO's hint that says so."""
+    hint, capability = _HINTS[precision]
+    if capability in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return precision, hint
+    return "fp32", "f32"
 
 
 def _found(ports: Sequence[ov.ConstOutput]) -> list[Found]:

@@ -1,0 +1,77 @@
+"""Building a plan in a child process, and hearing how far it is."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, cast
+
+import msgspec
+
+from ...errors import EngineError
+from .compile import Message, Progress, Refusal, Request, Result
+from .plan import Built, PlanKey
+
+_COMPILER = "glass_edge.runtime.engines.tensorrt.compile"
+_LAST_WORDS = 500  # characters of what a compiler that died wrote
+
+
+def build_plan(
+    graph: Path, key: PlanKey, target: Path, report: Callable[[Progress], None]
+) -> Built:
+    """Build a graph and write its plan to ``target``.
+
+    Raises:
+        EngineError: there is no plan; the message says why.
+    """
+    request = msgspec.json.encode(Request(str(graph.resolve()), key, str(target.resolve())))
+    with (
+        tempfile.TemporaryFile() as words,
+        subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", _COMPILER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=words,
+        ) as process,
+    ):
+        try:
+            for message in _messages(process, request):
+                match message:
+                    case Progress():
+                        report(message)
+                    case Refusal():
+                        raise EngineError(message.message)
+                    case Result():
+                        return message.built
+            code = process.wait()  # it closed its output, so it is ending
+        finally:
+            process.kill()
+        words.seek(0)
+        raise EngineError(_died(key, code, words.read().decode(errors="replace")))
+
+
+def _messages(process: subprocess.Popen[bytes], request: bytes) -> Iterator[Message]:
+    """Yield what the compiler says until it ends, past the library's own words."""
+    stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+    stdin.write(request + b"\n")
+    stdin.flush()
+    for line in stdout:
+        with suppress(msgspec.MsgspecError):
+            yield msgspec.json.decode(line, type=Message)
+
+
+def _died(key: PlanKey, code: int, words: str) -> str:
+    if code == -signal.SIGKILL:
+        how = (
+            "was killed, most likely because memory ran out. Use a smaller --max-batch, or close "
+            "what else uses the memory"
+        )
+    else:
+        last = words.strip()[-_LAST_WORDS:] or "no message"
+        how = f"ended with code {code}: {last}"
+    return f"{key.library}'s build of the {key.role} graph {how}."

@@ -1,0 +1,375 @@
+"""Running plans: copies and two backbones side by side, features never leaving the GPU."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from ...bundle import Bundle
+from ...cuda import Cuda, open_cuda
+from ...cuda.base import describe
+from ...errors import EngineError
+from ...manifest import ROLES, Role
+from ..base import Array, EngineOptions, Float32, batch_sizes
+from .api import Library, LibraryName, Messages, find_library
+from .check import EngineCheck
+from .compile import Progress
+from .plan import Batches, BuildOptions, default_batches, plan_key
+from .store import PlanStore, StoredPlan
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+_log = logging.getLogger("glass_edge")
+Shape: TypeAlias = tuple[int, ...]
+_FLOAT = 4  # bytes
+_LANES = 2  # one is filled while the other is computed
+
+
+class TensorRtEngine:
+    """The three graphs as TensorRT engines on the first GPU."""
+
+    def __init__(self, bundle: Bundle, name: LibraryName, options: EngineOptions) -> None:
+        """Load the plans; build and check those that are not there yet.
+
+        Raises:
+            EngineError: there is no GPU or no TensorRT, a plan cannot be built or loaded, or it
+                computes something else than the graph.
+        """
+        if options.device == "cpu":
+            raise EngineError(f"the {name} engine runs on an NVIDIA GPU, not on the cpu.")
+        library, cuda = find_library(name), open_cuda()
+        self.description = f"{name} {library.version} {describe(cuda)}"
+        self.precision: str = bundle.manifest.precision
+        plans = _plans(bundle, library, describe(cuda), options)
+        self._device = Device(bundle, library, cuda, plans, options.batch_size)
+        _check(bundle, self._device, plans, PlanStore(bundle, options.folder), describe(cuda))
+
+    def run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
+        """Run one graph, see :meth:`..base.Engine.run`."""
+        return self._device.run(role, inputs)
+
+    def judge(self, overviews: Array, crops: Array) -> tuple[Float32, Float32]:
+        """Run all graphs, see :meth:`..base.DeviceEngine.judge`."""
+        return self._device.judge(overviews, crops)
+
+
+def _plans(
+    bundle: Bundle, library: Library, gpu: str, options: EngineOptions
+) -> dict[Role, StoredPlan]:
+    """Find a plan for every graph, however it was built, or build one."""
+    usual = default_batches(bundle)
+    most = max(usual.most, options.batch_size)
+    wanted = BuildOptions(Batches(1, min(usual.best, most), most))
+    needed = BuildOptions(Batches(1, 1, options.batch_size))
+    store, found = PlanStore(bundle, options.folder), {}
+    target = "any" if library.portable else gpu
+    for role in ROLES:
+        there = store.find_fitting(plan_key(bundle, role, library, target, needed))
+        if there is None:
+            key = plan_key(bundle, role, library, target, wanted)
+            _log.warning("building the %s engine: %s", role, store.why(key))
+            there, _ = store.build(key, _say_nothing)
+        found[role] = there
+    return found
+
+
+def _say_nothing(progress: Progress) -> None:
+    """Leave the progress of a build to glass-build, which builds ahead of time."""
+
+
+def _check(
+    bundle: Bundle, device: Device, plans: Mapping[Role, StoredPlan], store: PlanStore, gpu: str
+) -> None:
+    """Compare plans with their graphs once on every kind of GPU."""
+    checks = {role: plans[role].record.check for role in ROLES}
+    unchecked = [role for role, done in checks.items() if done is None or done.gpu != gpu]
+    if not unchecked:
+        return
+    check = EngineCheck(bundle)
+    for role in unchecked:
+        batches = plans[role].record.key.options.batches
+        usable = Batches(1, min(batches.best, device.batch_size), device.batch_size)
+        store.add_check(plans[role], check.check(role, device.run, usable, gpu))
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """Room for one batch of views and its features, on the host and on the GPU."""
+
+    host: Array
+    pixels: int
+    features: int
+    uploaded: int
+    computed: int
+
+
+class Device:
+    """Plans on one GPU.
+
+    Attributes:
+        batch_size: the most rows that one launch computes.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        library: Library,
+        cuda: Cuda,
+        plans: Mapping[Role, StoredPlan],
+        batch_size: int,
+    ) -> None:
+        self.batch_size = batch_size
+        self._cuda = cuda
+        least = max(plan.record.key.options.batches.least for plan in plans.values())
+        self._sizes = [size for size in batch_sizes(batch_size) if size >= least]
+        self._width = bundle.manifest.backbone.feature_size
+        self._streams = {role: cuda.stream() for role in ("global", "local")}
+        self._uploads = cuda.stream()
+        self._done = {role: cuda.event() for role in ("global", "local")}
+        self._graphs = {role: Executable(library, cuda, plans[role]) for role in ROLES}
+        side = bundle.manifest.views.crop_size
+        self._lanes = {
+            "global": [self._lane((side, side, 3), np.float32) for _ in range(_LANES)],
+            "local": [self._lane((side, side, 3), np.uint8) for _ in range(_LANES)],
+        }
+        self._rooms: dict[str, tuple[int, int]] = {}
+        self._hosts: dict[str, Array] = {}
+
+    def run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
+        """Run one graph on host arrays."""
+        if role == "aggregator":
+            global_features, local_features = inputs
+            self._make_room(*local_features.shape[:2])
+            for name, values in (("global", global_features), ("local", local_features)):
+                self._put(name, values)
+            return list(self._aggregate(*local_features.shape[:2]))
+        (pixels,) = inputs
+        self._reserve(role, self._padded(len(pixels)) * self._width * _FLOAT)
+        self._compute(role, pixels)
+        features = self._fetch(
+            f"{role} features", self._features(role, 0), (len(pixels), self._width), role
+        )
+        self._wait(role)
+        return [features.copy()]
+
+    def judge(self, overviews: Array, crops: Array) -> tuple[Float32, Float32]:
+        """Run all graphs; the host waits once, for the verdicts."""
+        images, count = crops.shape[:2]
+        self._make_room(images, count)
+        self._compute("global", overviews)
+        self._compute("local", crops.reshape(images * count, *crops.shape[2:]))
+        return self._aggregate(images, count)
+
+    def _compute(self, role: Role, pixels: Array) -> None:
+        """Put a backbone's work on its stream; its features gather in device memory."""
+        cuda, stream = self._cuda, self._streams[role]
+        for index, (start, count, size) in enumerate(self._batches(len(pixels))):
+            lane = self._lanes[role][index % _LANES]
+            cuda.synchronise(lane.uploaded)  # of the batch before the last: long since
+            lane.host[:count] = pixels[start : start + count]
+            cuda.wait(self._uploads, lane.computed)
+            cuda.upload(lane.pixels, lane.host[:size], self._uploads)
+            cuda.record(lane.uploaded, self._uploads)
+            cuda.wait(stream, lane.uploaded)
+            shapes = {"pixels": (size, *lane.host.shape[1:])}
+            addresses = {"pixels": lane.pixels, "features": lane.features}
+            self._graphs[role].launch(shapes, addresses, stream)
+            target = self._features(role, start)
+            cuda.copy(target, lane.features, count * self._width * _FLOAT, stream)
+            cuda.record(lane.computed, stream)
+        cuda.record(self._done[role], stream)
+
+    def _aggregate(self, images: int, crops: int) -> tuple[Float32, Float32]:
+        cuda, stream = self._cuda, self._streams["local"]
+        cuda.wait(stream, self._done["global"])
+        logits, attention = self._rooms["logits"][0], self._rooms["attention"][0]
+        for start, _, size in self._batches(images):
+            shapes = {
+                "global_features": (size, self._width),
+                "local_features": (size, crops, self._width),
+            }
+            addresses = {
+                "global_features": self._features("global", start),
+                "local_features": self._features("local", start * crops),
+                "logits": logits + start * 2 * _FLOAT,
+                "attention": attention + start * crops * _FLOAT,
+            }
+            self._graphs["aggregator"].launch(shapes, addresses, stream)
+        answers = (
+            self._fetch("logits", logits, (images, 2), "local"),
+            self._fetch("attention", attention, (images, crops), "local"),
+        )
+        self._wait("local")
+        return answers[0].copy(), answers[1].copy()
+
+    def _batches(self, rows: int) -> Iterator[tuple[int, int, int]]:
+        """Yield ``(start, rows, batch size)``: full batches, the last one a fixed size, too."""
+        for start in range(0, rows, self.batch_size):
+            count = min(self.batch_size, rows - start)
+            yield start, count, next(size for size in self._sizes if size >= count)
+
+    def _padded(self, rows: int) -> int:
+        return max((start + size for start, _, size in self._batches(rows)), default=0)
+
+    def _features(self, role: Role, row: int) -> int:
+        address, _ = self._rooms[role]
+        return address + row * self._width * _FLOAT
+
+    def _make_room(self, images: int, crops: int) -> None:
+        """Have device memory for all that belongs to so many images, padded to full batches."""
+        rows = self._padded(images)
+        views = max(rows * crops, self._padded(images * crops))
+        for name, values in (
+            ("global", rows * self._width),
+            ("local", views * self._width),
+            ("logits", rows * 2),
+            ("attention", rows * crops),
+        ):
+            self._reserve(name, values * _FLOAT)
+
+    def _reserve(self, name: str, size: int) -> None:
+        """Have device memory of at least this size; what it held is lost when it grows."""
+        _, room = self._rooms.get(name, (0, 0))
+        if room < size:
+            room = 1 << (size - 1).bit_length()
+            self._rooms[name] = (self._cuda.allocate(room), room)
+
+    def _put(self, name: str, values: Array) -> None:
+        """Copy features of the host's to where the backbones would have left them."""
+        stream, (address, _) = self._streams["local"], self._rooms[name]
+        host = self._host(f"{name} features", values.size)
+        host[:] = values.ravel()
+        self._cuda.upload(address, host, stream)
+        self._wait("local")
+
+    def _fetch(self, name: str, address: int, shape: Shape, role: str) -> Float32:
+        host = self._host(name, int(np.prod(shape)))
+        self._cuda.download(host, address, self._streams[role])
+        return host.reshape(shape)
+
+    def _host(self, name: str, size: int) -> Float32:
+        """Return a pinned array, the same memory as before if it suffices."""
+        array = self._hosts.get(name)
+        if array is None or array.size < size:
+            array = self._cuda.pinned((1 << (size - 1).bit_length(),), np.float32)
+            self._hosts[name] = array
+        return array[:size]
+
+    def _wait(self, role: str) -> None:
+        self._cuda.record(self._done[role], self._streams[role])
+        self._cuda.synchronise(self._done[role])
+
+    def _lane(self, shape: Shape, dtype: type[np.generic]) -> _Lane:
+        host = self._cuda.pinned((self.batch_size, *shape), dtype)
+        host[:] = 0
+        pixels = self._cuda.allocate(host.nbytes)
+        features = self._cuda.allocate(self.batch_size * self._width * _FLOAT)
+        return _Lane(host, pixels, features, self._cuda.event(), self._cuda.event())
+
+
+class Executable:
+    """One plan, launched for fixed shapes at fixed addresses.
+
+    For each of them there is one execution context, and, where the library does not keep CUDA
+    graphs itself, one captured graph. All contexts share their scratch memory, since they run
+    one after the other.
+    """
+
+    def __init__(self, library: Library, cuda: Cuda, plan: StoredPlan) -> None:
+        """Load the plan.
+
+        Raises:
+            EngineError: the library refuses it, or there is not enough memory.
+        """
+        self._library, self._cuda = library, cuda
+        self._messages = Messages()
+        self._runtime = library.api.Runtime(self._messages.logger(library))
+        # Such a plan brings the code that runs it; ours are ours by their hash.
+        self._runtime.engine_host_code_allowed = plan.record.key.options.version_compatible
+        self._engine = _loaded(self._runtime, plan, self._messages)
+        self._role = plan.record.key.role
+        self._scratch_size = int(self._engine.device_memory_size_v2)
+        self._scratch = cuda.allocate(self._scratch_size)
+        self._launchers: dict[tuple[object, ...], Callable[[int], None]] = {}
+        self._contexts: list[trt.IExecutionContext] = []  # graphs need theirs
+
+    def launch(
+        self, shapes: Mapping[str, Shape], addresses: Mapping[str, int], stream: int
+    ) -> None:
+        """Put the plan's work on a stream.
+
+        Raises:
+            EngineError: the library refuses the shapes, or the GPU's memory is full.
+        """
+        key = (*shapes.items(), *addresses.items(), stream)
+        launcher = self._launchers.get(key)
+        if launcher is None:
+            launcher = self._launchers[key] = self._prepare(shapes, addresses, stream)
+        launcher(stream)
+
+    def _prepare(
+        self, shapes: Mapping[str, Shape], addresses: Mapping[str, int], stream: int
+    ) -> Callable[[int], None]:
+        context = self._context()
+        self._contexts.append(context)
+        for name, shape in shapes.items():
+            if not context.set_input_shape(name, shape):
+                raise EngineError(
+                    f"the {self._role} engine was not built for {name} of shape {shape}: "
+                    f"{self._messages.why('build it with a larger --max-batch')}."
+                )
+        for name, address in addresses.items():
+            context.set_tensor_address(name, address)
+        self._execute(context, stream)  # the first time prepares more than a graph may hold
+        if self._library.portable:
+            return lambda on: self._execute(context, on)
+        graph = self._cuda.capture(stream, lambda: self._execute(context, stream))
+        if graph is None:
+            return lambda on: self._execute(context, on)
+        return lambda on: self._cuda.launch(graph, on)
+
+    def _context(self) -> trt.IExecutionContext:
+        strategy = self._library.api.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self._library.portable:
+            config = self._engine.create_runtime_config()
+            config.set_execution_context_allocation_strategy(strategy)
+            _keep_cuda_graphs(config, self._library)
+            context = self._engine.create_execution_context(config)
+        else:
+            context = self._engine.create_execution_context(strategy)
+        if context is None:
+            raise EngineError(
+                f"the {self._role} engine cannot run: "
+                f"{self._messages.why('its memory is not to be had')}."
+            )
+        context.set_device_memory(self._scratch, self._scratch_size)
+        return context
+
+    def _execute(self, context: trt.IExecutionContext, stream: int) -> None:
+        if not context.execute_async_v3(stream):
+            raise EngineError(
+                f"the {self._role} engine failed: {self._messages.why('it gives no reason')}."
+            )
+
+
+def _keep_cuda_graphs(config: trt.IRuntimeConfig, library: Library) -> None:
+    """Let TensorRT-RTX capture graphs: it alone knows when its kernels are final."""
+    strategies = getattr(library.api, "CudaGraphStrategy", None)
+    if strategies is not None:
+        setattr(config, "cuda_graph_strategy", strategies.WHOLE_GRAPH_CAPTURE)  # noqa: B010
+
+
+def _loaded(runtime: trt.Runtime, plan: StoredPlan, messages: Messages) -> trt.ICudaEngine:
+    engine = runtime.deserialize_cuda_engine(plan.load())
+    if engine is None:
+        raise EngineError(
+            f"{plan.record.key.library} cannot load {plan.path.name}: "
+            f"{messages.why('it gives no reason')}. It was built for {plan.record.key.gpu} by "
+            f"version {plan.record.key.version}; build it again with glass-build --force."
+        )
+    return engine

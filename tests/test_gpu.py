@@ -1,0 +1,142 @@
+"""On an NVIDIA GPU: ``pytest -m gpu``. Every engine there against ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from conftest import FAMILIES
+from glass_edge.runtime import Detector, DetectorOptions
+from glass_edge.runtime.cuda import gpu_present, open_cuda
+from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.engines.tensorrt.api import LIBRARY_NAMES, find_library
+from glass_edge.runtime.errors import EngineError
+from glass_edge.runtime.network import Network
+from networks import random_glass
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not gpu_present(), reason="the driver finds no GPU"),
+]
+LOGITS = {"fp32": 1e-3, "fp16": 2e-2, "int8": 5e-2}
+MANY = 10_000
+SMALL_GROWTH = 64 << 20  # bytes
+
+
+def engines() -> list[str]:
+    """Return the engines that are installed."""
+    found = []
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        found.append("onnxruntime")
+    for name in LIBRARY_NAMES:
+        try:
+            find_library(name)
+        except EngineError:
+            continue
+        found.append(name)
+    return found
+
+
+def network(bundle, engine, batch_size=16):
+    return Network(bundle, engine, EngineOptions("cuda", batch_size=batch_size))
+
+
+def views(images, crops, seed=0):
+    generator = np.random.default_rng(seed)
+    overviews = generator.uniform(0, 255, (images, 224, 224, 3)).astype(np.float32)
+    return overviews, generator.integers(0, 256, (images, crops, 224, 224, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("precision", list(LOGITS))
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("engine", engines())
+def test_logits_are_those_of_the_cpu(engine, family, precision, make_precision):
+    bundle = make_precision(family, precision)
+    reference = Network(bundle, "onnxruntime", EngineOptions("cpu"))
+    on_gpu = network(bundle, engine)
+    for images, crops in ((1, 1), (3, 7), (20, 4)):
+        expected = reference.judge(*views(images, crops))
+        found = on_gpu.judge(*views(images, crops))
+        assert found.logits == pytest.approx(expected.logits, abs=LOGITS[precision])
+
+
+@pytest.mark.parametrize("engine", engines())
+def test_equal_images_in_every_place_get_equal_logits(engine, vit_bundle):
+    overviews, crops = views(1, 4)
+    repeated = network(vit_bundle, engine).judge(
+        np.repeat(overviews, 19, axis=0), np.repeat(crops, 19, axis=0)
+    )
+    assert np.ptp(repeated.logits, axis=0).max() < 1e-4
+
+
+@pytest.mark.parametrize("engine", engines())
+def test_photographs_get_the_verdicts_of_the_cpu(engine, vit_bundle, photographs):
+    cpu = Detector(vit_bundle, DetectorOptions(engine="onnxruntime", device="cpu"))
+    gpu = Detector(vit_bundle, DetectorOptions(engine=engine, device="cuda"))
+    for ours, theirs in zip(gpu.detect(photographs), cpu.detect(photographs), strict=True):
+        assert ours.score == pytest.approx(theirs.score, abs=1e-3)
+        assert ours.engine != theirs.engine
+
+
+@pytest.mark.parametrize("engine", engines())
+def test_memory_does_not_grow_over_ten_thousand_images(engine, vit_bundle):
+    on_gpu, cuda = network(vit_bundle, engine), open_cuda()
+    batch = views(25, 4)
+    for _ in range(4):
+        on_gpu.judge(*batch)
+    host, device = resident(), cuda.free_memory()
+    for _ in range(MANY // 25):
+        on_gpu.judge(*batch)
+    assert resident() - host < SMALL_GROWTH
+    assert device - cuda.free_memory() < SMALL_GROWTH
+
+
+@pytest.mark.parametrize("batch", [1, 8, 64])
+def test_throughput_against_pytorch(batch, make_precision, capsys):
+    """Shows crops per second of a ViT in one run; fails only if ours is slower than eager."""
+    model = random_glass("vit").local_model.cuda().eval()
+    pixels = torch.randn(batch, 3, 224, 224, device="cuda")
+    compiled = torch.compile(model)
+
+    def half(run):
+        with torch.autocast("cuda", torch.float16):
+            return run(pixels)
+
+    crops = views(1, batch)[1].reshape(batch, 224, 224, 3)
+    contestants = {
+        "PyTorch eager FP32": lambda: model(pixels),
+        "PyTorch eager AMP": lambda: half(model),
+        "PyTorch compiled AMP": lambda: half(compiled),
+    }
+    for engine in engines():
+        ours = network(make_precision("vit", "fp16"), engine, batch)
+        contestants[f"{engine} fp16"] = lambda ours=ours: ours.features("local", crops)
+    rates = {name: batch / seconds(run) for name, run in contestants.items()}
+    with capsys.disabled():
+        print(f"\nbatch {batch}:", {name: f"{rate:.0f} crops/s" for name, rate in rates.items()})
+    slowest = min(rate for name, rate in rates.items() if not name.startswith("PyTorch"))
+    assert slowest > 0.8 * rates["PyTorch eager FP32"]
+
+
+@torch.inference_mode()
+def seconds(run):
+    """Return the median time of a call, after warming up."""
+    times = []
+    for repeat in range(30):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        if repeat >= 10:
+            times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
+def resident() -> int:
+    """Return this process's memory in bytes."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,321 @@
+"""Building, keeping and describing plans, with TensorRT-RTX, whose compiler needs no GPU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import onnx
+import pytest
+from conftest import FAMILIES
+from glass_edge.runtime.engines.tensorrt.api import find_library
+from glass_edge.runtime.engines.tensorrt.build import build_plan
+from glass_edge.runtime.engines.tensorrt.plan import (
+    Batches,
+    BuildOptions,
+    PlanRecord,
+    default_batches,
+    plan_key,
+    runs_as,
+)
+from glass_edge.runtime.engines.tensorrt.store import PlanStore
+from glass_edge.runtime.errors import EngineError, InputError
+from glass_edge.runtime.manifest import ROLES
+from onnx import TensorProto, helper
+
+pytest.importorskip("tensorrt_rtx")
+
+LIBRARY = find_library("tensorrt-rtx")
+OPTIONS = BuildOptions(Batches(1, 4, 8))
+LOW = {"fp16": "HALF", "bf16": "BF16", "int8": "INT8"}
+GLASS_BUILD = Path(sys.executable).parent / "glass-build"
+
+
+def say_nothing(progress):
+    pass
+
+
+def key_of(bundle, role="aggregator", options=OPTIONS, library=LIBRARY):
+    return plan_key(bundle, role, library, "any", options)
+
+
+def glass_build(*arguments, cwd=None, **kwargs):
+    command = [GLASS_BUILD, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, **kwargs)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_graph_of_every_family_builds_in_what_it_says(
+    family, precision, make_precision, tmp_path
+):
+    bundle = make_precision(family, precision)
+    store = PlanStore(bundle, tmp_path)
+    side, width = bundle.manifest.views.crop_size, bundle.manifest.backbone.feature_size
+    types = {"global": "FLOAT", "local": "UINT8"}
+    for role in ROLES:
+        stored, why = store.build(key_of(bundle, role), say_nothing)
+        built = stored.record.built
+        assert why == "there was none"
+        assert stored.path.stat().st_size == stored.record.size > 10_000
+        assert {tensor.dtype for tensor in built.outputs} == {"FLOAT"}
+        if role != "aggregator":
+            (pixels,) = built.inputs
+            assert (pixels.name, pixels.dtype) == ("pixels", types[role])
+            assert pixels.shapes == tuple((n, side, side, 3) for n in (1, 4, 8))
+            assert built.outputs[0].shape == (-1, width)
+        low = {name for name in built.layers if name in LOW.values()}
+        expected = {LOW[precision]} if precision != "fp32" and role != "aggregator" else set()
+        assert low == expected
+
+
+def test_weights_that_both_graphs_share_are_found(shared_bundle, tmp_path):
+    store = PlanStore(shared_bundle, tmp_path)
+    for role in ROLES:
+        stored, _ = store.build(key_of(shared_bundle, role), say_nothing)
+        assert stored.record.size > 10_000
+
+
+def test_the_aggregator_takes_any_number_of_crops(vit_bundle, tmp_path):
+    stored, _ = PlanStore(vit_bundle, tmp_path).build(key_of(vit_bundle), say_nothing)
+    shapes = {tensor.name: tensor.shapes for tensor in stored.record.built.inputs}
+    width = vit_bundle.manifest.backbone.feature_size
+    assert shapes["local_features"] == ((1, 1, width), (4, 16, width), (8, 32, width))
+
+
+def test_the_defaults_follow_from_the_bundle(vit_bundle):
+    assert vit_bundle.manifest.views.num_crops == 10
+    assert default_batches(vit_bundle) == Batches(1, 16, 64)
+
+
+class TestKeeping:
+    @pytest.fixture
+    def store(self, vit_bundle, tmp_path):
+        store = PlanStore(vit_bundle, tmp_path)
+        store.build(key_of(vit_bundle), say_nothing)
+        return store
+
+    def test_a_plan_is_built_once(self, store, vit_bundle):
+        before = self.files(store)
+        stored, why = store.build(key_of(vit_bundle), say_nothing)
+        assert why is None
+        assert stored == store.find(key_of(vit_bundle))
+        assert self.files(store) == before
+
+    def test_it_can_be_asked_for_again(self, store, vit_bundle):
+        _, why = store.build(key_of(vit_bundle), say_nothing, again=True)
+        assert why == "it was asked for"
+
+    def test_other_options_make_another_plan(self, store, vit_bundle):
+        options = BuildOptions(Batches(1, 8, 16))
+        _, why = store.build(key_of(vit_bundle, options=options), say_nothing)
+        assert why == "there was none with these options"
+        assert store.find(key_of(vit_bundle)) is not None
+
+    def test_running_takes_a_plan_however_it_was_built_if_it_serves_the_batches(
+        self, store, vit_bundle
+    ):
+        for most, fits in ((8, True), (9, False)):
+            needed = key_of(vit_bundle, options=BuildOptions(Batches(1, 1, most)))
+            assert (store.find_fitting(needed) is not None) == fits
+
+    @pytest.mark.parametrize(
+        ("built_with", "there", "runs"),
+        [
+            ({"version_compatible": True}, {"version": "1.3.0"}, True),
+            ({"version_compatible": True}, {"version": "0.9.0"}, False),
+            ({}, {"version": "1.3.0"}, False),
+            ({"hardware_compatible": True}, {"gpu": "NVIDIA A100 (sm_80)"}, True),
+            ({"hardware_compatible": True}, {"version": "1.3.0"}, False),
+            ({}, {"gpu": "NVIDIA A100 (sm_80)"}, False),
+        ],
+    )
+    def test_compatible_plans_run_elsewhere(self, built_with, there, runs, vit_bundle):
+        options = msgspec.structs.replace(OPTIONS, **built_with)
+        here = {"gpu": "NVIDIA H100 (sm_90)"}
+        wanted = msgspec.structs.replace(key_of(vit_bundle), **here)
+        found = msgspec.structs.replace(wanted, options=options, **there)
+        assert runs_as(found, wanted) == runs
+
+    def test_another_version_replaces_it_and_says_why(self, store, vit_bundle):
+        self.pretend(store, vit_bundle, version="1.3.0")
+        assert store.find(key_of(vit_bundle)) is None
+        _, why = store.build(key_of(vit_bundle), say_nothing)
+        assert why == (
+            f"the one there was built for tensorrt-rtx 1.3.0, and this is {LIBRARY.version}"
+        )
+        assert len(list(store.folder.glob("*.plan"))) == 1
+
+    def test_a_plan_for_another_gpu_stays_beside_the_new_one(self, store, vit_bundle):
+        self.pretend(store, vit_bundle, gpu="NVIDIA Orin (sm_87)")
+        _, why = store.build(key_of(vit_bundle), say_nothing)
+        assert why == "the one there was built for NVIDIA Orin (sm_87), and this is any"
+        assert len(list(store.folder.glob("*.plan"))) == 2
+
+    def test_a_damaged_plan_is_built_again(self, store, vit_bundle):
+        stored = store.find(key_of(vit_bundle))
+        with open(stored.path, "r+b") as file:
+            file.write(b"other bytes")
+        with pytest.raises(EngineError, match="is not what was built"):
+            stored.load()
+        _, why = store.build(key_of(vit_bundle), say_nothing)
+        assert why == "its file was damaged"
+
+    def test_a_sidecar_that_is_no_record_counts_as_none(self, store, vit_bundle):
+        (sidecar,) = store.folder.glob("*.json")
+        sidecar.write_text("{}")
+        _, why = store.build(key_of(vit_bundle), say_nothing)
+        assert why == "there was none"
+
+    def files(self, store):
+        kept = [path for path in store.folder.iterdir() if path.suffix != ".lock"]
+        return {path.name: path.stat().st_mtime_ns for path in kept}
+
+    def pretend(self, store, bundle, **fields):
+        """Make the plan there look like one that another machine built."""
+        stored = store.find(key_of(bundle))
+        key = msgspec.structs.replace(stored.record.key, **fields)
+        record = msgspec.structs.replace(stored.record, key=key)
+        path = store.folder / f"aggregator-{key.digest}.plan"
+        stored.path.rename(path)
+        stored.path.with_suffix(".json").unlink()
+        path.with_suffix(".json").write_bytes(msgspec.json.encode(record))
+
+
+class TestTheCommand:
+    def test_a_bundle_is_built_and_described(self, vit_bundle, tmp_path):
+        done = glass_build(vit_bundle.path, "--engine-dir", tmp_path, "--builder-level", 1)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("built: there was none") == 3
+        assert "will be compared with ONNX Runtime when they first run on a GPU" in done.stderr
+        records = [
+            msgspec.json.decode(path.read_bytes(), type=PlanRecord)
+            for path in tmp_path.rglob("*.json")
+        ]
+        assert {record.key.role for record in records} == set(ROLES)
+        assert {record.key.options.level for record in records} == {1}
+        assert {record.check for record in records} == {None}
+        again = glass_build(vit_bundle.path, "--engine-dir", tmp_path, "--builder-level", 1)
+        assert again.stdout.count("was there") == 3
+
+    def test_two_at_once_build_once(self, vit_bundle, tmp_path):
+        command = [GLASS_BUILD, vit_bundle.path, "--engine-dir", tmp_path]
+        both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        outputs = [process.communicate()[0] for process in both]
+        assert sum(text.count("built: there was none") for text in outputs) == 3
+        assert sum(text.count("was there") for text in outputs) == 3
+
+    def test_a_killed_compiler_is_one_sentence_and_leaves_nothing(self, vit_bundle, tmp_path):
+        process, compiler = self.building(vit_bundle, tmp_path)
+        os.kill(compiler, signal.SIGKILL)
+        _, words = process.communicate()
+        assert process.returncode == 2
+        assert "was killed, most likely because memory ran out" in words
+        assert [path.name for path in tmp_path.glob("*/*") if path.suffix != ".lock"] == []
+
+    def test_a_killed_build_takes_its_compiler_with_it(self, vit_bundle, tmp_path):
+        process, compiler = self.building(vit_bundle, tmp_path)
+        process.kill()
+        process.communicate()
+        self.until(lambda: not Path(f"/proc/{compiler}").exists())
+        done = glass_build(vit_bundle.path, "--engine-dir", tmp_path)
+        assert done.returncode == 0
+        assert not list(tmp_path.glob("*/.building-*"))
+
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            (["--min-batch", 9, "--max-batch", 4], "batch sizes must rise"),
+            (["--builder-level", 6], "6 is not in the range 0<=x<=5"),
+            (["--library", "tensort"], "'tensort' is not one of 'tensorrt', 'tensorrt-rtx'"),
+            (["--library", "tensorrt"], "tensorrt is not installed: on a Jetson"),
+            (["--dla-core", 0], "finds 0 DLA cores here, so none has number 0"),
+        ],
+    )
+    def test_wrong_usage_is_one_sentence(self, arguments, sentence, vit_bundle, tmp_path):
+        done = glass_build(vit_bundle.path, "--engine-dir", tmp_path, *arguments)
+        assert done.returncode == 2
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def building(self, bundle, folder):
+        """Start a build; return it and its compiler's process id once that is at work."""
+        process = subprocess.Popen(
+            [GLASS_BUILD, bundle.path, "--engine-dir", folder],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        self.until(lambda: children.read_text().split())
+        return process, int(children.read_text().split()[0])
+
+    def until(self, condition):
+        for _ in range(1000):
+            if condition():
+                return
+            time.sleep(0.01)
+        pytest.fail("it did not happen within ten seconds")
+
+
+class TestLibraries:
+    def test_an_old_one_is_refused(self, tmp_path, monkeypatch):
+        self.install(tmp_path, monkeypatch, '__version__ = "8.6.1"')
+        with pytest.raises(EngineError, match=r"tensorrt 8.6.1 is too old: 10.3 or newer"):
+            find_library("tensorrt")
+
+    def test_an_installers_shell_is_told_from_the_library(self, tmp_path, monkeypatch):
+        self.install(tmp_path, monkeypatch, "")
+        with pytest.raises(EngineError, match="only an installer, without the library"):
+            find_library("tensorrt")
+
+    def test_one_that_misses_a_library_says_which(self, tmp_path, monkeypatch):
+        self.install(tmp_path, monkeypatch, "import ctypes; ctypes.CDLL('libnvinfer.so.10')")
+        with pytest.raises(EngineError, match=r"cannot be loaded: libnvinfer.so.10"):
+            find_library("tensorrt")
+
+    def test_rtx_is_taken_where_the_other_is_not(self):
+        assert find_library().name == "tensorrt-rtx"
+
+    def install(self, folder, monkeypatch, content):
+        (folder / "tensorrt").mkdir()
+        (folder / "tensorrt" / "__init__.py").write_text(content)
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.setitem(sys.modules, "tensorrt", None)  # so that it is forgotten afterwards
+        del sys.modules["tensorrt"]
+
+
+def test_an_operator_that_the_parser_does_not_know_is_named(vit_bundle, tmp_path):
+    strange = helper.make_node("Bespoke", ["pixels"], ["features"], "odd", domain="our.own")
+    tensors = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4])
+        for name in ("pixels", "features")
+    ]
+    graph = helper.make_graph([strange], "strange", tensors[:1], tensors[1:])
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid("our.own", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=imports), tmp_path / "strange.onnx")
+    with pytest.raises(EngineError, match=r"cannot read the global graph: .*Bespoke"):
+        build_plan(
+            tmp_path / "strange.onnx", key_of(vit_bundle, "global"), tmp_path / "plan", say_nothing
+        )
+    assert not (tmp_path / "plan").exists()
+
+
+@pytest.mark.parametrize("sizes", [(0, 1, 2), (2, 1, 4), (1, 4, 2)])
+def test_batches_rise(sizes):
+    with pytest.raises(InputError, match="must rise"):
+        Batches(*sizes)
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU")
+def test_running_without_a_gpu_says_what_to_look_at(vit_bundle, photographs):
+    from glass_edge.runtime import Detector, DetectorOptions
+
+    with pytest.raises(EngineError, match=r"CUDA finds no GPU .*nvidia-smi"):
+        Detector(vit_bundle, DetectorOptions(engine="tensorrt-rtx"))
+    with pytest.raises(EngineError, match="runs on an NVIDIA GPU, not on the cpu"):
+        Detector(vit_bundle, DetectorOptions(engine="tensorrt-rtx", device="cpu"))
