@@ -6,7 +6,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 
 import click
@@ -14,7 +13,7 @@ import click
 from .bundle import find_bundle
 from .console import GlassCommand, settle_pillow, track
 from .decode import DEFAULT_MAX_PIXELS
-from .detector import DEFAULT_BATCH_SIZE, Detector, DetectorOptions
+from .detector import DEFAULT_BATCH_SIZE, MODES, Detector, DetectorOptions, Mode
 from .errors import InputError
 from .options import (
     bundle_option,
@@ -23,12 +22,13 @@ from .options import (
     engine_folder_option,
     engine_option,
     force_option,
-    threads_option,
     threshold_option,
 )
 from .output import STANDARD_OUTPUT, Writer, check_output, open_writer
-from .records import Failure
+from .records import Failure, Record
+from .signals import finishing_on_signals
 from .sources import STANDARD_INPUT, find_images, listed_images
+from .timings import Timings
 from .workers import DEFAULT_MEMORY
 
 _EXAMPLES = """
@@ -75,15 +75,31 @@ Examples:
 @device_option
 @engine_folder_option
 @click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default=MODES[0],
+    show_default=True,
+    help="The most images a second, or each image as soon as can be, one at a time.",
+)
+@click.option(
     "--batch-size",
     type=int,
     default=DEFAULT_BATCH_SIZE,
     show_default=True,
     help="The most views given to the engine at once.",
 )
-@threads_option
 @click.option(
-    "--workers", type=int, default=0, help="Threads that read and decode. Default: one per CPU."
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    help="CPU threads of one run of the engine. Default: 1, and as many runs at once as CPUs; "
+    "in latency mode all.",
+)
+@click.option(
+    "--workers",
+    type=int,
+    default=0,
+    help="Threads that decode and, on a CPU, judge. Default: one per CPU.",
 )
 @click.option(
     "--memory",
@@ -100,6 +116,7 @@ Examples:
     show_default=True,
     help="Refuse larger images.",
 )
+@click.option("--timings", is_flag=True, help="Show where the time went, and what bounds the run.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if any image could not be judged.")
 @common_options
 @click.pass_context
@@ -116,11 +133,13 @@ def main(
     engine: str,
     device: str,
     engine_dir: Path | None,
+    mode: Mode,
     batch_size: int,
     threads: int,
     workers: int,
     memory: int,
     max_pixels: int,
+    timings: bool,
     strict: bool,
 ) -> None:
     """Judge images; see ``glass-run --help``."""
@@ -132,6 +151,7 @@ def main(
         seed=seed,
         fixed_seed=fixed_seed,
         threshold=threshold,
+        mode=mode,
         batch_size=batch_size,
         threads=threads,
         workers=workers,
@@ -146,7 +166,8 @@ def main(
     with open_writer(output, manifest.classes, manifest.fake_class) as writer:
         # Records that appear on the terminal show the progress themselves.
         on_screen = output in (None, STANDARD_OUTPUT) and sys.stdout.isatty()
-        failures = _run(detector, images, writer, total=total, bar=not on_screen)
+        run = _Run(detector, writer, show_timings=timings)
+        failures = run.judge(images, total=total, bar=not on_screen)
     if strict and failures:
         ctx.exit(1)
 
@@ -161,28 +182,53 @@ def _images(paths: tuple[str, ...]) -> tuple[Iterable[str], int | None]:
     return found, len(found)
 
 
-def _run(
-    detector: Detector, images: Iterable[str], writer: Writer, *, total: int | None, bar: bool
-) -> int:
-    """Judge and write everything; print the summary; return the number of errors."""
-    counts: Counter[str] = Counter()
-    started = time.perf_counter()
-    try:
-        with closing(detector.stream(images)) as records:
-            for record in track(records, "judging", total, shown=bar):
-                writer.write(record)
-                counts["error" if isinstance(record, Failure) else record.verdict] += 1
-    finally:
-        _summarise(counts, detector, time.perf_counter() - started)
-    return counts["error"]
+class _Run:
+    """One run: judges, writes, and says on standard error how it went."""
+
+    def __init__(self, detector: Detector, writer: Writer, *, show_timings: bool) -> None:
+        self._detector, self._writer = detector, writer
+        self._show_timings = show_timings
+        self._counts: Counter[str] = Counter()
+
+    def judge(self, images: Iterable[str], *, total: int | None, bar: bool) -> int:
+        """Judge and write everything; return the number of errors.
+
+        A first Ctrl-C, or SIGTERM, ends the run after the images begun; a second one ends it
+        at once.
+        """
+        started = time.perf_counter()
+        with self._detector.stream(images) as records:
+            try:
+                with finishing_on_signals(records.finish):
+                    for record in track(records, "judging", total, shown=bar):
+                        with records.timings.stage("write"):
+                            self._writer.write(record)
+                        self._counts[_counted_as(record)] += 1
+            finally:
+                self._summarise(time.perf_counter() - started)
+                if self._show_timings:
+                    click.echo(_timings_table(records.timings, self._counts.total()), err=True)
+        return self._counts["error"]
+
+    def _summarise(self, seconds: float) -> None:
+        detector, counts = self._detector, self._counts
+        images, errors = counts.total(), counts["error"]
+        verdicts = ", ".join(f"{counts[name]} {name}" for name in detector.bundle.manifest.classes)
+        click.echo(
+            f"{images} images in {seconds:.1f} s ({images / max(seconds, 1e-9):.1f} images/s): "
+            f"{verdicts}, {errors} errors; {detector.engine}, "
+            f"{detector.bundle.manifest.precision}, bundle {detector.bundle.name}",
+            err=True,
+        )
 
 
-def _summarise(counts: Counter[str], detector: Detector, seconds: float) -> None:
-    images, errors = counts.total(), counts["error"]
-    verdicts = ", ".join(f"{counts[name]} {name}" for name in detector.bundle.manifest.classes)
-    click.echo(
-        f"{images} images in {seconds:.1f} s ({images / max(seconds, 1e-9):.1f} images/s): "
-        f"{verdicts}, {errors} errors; {detector.engine}, {detector.bundle.manifest.precision}, "
-        f"bundle {detector.bundle.name}",
-        err=True,
-    )
+def _counted_as(record: Record) -> str:
+    return "error" if isinstance(record, Failure) else record.verdict
+
+
+def _timings_table(timings: Timings, images: int) -> str:
+    """Return a line for each stage, and what bounds the run."""
+    lines = [f"{'stage':<10}{'seconds':>9}{'ms/image':>10}"]
+    for stage, seconds in timings.seconds.items():
+        lines.append(f"{stage:<10}{seconds:>9.2f}{seconds * 1e3 / max(images, 1):>10.1f}")
+    return "\n".join([*lines, timings.bottleneck()])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 import numpy as np
@@ -15,14 +15,17 @@ import numpy as np
 from .bundle import Bundle
 from .cpus import available_cpus
 from .decode import DEFAULT_MAX_PIXELS
-from .engines.base import EngineOptions, Float32
+from .engines.base import EngineOptions
 from .errors import EngineError, ImageError, InputError
 from .network import Network, softmax
+from .pipeline import Judged, Outcome, Pipeline, PipelineOptions
 from .records import Crop, ErrorInfo, Failure, Record, Verdict
-from .stream import PreparedBatch, StreamOptions, stream_views
-from .views import ImageSource, Sampling, ViewInfo
+from .timings import Timings
+from .views import ImageSource, Sampling
 from .workers import DEFAULT_MEMORY
 
+Mode: TypeAlias = Literal["throughput", "latency"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_THRESHOLD = 0.5
 _SINGLE = (str, os.PathLike, bytes, np.ndarray)
@@ -39,10 +42,14 @@ class DetectorOptions:
         seed: the run's seed, from which and from each image's content its crops follow.
         fixed_seed: one generator seed for every image instead of ``seed``'s rule.
         threshold: P(fake) from which an image is called fake.
-        batch_size: the most views given to the engine at once, and images in flight.
-        threads: the engine's threads on a CPU; 0 takes every CPU available.
+        mode: ``throughput`` keeps every CPU busy with images of its own; ``latency`` takes
+            one image at a time and gives it all of them.
+        batch_size: the most views given to the engine at once; views of several images are
+            given together where they fit.
+        threads: CPU threads of one run of the engine; 0 chooses by the mode: one, and as many
+            runs at once as there are CPUs, or all.
         engine_folder: where built engines are kept; ``None`` is the user's cache.
-        workers: threads that read and decode; 0 takes one per CPU available.
+        workers: threads that decode and, on a CPU, judge; 0 takes one per CPU available.
         memory: bytes that decoded images may take at once; a larger image goes alone.
         max_pixels: images with more pixels are refused.
     """
@@ -53,6 +60,7 @@ class DetectorOptions:
     seed: int = 0
     fixed_seed: int | None = None
     threshold: float = DEFAULT_THRESHOLD
+    mode: Mode = "throughput"
     batch_size: int = DEFAULT_BATCH_SIZE
     threads: int = 0
     engine_folder: Path | None = None
@@ -68,6 +76,11 @@ class DetectorOptions:
         for name in ("threads", "workers"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must not be negative; 0 chooses by itself.")
+        self._check_choices()
+
+    def _check_choices(self) -> None:
+        if self.mode not in MODES:
+            raise InputError(f"mode must be {' or '.join(MODES)}, not {self.mode!r}.")
         if not 0.0 <= self.threshold <= 1.0:
             raise InputError(f"threshold must lie between 0 and 1, not {self.threshold}.")
         if not -(2**63) <= self.seed < 2**63:
@@ -106,14 +119,8 @@ class Detector:
         self._sampling = Sampling(
             spec, self.options.seed if fixed is None else fixed, fixed is not None
         )
-        threads = self.options.threads or available_cpus()
-        self._network = Network(
-            self.bundle,
-            self.options.engine,
-            EngineOptions(
-                self.options.device, threads, self.options.batch_size, self.options.engine_folder
-            ),
-        )
+        self._pipeline = _shares(self.options, spec.num_crops)
+        self._network = Network(self.bundle, self.options.engine, self._engine_options())
         self._bundle_name = self.bundle.name
 
     @property
@@ -142,38 +149,39 @@ class Detector:
                 verdicts.append(record)
         return verdicts
 
-    def stream(self, images: Iterable[ImageSource]) -> Generator[Record, None, None]:
-        """Judge images as they come and yield one record each, in order.
+    def stream(self, images: Iterable[ImageSource]) -> RecordStream:
+        """Judge images as they come; iterate over the result for one record each, in order.
 
-        Images that cannot be judged give :class:`Failure` records. While one batch is
-        inferred, the next one is read and decoded; at most two batches are held.
-
-        Raises:
-            EngineError: the engine failed.
+        Images that cannot be judged give :class:`Failure` records. Reading, decoding and
+        judging go on at the same time, in bounded memory, in threads that begin with the
+        first record asked for and take ``images`` a little ahead. Close the stream to end
+        early, see :class:`RecordStream`.
         """
-        options = self.options
-        reading = StreamOptions(
-            options.batch_size, options.workers, options.memory, options.max_pixels
+        timings = Timings()
+        pipeline = Pipeline(images, self._network, self._sampling, self._pipeline, timings)
+        return RecordStream(pipeline, self._record, timings)
+
+    def _engine_options(self) -> EngineOptions:
+        options, workers = self.options, self._pipeline.workers
+        cpus = available_cpus()
+        threads = options.threads or (1 if options.mode == "throughput" else cpus)
+        lanes = max(1, min(workers, cpus // threads))
+        views = self._pipeline.images * self._sampling.spec.num_crops
+        return EngineOptions(
+            device=options.device,
+            threads=threads,
+            lanes=lanes,
+            batch_size=min(views, options.batch_size),
+            folder=options.engine_folder,
         )
-        with closing(stream_views(images, self._sampling, reading)) as batches:
-            for batch in batches:
-                yield from self._judge(batch)
 
-    def _judge(self, batch: PreparedBatch) -> Iterator[Record]:
-        judged: Iterator[tuple[Float32, Float32]] = iter(())
-        if batch.infos:
-            judgement = self._network.judge(batch.overviews, batch.crops)
-            judged = zip(judgement.logits, judgement.attention, strict=True)
-        for image, outcome in zip(batch.images, batch.outcomes, strict=True):
-            path = _path_of(image)
-            if isinstance(outcome, ImageError):
-                yield _failure(path, outcome)
-            else:
-                yield self._record(path, outcome, *next(judged))
+    def _record(self, path: str | None, outcome: Outcome) -> Record:
+        if isinstance(outcome, ImageError):
+            return _failure(path, outcome)
+        return self._verdict(path, outcome)
 
-    def _record(
-        self, path: str | None, views: ViewInfo, logits: Float32, attention: Float32
-    ) -> Record:
+    def _verdict(self, path: str | None, judged: Judged) -> Record:
+        views, logits, attention = judged.views, judged.logits, judged.attention
         if not (np.isfinite(logits).all() and np.isfinite(attention).all()):
             return _failure(path, EngineError("the engine gave numbers that are not finite."))
         manifest = self.bundle.manifest
@@ -199,13 +207,68 @@ class Detector:
         )
 
 
+class RecordStream:
+    """Records of one run, in the order of its images.
+
+    Iterating raises EngineError if the engine fails, and whatever the images' own iterator
+    raises. Use it as a context manager, or call :meth:`close`, to end before the last image.
+
+    Attributes:
+        timings: where the time has gone so far.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        record: Callable[[str | None, Outcome], Record],
+        timings: Timings,
+    ) -> None:
+        self._pipeline, self._record, self.timings = pipeline, record, timings
+
+    def __iter__(self) -> Iterator[Record]:
+        return self
+
+    def __next__(self) -> Record:
+        try:
+            return self._record(*next(self._pipeline))
+        except Exception:  # the end, too
+            self.close()
+            raise
+
+    def finish(self) -> None:
+        """Take no more images; the records of those already begun still come.
+
+        May be called from any thread and from a signal handler.
+        """
+        self._pipeline.finish()
+
+    def close(self) -> None:
+        """End now: drop what is not done, and wait for what is being computed."""
+        self._pipeline.close()
+
+    def __enter__(self) -> RecordStream:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Whoever presses Ctrl-C does not want to wait for an image of 200 megapixels.
+        self._pipeline.close(wait=kind is not KeyboardInterrupt)
+
+
+def _shares(options: DetectorOptions, crops: int) -> PipelineOptions:
+    """Say how many images share a batch, and how many threads compute."""
+    alone = options.mode == "latency"
+    return PipelineOptions(
+        images=1 if alone else max(1, options.batch_size // crops),
+        workers=1 if alone else options.workers or available_cpus(),
+        memory=options.memory,
+        max_pixels=options.max_pixels,
+        window=1 if alone else None,
+    )
+
+
 def _shortest(value: np.floating[Any]) -> float:
     """Return the shortest decimal that is the same float32, for readable records."""
     return float(str(np.float32(value)))
-
-
-def _path_of(image: ImageSource) -> str | None:
-    return os.fspath(image) if isinstance(image, str | os.PathLike) else None
 
 
 def _failure(path: str | None, error: ImageError | EngineError) -> Failure:

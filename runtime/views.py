@@ -98,19 +98,27 @@ def plan(height: int, width: int, seed: int, spec: ViewSpec) -> list[Placement]:
     )
 
 
-def open_image(
-    source: ImageSource, sampling: Sampling, *, max_pixels: int
-) -> tuple[EncodedImage, int]:
-    """Read an image, not decoding it yet; return it and its generator seed.
+def read_image(source: ImageSource) -> bytes | Rgb:
+    """Return what an image is decoded from: its file's bytes, or the pixels given.
 
     Raises:
-        ImageError: it cannot be read, is no image or no RGB array, or is too large.
+        ImageError: the file cannot be read.
     """
-    if isinstance(source, np.ndarray):
-        rgb = _checked_array(source, max_pixels)
+    return source if isinstance(source, bytes | np.ndarray) else _read(Path(source))
+
+
+def open_image(
+    content: bytes | Rgb, sampling: Sampling, *, max_pixels: int
+) -> tuple[EncodedImage, int]:
+    """Look at an image, not decoding it yet; return it and its generator seed.
+
+    Raises:
+        ImageError: it is no image or no RGB array, or is too large.
+    """
+    if isinstance(content, np.ndarray):
+        rgb = _checked_array(content, max_pixels)
         image = EncodedImage(rgb.shape[1], rgb.shape[0], "array", lambda _: rgb)
         return image, sampling.generator_seed(array_content(rgb))
-    content = source if isinstance(source, bytes) else _read(Path(source))
     return read_header(content, max_pixels=max_pixels), sampling.generator_seed(content)
 
 
