@@ -34,8 +34,7 @@ class Bundle:
         try:
             content = _read_manifest(folder)
             manifest = parse_manifest(content)
-            files = [(manifest.graphs[role].file, manifest.graphs[role].sha256) for role in ROLES]
-            for name, sha256 in files + [(w.file, w.sha256) for w in manifest.weights]:
+            for name, sha256 in manifest.files:
                 _check_file(folder / name, sha256)
         except BundleError as error:
             raise BundleError(f"bundle {folder}: {error}") from None

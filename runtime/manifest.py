@@ -13,7 +13,9 @@ import msgspec
 from .errors import BundleError
 
 MANIFEST_NAME = "glass.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 2
+# Version 1 had no reference views; its bundles run, but cannot be self-tested.
+READABLE_VERSIONS = (1, SCHEMA_VERSION)
 RESAMPLING: Final = "triangle-antialias-float"
 
 Role = Literal["global", "local", "aggregator"]
@@ -143,15 +145,30 @@ class Comparison(_Strict, frozen=True):
     speed: float
 
 
+class Reference(_Strict, frozen=True):
+    """Views that travel with the bundle, and what they must give: the self-test.
+
+    ``file`` is a lossless picture of the views: one row for each image, first its global view,
+    then ``crops`` crops, each of the bundle's crop size. ``logits`` are those of each row, in
+    the order of the classes, as ``source`` computed them.
+    """
+
+    file: FileName
+    sha256: Sha256
+    crops: Annotated[int, msgspec.Meta(ge=1, le=16)]
+    logits: Annotated[tuple[tuple[float, float], ...], msgspec.Meta(min_length=1, max_length=16)]
+    source: str
+
+
 class Manifest(_Strict, frozen=True):
     """The content of ``glass.json``.
 
     ``parity`` compares the FP32 graphs with PyTorch, ``comparison`` this bundle with those
     graphs; ``kept`` names the nodes of each graph that stayed in FP32 because their range or
-    their sensitivity asked for it.
+    their sensitivity asked for it. ``reference`` came with version 2.
     """
 
-    schema: Literal[1]
+    schema: Literal[1, 2]
     precision: Precision
     classes: tuple[str, str]
     fake_class: str
@@ -167,6 +184,15 @@ class Manifest(_Strict, frozen=True):
     calibration: Calibration | None = None
     comparison: Comparison | None = None
     kept: dict[str, tuple[str, ...]] = {}
+    reference: Reference | None = None  # None in version 1, and while the export is measuring
+
+    @property
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """Every file of the bundle but the manifest, with its SHA-256."""
+        entries: list[GraphEntry | FileEntry | Reference] = [self.graphs[role] for role in ROLES]
+        entries += self.weights
+        entries += [self.reference] if self.reference else []
+        return tuple((entry.file, entry.sha256) for entry in entries)
 
     @property
     def fake_index(self) -> int:
@@ -189,10 +215,11 @@ def parse_manifest(content: bytes) -> Manifest:
     except msgspec.DecodeError as error:
         raise BundleError(f"{MANIFEST_NAME} is not valid JSON: {error}.") from None
     version = fields.get("schema") if isinstance(fields, dict) else None
-    if version != SCHEMA_VERSION:
+    if version not in READABLE_VERSIONS:
         raise BundleError(
-            f"{MANIFEST_NAME} has schema version {version!r}, and this glass-edge reads version "
-            f"{SCHEMA_VERSION}: install a release that reads it, or export the bundle again."
+            f"{MANIFEST_NAME} has schema version {version!r}, and this glass-edge reads versions "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}: install a release that reads it, or "
+            "export the bundle again."
         )
     try:
         manifest = msgspec.convert(fields, Manifest)
@@ -205,6 +232,12 @@ def parse_manifest(content: bytes) -> Manifest:
 def _check_consistency(manifest: Manifest) -> None:
     if manifest.parity is None:
         raise BundleError(f"{MANIFEST_NAME} holds no parity measurement: its export never ended.")
+    if (manifest.reference is None) != (manifest.schema == 1):
+        raise BundleError(
+            f"{MANIFEST_NAME} of schema version {manifest.schema} must "
+            f"{'not hold' if manifest.reference else 'hold'} reference views; export the bundle "
+            "again."
+        )
     if manifest.fake_class not in manifest.classes or len(set(manifest.classes)) != 2:
         raise BundleError(
             f"{MANIFEST_NAME} names the classes {list(manifest.classes)} and "
