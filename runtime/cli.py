@@ -47,7 +47,7 @@ Examples:
     help="Judge images: files, folders (searched recursively), glob patterns, or - for a list "
     "of paths on standard input.",
 )
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="PATH...", nargs=-1)
 @bundle_option("The bundle.")
 @click.option(
     "-o",
@@ -101,6 +101,13 @@ Examples:
     help="Refuse larger images.",
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 if any image could not be judged.")
+@click.option(
+    "--self-test",
+    "tested",
+    is_flag=True,
+    help="First compare the engine with the bundle's reference views, and print the figures; "
+    "without PATH only that.",
+)
 @common_options
 @click.pass_context
 def main(
@@ -122,8 +129,11 @@ def main(
     memory: int,
     max_pixels: int,
     strict: bool,
+    tested: bool,
 ) -> None:
     """Judge images; see ``glass-run --help``."""
+    if not (paths or tested):
+        raise click.UsageError("Missing argument 'PATH...'.")
     options = DetectorOptions(
         engine=engine,
         device=device,
@@ -141,6 +151,10 @@ def main(
     images, total = _images(paths)
     check_output(output, force=force)
     detector = Detector(bundle or find_bundle(Path.cwd()), options)
+    if tested:
+        click.echo(str(detector.self_test()), err=bool(paths))
+    if not paths:
+        return
     settle_pillow(max_pixels)
     manifest = detector.bundle.manifest
     with open_writer(output, manifest.classes, manifest.fake_class) as writer:
