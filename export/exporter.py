@@ -19,6 +19,7 @@ from ..runtime.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
     Backbone,
+    CheckpointEntry,
     FileEntry,
     GraphEntry,
     Graphs,
@@ -178,7 +179,7 @@ def _write_fp32(
         opset=OPSET,
         graphs=Graphs(entries["global"], entries["local"], entries["aggregator"]),
         weights=tuple(FileEntry(path.name, sha256_of(path)) for path in weights),
-        checkpoint=FileEntry(checkpoint.name, sha256_of(checkpoint)),
+        checkpoint=CheckpointEntry(checkpoint.name, sha256_of(checkpoint)),
         versions=_versions(),
     )
     parity = measure_parity(model, Bundle(folder, manifest, ""))

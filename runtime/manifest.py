@@ -24,9 +24,17 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 ElementType = Literal["uint8", "float32"]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 # One plain name: no folder, no parent, nothing that leaves the bundle.
-FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\Z", max_length=100)]
+# Engines choose their parser by the suffix.
+GraphName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,90}\.onnx\Z")]
+# What is shown to people: nothing that a terminal would obey.
+Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z", max_length=200)]
+# What memory is taken by: far above any GLASS, far below what would exhaust a machine.
+Side = Annotated[int, msgspec.Meta(ge=1, le=2048)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1024)]
+Width = Annotated[int, msgspec.Meta(ge=1, le=65536)]
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,10 +56,17 @@ class FileEntry(_Strict, frozen=True):
     sha256: Sha256
 
 
+class CheckpointEntry(_Strict, frozen=True):
+    """What the bundle was made from: the file's name then, and the SHA-256 of its bytes."""
+
+    file: Text
+    sha256: Sha256
+
+
 class GraphEntry(_Strict, frozen=True):
     """One ONNX graph: its file and what goes in and out."""
 
-    file: FileName
+    file: GraphName
     sha256: Sha256
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -76,9 +91,9 @@ class ViewSpec(_Strict, frozen=True):
     the largest side of the sampling grid in cells.
     """
 
-    crop_size: Positive
-    num_crops: Positive
-    max_grid: Positive
+    crop_size: Side
+    num_crops: Count
+    max_grid: Count
     resampling: Literal["triangle-antialias-float"] = RESAMPLING
 
 
@@ -92,9 +107,9 @@ class Normalisation(_Strict, frozen=True):
 class Backbone(_Strict, frozen=True):
     """Which network looks at the views. ``shared``: one set of weights for both views."""
 
-    name: str
-    family: str
-    feature_size: Positive
+    name: Text
+    family: Text
+    feature_size: Width
     shared: bool
 
 
@@ -157,7 +172,7 @@ class Reference(_Strict, frozen=True):
     sha256: Sha256
     crops: Annotated[int, msgspec.Meta(ge=1, le=16)]
     logits: Annotated[tuple[tuple[float, float], ...], msgspec.Meta(min_length=1, max_length=16)]
-    source: str
+    source: Text
 
 
 class Manifest(_Strict, frozen=True):
@@ -170,15 +185,15 @@ class Manifest(_Strict, frozen=True):
 
     schema: Literal[1, 2]
     precision: Precision
-    classes: tuple[str, str]
-    fake_class: str
+    classes: tuple[Text, Text]
+    fake_class: Text
     backbone: Backbone
     views: ViewSpec
     normalisation: Normalisation
     opset: Positive
     graphs: Graphs
     weights: tuple[FileEntry, ...]
-    checkpoint: FileEntry
+    checkpoint: CheckpointEntry
     versions: dict[str, str]
     parity: Parity | None = None  # None only while the export is still measuring
     calibration: Calibration | None = None
@@ -212,7 +227,7 @@ def parse_manifest(content: bytes) -> Manifest:
     """
     try:
         fields = msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise BundleError(f"{MANIFEST_NAME} is not valid JSON: {error}.") from None
     version = fields.get("schema") if isinstance(fields, dict) else None
     if version not in READABLE_VERSIONS:
