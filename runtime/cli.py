@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from .bundle import find_bundle
+from .bundle import Bundle, find_bundle
 from .console import GlassCommand, settle_pillow, track
 from .decode import DEFAULT_MAX_PIXELS
 from .detector import DEFAULT_BATCH_SIZE, Detector, DetectorOptions
@@ -49,6 +49,11 @@ Examples:
 )
 @click.argument("paths", metavar="PATH...", nargs=-1)
 @bundle_option("The bundle.")
+@click.option(
+    "--bundle-sha256",
+    metavar="DIGEST",
+    help="Refuse any other bundle than the one whose glass.json has this SHA-256.",
+)
 @click.option(
     "-o",
     "--output",
@@ -114,6 +119,7 @@ def main(
     ctx: click.Context,
     paths: tuple[str, ...],
     bundle: Path | None,
+    bundle_sha256: str | None,
     output: str | None,
     force: bool,
     threshold: float,
@@ -150,7 +156,8 @@ def main(
     )
     images, total = _images(paths)
     check_output(output, force=force)
-    detector = Detector(bundle or find_bundle(Path.cwd()), options)
+    opened = Bundle.open(bundle or find_bundle(Path.cwd()), bundle_sha256)
+    detector = Detector(opened, options)
     if tested:
         click.echo(str(detector.self_test()), err=bool(paths))
     if not paths:
