@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from .bundle import find_bundle
+from .bundle import Bundle, find_bundle
 from .console import GlassCommand, settle_pillow, track
 from .decode import DEFAULT_MAX_PIXELS
 from .detector import DEFAULT_BATCH_SIZE, MODES, Detector, DetectorOptions, Mode
@@ -47,8 +47,13 @@ Examples:
     help="Judge images: files, folders (searched recursively), glob patterns, or - for a list "
     "of paths on standard input.",
 )
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="PATH...", nargs=-1)
 @bundle_option("The bundle.")
+@click.option(
+    "--bundle-sha256",
+    metavar="DIGEST",
+    help="Refuse any other bundle than the one whose glass.json has this SHA-256.",
+)
 @click.option(
     "-o",
     "--output",
@@ -118,12 +123,20 @@ Examples:
 )
 @click.option("--timings", is_flag=True, help="Show where the time went, and what bounds the run.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if any image could not be judged.")
+@click.option(
+    "--self-test",
+    "tested",
+    is_flag=True,
+    help="First compare the engine with the bundle's reference views, and print the figures; "
+    "without PATH only that.",
+)
 @common_options
 @click.pass_context
 def main(
     ctx: click.Context,
     paths: tuple[str, ...],
     bundle: Path | None,
+    bundle_sha256: str | None,
     output: str | None,
     force: bool,
     threshold: float,
@@ -141,8 +154,11 @@ def main(
     max_pixels: int,
     timings: bool,
     strict: bool,
+    tested: bool,
 ) -> None:
     """Judge images; see ``glass-run --help``."""
+    if not (paths or tested):
+        raise click.UsageError("Missing argument 'PATH...'.")
     options = DetectorOptions(
         engine=engine,
         device=device,
@@ -160,7 +176,12 @@ def main(
     )
     images, total = _images(paths)
     check_output(output, force=force)
-    detector = Detector(bundle or find_bundle(Path.cwd()), options)
+    opened = Bundle.open(bundle or find_bundle(Path.cwd()), bundle_sha256)
+    detector = Detector(opened, options)
+    if tested:
+        click.echo(str(detector.self_test()), err=bool(paths))
+    if not paths:
+        return
     settle_pillow(max_pixels)
     manifest = detector.bundle.manifest
     with open_writer(output, manifest.classes, manifest.fake_class) as writer:

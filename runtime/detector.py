@@ -20,6 +20,7 @@ from .errors import EngineError, ImageError, InputError
 from .network import Network, softmax
 from .pipeline import Judged, Outcome, Pipeline, PipelineOptions
 from .records import Crop, ErrorInfo, Failure, Record, Verdict
+from .selftest import SelfTest, ensure_tested, self_test
 from .timings import Timings
 from .views import ImageSource, Sampling
 from .workers import DEFAULT_MEMORY
@@ -104,11 +105,11 @@ class Detector:
     def __init__(
         self, bundle: Bundle | str | os.PathLike[str], options: DetectorOptions | None = None
     ) -> None:
-        """Open the bundle and load its graphs.
+        """Open the bundle, load its graphs, and self-test an engine that was not tested yet.
 
         Raises:
             BundleError: the bundle is damaged or unknown.
-            EngineError: the engine cannot run it as asked.
+            EngineError: the engine cannot run it as asked, or computes other numbers.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.options = options or DetectorOptions()
@@ -121,12 +122,17 @@ class Detector:
         )
         self._pipeline = _shares(self.options, spec.num_crops)
         self._network = Network(self.bundle, self.options.engine, self._engine_options())
+        ensure_tested(self.bundle, self._network)
         self._bundle_name = self.bundle.name
 
     @property
     def engine(self) -> str:
         """What executes the graphs, as records say it."""
         return self._network.engine
+
+    def self_test(self) -> SelfTest:
+        """Judge the bundle's reference views now, see :func:`.selftest.self_test`."""
+        return self_test(self.bundle, self._network)
 
     def detect(self, images: ImageSource | Iterable[ImageSource]) -> list[Verdict]:
         """Judge images and return their verdicts in order.

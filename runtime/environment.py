@@ -42,7 +42,7 @@ def environment() -> Environment:
     """Describe this machine."""
     flags = _cpu_flags()
     return Environment(
-        processor=_processor(),
+        processor=processor_name(),
         cpus=available_cpus(),
         vector_flags=tuple(flag for flag in _VECTOR_FLAGS if flag in flags),
         system=f"{platform.system()} {platform.machine()}",
@@ -67,7 +67,8 @@ def _cpu_lines() -> list[tuple[str, str]]:
     return [(key.strip(), value.strip()) for key, value in pairs]
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Return what the processor calls itself."""
     named = (value for key, value in _cpu_lines() if key == "model name")
     return next(named, platform.processor() or os.uname().machine)
 

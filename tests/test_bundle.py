@@ -57,8 +57,8 @@ def test_a_missing_folder(tmp_path):
 
 
 def test_a_newer_schema_version(copied_bundle):
-    change(copied_bundle, lambda m: m.update(schema=2))
-    assert "schema version 2, and this glass-edge reads version 1" in refusal(copied_bundle)
+    change(copied_bundle, lambda m: m.update(schema=3))
+    assert "schema version 3, and this glass-edge reads versions 1 and 2" in refusal(copied_bundle)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}"])
