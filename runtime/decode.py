@@ -29,6 +29,8 @@ Rgb: TypeAlias = npt.NDArray[np.uint8]
 DEFAULT_MAX_PIXELS = 200_000_000
 CHANNELS = 3
 _HEIF_BRANDS = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1")}
+# Pillow opens many more: EPS by running Ghostscript on it, and formats that nobody tests.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "PPM", "JPEG2000", "TGA")
 _OPENCV_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -119,18 +121,36 @@ def _jpeg(content: bytes) -> EncodedImage | None:
     return EncodedImage(width, height, "simplejpeg", with_simplejpeg)
 
 
-# --- OpenCV: still WebP, 8-bit PNG -------------------------------------------------------
+# --- OpenCV: still WebP without alpha, still 8-bit PNG -----------------------------------
 
 
 def _opencv_agrees(image: Image.Image, content: bytes) -> bool:
-    """Whether OpenCV gives Pillow's pixels of this file, and the file is not cut short."""
+    """Whether OpenCV gives Pillow's pixels of this file, and refuses it where Pillow does.
+
+    OpenCV passes over damage in the alpha channel of WebP, and over what follows its picture.
+    """
     if image.format == "WEBP":
         (size,) = struct.unpack_from("<I", content, 4)
-        return not getattr(image, "is_animated", False) and size + 8 <= len(content)
+        still = not getattr(image, "is_animated", False)
+        return still and image.mode == "RGB" and size + 8 == len(content)
     if image.format == "PNG":
-        eight_bit, whole = content[24] == 8, content.endswith(b"IEND\xaeB`\x82")
-        return eight_bit and whole and image.mode in ("L", "RGB", "RGBA")
+        eight_bit = content[24] == 8
+        return eight_bit and image.mode in ("L", "RGB", "RGBA") and _is_whole_still_png(content)
     return False
+
+
+def _is_whole_still_png(content: bytes) -> bool:
+    """Whether chunks fill the file to its end and none belongs to an animation.
+
+    OpenCV reads for ever where a chunk is longer than the file, and takes damaged animations.
+    """
+    position, name = 8, b""
+    while position + 12 <= len(content):
+        size, name = struct.unpack_from(">I4s", content, position)
+        if name in (b"acTL", b"fcTL", b"fdAT"):
+            return False
+        position += 12 + size
+    return name == b"IEND" and position == len(content)
 
 
 def _with_opencv(content: bytes) -> Rgb | None:
@@ -145,10 +165,12 @@ def _with_opencv(content: bytes) -> Rgb | None:
 
 
 def _pillow(content: bytes) -> EncodedImage:
+    formats = _FORMATS
     if content[4:12] in _HEIF_BRANDS:
         _teach_pillow_heif()
+        formats += ("HEIF",)
     with _PillowErrors():
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=formats)
         by_opencv = _opencv_agrees(image, content)
 
     def with_pillow(_: Rgb | None) -> Rgb:
@@ -177,8 +199,8 @@ class _PillowErrors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         match error:
             case UnidentifiedImageError():
-                message = "the file is not an image in a format that Pillow reads."
-                raise ImageError(message) from None
+                known = ", ".join(_FORMATS)
+                raise ImageError(f"the file is not an image ({known} are read).") from None
             case Image.DecompressionBombError() | MemoryError():
                 raise ImageError(f"the image is too large: {error}") from None
             # Plugins raise many types on damaged files, SyntaxError and struct.error among them.

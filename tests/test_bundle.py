@@ -87,6 +87,11 @@ def test_a_field_that_does_not_fit_is_named(edit, field, copied_bundle):
     assert re.search(field, refusal(copied_bundle))
 
 
+def test_a_checkpoint_may_have_any_name(copied_bundle):
+    change(copied_bundle, lambda m: m["checkpoint"].update(file="gl vit (2).pt"))
+    assert Bundle.open(copied_bundle).manifest.checkpoint.file == "gl vit (2).pt"
+
+
 def test_classes_must_hold_the_fake_one(copied_bundle):
     change(copied_bundle, lambda m: m.update(fake_class="generated"))
     assert "'generated' as the fake one" in refusal(copied_bundle)
