@@ -26,6 +26,7 @@ from .options import (
 )
 from .output import STANDARD_OUTPUT, Writer, check_output, open_writer
 from .records import Failure, Record
+from .resume import check_same_run, take_up
 from .signals import finishing_on_signals
 from .sources import STANDARD_INPUT, find_images, listed_images
 from .timings import Timings
@@ -36,6 +37,7 @@ _EXAMPLES = """
 Examples:
   glass-run photo.jpg                          one image, a table on the screen
   glass-run images/ -o verdicts.jsonl          a folder, one JSON object per line
+  glass-run images/ -o verdicts.jsonl --resume go on after a stop of any kind
   glass-run 'images/**/*.png' -o - | jq .score a pattern, JSON lines on stdout
   find . -name '*.jpg' | glass-run - --bundle gl_vit.glass -o verdicts.csv
 """
@@ -61,6 +63,12 @@ Examples:
     help="Write records to FILE (.jsonl or .csv); - for JSON lines on stdout. Default: a table.",
 )
 @force_option("FILE")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with FILE (.jsonl) after a stop of any kind: what it holds is not judged again, "
+    "unless an image has changed.",
+)
 @threshold_option
 @click.option("--crops", type=int, help="Crops per image. Default: the bundle's number.")
 @click.option(
@@ -139,6 +147,7 @@ def main(
     bundle_sha256: str | None,
     output: str | None,
     force: bool,
+    resume: bool,
     threshold: float,
     crops: int | None,
     seed: int,
@@ -175,7 +184,7 @@ def main(
         max_pixels=max_pixels,
     )
     images, total = _images(paths)
-    check_output(output, force=force)
+    check_output(output, force=force, resume=resume)
     opened = Bundle.open(bundle or find_bundle(Path.cwd()), bundle_sha256)
     detector = Detector(opened, options)
     if tested:
@@ -183,8 +192,14 @@ def main(
     if not paths:
         return
     settle_pillow(max_pixels)
+    if resume and output:
+        finished = take_up(Path(output))
+        check_same_run(finished, detector)
+        images = finished.remaining(images)
+        total = None if total is None else max(0, total - finished.count)
+        click.echo(f"{finished.count} records are there already", err=True)
     manifest = detector.bundle.manifest
-    with open_writer(output, manifest.classes, manifest.fake_class) as writer:
+    with open_writer(output, manifest.classes, manifest.fake_class, keep=resume) as writer:
         # Records that appear on the terminal show the progress themselves.
         on_screen = output in (None, STANDARD_OUTPUT) and sys.stdout.isatty()
         run = _Run(detector, writer, show_timings=timings)

@@ -17,12 +17,13 @@ from .cpus import available_cpus
 from .decode import DEFAULT_MAX_PIXELS
 from .engines.base import EngineOptions
 from .errors import EngineError, ImageError, InputError
+from .intake import Origin
 from .network import Network, softmax
 from .pipeline import Judged, Outcome, Pipeline, PipelineOptions
 from .records import Crop, ErrorInfo, Failure, Record, Verdict
 from .selftest import SelfTest, ensure_tested, self_test
 from .timings import Timings
-from .views import ImageSource, Sampling
+from .views import ImageSource, Sampling, open_image, read_image
 from .workers import DEFAULT_MEMORY
 
 Mode: TypeAlias = Literal["throughput", "latency"]
@@ -155,6 +156,15 @@ class Detector:
                 verdicts.append(record)
         return verdicts
 
+    def generator_seed(self, image: ImageSource) -> int:
+        """Return the seed of the generator that places an image's crops.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        _, seed = open_image(read_image(image), self._sampling, max_pixels=self.options.max_pixels)
+        return seed
+
     def stream(self, images: Iterable[ImageSource]) -> RecordStream:
         """Judge images as they come; iterate over the result for one record each, in order.
 
@@ -181,21 +191,21 @@ class Detector:
             folder=options.engine_folder,
         )
 
-    def _record(self, path: str | None, outcome: Outcome) -> Record:
+    def _record(self, origin: Origin, outcome: Outcome) -> Record:
         if isinstance(outcome, ImageError):
-            return _failure(path, outcome)
-        return self._verdict(path, outcome)
+            return _failure(origin, outcome)
+        return self._verdict(origin, outcome)
 
-    def _verdict(self, path: str | None, judged: Judged) -> Record:
+    def _verdict(self, origin: Origin, judged: Judged) -> Record:
         views, logits, attention = judged.views, judged.logits, judged.attention
         if not (np.isfinite(logits).all() and np.isfinite(attention).all()):
-            return _failure(path, EngineError("the engine gave numbers that are not finite."))
+            return _failure(origin, EngineError("the engine gave numbers that are not finite."))
         manifest = self.bundle.manifest
         probabilities = softmax(logits)
         score = _shortest(probabilities[manifest.fake_index])
         real_class = manifest.classes[1 - manifest.fake_index]
         return Verdict(
-            path=path,
+            path=origin.path,
             verdict=manifest.fake_class if score >= self.options.threshold else real_class,
             score=score,
             probabilities=dict(zip(manifest.classes, map(_shortest, probabilities), strict=True)),
@@ -210,6 +220,7 @@ class Detector:
             bundle=self._bundle_name,
             engine=self._network.engine,
             precision=self._network.precision,
+            file=origin.file,
         )
 
 
@@ -226,7 +237,7 @@ class RecordStream:
     def __init__(
         self,
         pipeline: Pipeline,
-        record: Callable[[str | None, Outcome], Record],
+        record: Callable[[Origin, Outcome], Record],
         timings: Timings,
     ) -> None:
         self._pipeline, self._record, self.timings = pipeline, record, timings
@@ -277,5 +288,6 @@ def _shortest(value: np.floating[Any]) -> float:
     return float(str(np.float32(value)))
 
 
-def _failure(path: str | None, error: ImageError | EngineError) -> Failure:
-    return Failure(path=path, error=ErrorInfo(type(error).__name__, str(error)))
+def _failure(origin: Origin, error: ImageError | EngineError) -> Failure:
+    info = ErrorInfo(type(error).__name__, str(error))
+    return Failure(path=origin.path, error=info, file=origin.file)

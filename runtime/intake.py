@@ -11,20 +11,27 @@ from typing import Generic, TypeVar
 
 from .decode import Rgb
 from .errors import ImageError
+from .records import ImageFile
+from .sources import image_file, readable_path
 from .timings import Timings
 from .views import ImageSource, read_image
 
 _Result = TypeVar("_Result")
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where an image comes from; images given as bytes or arrays are not held on to."""
+
+    path: str | None = None
+    file: ImageFile | None = None
+
+
 @dataclass
 class Ticket(Generic[_Result]):
-    """An image's place in the order of the source, and what has become of it.
+    """An image's place in the order of the source, and what has become of it."""
 
-    ``path`` is ``None`` for images given as bytes or arrays, which are not held on to.
-    """
-
-    path: str | None
+    origin: Origin
     outcome: _Result | ImageError | None = None
 
 
@@ -132,8 +139,7 @@ class Intake(Generic[_Result]):
                     self.ended = True
                     self._changed.notify_all()
                     return None
-                path = os.fspath(image) if isinstance(image, str | os.PathLike) else None
-                ticket: Ticket[_Result] = Ticket(path)
+                ticket: Ticket[_Result] = Ticket(_origin(image))
                 self._tickets.append(ticket)
                 self._reading += 1
                 return ticket, image
@@ -144,6 +150,13 @@ class Intake(Generic[_Result]):
             and self._reading + len(self._read) < self._files
             and self._held < self._file_bytes
         )
+
+
+def _origin(image: ImageSource) -> Origin:
+    if not isinstance(image, str | os.PathLike):
+        return Origin()
+    # Looked at before it is read: what changes in between counts as changed afterwards.
+    return Origin(readable_path(image), image_file(image))
 
 
 def _size(content: bytes | Rgb) -> int:

@@ -22,7 +22,7 @@ from .assembly import Assembly, Batch
 from .decode import Rgb
 from .engines.base import Float32
 from .errors import ImageError
-from .intake import Intake, Ticket
+from .intake import Intake, Origin, Ticket
 from .network import Network
 from .timings import Timings
 from .views import ImageSource, Sampling, ViewInfo
@@ -71,7 +71,7 @@ class PipelineOptions:
 
 
 class Pipeline:
-    """One run over some images: an iterator over each path and its outcome, in order.
+    """One run over some images: an iterator over each one's origin and outcome, in order.
 
     Threads start with the first image asked for and end with :meth:`close`.
     """
@@ -112,11 +112,11 @@ class Pipeline:
         self._error: BaseException | None = None
         self._workers: list[threading.Thread] = []
 
-    def __iter__(self) -> Iterator[tuple[str | None, Outcome]]:
+    def __iter__(self) -> Iterator[tuple[Origin, Outcome]]:
         return self
 
-    def __next__(self) -> tuple[str | None, Outcome]:
-        """Return the next image's path, if it has one, and its outcome, as soon as it is known.
+    def __next__(self) -> tuple[Origin, Outcome]:
+        """Return the next image's origin and its outcome, as soon as that is known.
 
         Raises:
             EngineError: the engine failed.
@@ -128,7 +128,7 @@ class Pipeline:
             while not self._closed:
                 ticket = self._intake.give_back()
                 if ticket is not None and ticket.outcome is not None:
-                    return ticket.path, ticket.outcome
+                    return ticket.origin, ticket.outcome
                 if self._error is not None:
                     raise self._error
                 if self._intake.empty:
