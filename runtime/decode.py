@@ -10,6 +10,7 @@ whose word is final. What a file is, its content tells, never its name.
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ _HEIF_BRANDS = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis"
 _FORMATS: tuple[str, ...] = (
     *("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "PPM", "JPEG2000", "TGA"),
 )
+_MOST_SCANS = 100
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
+# All but those without a length: restarts, fillers, stuffed bytes and the start.
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 _OPENCV_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -88,6 +93,7 @@ def read_header(content: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Enco
     """
     if not content:
         raise ImageError("the file is empty.")
+    _check_scans(content)
     image = _jpeg(content) or _pillow(content)
     if image.width < 1 or image.height < 1:
         raise ImageError(f"the image has no pixels ({image.width}x{image.height}).")
@@ -100,6 +106,23 @@ def read_header(content: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Enco
 
 
 # --- simplejpeg: JPEG in RGB or greyscale ------------------------------------------------
+
+
+def _check_scans(content: bytes) -> None:
+    """Refuse a JPEG that comes in absurdly many scans.
+
+    Each scan of a progressive JPEG may visit every pixel and needs a few bytes only: a file of
+    10 kB can keep any decoder busy for minutes. Encoders write about ten; libtiff, too, stops at
+    a hundred.
+    """
+    if not content.startswith(b"\xff\xd8\xff") or content.count(_SCAN) <= _MOST_SCANS:
+        return  # counting first is fast, and most files end here
+    scans, position = 0, 2
+    while (marker := _MARKER.search(content, position)) and marker[0] != _END:
+        scans += marker[0] == _SCAN
+        if scans > _MOST_SCANS:
+            raise ImageError(f"the JPEG has more than {_MOST_SCANS} scans, which no camera writes.")
+        position = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
 
 
 def _jpeg(content: bytes) -> EncodedImage | None:

@@ -227,7 +227,7 @@ def parse_manifest(content: bytes) -> Manifest:
     """
     try:
         fields = msgspec.json.decode(content)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{MANIFEST_NAME} is not valid JSON: {error}.") from None
     version = fields.get("schema") if isinstance(fields, dict) else None
     if version not in READABLE_VERSIONS:

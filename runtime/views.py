@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ Overviews: TypeAlias = npt.NDArray[np.float32]
 """Global views, ``(n, p, p, 3)``, RGB in 0..255, not rounded."""
 Crops: TypeAlias = npt.NDArray[np.uint8]
 """Crops of some images, ``(n, crops, p, p, 3)``, RGB."""
+
+DEFAULT_MAX_BYTES = 1 << 30  # a file's; the largest images allowed have 0.6 GB of pixels
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,17 @@ def plan(height: int, width: int, seed: int, spec: ViewSpec) -> list[Placement]:
     )
 
 
-def read_image(source: ImageSource) -> bytes | Rgb:
+def read_image(source: ImageSource, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes | Rgb:
     """Return what an image is decoded from: its file's bytes, or the pixels given.
 
+    Files larger than ``max_bytes`` are refused before they are read.
+
     Raises:
-        ImageError: the file cannot be read.
+        ImageError: the file cannot be read, or is too large.
     """
-    return source if isinstance(source, bytes | np.ndarray) else _read(Path(source))
+    if isinstance(source, bytes | np.ndarray):
+        return source
+    return _read(Path(source), max_bytes)
 
 
 def open_image(
@@ -122,16 +129,23 @@ def open_image(
     return read_header(content, max_pixels=max_pixels), sampling.generator_seed(content)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, max_bytes: int) -> bytes:
     try:
-        return path.read_bytes()
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
+            return path.read_bytes()
     except FileNotFoundError:
         raise ImageError("there is no such file.") from None
-    except IsADirectoryError:
-        raise ImageError("it is a folder, not an image.") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError(f"the file cannot be read: {reason}.") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise ImageError("it is a folder, not an image.")
+    if not stat.S_ISREG(found.st_mode):  # reading a pipe or a device might never end
+        raise ImageError("it is a pipe, socket or device, not a file.")
+    raise ImageError(
+        f"the file has {found.st_size} bytes, more than the limit of {max_bytes}; scale it down."
+    )
 
 
 def _checked_array(array: npt.NDArray[np.generic], max_pixels: int) -> Rgb:

@@ -263,8 +263,12 @@ def test_reference_views_belong_to_the_second_schema(schema, copied_bundle):
     assert f"of schema version {schema} must {'not ' * (schema == 1)}hold" in refusal(copied_bundle)
 
 
-@pytest.mark.parametrize("content", [b"[" * 500_000, b'{"a":' * 200_000, b"1" * 5000, b'"\\ud800"'])
-def test_json_made_to_exhaust(content):
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 500_000, b'{"a":' * 200_000, b"1" * 5000, b'"\\ud800"', b'{"schema": "\xff"}'],
+    ids=["lists", "objects", "digits", "half a character", "not UTF-8"],
+)
+def test_json_that_parsers_stumble_over(content):
     with pytest.raises(BundleError, match="not valid JSON"):
         parse_manifest(content)
 
