@@ -27,6 +27,8 @@ class Environment(msgspec.Struct, frozen=True):
     system: str
     python: str
     libraries: dict[str, str]
+    gpu: str | None = None
+    driver: str | None = None
 
     def to_markdown(self) -> str:
         """Return one line."""
