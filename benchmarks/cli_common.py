@@ -102,7 +102,11 @@ def write_tables(report: Report, output: tuple[Path, ...]) -> None:
 
 def write_plotted(report: PlottedReport, output: tuple[Path, ...]) -> None:
     """Write a report and its plots to files and show its tables."""
-    makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
+    makers: Makers = {
+        JSON: report.to_json,
+        MARKDOWN: report.to_markdown,
+        PICTURE: report.to_png,
+    }
     _write(report, output, makers)
 
 

@@ -45,6 +45,11 @@ def short_name(name: str) -> str:
     return f"{bundle.removesuffix('.glass')}, {rest.partition(', ')[2]}"
 
 
-def style(index: int) -> dict[str, str]:
-    """Return the colour and marker of the n-th contender."""
-    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+def colour(index: int) -> str:
+    """Return the colour of the n-th contender."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def marker(index: int) -> str:
+    """Return the marker of the n-th contender."""
+    return MARKERS[index % len(MARKERS)]

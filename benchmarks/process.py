@@ -13,9 +13,12 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from ..runtime.errors import EngineError, GlassError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _Inhabitant = TypeVar("_Inhabitant")
 _Arguments = ParamSpec("_Arguments")
@@ -89,7 +92,7 @@ class OwnProcess(Generic[_Inhabitant]):
         answer: _Answer = self._receive()
         return answer
 
-    def __enter__(self) -> OwnProcess[_Inhabitant]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from ..export.model import Glass
 from ..runtime.errors import EngineError
 from ..runtime.manifest import Normalisation
 from .roads import float_crops, float_overview, float_pixels, pillow_rgb
-from .work import Contender, Judged, Loaded, Photos, Setup, StageClock
+from .work import Judged, Loaded, Photos, Setup, StageClock
 
 _Item: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Normalised global views, crops, and seconds by stage; in batches with one axis more."""
@@ -27,7 +27,13 @@ _Forward: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 _LOADER_STAGES = ("read", "decode", "views")
 # What torch.compile must be told to be at its best: weights packed for the CPU's kernels,
 # kernels launched together on a GPU.
-_COMPILED = {"cpu": {"freezing": True}, "cuda": {"triton.cudagraphs": True}}
+_COMPILED: dict[str, dict[str, str | int | bool | Callable[..., Any]]] = {
+    "cpu": {"freezing": True},
+    "cuda": {"triton.cudagraphs": True},
+}
+    "cpu": {"freezing": True},
+    "cuda": {"triton.cudagraphs": True},
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class PyTorchContender:
         return _LoadedModel(self, setup)
 
 
-def pytorch_contenders(plain: PyTorchContender) -> list[Contender]:
+def pytorch_contenders(plain: PyTorchContender) -> list[PyTorchContender]:
     """Return PyTorch as the paper runs it, which is ``plain``, and then at its best."""
     return [
         plain,
@@ -120,7 +126,7 @@ class _LoadedModel:
         self._contender, self._setup, self._device = contender, setup, torch_device()
         model = load_model(contender.checkpoint, contender.backbone).model.to(self._device)
         if contender.channels_last:
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = model.to(memory_format=torch.channels_last)
         if contender.half:
             self._stay_in_half_precision(model)
         self._forward = _forward(model, contender, self._device)
@@ -193,7 +199,7 @@ class _LoadedModel:
         if not self._contender.channels_last:
             return views
         flat = views.flatten(0, -4).contiguous(memory_format=torch.channels_last)
-        return flat.unflatten(0, views.shape[:-3])
+        return flat.reshape(views.shape)
 
     def _stay_in_half_precision(self, model: Glass) -> None:
         """Enter autocast for the life of the process, so that it casts weights only once.
@@ -203,7 +209,8 @@ class _LoadedModel:
         """
         model.requires_grad_(not self._contender.compiled)
         dtype = torch.float16 if self._device == "cuda" else torch.bfloat16
-        torch.autocast(self._device, dtype).__enter__()
+        torch.set_autocast_dtype(self._device, dtype)
+        torch.set_autocast_enabled(self._device, True)
 
 
 def _forward(model: Glass, contender: PyTorchContender, device: str) -> _Forward:
@@ -215,9 +222,9 @@ def _forward(model: Glass, contender: PyTorchContender, device: str) -> _Forward
         return model
 
     def in_parts(overviews: Tensor, crops: Tensor) -> tuple[Tensor, Tensor]:
-        parts = crops.flatten(0, 1).split(at_once)
+        parts = torch.split(crops.flatten(0, 1), at_once)
         features = torch.cat([model.local_model(part) for part in parts])
-        local_features = features.unflatten(0, crops.shape[:2])
+        local_features = features.reshape(*crops.shape[:2], -1)
         logits, attention = model.aggregator()(model.global_model(overviews), local_features)
         return logits, attention
 

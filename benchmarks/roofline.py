@@ -105,7 +105,8 @@ def _count(module: nn.Module, *inputs: Tensor) -> int:
             module(*inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-    return counter.get_total_flops() // 2
+    operations: int = counter.get_total_flops()
+    return operations // 2
 
 
 def _half() -> torch.dtype:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .figures import COLOURS, new_figure, png, short_name, style
+from .figures import COLOURS, colour, marker, new_figure, png, short_name
 from .run_report import ContenderResult, RunReport
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def _latency(ax: Axes, report: RunReport) -> None:
             [batch.per_round.median * 1e3 for batch in batches],
             label=short_name(contender.name),
             markersize=6,
-            **style(index),
+            color=colour(index),
+            marker=marker(index),
         )
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
@@ -121,7 +122,8 @@ def _agreement(ax: Axes, report: RunReport) -> None:
             linestyle="",
             markersize=9,
             label=f"{short_name(contender.name)} ({change.flips} flips)",
-            **style(index),
+            color=colour(index),
+            marker=marker(index),
         )
     ax.set_yscale("log")
     ax.set_xlabel("images per second, from files to P(fake)")

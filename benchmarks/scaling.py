@@ -92,7 +92,8 @@ def measure_scaling(
         with step("making images"):
             cases = list(_cases(Path(folder), setup, options))
         runners = {}
-        for contender in [plain, *bundle_contenders(bundles, options.engines)]:
+        contenders: list[Contender] = [plain, *bundle_contenders(bundles, options.engines)]
+        for contender in contenders:
             with refusing(contender.name, refusals), ExitStack() as opening:
                 runners[contender.name] = _open(contender, setup, cases, options, opening)
                 stack.push(opening.pop_all())

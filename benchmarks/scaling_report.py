@@ -10,7 +10,7 @@ import numpy as np
 from ..runtime.environment import Environment
 from ..runtime.manifest import ViewSpec
 from ..runtime.reports import markdown_table
-from .figures import new_figure, png, short_name, style
+from .figures import colour, marker, new_figure, png, short_name
 from .report import Samples
 from .run_report import BundleInfo, Refusal
 from .run_tables import MARK, UNSTEADY, refused_row, unsteady_note
@@ -153,12 +153,19 @@ def _milliseconds(cost: Samples) -> str:
 def _plot(ax: Axes, axis: Axis, series: list[Series]) -> None:
     for index, each in enumerate(series):
         xs = np.array([point.at for point in each.points])
-        look = style(index)
         ys = [point.cost.median * 1e3 for point in each.points]
-        ax.plot(xs, ys, linestyle="", markersize=6, label=short_name(each.contender), **look)
+        ax.plot(
+            xs,
+            ys,
+            linestyle="",
+            markersize=6,
+            label=short_name(each.contender),
+            color=colour(index),
+            marker=marker(index),
+        )
         if line := each.line:
             fitted = (line.slope * xs + line.intercept) * 1e3
-            ax.plot(xs, fitted, color=look["color"], linewidth=1)
+            ax.plot(xs, fitted, color=colour(index), linewidth=1)
     ax.set_xlabel(_UNITS[axis])
     ax.set_ylabel(_COSTS[axis])
     ax.set_title(_TITLES[axis])

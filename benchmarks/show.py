@@ -41,13 +41,14 @@ def read_report(path: Path) -> AnyReport:
         )
     if fields.get("schema") != _VERSIONS[kind]:
         raise InputError(
-            f"{path} has schema version {fields.get('schema')!r}, and this glass-edge reads version "
-            f"{_VERSIONS[kind]}: measure again."
+            f"{path} has schema version {fields.get('schema')!r}, and this glass-edge reads "
+            f"version {_VERSIONS[kind]}: measure again."
         )
     try:
-        return msgspec.convert(fields, AnyReport)
+        report: AnyReport = msgspec.convert(fields, AnyReport)
     except msgspec.ValidationError as error:
         raise InputError(f"{path} does not fit its schema: {error}.") from None
+    return report
 
 
 @dataclass(frozen=True)

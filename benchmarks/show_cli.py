@@ -31,8 +31,9 @@ Examples:
 @common_options
 def show(files: tuple[Path, ...], output: tuple[Path, ...]) -> None:
     """Show reports; see ``glass-bench show --help``."""
-    formats = TABLES_AND_PLOTS if len(files) == 1 else (MARKDOWN,)
-    check_output(output, formats)
+    check_output(output, TABLES_AND_PLOTS)
+    if len(files) > 1 and any(path.suffix.lower() != MARKDOWN for path in output):
+        raise InputError("several reports become one table: give a name that ends in .md.")
     check_libraries("reading reports", [], extra="export", reports=output)
     with needing_libraries("reading reports", extra="export"):
         from .run_report import RunReport
