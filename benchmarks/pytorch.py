@@ -31,9 +31,6 @@ _COMPILED: dict[str, dict[str, str | int | bool | Callable[..., Any]]] = {
     "cpu": {"freezing": True},
     "cuda": {"triton.cudagraphs": True},
 }
-    "cpu": {"freezing": True},
-    "cuda": {"triton.cudagraphs": True},
-}
 
 
 @dataclass(frozen=True)
