@@ -1,7 +1,7 @@
 """What the plots of all benchmarks share: one figure, one set of colours, one PNG.
 
-Colours are Okabe and Ito's, which colour-blind readers tell apart; markers and hatches
-differ as well.
+Colours are Okabe and Ito's, which colour-blind readers tell apart, with grey for their yellow,
+which fades on white; markers and hatches differ as well.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F", "#000000")
 MARKERS = "osD^vP*X<>"
 _DPI = 140
 

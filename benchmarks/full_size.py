@@ -15,6 +15,7 @@ from .turns import Entry
 from .work import Photos, Runner, Setup, spread_out, tiled
 
 _TILES_AT_ONCE = 32
+_SHORT = 60.0  # seconds
 
 
 def measure_full_size(
@@ -22,8 +23,8 @@ def measure_full_size(
 ) -> FullSize | None:
     """Judge some images, spread over the list, by every tile, and right before by crops.
 
-    Both once, one image at a time: tiles take minutes where crops take seconds, so that no
-    warm-up is worth its time.
+    Both once, tiles one image at a time. They may take minutes, and then no warm-up is worth
+    its time; a short passage is repeated.
 
     Raises:
         EngineError: PyTorch failed.
@@ -38,6 +39,8 @@ def measure_full_size(
         by_crops = paper.process.ask(Runner.judge, some)
         tiles = tiled(some, setup.views.crop_size)
         by_tiles = whole.ask(Runner.judge, tiles)
+        if by_tiles.seconds < _SHORT:
+            by_tiles = whole.ask(Runner.judge, tiles)
     positions = {photo: index for index, photo in enumerate(photos)}
     return FullSize(
         images=tuple(positions[photo] for photo in some),

@@ -36,6 +36,11 @@ class Samples(msgspec.Struct, frozen=True):
         return f"{self.median * 1e3:.1f} ({low * 1e3:.1f} to {high * 1e3:.1f})"
 
 
+def three_digits(value: float) -> str:
+    """Return a figure with three digits of it, all of them if it is large, no exponent."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def median_ratio(one: Samples, other: Samples) -> float:
     """Return the median of the ratios of measurements taken one after the other."""
     pairs = zip(one.seconds, other.seconds, strict=True)

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
-import msgspec
 import numpy as np
 import onnx
 import simplejpeg
@@ -24,46 +23,12 @@ from ..runtime.decode import decode
 from ..runtime.errors import ImageError
 from .pytorch import half_precision, torch_device
 from .roads import pillow_rgb
+from .run_report import DecodeFloor, Peak, Roofline
 
 _SIDES = {"cpu": 2048, "cuda": 8192}  # of the matrices: large enough for the best kernels
 _SECONDS = 1.0
 _PASSES = 3
 _SCALE = np.float32(1 / 64)
-
-
-class Peak(msgspec.Struct, frozen=True):
-    """The best of repeated matrix products in one type: multiply-adds per second."""
-
-    precision: str
-    per_second: float
-    measured_by: str
-
-
-class DecodeFloor(msgspec.Struct, frozen=True):
-    """The fastest decoder alone on all CPUs: seconds per image."""
-
-    decoder: str
-    seconds: float
-
-
-class Roofline(msgspec.Struct, frozen=True):
-    """Bounds of this machine and what an image costs.
-
-    ``multiply_adds``: of one image, its global view and crops; ``left_out`` says why a type
-    has no peak.
-    """
-
-    multiply_adds: int
-    peaks: tuple[Peak, ...]
-    left_out: dict[str, str]
-    decode_floor: DecodeFloor
-
-    def share(self, images_per_second: float, precision: str) -> float | None:
-        """Return the share of the peak that a speed in some type is, if its peak is known."""
-        for peak in self.peaks:
-            if peak.precision == precision:
-                return images_per_second * self.multiply_adds / peak.per_second
-        return None
 
 
 def measure_roofline(

@@ -58,9 +58,14 @@ def _throughput(ax: Axes, report: RunReport) -> None:
     for kind in dict.fromkeys(each.kind for each in report.contenders):
         ax.bar(0, 0, color=_KINDS[kind], label=_LEGENDS[kind])
     ax.margins(x=0.12)
+    ax.set_xlim(left=0)
     ax.set_xlabel("images per second, from files to P(fake)")
     ax.set_title("End to end: throughput")
-    ax.legend(loc="lower right", fontsize=9)
+    _legend_below(ax)
+
+
+def _legend_below(ax: Axes) -> None:
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=6, fontsize=9, frameon=False)
 
 
 def _latency(ax: Axes, report: RunReport) -> None:
@@ -108,9 +113,9 @@ def _stages(ax: Axes, report: RunReport) -> None:
         lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
     elapsed = [each.end_to_end.passages.median / count * 1e3 for each in report.contenders]
     ax.plot(elapsed, places, "D", color="black", markersize=5, label="elapsed")
-    ax.set_xlabel("milliseconds per image; stages summed over threads, which work side by side")
+    ax.set_xlabel("milliseconds per image; stages are summed over threads")
     ax.set_title("End to end: where the time goes")
-    ax.legend(loc="lower right", fontsize=9)
+    _legend_below(ax)
 
 
 def _agreement(ax: Axes, report: RunReport) -> None:

@@ -12,7 +12,6 @@ from ..calibration.comparison import Change, compare_scores
 from ..runtime.environment import Environment
 from ..runtime.manifest import ViewSpec
 from .report import Samples
-from .roofline import Roofline
 
 SCHEMA_VERSION = 1
 Kind = Literal["pytorch", "naive", "ours"]
@@ -106,6 +105,41 @@ class FullSize(msgspec.Struct, frozen=True):
     crops_seconds: float
     scores: tuple[float, ...]
     crops_scores: tuple[float, ...]
+
+
+class Peak(msgspec.Struct, frozen=True):
+    """The best of repeated matrix products in one type: multiply-adds per second."""
+
+    precision: str
+    per_second: float
+    measured_by: str
+
+
+class DecodeFloor(msgspec.Struct, frozen=True):
+    """The fastest decoder alone on all CPUs: seconds per image."""
+
+    decoder: str
+    seconds: float
+
+
+class Roofline(msgspec.Struct, frozen=True):
+    """Bounds of this machine and what an image costs.
+
+    ``multiply_adds``: of one image, its global view and crops; ``left_out`` says why a type
+    has no peak.
+    """
+
+    multiply_adds: int
+    peaks: tuple[Peak, ...]
+    left_out: dict[str, str]
+    decode_floor: DecodeFloor
+
+    def share(self, images_per_second: float, precision: str) -> float | None:
+        """Return the share of the peak that a speed in some type is, if its peak is known."""
+        for peak in self.peaks:
+            if peak.precision == precision:
+                return images_per_second * self.multiply_adds / peak.per_second
+        return None
 
 
 class RunReport(msgspec.Struct, frozen=True, tag_field="report", tag="run"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..calibration.comparison import Change, compare_scores
 from ..runtime.reports import markdown_table
-from .report import SPREAD, Samples, median_ratio, spread
-from .run_report import ContenderResult, EngineOnly, FullSize, RunReport
+from .report import SPREAD, Samples, median_ratio, spread, three_digits
+from .run_report import ContenderResult, EngineOnly, FullSize, Refusal, RunReport
 
 STAGES = ("read", "decode", "views", "wait", "infer", "aggregate")
 UNSTEADY = 0.025  # coefficient of variation above which a measurement is marked
@@ -24,6 +26,7 @@ def run_markdown(report: RunReport) -> str:
         "## End to end",
         f"From files to P(fake). Best PyTorch: {report.best_pytorch().name}.",
         end_to_end_table(report),
+        *([refusals_table(report.refusals)] if report.refusals else []),
         *_stages(report),
         *(part for images in report.batches for part in _engine_only(report, images)),
         *_full_size(report),
@@ -59,13 +62,20 @@ def _measured(report: RunReport) -> str:
 
 
 def end_to_end_table(report: RunReport) -> str:
-    """Return a row for each contender: speed, cost and agreement; refusals at the end."""
+    """Return a row for each contender: speed, cost and agreement."""
     header = ["contender", "computes in", "images/s", "times PyTorch FP32", "times best PyTorch",
               "peak MB", "CPU s per image", *_AGREEMENT]  # fmt: skip
     rows = [_end_to_end_row(report, each) for each in report.contenders]
-    width = len(header)
-    rows += [refused_row(each.name, each.reason, width) for each in report.refusals]
     return markdown_table(header, rows)
+
+
+def refusals_table(refusals: Sequence[Refusal]) -> str:
+    """Return a row for each contender that cannot run here, with the reason in one cell."""
+    rows = []
+    for refusal in refusals:
+        told = " ".join(refusal.reason.split()).replace("|", r"\|")
+        rows.append([refusal.name, f"refused: {told}"])
+    return markdown_table(["contender", "result"], rows)
 
 
 def _end_to_end_row(report: RunReport, contender: ContenderResult) -> list[str]:
@@ -92,13 +102,7 @@ def _agreement(change: Change) -> list[str]:
 
 def _speed(images: int, samples: Samples) -> str:
     mark = MARK if samples.variation > UNSTEADY else ""
-    return f"{images / samples.median:.3g}{mark}"
-
-
-def refused_row(name: str, reason: str, width: int) -> list[str]:
-    """Return a row of ``width`` cells that says why something was refused, in one of them."""
-    told = " ".join(reason.split()).replace("|", r"\|")
-    return [name, f"refused: {told}", *[""] * (width - 2)]
+    return f"{three_digits(images / samples.median)}{mark}"
 
 
 def _stages(report: RunReport) -> list[str]:
@@ -179,7 +183,7 @@ def _gpu_parts(measured: list[tuple[ContenderResult, EngineOnly]]) -> list[str]:
 
 
 def _milliseconds(seconds: tuple[float, ...] | list[float]) -> list[str]:
-    return [f"{value * 1e3:.3g}" for value in spread(seconds)]
+    return [three_digits(value * 1e3) for value in spread(seconds)]
 
 
 def _full_size(report: RunReport) -> list[str]:
@@ -228,10 +232,10 @@ def _bounds(report: RunReport) -> str:
     floor = roofline.decode_floor
     rows = [
         [f"multiply-adds/s in {peak.precision}, 10^9", f"{peak.per_second / 1e9:.0f}",
-         f"{peak.per_second / roofline.multiply_adds:.3g}", peak.measured_by]
+         three_digits(peak.per_second / roofline.multiply_adds), peak.measured_by]
         for peak in roofline.peaks
     ]  # fmt: skip
-    rows.append(["decoding alone, on all CPUs", "", f"{1 / floor.seconds:.3g}", floor.decoder])
+    rows.append(["decoding alone, on all CPUs", "", three_digits(1 / floor.seconds), floor.decoder])
     table = markdown_table(["bound", "value", "images/s at most", "measured by"], rows)
     missing = [f"No peak in {name}: {why}." for name, why in roofline.left_out.items()]
     cost = (

@@ -11,9 +11,9 @@ from ..runtime.environment import Environment
 from ..runtime.manifest import ViewSpec
 from ..runtime.reports import markdown_table
 from .figures import colour, marker, new_figure, png, short_name
-from .report import Samples
+from .report import Samples, three_digits
 from .run_report import BundleInfo, Refusal
-from .run_tables import MARK, UNSTEADY, refused_row, unsteady_note
+from .run_tables import MARK, UNSTEADY, refusals_table, unsteady_note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,8 +118,7 @@ class ScalingReport(msgspec.Struct, frozen=True, tag_field="report", tag="scalin
                 title = f"## {_TITLES[axis]}"
                 parts += [title, f"By {_UNITS[axis]}: {_COSTS[axis]}.", self.table(axis)]
         if self.refusals:
-            rows = [refused_row(each.name, each.reason, 2) for each in self.refusals]
-            parts.append(markdown_table(["contender", "reason"], rows))
+            parts.append(refusals_table(self.refusals))
         text = "\n\n".join(parts)
         return text + (f"\n\n{unsteady_note()}\n" if MARK in text else "\n")
 
@@ -142,12 +141,12 @@ def _row(series: Series, values: list[float]) -> list[str]:
     line = series.line
     if line is None:
         return [series.contender, *cells, "", "", ""]
-    fit = [f"{line.slope * 1e3:.3g}", f"{line.intercept * 1e3:.3g}", f"{line.r2:.4f}"]
+    fit = [three_digits(line.slope * 1e3), three_digits(line.intercept * 1e3), f"{line.r2:.4f}"]
     return [series.contender, *cells, *fit]
 
 
 def _milliseconds(cost: Samples) -> str:
-    return f"{cost.median * 1e3:.3g}{MARK if cost.variation > UNSTEADY else ''}"
+    return f"{three_digits(cost.median * 1e3)}{MARK if cost.variation > UNSTEADY else ''}"
 
 
 def _plot(ax: Axes, axis: Axis, series: list[Series]) -> None:

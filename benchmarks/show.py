@@ -12,7 +12,7 @@ import msgspec
 from ..runtime.errors import InputError
 from ..runtime.reports import markdown_table
 from . import run_report, scaling_report
-from .report import median_ratio
+from .report import median_ratio, three_digits
 from .run_report import RunReport
 from .scaling_report import ScalingReport
 
@@ -90,7 +90,7 @@ def _machine(report: RunReport) -> dict[str, str]:
         "backbone": report.backbone,
         "images": f"{len(report.images)} of {pixels / 1e6:.1f} MP, {report.views.num_crops} crops",
         "10^9 multiply-adds/s": ", ".join(f"{name} {value}" for name, value in peaks.items()),
-        "decoding alone, images/s": f"{1 / floor.seconds:.3g}",
+        "decoding alone, images/s": three_digits(1 / floor.seconds),
     }
 
 
@@ -101,4 +101,4 @@ def _speed(report: RunReport, name: str) -> str:
     speed = len(report.images) / found.end_to_end.passages.median
     ratio = median_ratio(report.paper.end_to_end.passages, found.end_to_end.passages)
     flips = report.agreement(found).flips
-    return f"{speed:.3g} ({ratio:.2f}), {flips} flips"
+    return f"{three_digits(speed)} ({ratio:.2f}), {flips} flips"

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
-from ..runtime.console import GlassCommand, check_libraries, needing_libraries
+from ..runtime.console import GlassCommand, check_libraries
 from ..runtime.errors import InputError
 from ..runtime.options import common_options
 from ..runtime.reports import MARKDOWN, write_report
 from .cli_common import TABLES_AND_PLOTS, check_output, plots_option, write_plotted
+from .run_report import RunReport
+from .show import Machines, read_report
 
 _EXAMPLES = """
 \b
@@ -34,10 +36,7 @@ def show(files: tuple[Path, ...], output: tuple[Path, ...]) -> None:
     check_output(output, TABLES_AND_PLOTS)
     if len(files) > 1 and any(path.suffix.lower() != MARKDOWN for path in output):
         raise InputError("several reports become one table: give a name that ends in .md.")
-    check_libraries("reading reports", [], extra="export", reports=output)
-    with needing_libraries("reading reports", extra="export"):
-        from .run_report import RunReport
-        from .show import Machines, read_report
+    check_libraries("showing reports", [], extra="eval", reports=output)
     reports = [read_report(path) for path in files]
     if len(reports) == 1:
         write_plotted(reports[0], output)

@@ -247,6 +247,17 @@ def test_show_draws_the_same_again(place):
     assert (place / "again.png").read_bytes() == (place / "report.png").read_bytes()
 
 
+def test_show_needs_no_torch(place):
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from glass_edge.benchmarks.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program, "show", "report.json"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (place / "report.md").read_text()
+
+
 def test_show_compares_machines(place, report):
     (place / "other.json").write_bytes(report.to_json())
     done = run(place, "show", "report.json", "other.json", "-o", "machines.md")
@@ -311,7 +322,7 @@ def test_memory_and_cpu_time_are_of_the_process(setup, vit_bundle):
         before = cpu_seconds(process.pid)
         with PeakMemory(process.pid) as memory:
             process.ask(Runner.time_batch, plan_photos(IMAGES[:1], setup), 1.0)
-        assert cpu_seconds(process.pid) - before >= 0.5
+        assert cpu_seconds(process.pid) - before >= 0.1
         assert memory.growth > 1e6
         assert memory_bytes(process.pid) > 1e7
     assert cpu_seconds(process.pid) is None
