@@ -54,18 +54,16 @@ class _LoadedBundle:
             crops=setup.views.num_crops,
             seed=setup.seed,
             batch_size=setup.batch_size,
-            threads=setup.threads,
             workers=setup.workers,
         )
         self._detector = Detector(bundle, options)
 
     def judge(self, photos: Photos) -> Judged:
         """Judge images with the detector, as ``glass-run`` does."""
-        before = _stages(self._detector)
         started = time.perf_counter()
-        records = list(self._detector.stream([photo.path for photo in photos]))
+        with self._detector.stream([photo.path for photo in photos]) as stream:
+            records = list(stream)
         seconds = time.perf_counter() - started
-        after = _stages(self._detector)
         verdicts = [_verdict(record) for record in records]
         return Judged(
             engine=verdicts[0].engine,
@@ -73,7 +71,7 @@ class _LoadedBundle:
             scores=tuple(verdict.score for verdict in verdicts),
             placements=tuple(map(_placements, verdicts)),
             seconds=seconds,
-            stages={stage: after[stage] - before.get(stage, 0.0) for stage in after},
+            stages={stage: taken for stage, taken in stream.timings.seconds.items() if taken},
         )
 
     def batch(self, photos: Photos) -> Callable[[], object]:
@@ -108,12 +106,6 @@ def bundle_contenders(bundles: Sequence[Bundle], engines: Sequence[str]) -> list
     """Return every bundle on each of the engines; none given means all that can run here."""
     names = engines or available_engines()
     return [BundleContender(bundle, engine) for bundle in bundles for engine in names]
-
-
-def _stages(detector: Detector) -> dict[str, float]:
-    """Return the seconds that each stage has taken so far, summed over threads."""
-    del detector  # it does not tell them yet
-    return {}
 
 
 def _verdict(record: Record) -> Verdict:
