@@ -21,6 +21,7 @@ from .cli_common import (
     tables_option,
     write_tables,
 )
+from .pipeline_cli import pipeline
 from .run_cli import run
 from .scaling_cli import scaling
 from .show_cli import show
@@ -158,7 +159,7 @@ def engines(
     write_tables(measure_engines(checkpoint, bundles, options, command=command_line()), output)
 
 
-for command in (run, show, scaling):
+for command in (run, pipeline, show, scaling):
     main.add_command(command)
 
 

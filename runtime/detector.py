@@ -121,8 +121,10 @@ class Detector:
         self._sampling = Sampling(
             spec, self.options.seed if fixed is None else fixed, fixed is not None
         )
-        self._pipeline = _shares(self.options, spec.num_crops)
-        self._network = Network(self.bundle, self.options.engine, self._engine_options())
+        self._pipeline = pipeline_options(self.options, spec.num_crops)
+        self._network = Network(
+            self.bundle, self.options.engine, engine_options(self.options, spec.num_crops)
+        )
         ensure_tested(self.bundle, self._network)
         self._bundle_name = self.bundle.name
 
@@ -176,20 +178,6 @@ class Detector:
         timings = Timings()
         pipeline = Pipeline(images, self._network, self._sampling, self._pipeline, timings)
         return RecordStream(pipeline, self._record, timings)
-
-    def _engine_options(self) -> EngineOptions:
-        options, workers = self.options, self._pipeline.workers
-        cpus = available_cpus()
-        threads = options.threads or (1 if options.mode == "throughput" else cpus)
-        lanes = max(1, min(workers, cpus // threads))
-        views = self._pipeline.images * self._sampling.spec.num_crops
-        return EngineOptions(
-            device=options.device,
-            threads=threads,
-            lanes=lanes,
-            batch_size=min(views, options.batch_size),
-            folder=options.engine_folder,
-        )
 
     def _record(self, origin: Origin, outcome: Outcome) -> Record:
         if isinstance(outcome, ImageError):
@@ -271,8 +259,8 @@ class RecordStream:
         self._pipeline.close(wait=kind is not KeyboardInterrupt)
 
 
-def _shares(options: DetectorOptions, crops: int) -> PipelineOptions:
-    """Say how many images share a batch, and how many threads compute."""
+def pipeline_options(options: DetectorOptions, crops: int) -> PipelineOptions:
+    """Say how many images of so many crops share a batch, and how many threads compute."""
     alone = options.mode == "latency"
     return PipelineOptions(
         images=1 if alone else max(1, options.batch_size // crops),
@@ -280,6 +268,19 @@ def _shares(options: DetectorOptions, crops: int) -> PipelineOptions:
         memory=options.memory,
         max_pixels=options.max_pixels,
         window=1 if alone else None,
+    )
+
+
+def engine_options(options: DetectorOptions, crops: int) -> EngineOptions:
+    """Say how the engine runs: alone on all CPUs, or several times at once on one each."""
+    pipeline, cpus = pipeline_options(options, crops), available_cpus()
+    threads = options.threads or (1 if options.mode == "throughput" else cpus)
+    return EngineOptions(
+        device=options.device,
+        threads=threads,
+        lanes=max(1, min(pipeline.workers, cpus // threads)),
+        batch_size=min(pipeline.images * crops, options.batch_size),
+        folder=options.engine_folder,
     )
 
 
