@@ -56,6 +56,7 @@ class PipelineReport(msgspec.Struct, frozen=True):
     images: int
     crops: int
     workers: int
+    isolate: bool
     rounds: int
     bundles: tuple[BundleHalves, ...]
 
@@ -86,7 +87,8 @@ class PipelineReport(msgspec.Struct, frozen=True):
                 "# The pipeline and its halves",
                 f"`{self.command}`",
                 self.environment.to_markdown(),
-                f"{self.images} images, {self.crops} crops each, {self.workers} workers; median of "
+                f"{self.images} images, {self.crops} crops each, {self.workers} workers"
+                f"{', the whole with isolated decoders' if self.isolate else ''}; median of "
                 f"{self.rounds} rounds in turns (quartiles). Views only: files become views, by as "
                 "many threads as the pipeline has workers. Engine only: views lie ready, and as "
                 "many runs go on at once as in the pipeline. On a CPU both halves take all CPUs, "
@@ -141,6 +143,7 @@ def measure_pipeline(
             images=len(paths),
             crops=crops,
             workers=pipeline_options(options, crops).workers,
+            isolate=options.isolate,
             rounds=rounds,
             bundles=tuple(
                 _halves(contestant, taken)

@@ -34,6 +34,7 @@ Examples:
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=DEFAULT_BATCH_SIZE, show_default=True
 )
+@click.option("--isolate", is_flag=True, help="Let the whole decode in processes of its own.")
 @click.option("--rounds", type=click.IntRange(min=2), default=7, show_default=True)
 @tables_option
 @common_options
@@ -43,6 +44,7 @@ def pipeline(
     engine: str,
     crops: int | None,
     batch_size: int,
+    isolate: bool,
     rounds: int,
     output: tuple[Path, ...],
 ) -> None:
@@ -53,5 +55,5 @@ def pipeline(
     found = find_images(images)
     from .pipeline import measure_pipeline
 
-    options = DetectorOptions(engine=engine, crops=crops, batch_size=batch_size)
+    options = DetectorOptions(engine=engine, crops=crops, batch_size=batch_size, isolate=isolate)
     write_tables(measure_pipeline(bundles, found, options, rounds, command=command_line()), output)

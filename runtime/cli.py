@@ -129,6 +129,12 @@ Examples:
     show_default=True,
     help="Refuse larger images.",
 )
+@click.option(
+    "--isolate",
+    is_flag=True,
+    help="Decode in processes of their own: a file that crashes an image library is a record, not "
+    "the end of the run. Slower.",
+)
 @click.option("--timings", is_flag=True, help="Show where the time went, and what bounds the run.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if any image could not be judged.")
 @click.option(
@@ -161,6 +167,7 @@ def main(
     workers: int,
     memory: int,
     max_pixels: int,
+    isolate: bool,
     timings: bool,
     strict: bool,
     tested: bool,
@@ -182,6 +189,7 @@ def main(
         workers=workers,
         memory=memory << 20,
         max_pixels=max_pixels,
+        isolate=isolate,
     )
     images, total = _images(paths)
     check_output(output, force=force, resume=resume)

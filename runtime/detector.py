@@ -54,6 +54,8 @@ class DetectorOptions:
         workers: threads that decode and, on a CPU, judge; 0 takes one per CPU available.
         memory: bytes that decoded images may take at once; a larger image goes alone.
         max_pixels: images with more pixels are refused.
+        isolate: decode in processes of their own, so that a crash in an image library costs
+            one image its verdict and not the run (Linux).
     """
 
     engine: str = "auto"
@@ -69,6 +71,7 @@ class DetectorOptions:
     workers: int = 0
     memory: int = DEFAULT_MEMORY
     max_pixels: int = DEFAULT_MAX_PIXELS
+    isolate: bool = False
 
     def __post_init__(self) -> None:
         for name in ("crops", "batch_size", "memory", "max_pixels"):
@@ -267,6 +270,7 @@ def pipeline_options(options: DetectorOptions, crops: int) -> PipelineOptions:
         workers=1 if alone else options.workers or available_cpus(),
         memory=options.memory,
         max_pixels=options.max_pixels,
+        isolate=options.isolate,
         window=1 if alone else None,
     )
 

@@ -59,6 +59,7 @@ class PipelineOptions:
         workers: threads that compute on the CPU.
         memory: bytes that decoded images may take at once; a larger image goes alone.
         max_pixels: images with more pixels are refused.
+        isolate: decode in processes of their own, which may crash.
         window: the most images begun and not given back; ``None`` lets workers run well
             ahead of an image that takes long.
     """
@@ -67,6 +68,7 @@ class PipelineOptions:
     workers: int
     memory: int
     max_pixels: int
+    isolate: bool = False
     window: int | None = None
 
 
@@ -105,6 +107,7 @@ class Pipeline:
             memory=options.memory,
             max_pixels=options.max_pixels,
             timings=timings,
+            isolate=options.isolate,
         )
         self._viewing = 0
         self._judging = 0
@@ -150,8 +153,10 @@ class Pipeline:
         with self._changed:
             self._intake.ended = self._closed = True
             self._changed.notify_all()
-        for worker in self._workers if wait else ():
-            worker.join()
+        if wait:
+            for worker in self._workers:
+                worker.join()
+            self._maker.close()
 
     def _start(self) -> None:
         here = self._network.on_host

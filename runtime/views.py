@@ -7,7 +7,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -114,8 +114,14 @@ def read_image(source: ImageSource, *, max_bytes: int = DEFAULT_MAX_BYTES) -> by
     return _read(Path(source), max_bytes)
 
 
+class HeaderReader(Protocol):
+    """Looks at an image's file, see :func:`.decode.read_header`."""
+
+    def __call__(self, content: bytes, *, max_pixels: int) -> EncodedImage: ...
+
+
 def open_image(
-    content: bytes | Rgb, sampling: Sampling, *, max_pixels: int
+    content: bytes | Rgb, sampling: Sampling, *, max_pixels: int, look: HeaderReader = read_header
 ) -> tuple[EncodedImage, int]:
     """Look at an image, not decoding it yet; return it and its generator seed.
 
@@ -126,7 +132,7 @@ def open_image(
         rgb = _checked_array(content, max_pixels)
         image = EncodedImage(rgb.shape[1], rgb.shape[0], "array", lambda _: rgb)
         return image, sampling.generator_seed(array_content(rgb))
-    return read_header(content, max_pixels=max_pixels), sampling.generator_seed(content)
+    return look(content, max_pixels=max_pixels), sampling.generator_seed(content)
 
 
 def _read(path: Path, max_bytes: int) -> bytes:

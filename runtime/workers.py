@@ -9,9 +9,18 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .decode import Rgb
+from .decode import Rgb, read_header
+from .isolate import IsolatedDecoder
 from .timings import Timings
-from .views import ImageSource, Sampling, ViewBatch, ViewInfo, open_image, read_image
+from .views import (
+    HeaderReader,
+    ImageSource,
+    Sampling,
+    ViewBatch,
+    ViewInfo,
+    open_image,
+    read_image,
+)
 
 DEFAULT_MEMORY = 1 << 30  # bytes
 _OVERHEAD = 1.3  # an image in flight takes up to this much of its decoded size
@@ -52,9 +61,18 @@ class ViewMaker:
     """
 
     def __init__(
-        self, sampling: Sampling, *, threads: int, memory: int, max_pixels: int, timings: Timings
+        self,
+        sampling: Sampling,
+        *,
+        threads: int,
+        memory: int,
+        max_pixels: int,
+        timings: Timings,
+        isolate: bool = False,
     ) -> None:
+        """Serve so many ``threads``; with ``isolate`` each has a process that decodes for it."""
         self._sampling = sampling
+        self._isolated: list[IsolatedDecoder] | None = [] if isolate else None
         self._max_pixels = max_pixels
         self._timings = timings
         self._budget = ByteBudget(memory)
@@ -67,12 +85,29 @@ class ViewMaker:
         Raises:
             ImageError: the image cannot be judged.
         """
-        image, seed = open_image(content, self._sampling, max_pixels=self._max_pixels)
+        image, seed = open_image(
+            content, self._sampling, max_pixels=self._max_pixels, look=self._look()
+        )
         with self._budget.holding(int(image.decoded_bytes * _OVERHEAD)):
             with self._timings.stage("decode"):
                 rgb = image.decode(self._buffer(image.decoded_bytes))
             with self._timings.stage("views"):
                 return batch.fill(slot, rgb, seed, self._sampling.spec)
+
+    def close(self) -> None:
+        """End the processes that decode, when no thread makes views any more."""
+        for decoder in self._isolated or ():
+            decoder.close()
+
+    def _look(self) -> HeaderReader:
+        """Return what looks at files for this thread."""
+        if self._isolated is None:
+            return read_header
+        decoder: IsolatedDecoder | None = getattr(self._own, "decoder", None)
+        if decoder is None:
+            self._own.decoder = decoder = IsolatedDecoder()
+            self._isolated.append(decoder)
+        return decoder.read_header
 
     def _buffer(self, size: int) -> Rgb | None:
         """Return this thread's buffer, or nothing for an image too large to keep room for."""

@@ -28,16 +28,16 @@ class EngineOptions:
     Attributes:
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: bound of the CPU threads that one run takes; 0 leaves it to the engine.
-        lanes: how many runs may go on at once, each from a thread of its own.
         batch_size: the most rows that one call of :meth:`Engine.run` will give.
         folder: where built engines are kept; ``None`` is the user's cache.
+        lanes: how many runs may go on at once, each from a thread of its own.
     """
 
     device: str = "auto"
     threads: int = 0
-    lanes: int = 1
     batch_size: int = 16
     folder: Path | None = None
+    lanes: int = 1
 
 
 class Engine(Protocol):
