@@ -127,7 +127,7 @@ class _LoadedModel:
         if contender.half:
             self._stay_in_half_precision(model)
         self._forward = _forward(model, contender, self._device)
-        self._loader_of: tuple[Photos, DataLoader[_Item]] | None = None
+        self._loaders: dict[Photos, DataLoader[_Item]] = {}
 
     def judge(self, photos: Photos) -> Judged:
         """Judge images in batches, views coming from a loader's processes."""
@@ -173,16 +173,15 @@ class _LoadedModel:
 
     def _loader(self, photos: Photos) -> DataLoader[_Item]:
         """Return a loader of these images; its processes live on between passages."""
-        if self._loader_of is None or self._loader_of[0] != photos:
-            loader: DataLoader[_Item] = DataLoader(
+        if photos not in self._loaders:
+            self._loaders[photos] = DataLoader(
                 self._dataset(photos),
                 batch_size=self._setup.batch_size,
                 num_workers=self._setup.workers,
                 persistent_workers=True,
                 pin_memory=self._device == "cuda",
             )
-            self._loader_of = photos, loader
-        return self._loader_of[1]
+        return self._loaders[photos]
 
     @torch.inference_mode()
     def _scores(self, overviews: Tensor, crops: Tensor) -> Tensor:
