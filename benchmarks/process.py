@@ -115,7 +115,11 @@ class OwnProcess(Generic[_Inhabitant]):
         return answer
 
     def _gone(self) -> EngineError:
-        return EngineError(f"the process of {self._name} ended without an answer: is memory short?")
+        self._process.join(_FAREWELL)
+        return EngineError(
+            f"the process of {self._name} ended without an answer (exit code "
+            f"{self._process.exitcode}): is memory short?"
+        )
 
     def _end(self, *, at_once: bool) -> None:
         """Let the process end, which it does when the pipe does; or make it."""
