@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 PARTS = ("enqueue", "H2D", "compute", "D2H")
@@ -33,7 +32,7 @@ def _one(call: Callable[[], object]) -> dict[str, float]:
         torch.cuda.synchronize()
     parts = dict.fromkeys(PARTS, 0.0)
     for event in profiled.key_averages():
-        if event.device_type == DeviceType.CUDA:
+        if event.device_type.name == "CUDA":
             parts[_device_part(event.key)] += event.self_device_time_total * _MICROSECOND
         elif event.key.startswith("cu") and _WAITING not in event.key:
             parts["enqueue"] += event.self_cpu_time_total * _MICROSECOND

@@ -53,9 +53,11 @@ class OwnProcess(Generic[_Inhabitant]):
             EngineError: the process ended.
         """
         self._name = name
-        spawn = multiprocessing.get_context("spawn")
+        ordinary, spawn = multiprocessing.get_start_method(), multiprocessing.get_context("spawn")
         self._pipe, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_serve, args=(theirs, make, arguments, named))
+        self._process = spawn.Process(
+            target=_serve, args=(theirs, ordinary, make, arguments, named)
+        )
         self._process.start()
         theirs.close()  # so that the end of the process ends the pipe
         try:
@@ -113,7 +115,11 @@ class OwnProcess(Generic[_Inhabitant]):
         return answer
 
     def _gone(self) -> EngineError:
-        return EngineError(f"the process of {self._name} ended without an answer: is memory short?")
+        self._process.join(_FAREWELL)
+        return EngineError(
+            f"the process of {self._name} ended without an answer (exit code "
+            f"{self._process.exitcode}): is memory short?"
+        )
 
     def _end(self, *, at_once: bool) -> None:
         """Let the process end, which it does when the pipe does; or make it."""
@@ -125,10 +131,17 @@ class OwnProcess(Generic[_Inhabitant]):
 
 
 def _serve(
-    pipe: Connection, make: Callable[..., object], arguments: Any, named: dict[str, Any]
+    pipe: Connection,
+    start_method: str,
+    make: Callable[..., object],
+    arguments: Any,
+    named: dict[str, Any],
 ) -> None:
     """Make the object and answer calls of its methods until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this
+    # A spawned process would spawn its own children, too, and those of PyTorch's loaders take
+    # seconds to start: let it start them as any other process here does.
+    multiprocessing.set_start_method(start_method, force=True)
     try:
         inhabitant = make(*arguments, **named)
         _rest()

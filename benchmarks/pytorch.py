@@ -125,9 +125,9 @@ class _LoadedModel:
         if contender.channels_last:
             model = model.to(memory_format=torch.channels_last)
         if contender.half:
-            self._stay_in_half_precision(model)
+            _keep_cast_weights(model, contender)
         self._forward = _forward(model, contender, self._device)
-        self._loader_of: tuple[Photos, DataLoader[_Item]] | None = None
+        self._loaders: dict[Photos, DataLoader[_Item]] = {}
 
     def judge(self, photos: Photos) -> Judged:
         """Judge images in batches, views coming from a loader's processes."""
@@ -173,22 +173,24 @@ class _LoadedModel:
 
     def _loader(self, photos: Photos) -> DataLoader[_Item]:
         """Return a loader of these images; its processes live on between passages."""
-        if self._loader_of is None or self._loader_of[0] != photos:
-            loader: DataLoader[_Item] = DataLoader(
+        if photos not in self._loaders:
+            self._loaders[photos] = DataLoader(
                 self._dataset(photos),
                 batch_size=self._setup.batch_size,
                 num_workers=self._setup.workers,
                 persistent_workers=True,
                 pin_memory=self._device == "cuda",
             )
-            self._loader_of = photos, loader
-        return self._loader_of[1]
+        return self._loaders[photos]
 
     @torch.inference_mode()
     def _scores(self, overviews: Tensor, crops: Tensor) -> Tensor:
         """Return P(fake) of each image."""
         overviews = overviews.to(self._device, non_blocking=True)
-        logits, _ = self._forward(overviews, crops.to(self._device, non_blocking=True))
+        crops = crops.to(self._device, non_blocking=True)
+        half = torch.float16 if self._device == "cuda" else torch.bfloat16
+        with torch.autocast(self._device, dtype=half, enabled=self._contender.half):
+            logits, _ = self._forward(overviews, crops)
         return torch.softmax(logits.float(), 1)[:, self._contender.fake_index].cpu()
 
     def _laid_out(self, views: Tensor) -> Tensor:
@@ -198,16 +200,15 @@ class _LoadedModel:
         flat = views.flatten(0, -4).contiguous(memory_format=torch.channels_last)
         return flat.reshape(views.shape)
 
-    def _stay_in_half_precision(self, model: Glass) -> None:
-        """Enter autocast for the life of the process, so that it casts weights only once.
 
-        It keeps what it has cast until it is left, and only of weights that want gradients.
-        A compiled model casts them when it is compiled.
-        """
-        model.requires_grad_(not self._contender.compiled)
-        dtype = torch.float16 if self._device == "cuda" else torch.bfloat16
-        torch.set_autocast_dtype(self._device, dtype)
-        torch.set_autocast_enabled(self._device, True)
+def _keep_cast_weights(model: Glass, contender: PyTorchContender) -> None:
+    """Let autocast cast weights only once in the life of the process.
+
+    It keeps what it has cast until its outermost block is left, which here none is, and only
+    of weights that want gradients. A compiled model has them cast when it is compiled.
+    """
+    torch.autocast_increment_nesting()
+    model.requires_grad_(not contender.compiled)
 
 
 def _forward(model: Glass, contender: PyTorchContender, device: str) -> _Forward:

@@ -99,7 +99,7 @@ def measure_scaling(
                 stack.push(opening.pop_all())
         if not runners:
             raise EngineError(refusals[0].reason)
-        series = _measure(runners, cases, options)
+        series = tuple(_measure(runners, cases, options))
     return ScalingReport(
         schema=SCHEMA_VERSION,
         command=command,
@@ -110,7 +110,7 @@ def measure_scaling(
         threads=setup.threads,
         workers=setup.workers,
         rounds=options.rounds,
-        series=tuple(series),
+        series=series,
         refusals=tuple(refusals),
     )
 

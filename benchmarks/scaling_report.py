@@ -150,6 +150,8 @@ def _milliseconds(cost: Samples) -> str:
 
 
 def _plot(ax: Axes, axis: Axis, series: list[Series]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for index, each in enumerate(series):
         xs = np.array([point.at for point in each.points])
         ys = [point.cost.median * 1e3 for point in each.points]
@@ -168,6 +170,8 @@ def _plot(ax: Axes, axis: Axis, series: list[Series]) -> None:
     ax.set_xlabel(_UNITS[axis])
     ax.set_ylabel(_COSTS[axis])
     ax.set_title(_TITLES[axis])
+    if axis != "megapixels":
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlim(left=0)
     ax.set_ylim(bottom=0)
     ax.grid(alpha=0.3)

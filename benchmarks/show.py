@@ -66,7 +66,7 @@ class Machines:
             contender.name for report in self.reports for contender in report.contenders
         )
         rows += [[name, *(_speed(report, name) for report in self.reports)] for name in contenders]
-        return markdown_table(["", *self.names], rows)
+        return markdown_table(["machine", *self.names], rows)
 
     def best_table(self) -> str:
         """Return the machines, and of each kind of contender the fastest, with agreement."""
