@@ -30,6 +30,7 @@ from ..runtime.manifest import (
 )
 from .graphs import IMAGENET, OPSET, make_graphs, save_graph, share_weights
 from .loading import AUTO, LoadedModel, load_model
+from .model_card import write_model_card
 from .parity import measure_parity
 from .reference import write_reference
 from .variants import VariantOptions, make_variant
@@ -111,6 +112,7 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions) -> Bun
             folder = Path(scratch) / target.name
             folder.mkdir()
             _make(folder, loaded, checkpoint, options)
+            write_model_card(Bundle.open(folder))
             _put_in_place(folder, target, Path(scratch))
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error.strerror or error}.") from None

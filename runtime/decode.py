@@ -190,7 +190,7 @@ def _with_opencv(content: bytes) -> Rgb | None:
 
 
 def _pillow(content: bytes) -> EncodedImage:
-    formats = _FORMATS
+    formats: tuple[str, ...] = _FORMATS
     if content[4:12] in _HEIF_BRANDS:
         _teach_pillow_heif()
         formats += ("HEIF",)

@@ -21,10 +21,22 @@ _EXTERNAL_KEYS = frozenset({"location", "offset", "length"})
 
 # From field numbers to parts, as in onnx.proto; other fields cannot hold any of this.
 _PARTS: Mapping[str, Mapping[int, str]] = {
-    "model": {7: "graph", 20: "training steps", 25: "functions of its own"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
-    "node": {5: "attribute", 7: "domain"},
+    "model": {
+        **dict.fromkeys((2, 3, 4, 6), "text"),
+        7: "graph",
+        20: "training steps",
+        25: "functions of its own",
+    },
+    "graph": {
+        **dict.fromkeys((2, 10), "text"),
+        1: "node",
+        5: "tensor",
+        **dict.fromkeys((11, 12, 13), "value"),
+        15: "sparse tensor",
+    },
+    "node": {**dict.fromkeys((1, 2, 3, 4, 6, 8), "text"), 5: "attribute", 7: "domain"},
     "attribute": {
+        **dict.fromkeys((1, 13, 21), "text"),
         5: "tensor",
         6: "loops or branches",
         10: "tensor",
@@ -33,7 +45,12 @@ _PARTS: Mapping[str, Mapping[int, str]] = {
         23: "sparse tensor",
     },
     "sparse tensor": {1: "tensor", 2: "tensor"},
-    "tensor": {13: "external data"},
+    "tensor": {**dict.fromkeys((8, 12), "text"), 13: "external data"},
+    "value": {**dict.fromkeys((1, 3), "text"), 2: "type"},
+    "type": {1: "tensor type", 6: "text"},
+    "tensor type": {2: "shape"},
+    "shape": {1: "dimension"},
+    "dimension": {**dict.fromkeys((2, 3), "text")},
 }
 _REFUSED = frozenset({"training steps", "functions of its own", "loops or branches"})
 _VARINT, _LENGTH = 0, 2  # wire types
@@ -85,7 +102,9 @@ class _Walk:
             kind = inner.get(number)
             if kind in _REFUSED:
                 raise BundleError(f"{self._name} holds {kind}, which no GLASS has.")
-            if kind == "domain":
+            if kind == "text":
+                _text(content)
+            elif kind == "domain":
                 self._check_domain(_text(content))
             elif kind == "external data":
                 self._check_external(content)
@@ -151,4 +170,7 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
 
 
 def _text(content: memoryview) -> str:
-    return bytes(content).decode("utf-8", "replace")
+    try:
+        return bytes(content).decode()
+    except UnicodeDecodeError:
+        raise _DamagedError("it has a name that is not UTF-8") from None

@@ -32,6 +32,11 @@ from .views import Crops, Overviews
 # 3e-4 in FP16 and 3e-2 in INT8. A wrong layout, scale or row is off by tenths.
 TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 5e-2, "int8": 1e-1}
 
+_FAILED = (
+    "the self-test failed: {} gives {} on the bundle's reference views. Choose another --engine, "
+    "update this one, or export the bundle again."
+)
+
 Views: TypeAlias = tuple[Overviews, Crops]
 
 
@@ -72,7 +77,7 @@ def self_test(bundle: Bundle, network: Network) -> SelfTest:
     overviews, crops = stored_views(bundle)
     images = len(overviews)
     slots = [slice(None), *(slice(row, row + 1) for row in range(images))]
-    together, *alone = (network.judge(overviews[slot], crops[slot]).logits for slot in slots)
+    together, *alone = (_logits(network, overviews[slot], crops[slot]) for slot in slots)
     expected = np.array(reference.logits)
     scale = max(1.0, float(np.abs(expected).max()))
     found = np.stack([together, np.concatenate(alone)])
@@ -141,14 +146,24 @@ def stored_views(bundle: Bundle) -> Views:
     return views[:, 0].astype(np.float32), np.ascontiguousarray(views[:, 1:])
 
 
+def _logits(network: Network, overviews: Overviews, crops: Crops) -> Float32:
+    """Judge views; a graph may give arrays of other shapes than it declares."""
+    try:
+        logits = network.judge(overviews, crops).logits
+    except ValueError as error:
+        what = f"arrays of other shapes than it declares ({error})"
+        raise EngineError(_FAILED.format(network.engine, what)) from None
+    if logits.shape != (len(overviews), 2):
+        what = f"logits of shape {logits.shape} for {len(overviews)} images"
+        raise EngineError(_FAILED.format(network.engine, what))
+    return logits
+
+
 def _sentence(engine: str, found: Float32, error: float, tolerance: float, source: str) -> str:
     what = "numbers that are not finite"
     if np.isfinite(found).all():
         what = f"a logit that differs by {error:.2g} from {source}'s ({tolerance:g} allowed)"
-    return (
-        f"the self-test failed: {engine} gives {what} on the bundle's reference views. Choose "
-        "another --engine, update this one, or export the bundle again."
-    )
+    return _FAILED.format(engine, what)
 
 
 def _mark(reference: Reference, bundle: Bundle, network: Network) -> Path | None:

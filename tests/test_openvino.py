@@ -89,7 +89,8 @@ def test_compiled_graphs_are_kept_by_bundle(vit_bundle, export_family, tmp_path,
     OpenVinoEngine(export_family("resnet"), EngineOptions())
     assert len(list((tmp_path / "openvino").iterdir())) == 2
     assert {path.name for path in vit_bundle.path.iterdir()} == {
-        "glass.json", "global.onnx", "local.onnx", "aggregator.onnx", "reference.png"
+        "glass.json", "global.onnx", "local.onnx", "aggregator.onnx", "reference.png",
+        "MODEL_CARD.md",
     }  # fmt: skip
 
 

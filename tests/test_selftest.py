@@ -124,6 +124,21 @@ def test_wrong_numbers_are_refused(spoil, vit_bundle, marks, monkeypatch):
     assert not list(marks.iterdir())
 
 
+@pytest.mark.parametrize("rows", [0, 1])
+def test_logits_of_other_images_are_refused(rows, vit_bundle, marks, monkeypatch):
+    from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
+
+    run = OnnxRuntimeEngine.run
+
+    def wrong(self, role, inputs):
+        outputs = run(self, role, inputs)
+        return [np.resize(array, (rows, *array.shape[1:])) for array in outputs]
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "run", wrong)
+    with pytest.raises(EngineError, match=r"self-test failed: onnxruntime .* gives .* shape"):
+        Detector(vit_bundle, DetectorOptions(engine="onnxruntime"))
+
+
 def test_a_machine_is_tested_once_for_each_bundle_and_engine(vit_bundle, shared_bundle, marks):
     Detector(vit_bundle, DetectorOptions(engine="onnxruntime"))
     (first,) = marks.iterdir()

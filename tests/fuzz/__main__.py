@@ -72,7 +72,7 @@ def bundles_command(
 
 def report(tallies: dict[str, Tally]) -> None:
     """Print a table; end with 1 if there were findings."""
-    header = ["", "files", "read", "refused", "worst, s", "worst, MB", "findings"]
+    header = ["", "files", "read", "refused", "worst CPU s", "worst MB", "findings"]
     click.echo(
         markdown_table(
             header,

@@ -27,7 +27,8 @@ class Result:
         outcome: ``read``, ``refused``, or a finding: ``crash`` (the process died), ``hang`` (it
             was killed at the time limit), ``fault`` (an exception that is none of the project's).
         what: the sentence, the exception or the signal.
-        seconds, memory: taken by the target; bytes of resident memory at the peak.
+        seconds: CPU time of the target.
+        memory: bytes by which resident memory grew at the peak.
     """
 
     outcome: str
@@ -44,7 +45,7 @@ class Child:
 
         Args:
             target: takes bytes; returns a few words, or raises.
-            seconds: for one input; a process that takes longer is killed.
+            seconds: wall time for one input; a process that takes longer is killed.
             memory: bytes of address space that the process may have.
         """
         self._arguments = (target, seconds, memory)
