@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import EXAMPLES
+from conftest import EXAMPLES, ROOT
 from glass_edge.benchmarks.naive import NaiveContender
 from glass_edge.benchmarks.ours import BundleContender
 from glass_edge.benchmarks.process import OwnProcess
@@ -21,8 +21,8 @@ from glass_edge.benchmarks.pytorch import PyTorchContender, half_precision
 from glass_edge.benchmarks.report import SPREAD, Samples, median_ratio, spread
 from glass_edge.benchmarks.roofline import count_multiply_adds
 from glass_edge.benchmarks.run_report import RunReport
-from glass_edge.benchmarks.run_tables import MARK, UNSTEADY
-from glass_edge.benchmarks.show import Machines
+from glass_edge.benchmarks.run_tables import MARK, UNSTEADY, end_to_end_table
+from glass_edge.benchmarks.show import Machines, read_report
 from glass_edge.benchmarks.usage import PeakMemory, cpu_seconds, memory_bytes
 from glass_edge.benchmarks.work import Runner, Setup, cycled, plan_photos, spread_out, tiled
 from glass_edge.export.loading import load_model
@@ -438,3 +438,21 @@ def test_an_image_that_cannot_be_judged_is_named(setup, tmp_path):
         plan_photos([str(tmp_path / "broken.jpg")], setup)
     with pytest.raises(ImageError, match=r"missing\.jpg cannot be read: No such file"):
         plan_photos(["missing.jpg"], setup)
+
+
+def test_the_figures_in_the_docs_are_those_of_the_reports():
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    paths = sorted((ROOT / "docs" / "reports").glob("run-*.json"))
+    assert paths
+    reports = [read_report(path) for path in paths]
+    for path, report in zip(paths, reports, strict=True):
+        assert isinstance(report, RunReport)
+        assert end_to_end_table(report) in page
+        assert report.command in page
+        assert path.with_suffix(".md").read_text(encoding="utf-8") == report.to_markdown()
+        best = Machines([path.stem.removeprefix("run-")], [report]).best_table()
+        for line in best.splitlines()[2:]:
+            name, figure = (cell.strip() for cell in line.strip("|").split("|"))
+            assert name in readme
+            assert figure in readme
