@@ -209,14 +209,15 @@ class Pipeline:
         """Wait for work. If none comes, let a batch go that is not full."""
         idle = not (self._viewing or self._intake.ready or self._intake.expecting)
         if idle and self._intake.ended and self._assembly.close_open():
+            self._changed.notify_all()  # it may be for another thread to judge
             return
         if not counted:
             self._changed.wait()
             return
         with self._timings.stage("wait"):
             something = self._changed.wait(_LINGER if idle else None)
-        if not something:
-            self._assembly.close_open()
+        if not something and self._assembly.close_open():
+            self._changed.notify_all()
 
     def _make_views(self, batch: _Batch, slot: int, content: bytes | Rgb) -> None:
         info: ViewInfo | None = None

@@ -159,6 +159,18 @@ def test_an_engine_that_fails_ends_the_run(vit_bundle, photographs, monkeypatch)
     assert not workers()
 
 
+def test_an_engine_elsewhere_gets_a_thread_of_its_own(vit_bundle, photographs):
+    """As on a GPU: workers only make views, and batches that are not full are judged, too."""
+    detector = Detector(vit_bundle, DetectorOptions(crops=2, batch_size=8, workers=2))
+    expected = detector.detect(photographs)
+    detector._network.on_host, detector._network.lanes = False, 1
+    for count in (1, 2, 5, len(photographs)):
+        verdicts = detector.detect(photographs[:count])
+        assert [verdict.path for verdict in verdicts] == [str(path) for path in photographs[:count]]
+        for verdict, other in zip(verdicts, expected, strict=False):
+            assert verdict.score == pytest.approx(other.score, abs=1e-5)
+
+
 def test_several_threads_may_use_one_detector(detector, photographs):
     expected = detector.detect(photographs)
     with ThreadPoolExecutor(4) as pool:
