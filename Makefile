@@ -5,11 +5,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO   := build-demo
+FUZZ   := build-fuzz
+FILES  ?= 2000
 
 FOLDERS := runtime export calibration benchmarks
 SOURCES := pyproject.toml $(shell find $(FOLDERS) -type f -not -name '*.pyc')
 
-.PHONY: demo test test-slow lint install clean
+.PHONY: demo test test-slow fuzz lint install clean
 
 demo: install
 	mkdir -p $(DEMO)
@@ -22,6 +24,10 @@ test: $(VENV)/.test lint
 
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow
+
+# FILES damaged images of each format; what crashes, hangs or differs is kept in build-fuzz/.
+fuzz: $(VENV)/.test
+	cd tests && $(abspath $(BIN))/python -m fuzz images --files $(FILES) --keep $(abspath $(FUZZ))
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -50,4 +56,4 @@ $(VENV)/.test: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(FUZZ) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

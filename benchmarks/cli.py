@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
-from typing import Protocol
 
 import click
 
 from ..runtime.bundle import Bundle
 from ..runtime.console import GlassCommand, needing_libraries
 from ..runtime.cpus import available_cpus
-from ..runtime.engines import ENGINE_NAMES
 from ..runtime.errors import ImageError
-from ..runtime.options import backbone_option, bundles_option, common_options, report_option
-from ..runtime.reports import JSON, MARKDOWN, check_report_files, write_report
+from ..runtime.options import backbone_option, bundles_option, common_options
 from ..runtime.sources import find_images
+from .cli_common import (
+    TABLES,
+    check_output,
+    command_line,
+    engines_option,
+    numbers,
+    tables_option,
+    write_tables,
+)
+from .pipeline_cli import pipeline
+from .run_cli import run
+from .scaling_cli import scaling
+from .show_cli import show
 
-_FORMATS = (JSON, MARKDOWN)
 _EXAMPLES = """
 \b
 Examples:
@@ -39,21 +46,6 @@ def main() -> None:
     """Measure glass-edge against what would be used instead."""
 
 
-def _numbers(context: click.Context, option: click.Parameter, text: str) -> list[float]:
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) <= 0:
-        raise click.BadParameter(f"{text!r} is not a list of positive numbers such as 1,12,24.")
-    return numbers
-
-
-_report_option = report_option(
-    "Write the report to FILE (.json or .md); may be given twice. The tables are shown in any case."
-)
-
-
 @main.command(
     cls=GlassCommand,
     epilog=_EXAMPLES,
@@ -65,7 +57,7 @@ _report_option = report_option(
     "--megapixels",
     default="1,12,24,48",
     show_default=True,
-    callback=_numbers,
+    callback=numbers,
     help="Sizes of the images to make when none are given.",
 )
 @click.option("--crops", type=click.IntRange(min=1), default=10, show_default=True)
@@ -74,10 +66,10 @@ _report_option = report_option(
     "--threads",
     default="1,2",
     show_default=True,
-    callback=_numbers,
+    callback=numbers,
     help="Numbers of worker threads to compare.",
 )
-@_report_option
+@tables_option
 @common_options
 def views(
     images: tuple[str, ...],
@@ -88,7 +80,7 @@ def views(
     output: tuple[Path, ...],
 ) -> None:
     """Measure roads to views; see ``glass-bench views --help``."""
-    _check_output(output)
+    check_output(output, TABLES)
     with needing_libraries("comparing with PyTorch", extra="export"):
         from .views import generated_images, measure_views
     contents = _read(images) if images else generated_images(megapixels)
@@ -97,9 +89,9 @@ def views(
         crops=crops,
         repeats=repeats,
         threads=[int(count) for count in threads],
-        command=_command(),
+        command=command_line(),
     )
-    _write(report, output)
+    write_tables(report, output)
 
 
 @main.command(
@@ -110,15 +102,15 @@ def views(
     "--megapixels", type=click.FloatRange(min=0.01), default=12, show_default=True, metavar="N"
 )
 @click.option("--repeats", type=click.IntRange(min=2), default=9, show_default=True)
-@_report_option
+@tables_option
 @common_options
 def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
     """Measure decoders; see ``glass-bench decoders --help``."""
-    _check_output(output)
+    check_output(output, TABLES)
     with needing_libraries("comparing with PyTorch", extra="export"):
         from .decoders import measure_decoders
-    report = measure_decoders(megapixels=megapixels, repeats=repeats, command=_command())
-    _write(report, output)
+    report = measure_decoders(megapixels=megapixels, repeats=repeats, command=command_line())
+    write_tables(report, output)
 
 
 @main.command(
@@ -129,13 +121,7 @@ def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @bundles_option(required=True)
-@click.option(
-    "--engine",
-    "engines",
-    multiple=True,
-    type=click.Choice(ENGINE_NAMES),
-    help="An engine; may be given several times. Default: all that are installed.",
-)
+@engines_option
 @backbone_option
 @click.option(
     "--batch-size",
@@ -152,7 +138,7 @@ def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
     show_default="all CPUs available",
     help="CPU threads of each contestant.",
 )
-@_report_option
+@tables_option
 @common_options
 def engines(
     checkpoint: Path,
@@ -165,32 +151,16 @@ def engines(
     output: tuple[Path, ...],
 ) -> None:
     """Measure engines; see ``glass-bench engines --help``."""
-    _check_output(output)
+    check_output(output, TABLES)
     bundles = [Bundle.open(path) for path in paths]
     with needing_libraries("comparing with PyTorch", extra="export"):
         from .engines import EnginesOptions, measure_engines
     options = EnginesOptions(backbone, engines, batch_size, repeats, threads)
-    _write(measure_engines(checkpoint, bundles, options, command=_command()), output)
+    write_tables(measure_engines(checkpoint, bundles, options, command=command_line()), output)
 
 
-class _Report(Protocol):
-    def to_json(self) -> bytes: ...
-
-    def to_markdown(self) -> str: ...
-
-
-def _check_output(output: tuple[Path, ...]) -> None:
-    check_report_files(output, _FORMATS, force=True)
-
-
-def _write(report: _Report, output: tuple[Path, ...]) -> None:
-    """Write the report to its files and show its tables."""
-    click.echo(report.to_markdown(), nl=False)
-    write_report(output, {JSON: report.to_json, MARKDOWN: report.to_markdown})
-
-
-def _command() -> str:
-    return shlex.join(["glass-bench", *sys.argv[1:]])
+for command in (run, pipeline, show, scaling):
+    main.add_command(command)
 
 
 def _read(images: tuple[str, ...]) -> dict[str, bytes]:

@@ -1,36 +1,27 @@
 """What ``glass-bench engines`` compares, each contestant in a process of its own.
 
-A process of its own keeps what one leaves in the allocator from the others, and bundles run
-as they are served, without PyTorch's libraries beside them. Hence no import of PyTorch at
-the top of this module, which every such process imports.
+No import of PyTorch at the top of this module, which every such process imports.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ..runtime.bundle import Bundle
 from ..runtime.engines.base import EngineOptions, Float32
-from ..runtime.errors import EngineError, GlassError
 from ..runtime.manifest import Normalisation
 from ..runtime.network import Network
+from .process import OwnProcess
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 """Crops as the runtime holds them, ``(n, p, p, 3)``, RGB."""
-_GLANCE = 0.02  # seconds
-_RESTING = 0.1  # share of one CPU below which threads are at rest
-_PATIENCE = 100  # glances
 
 
 @dataclass(frozen=True)
@@ -150,12 +141,36 @@ class Introduction:
     features: Float32
 
 
-class Worker:
-    """A contestant in a process of its own, which runs when asked and rests otherwise.
+class Runner:
+    """A contestant at work on its crops, in the process that it has for itself."""
+
+    def __init__(self, contestant: Contestant, crops: Pixels, threads: int) -> None:
+        self._opened = contestant.open(crops, threads)
+        features = self._opened.features()
+        self._introduction = Introduction(self._opened.name, self._opened.precision, features)
+
+    def introduce(self) -> Introduction:
+        """Say what it is, with its features of the crops."""
+        return self._introduction
+
+    def measure(self) -> float:
+        """Return the seconds that the features take, once.
+
+        A run that follows another is timed, as in production: the first finds the caches
+        filled by other contestants and its own threads asleep.
+        """
+        self._opened.features()
+        started = time.perf_counter()
+        self._opened.features()
+        return time.perf_counter() - started
+
+
+class Worker(OwnProcess[Runner]):
+    """A contestant in a process of its own.
 
     Attributes:
         contestant: who it is.
-        introduction: the contestant's answer to being opened.
+        introduction: what it says of itself.
     """
 
     def __init__(self, contestant: Contestant, crops: Pixels, threads: int) -> None:
@@ -164,14 +179,9 @@ class Worker:
         Raises:
             EngineError: it cannot be run as asked.
         """
+        super().__init__(contestant.name, Runner, contestant, crops, threads)
         self.contestant = contestant
-        spawn = multiprocessing.get_context("spawn")
-        self._pipe, theirs = spawn.Pipe()
-        arguments = (theirs, contestant, crops, threads)
-        self._process = spawn.Process(target=_serve, args=arguments, daemon=True)
-        self._process.start()
-        theirs.close()  # so that the end of the process ends the pipe
-        self.introduction: Introduction = self._ask()
+        self.introduction = self.ask(Runner.introduce)
 
     def measure(self) -> float:
         """Return the seconds that the features of the crops take, once.
@@ -179,78 +189,7 @@ class Worker:
         Raises:
             EngineError: the engine failed.
         """
-        seconds: float = self._ask()
-        return seconds
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._process.terminate()
-        self._process.join()
-
-    def _ask(self) -> Any:
-        """Let the process go on, and return what it answers."""
-        try:
-            self._pipe.send(None)
-            answer = self._pipe.recv()
-        except (EOFError, OSError):
-            raise EngineError(
-                f"the process of {self.contestant.name} ended without an answer: is memory short?"
-            ) from None
-        if isinstance(answer, GlassError):
-            raise answer
-        return answer
-
-
-def _serve(pipe: Connection, contestant: Contestant, crops: Pixels, threads: int) -> None:
-    """Answer first with the contestant's introduction, and then with seconds, when asked."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this
-    answer: Introduction | float
-    pipe.recv()
-    try:
-        opened = contestant.open(crops, threads)
-        answer = Introduction(opened.name, opened.precision, opened.features())
-        while True:
-            _rest()
-            pipe.send(answer)
-            pipe.recv()
-            answer = _seconds(opened.features)
-    except GlassError as error:
-        pipe.send(error)
-
-
-def _seconds(features: Callable[[], Float32]) -> float:
-    """Time a run that follows another, as in production.
-
-    The first finds the caches filled by other contestants and its own threads asleep.
-    """
-    features()
-    started = time.perf_counter()
-    features()
-    return time.perf_counter() - started
-
-
-def _rest() -> None:
-    """Wait until the engine's threads sleep.
-
-    Thread pools spin for a while after a run, in case the next one follows at once. They
-    would take the CPUs from the contestant whose turn comes.
-    """
-    for _ in range(_PATIENCE):
-        used = time.process_time()
-        time.sleep(_GLANCE)
-        if time.process_time() - used < _RESTING * _GLANCE:
-            return
-    raise EngineError(
-        "idle threads never sleep and would slow the other contestants down: unset "
-        "OMP_WAIT_POLICY, GOMP_SPINCOUNT and KMP_BLOCKTIME."
-    )
+        return self.ask(Runner.measure)
 
 
 def _normalised(crops: Pixels, normalisation: Normalisation) -> Float32:

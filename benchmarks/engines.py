@@ -11,16 +11,17 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..export.loading import AUTO, LoadedModel, load_model
+from ..export.loading import AUTO, load_model
 from ..export.parity import reference_views
 from ..runtime.bundle import Bundle
 from ..runtime.console import step, track
 from ..runtime.cpus import available_cpus
 from ..runtime.engines import ENGINE_NAMES
 from ..runtime.environment import Environment, environment
-from ..runtime.errors import EngineError, InputError
+from ..runtime.errors import EngineError
 from ..runtime.manifest import ViewSpec
 from ..runtime.reports import markdown_table
+from .bundles import check_fit
 from .contestants import BundleContestant, Pixels, PyTorchContestant, Worker
 from .report import Samples, median_ratio
 
@@ -154,7 +155,7 @@ def measure_engines(
     """
     loaded = load_model(checkpoint, options.backbone)
     for bundle in bundles:
-        _check_fit(checkpoint, loaded, bundle)
+        check_fit(checkpoint, loaded, bundle)
     first = bundles[0].manifest
     crops = _photographed_crops(first.views, options.batch_size)
     pytorch = [
@@ -180,22 +181,6 @@ def measure_engines(
         ),
         refusals=tuple(refusals),
     )
-
-
-def _check_fit(checkpoint: Path, loaded: LoadedModel, bundle: Bundle) -> None:
-    recipe, manifest = loaded.recipe, bundle.manifest
-    held = _described(recipe.name, loaded.model.feature_size, recipe.crop_size)
-    made_of = manifest.backbone
-    wanted = _described(made_of.name, made_of.feature_size, manifest.views.crop_size)
-    if held != wanted:
-        raise InputError(
-            f"{checkpoint} holds {held}, and bundle {bundle.path} was made of {wanted}: give the "
-            "checkpoint that the bundle was exported from."
-        )
-
-
-def _described(backbone: str, feature_size: int, crop_size: int) -> str:
-    return f"{backbone} with {feature_size} features of {crop_size}x{crop_size} pixels"
 
 
 def _photographed_crops(spec: ViewSpec, count: int) -> Pixels:

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
@@ -28,6 +27,7 @@ from ..runtime.network import Network
 from ..runtime.sources import find_images
 from ..runtime.stream import PreparedBatch, StreamOptions, stream_views
 from ..runtime.views import Sampling
+from .bundles import common_views
 from .eval_report import (
     SCHEMA_VERSION,
     BundleResult,
@@ -109,36 +109,6 @@ def evaluate(
             for (path, seed), each in zip(judged, np.stack(scores, axis=1), strict=True)
         ),
     )
-
-
-def common_views(bundles: Sequence[Bundle], crops: int | None) -> ViewSpec:
-    """Return the view specification that bundles share, with ``crops`` if given.
-
-    Raises:
-        InputError: they differ in their classes or in how they see images.
-    """
-    first = bundles[0]
-    views = _views(first, crops)
-    for other in bundles[1:]:
-        pair = f"{first.path} and {other.path}"
-        if _meaning(first) != _meaning(other):
-            raise InputError(
-                f"{pair} do not tell the same classes apart ({_described(first)} against "
-                f"{_described(other)}): evaluate them one at a time."
-            )
-        for field in ("crop_size", "max_grid", "resampling"):
-            mine, theirs = getattr(views, field), getattr(_views(other, crops), field)
-            if mine != theirs:
-                raise InputError(
-                    f"{pair} cannot judge the same crops, because their {field} differs ({mine} "
-                    f"against {theirs}): evaluate them one at a time."
-                )
-        if views != _views(other, crops):
-            raise InputError(
-                f"{pair} take different numbers of crops ({views.num_crops} against "
-                f"{other.manifest.views.num_crops}): choose one number for all with --crops."
-            )
-    return views
 
 
 def labelled_images(folder: Path, classes: Sequence[str]) -> dict[str, str]:
@@ -276,20 +246,6 @@ def _count_images(
                 f"is {path}: {reason}"
             )
     return counts
-
-
-def _views(bundle: Bundle, crops: int | None) -> ViewSpec:
-    views = bundle.manifest.views
-    return views if crops is None else msgspec.structs.replace(views, num_crops=crops)
-
-
-def _meaning(bundle: Bundle) -> tuple[frozenset[str], str]:
-    """What a bundle's classes say; their order is the logits' and does not matter here."""
-    return frozenset(bundle.manifest.classes), bundle.manifest.fake_class
-
-
-def _described(bundle: Bundle) -> str:
-    return f"{', '.join(bundle.manifest.classes)} with {bundle.manifest.fake_class} for fake"
 
 
 def _speed(times: Sequence[tuple[int, float]]) -> Speed:

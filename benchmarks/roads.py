@@ -18,6 +18,7 @@ import numpy.typing as npt
 import simplejpeg
 import torch
 from PIL import Image
+from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from ..runtime.decode import read_header
@@ -54,20 +55,41 @@ Road = Callable[[bytes, Sequence[Placement], ViewSpec], Run]
 def reference(content: bytes, places: Sequence[Placement], spec: ViewSpec) -> Run:
     """The training code's way: Pillow, float tensors, torchvision's resize, slices."""
     run = Run()
-    rgb = np.array(Image.open(io.BytesIO(content)).convert("RGB"))
+    rgb = pillow_rgb(content)
     run.done("decode")
-    pixels = torch.from_numpy(rgb).permute(2, 0, 1).to(torch.float32).div(255)
+    pixels = float_pixels(rgb)
     run.done("to float")
-    side = [spec.crop_size, spec.crop_size]
-    overview = TF.resize(pixels, side, antialias=True)
+    overview = float_overview(pixels, spec.crop_size)
     run.done("global view")
-    crops = torch.zeros(len(places), 3, *side)
-    for crop, place in zip(crops, places, strict=True):
-        bottom, right = place.top + place.height, place.left + place.width
-        crop[:, : place.height, : place.width] = pixels[:, place.top : bottom, place.left : right]
+    float_crops(pixels, places, spec.crop_size)
     run.done("crops")
     run.overview = overview.mul(255).permute(1, 2, 0).numpy()
     return run
+
+
+def pillow_rgb(content: bytes) -> npt.NDArray[np.uint8]:
+    """Decode a file as the training code does; return ``(height, width, 3)``."""
+    return np.array(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def float_pixels(rgb: npt.NDArray[np.uint8]) -> Tensor:
+    """Return pixels as float32 ``(3, height, width)`` in [0, 1]."""
+    return torch.from_numpy(rgb).permute(2, 0, 1).to(torch.float32).div(255)
+
+
+def float_overview(pixels: Tensor, side: int) -> Tensor:
+    """Resize ``(3, height, width)`` to a global view ``(3, side, side)``."""
+    overview: Tensor = TF.resize(pixels, [side, side], antialias=True)
+    return overview
+
+
+def float_crops(pixels: Tensor, places: Sequence[Placement], side: int) -> Tensor:
+    """Cut crops ``(n, 3, side, side)`` out of ``(3, height, width)``, zeros beyond its edge."""
+    crops = torch.zeros(len(places), 3, side, side)
+    for crop, place in zip(crops, places, strict=True):
+        bottom, right = place.top + place.height, place.left + place.width
+        crop[:, : place.height, : place.width] = pixels[:, place.top : bottom, place.left : right]
+    return crops
 
 
 def _opencv(rule: int) -> Road:

@@ -17,7 +17,9 @@ from ..runtime.console import step
 from ..runtime.errors import InputError, OutputError
 from ..runtime.manifest import (
     MANIFEST_NAME,
+    SCHEMA_VERSION,
     Backbone,
+    CheckpointEntry,
     FileEntry,
     GraphEntry,
     Graphs,
@@ -28,7 +30,9 @@ from ..runtime.manifest import (
 )
 from .graphs import IMAGENET, OPSET, make_graphs, save_graph, share_weights
 from .loading import AUTO, LoadedModel, load_model
+from .model_card import write_model_card
 from .parity import measure_parity
+from .reference import write_reference
 from .variants import VariantOptions, make_variant
 
 MAX_GRID = 8
@@ -108,6 +112,7 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions) -> Bun
             folder = Path(scratch) / target.name
             folder.mkdir()
             _make(folder, loaded, checkpoint, options)
+            write_model_card(Bundle.open(folder))
             _put_in_place(folder, target, Path(scratch))
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error.strerror or error}.") from None
@@ -166,7 +171,7 @@ def _write_fp32(
         inputs, outputs = tensors[role]
         entries[role] = GraphEntry(path.name, sha256_of(path), inputs, outputs)
     manifest = Manifest(
-        schema=1,
+        schema=SCHEMA_VERSION,
         precision="fp32",
         classes=options.classes,
         fake_class=options.fake_class,
@@ -176,11 +181,12 @@ def _write_fp32(
         opset=OPSET,
         graphs=Graphs(entries["global"], entries["local"], entries["aggregator"]),
         weights=tuple(FileEntry(path.name, sha256_of(path)) for path in weights),
-        checkpoint=FileEntry(checkpoint.name, sha256_of(checkpoint)),
+        checkpoint=CheckpointEntry(checkpoint.name, sha256_of(checkpoint)),
         versions=_versions(),
     )
     parity = measure_parity(model, Bundle(folder, manifest, ""))
-    manifest = msgspec.structs.replace(manifest, parity=parity)
+    reference = write_reference(folder, manifest.views, model, manifest.normalisation)
+    manifest = msgspec.structs.replace(manifest, parity=parity, reference=reference)
     (folder / MANIFEST_NAME).write_bytes(manifest.encode())
 
 

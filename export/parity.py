@@ -33,8 +33,8 @@ _SEED = 20_601
 
 
 @dataclass(frozen=True)
-class _Expected:
-    """What PyTorch says: features of each distinct view, logits and attention per image."""
+class Expected:
+    """What PyTorch says of ``n`` images: logits ``(n, 2)``, attention ``(n, crops)``."""
 
     logits: Float32
     attention: Float32
@@ -49,7 +49,7 @@ def measure_parity(model: Glass, bundle: Bundle, largest_batch: int = LARGEST_BA
     """
     manifest = bundle.manifest
     views = reference_views(manifest.views)
-    expected = _run_torch(model, views, manifest.normalisation)
+    expected = run_torch(model, views, manifest.normalisation)
     engine = OnnxRuntimeEngine(bundle, EngineOptions("cpu"))
     batch_sizes = tuple(sorted({1, 2, largest_batch}))
     worst = {"logit": 0.0, "attention": 0.0, "duplicate": 0.0}
@@ -74,9 +74,9 @@ def measure_parity(model: Glass, bundle: Bundle, largest_batch: int = LARGEST_BA
     )
 
 
-def reference_views(spec: ViewSpec) -> ViewBatch:
-    """Make the views of the photographs that come with the package."""
-    encoded = photographs()
+def reference_views(spec: ViewSpec, images: int | None = None) -> ViewBatch:
+    """Make the views of the photographs that come with the package, or of the first of them."""
+    encoded = photographs()[:images]
     views = ViewBatch(len(encoded), spec)
     for slot, photograph in enumerate(encoded):
         views.fill(slot, decode(photograph), _SEED + slot, spec)
@@ -91,7 +91,8 @@ def photographs() -> list[bytes]:
 
 
 @torch.inference_mode()
-def _run_torch(model: Glass, views: ViewBatch, normalisation: Normalisation) -> _Expected:
+def run_torch(model: Glass, views: ViewBatch, normalisation: Normalisation) -> Expected:
+    """Judge the views of some images with the model itself."""
     mean = torch.tensor(normalisation.mean)
     std = torch.tensor(normalisation.std)
 
@@ -104,7 +105,7 @@ def _run_torch(model: Glass, views: ViewBatch, normalisation: Normalisation) -> 
         one = model(normalised(overview[None]), normalised(crops[None]))
         logits.append(one[0].numpy())
         attention.append(one[1].numpy())
-    return _Expected(np.concatenate(logits), np.concatenate(attention))
+    return Expected(np.concatenate(logits), np.concatenate(attention))
 
 
 def _run_engine(

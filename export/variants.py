@@ -30,11 +30,13 @@ from ..runtime.manifest import (
     Precision,
     Role,
 )
+from ..runtime.selftest import reference_of
 from ..runtime.stream import PreparedBatch, StreamOptions, stream_views
 from ..runtime.views import ImageSource, Sampling
 from .graphs import save_graph, share_weights
 from .mixed import LowType, Plan, float_tensors, kept_nodes, lowered
 from .parity import photographs
+from .reference import own_reference
 
 # By how much any P(fake) may move at 0.5 on the views tried: for FP16 half of what is promised
 # of it on others; BF16's steps are eight times as wide.
@@ -92,7 +94,9 @@ def make_variant(reference: Bundle, folder: Path, options: VariantOptions) -> No
     comparison = compare_bundles(reference, variant, judged, options.judgements)
     if not options.accept_loss:
         check_comparison(comparison)
-    manifest = msgspec.structs.replace(variant.manifest, comparison=comparison)
+    manifest = msgspec.structs.replace(
+        variant.manifest, comparison=comparison, reference=own_reference(variant)
+    )
     (folder / MANIFEST_NAME).write_bytes(manifest.encode())
 
 
@@ -169,13 +173,14 @@ def _largest(
 
 
 def _write(reference: Bundle, folder: Path, made: _Made, precision: Precision) -> Bundle:
-    """Write the graphs and a manifest that lacks only the comparison."""
+    """Write all files; the manifest lacks only what the graphs are yet to be measured for."""
     manifest = reference.manifest
     weights = []
     if manifest.backbone.shared:
         weights.append(share_weights([made.graphs[role] for role in BACKBONES], folder))
     aggregator = manifest.graphs.aggregator
-    shutil.copyfile(reference.graph_path("aggregator"), folder / aggregator.file)
+    for name in (aggregator.file, reference_of(reference).file):
+        shutil.copyfile(reference.path / name, folder / name)
     entries = {}
     for role in BACKBONES:
         path = save_graph(folder, role, made.graphs[role])

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import BundleError, InputError
+from .graphfile import check_graph
 from .manifest import MANIFEST_NAME, ROLES, Manifest, Role, parse_manifest
 
 BUNDLE_SUFFIX = ".glass"
 BUNDLE_VARIABLE = "GLASS_BUNDLE"
 _LARGEST_MANIFEST = 1 << 20  # bytes
+_LARGEST_GRAPH = (1 << 31) - 1  # bytes that protobuf allows in one message
+_LARGEST_FILE = 1 << 34  # bytes of weights
 
 
 @dataclass(frozen=True)
@@ -24,24 +27,30 @@ class Bundle:
     digest: str
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+    def open(cls, path: str | os.PathLike[str], digest: str | None = None) -> Bundle:
         """Open a bundle and check every file in it against the manifest.
 
+        Args:
+            path: its folder.
+            digest: the SHA-256 that its manifest must have, in hexadecimal. As the manifest holds
+                the other files' hashes, this names the whole bundle.
+
         Raises:
-            BundleError: something is missing, damaged, or of an unknown version.
+            BundleError: something is missing, damaged, of an unknown version or not allowed, or
+                it is another bundle than ``digest`` says.
         """
         folder = Path(path)
         try:
             content = _read_manifest(folder)
+            found = hashlib.sha256(content).hexdigest()
+            _check_digest(found, digest)
             manifest = parse_manifest(content)
-            files = [(manifest.graphs[role].file, manifest.graphs[role].sha256) for role in ROLES]
-            for name, sha256 in files + [(w.file, w.sha256) for w in manifest.weights]:
-                _check_file(folder / name, sha256)
+            _check_files(folder, manifest)
         except BundleError as error:
             raise BundleError(f"bundle {folder}: {error}") from None
         except OSError as error:
             raise BundleError(f"bundle {folder} cannot be read: {error.strerror}.") from None
-        return cls(folder, manifest, hashlib.sha256(content).hexdigest())
+        return cls(folder, manifest, found)
 
     @property
     def name(self) -> str:
@@ -68,14 +77,45 @@ def _read_manifest(folder: Path) -> bytes:
         raise BundleError(
             f"it holds no {MANIFEST_NAME}, so it is not a bundle made by glass-export."
         )
+    _check_inside(path)
     if path.stat().st_size > _LARGEST_MANIFEST:
         raise BundleError(f"{MANIFEST_NAME} is larger than {_LARGEST_MANIFEST} bytes.")
     return path.read_bytes()
 
 
+def _check_digest(found: str, asked: str | None) -> None:
+    if asked is not None and found != asked.lower():
+        raise BundleError(
+            f"it is another one than was asked for: the SHA-256 of its {MANIFEST_NAME} is {found}."
+        )
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    """Check hashes first: what was damaged on its way is not worth parsing."""
+    for name, sha256 in manifest.files:
+        _check_file(folder / name, sha256)
+    weights = {entry.file for entry in manifest.weights}
+    for role in ROLES:
+        path = folder / manifest.graphs[role].file
+        if path.stat().st_size > _LARGEST_GRAPH:
+            raise BundleError(f"{path.name} is larger than a graph can be.")
+        check_graph(path, weights)
+
+
+def _check_inside(path: Path) -> None:
+    if not path.resolve().is_relative_to(path.parent.resolve()):
+        raise BundleError(
+            f"{path.name} is a link that leaves the folder; copy the bundle with what its links "
+            "point to."
+        )
+
+
 def _check_file(path: Path, sha256: str) -> None:
     if not path.is_file():
         raise BundleError(f"{path.name} is missing; copy the whole folder again.")
+    _check_inside(path)
+    if path.stat().st_size > _LARGEST_FILE:
+        raise BundleError(f"{path.name} is larger than {_LARGEST_FILE} bytes.")
     found = sha256_of(path)
     if found != sha256:
         raise BundleError(

@@ -6,15 +6,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 
 import click
 
-from .bundle import find_bundle
+from .bundle import Bundle, find_bundle
 from .console import GlassCommand, settle_pillow, track
 from .decode import DEFAULT_MAX_PIXELS
-from .detector import DEFAULT_BATCH_SIZE, Detector, DetectorOptions
+from .detector import DEFAULT_BATCH_SIZE, MODES, Detector, DetectorOptions, Mode
 from .errors import InputError
 from .options import (
     bundle_option,
@@ -23,12 +22,14 @@ from .options import (
     engine_folder_option,
     engine_option,
     force_option,
-    threads_option,
     threshold_option,
 )
 from .output import STANDARD_OUTPUT, Writer, check_output, open_writer
-from .records import Failure
+from .records import Failure, Record
+from .resume import check_same_run, take_up
+from .signals import finishing_on_signals
 from .sources import STANDARD_INPUT, find_images, listed_images
+from .timings import Timings
 from .workers import DEFAULT_MEMORY
 
 _EXAMPLES = """
@@ -36,6 +37,7 @@ _EXAMPLES = """
 Examples:
   glass-run photo.jpg                          one image, a table on the screen
   glass-run images/ -o verdicts.jsonl          a folder, one JSON object per line
+  glass-run images/ -o verdicts.jsonl --resume go on after a stop of any kind
   glass-run 'images/**/*.png' -o - | jq .score a pattern, JSON lines on stdout
   find . -name '*.jpg' | glass-run - --bundle gl_vit.glass -o verdicts.csv
 """
@@ -47,8 +49,13 @@ Examples:
     help="Judge images: files, folders (searched recursively), glob patterns, or - for a list "
     "of paths on standard input.",
 )
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="PATH...", nargs=-1)
 @bundle_option("The bundle.")
+@click.option(
+    "--bundle-sha256",
+    metavar="DIGEST",
+    help="Refuse any other bundle than the one whose glass.json has this SHA-256.",
+)
 @click.option(
     "-o",
     "--output",
@@ -56,6 +63,12 @@ Examples:
     help="Write records to FILE (.jsonl or .csv); - for JSON lines on stdout. Default: a table.",
 )
 @force_option("FILE")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with FILE (.jsonl) after a stop of any kind: what it holds is not judged again, "
+    "unless an image has changed.",
+)
 @threshold_option
 @click.option("--crops", type=int, help="Crops per image. Default: the bundle's number.")
 @click.option(
@@ -75,15 +88,31 @@ Examples:
 @device_option
 @engine_folder_option
 @click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default=MODES[0],
+    show_default=True,
+    help="The most images a second, or each image as soon as can be, one at a time.",
+)
+@click.option(
     "--batch-size",
     type=int,
     default=DEFAULT_BATCH_SIZE,
     show_default=True,
     help="The most views given to the engine at once.",
 )
-@threads_option
 @click.option(
-    "--workers", type=int, default=0, help="Threads that read and decode. Default: one per CPU."
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    help="CPU threads of one run of the engine. Default: 1, and as many runs at once as CPUs; "
+    "in latency mode all.",
+)
+@click.option(
+    "--workers",
+    type=int,
+    default=0,
+    help="Threads that decode and, on a CPU, judge. Default: one per CPU.",
 )
 @click.option(
     "--memory",
@@ -100,15 +129,31 @@ Examples:
     show_default=True,
     help="Refuse larger images.",
 )
+@click.option(
+    "--isolate",
+    is_flag=True,
+    help="Decode in processes of their own: a file that crashes an image library is a record, not "
+    "the end of the run. Slower.",
+)
+@click.option("--timings", is_flag=True, help="Show where the time went, and what bounds the run.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if any image could not be judged.")
+@click.option(
+    "--self-test",
+    "tested",
+    is_flag=True,
+    help="First compare the engine with the bundle's reference views, and print the figures; "
+    "without PATH only that.",
+)
 @common_options
 @click.pass_context
 def main(
     ctx: click.Context,
     paths: tuple[str, ...],
     bundle: Path | None,
+    bundle_sha256: str | None,
     output: str | None,
     force: bool,
+    resume: bool,
     threshold: float,
     crops: int | None,
     seed: int,
@@ -116,14 +161,20 @@ def main(
     engine: str,
     device: str,
     engine_dir: Path | None,
+    mode: Mode,
     batch_size: int,
     threads: int,
     workers: int,
     memory: int,
     max_pixels: int,
+    isolate: bool,
+    timings: bool,
     strict: bool,
+    tested: bool,
 ) -> None:
     """Judge images; see ``glass-run --help``."""
+    if not (paths or tested):
+        raise click.UsageError("Missing argument 'PATH...'.")
     options = DetectorOptions(
         engine=engine,
         device=device,
@@ -132,21 +183,35 @@ def main(
         seed=seed,
         fixed_seed=fixed_seed,
         threshold=threshold,
+        mode=mode,
         batch_size=batch_size,
         threads=threads,
         workers=workers,
         memory=memory << 20,
         max_pixels=max_pixels,
+        isolate=isolate,
     )
     images, total = _images(paths)
-    check_output(output, force=force)
-    detector = Detector(bundle or find_bundle(Path.cwd()), options)
+    check_output(output, force=force, resume=resume)
+    opened = Bundle.open(bundle or find_bundle(Path.cwd()), bundle_sha256)
+    detector = Detector(opened, options)
+    if tested:
+        click.echo(str(detector.self_test()), err=bool(paths))
+    if not paths:
+        return
     settle_pillow(max_pixels)
+    if resume and output:
+        finished = take_up(Path(output))
+        check_same_run(finished, detector)
+        images = finished.remaining(images)
+        total = None if total is None else max(0, total - finished.count)
+        click.echo(f"{finished.count} records are there already", err=True)
     manifest = detector.bundle.manifest
-    with open_writer(output, manifest.classes, manifest.fake_class) as writer:
+    with open_writer(output, manifest.classes, manifest.fake_class, keep=resume) as writer:
         # Records that appear on the terminal show the progress themselves.
         on_screen = output in (None, STANDARD_OUTPUT) and sys.stdout.isatty()
-        failures = _run(detector, images, writer, total=total, bar=not on_screen)
+        run = _Run(detector, writer, show_timings=timings)
+        failures = run.judge(images, total=total, bar=not on_screen)
     if strict and failures:
         ctx.exit(1)
 
@@ -161,28 +226,53 @@ def _images(paths: tuple[str, ...]) -> tuple[Iterable[str], int | None]:
     return found, len(found)
 
 
-def _run(
-    detector: Detector, images: Iterable[str], writer: Writer, *, total: int | None, bar: bool
-) -> int:
-    """Judge and write everything; print the summary; return the number of errors."""
-    counts: Counter[str] = Counter()
-    started = time.perf_counter()
-    try:
-        with closing(detector.stream(images)) as records:
-            for record in track(records, "judging", total, shown=bar):
-                writer.write(record)
-                counts["error" if isinstance(record, Failure) else record.verdict] += 1
-    finally:
-        _summarise(counts, detector, time.perf_counter() - started)
-    return counts["error"]
+class _Run:
+    """One run: judges, writes, and says on standard error how it went."""
+
+    def __init__(self, detector: Detector, writer: Writer, *, show_timings: bool) -> None:
+        self._detector, self._writer = detector, writer
+        self._show_timings = show_timings
+        self._counts: Counter[str] = Counter()
+
+    def judge(self, images: Iterable[str], *, total: int | None, bar: bool) -> int:
+        """Judge and write everything; return the number of errors.
+
+        A first Ctrl-C, or SIGTERM, ends the run after the images begun; a second one ends it
+        at once.
+        """
+        started = time.perf_counter()
+        with self._detector.stream(images) as records:
+            try:
+                with finishing_on_signals(records.finish):
+                    for record in track(records, "judging", total, shown=bar):
+                        with records.timings.stage("write"):
+                            self._writer.write(record)
+                        self._counts[_counted_as(record)] += 1
+            finally:
+                self._summarise(time.perf_counter() - started)
+                if self._show_timings:
+                    click.echo(_timings_table(records.timings, self._counts.total()), err=True)
+        return self._counts["error"]
+
+    def _summarise(self, seconds: float) -> None:
+        detector, counts = self._detector, self._counts
+        images, errors = counts.total(), counts["error"]
+        verdicts = ", ".join(f"{counts[name]} {name}" for name in detector.bundle.manifest.classes)
+        click.echo(
+            f"{images} images in {seconds:.1f} s ({images / max(seconds, 1e-9):.1f} images/s): "
+            f"{verdicts}, {errors} errors; {detector.engine}, "
+            f"{detector.bundle.manifest.precision}, bundle {detector.bundle.name}",
+            err=True,
+        )
 
 
-def _summarise(counts: Counter[str], detector: Detector, seconds: float) -> None:
-    images, errors = counts.total(), counts["error"]
-    verdicts = ", ".join(f"{counts[name]} {name}" for name in detector.bundle.manifest.classes)
-    click.echo(
-        f"{images} images in {seconds:.1f} s ({images / max(seconds, 1e-9):.1f} images/s): "
-        f"{verdicts}, {errors} errors; {detector.engine}, {detector.bundle.manifest.precision}, "
-        f"bundle {detector.bundle.name}",
-        err=True,
-    )
+def _counted_as(record: Record) -> str:
+    return "error" if isinstance(record, Failure) else record.verdict
+
+
+def _timings_table(timings: Timings, images: int) -> str:
+    """Return a line for each stage, and what bounds the run."""
+    lines = [f"{'stage':<10}{'seconds':>9}{'ms/image':>10}"]
+    for stage, seconds in timings.seconds.items():
+        lines.append(f"{stage:<10}{seconds:>9.2f}{seconds * 1e3 / max(images, 1):>10.1f}")
+    return "\n".join([*lines, timings.bottleneck()])

@@ -24,6 +24,7 @@ from rich.progress import (
 from .decode import DEFAULT_MAX_PIXELS
 from .errors import GlassError, InputError
 from .reports import PICTURE
+from .signals import Interrupted
 
 INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
 INTERRUPTED = 130  # 128 + SIGINT
@@ -42,8 +43,9 @@ class GlassCommand(click.Command):
             if debug:
                 raise
             _report(ctx, str(error), error.exit_code)
-        except (KeyboardInterrupt, click.Abort):
-            _report(ctx, "interrupted.", INTERRUPTED)
+        except (KeyboardInterrupt, click.Abort) as error:
+            code = error.exit_code if isinstance(error, Interrupted) else INTERRUPTED
+            _report(ctx, "interrupted.", code)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:

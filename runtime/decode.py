@@ -10,6 +10,7 @@ whose word is final. What a file is, its content tells, never its name.
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,14 @@ Rgb: TypeAlias = npt.NDArray[np.uint8]
 DEFAULT_MAX_PIXELS = 200_000_000
 CHANNELS = 3
 _HEIF_BRANDS = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1")}
+# Pillow opens many more: EPS by running Ghostscript on it, and formats that nobody tests.
+_FORMATS: tuple[str, ...] = (
+    *("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "PPM", "JPEG2000", "TGA"),
+)
+_MOST_SCANS = 100
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
+# All but those without a length: restarts, fillers, stuffed bytes and the start.
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 _OPENCV_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -84,6 +93,7 @@ def read_header(content: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Enco
     """
     if not content:
         raise ImageError("the file is empty.")
+    _check_scans(content)
     image = _jpeg(content) or _pillow(content)
     if image.width < 1 or image.height < 1:
         raise ImageError(f"the image has no pixels ({image.width}x{image.height}).")
@@ -96,6 +106,23 @@ def read_header(content: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Enco
 
 
 # --- simplejpeg: JPEG in RGB or greyscale ------------------------------------------------
+
+
+def _check_scans(content: bytes) -> None:
+    """Refuse a JPEG that comes in absurdly many scans.
+
+    Each scan of a progressive JPEG may visit every pixel and needs a few bytes only: a file of
+    10 kB can keep any decoder busy for minutes. Encoders write about ten; libtiff, too, stops at
+    a hundred.
+    """
+    if not content.startswith(b"\xff\xd8\xff") or content.count(_SCAN) <= _MOST_SCANS:
+        return  # counting first is fast, and most files end here
+    scans, position = 0, 2
+    while (marker := _MARKER.search(content, position)) and marker[0] != _END:
+        scans += marker[0] == _SCAN
+        if scans > _MOST_SCANS:
+            raise ImageError(f"the JPEG has more than {_MOST_SCANS} scans, which no camera writes.")
+        position = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
 
 
 def _jpeg(content: bytes) -> EncodedImage | None:
@@ -119,18 +146,36 @@ def _jpeg(content: bytes) -> EncodedImage | None:
     return EncodedImage(width, height, "simplejpeg", with_simplejpeg)
 
 
-# --- OpenCV: still WebP, 8-bit PNG -------------------------------------------------------
+# --- OpenCV: still WebP without alpha, still 8-bit PNG -----------------------------------
 
 
 def _opencv_agrees(image: Image.Image, content: bytes) -> bool:
-    """Whether OpenCV gives Pillow's pixels of this file, and the file is not cut short."""
+    """Whether OpenCV gives Pillow's pixels of this file, and refuses it where Pillow does.
+
+    OpenCV passes over damage in the alpha channel of WebP, and over what follows its picture.
+    """
     if image.format == "WEBP":
         (size,) = struct.unpack_from("<I", content, 4)
-        return not getattr(image, "is_animated", False) and size + 8 <= len(content)
+        still = not getattr(image, "is_animated", False)
+        return still and image.mode == "RGB" and size + 8 == len(content)
     if image.format == "PNG":
-        eight_bit, whole = content[24] == 8, content.endswith(b"IEND\xaeB`\x82")
-        return eight_bit and whole and image.mode in ("L", "RGB", "RGBA")
+        eight_bit = content[24] == 8
+        return eight_bit and image.mode in ("L", "RGB", "RGBA") and _is_whole_still_png(content)
     return False
+
+
+def _is_whole_still_png(content: bytes) -> bool:
+    """Whether chunks fill the file to its end and none belongs to an animation.
+
+    OpenCV reads for ever where a chunk is longer than the file, and takes damaged animations.
+    """
+    position, name = 8, b""
+    while position + 12 <= len(content):
+        size, name = struct.unpack_from(">I4s", content, position)
+        if name in (b"acTL", b"fcTL", b"fdAT"):
+            return False
+        position += 12 + size
+    return name == b"IEND" and position == len(content)
 
 
 def _with_opencv(content: bytes) -> Rgb | None:
@@ -145,10 +190,12 @@ def _with_opencv(content: bytes) -> Rgb | None:
 
 
 def _pillow(content: bytes) -> EncodedImage:
+    formats: tuple[str, ...] = _FORMATS
     if content[4:12] in _HEIF_BRANDS:
         _teach_pillow_heif()
+        formats += ("HEIF",)
     with _PillowErrors():
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=formats)
         by_opencv = _opencv_agrees(image, content)
 
     def with_pillow(_: Rgb | None) -> Rgb:
@@ -177,8 +224,8 @@ class _PillowErrors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         match error:
             case UnidentifiedImageError():
-                message = "the file is not an image in a format that Pillow reads."
-                raise ImageError(message) from None
+                known = ", ".join(_FORMATS)
+                raise ImageError(f"the file is not an image ({known} are read).") from None
             case Image.DecompressionBombError() | MemoryError():
                 raise ImageError(f"the image is too large: {error}") from None
             # Plugins raise many types on damaged files, SyntaxError and struct.error among them.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 import numpy as np
@@ -15,14 +15,19 @@ import numpy as np
 from .bundle import Bundle
 from .cpus import available_cpus
 from .decode import DEFAULT_MAX_PIXELS
-from .engines.base import EngineOptions, Float32
+from .engines.base import EngineOptions
 from .errors import EngineError, ImageError, InputError
+from .intake import Origin
 from .network import Network, softmax
+from .pipeline import Judged, Outcome, Pipeline, PipelineOptions
 from .records import Crop, ErrorInfo, Failure, Record, Verdict
-from .stream import PreparedBatch, StreamOptions, stream_views
-from .views import ImageSource, Sampling, ViewInfo
+from .selftest import SelfTest, ensure_tested, self_test
+from .timings import Timings
+from .views import ImageSource, Sampling, open_image, read_image
 from .workers import DEFAULT_MEMORY
 
+Mode: TypeAlias = Literal["throughput", "latency"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_THRESHOLD = 0.5
 _SINGLE = (str, os.PathLike, bytes, np.ndarray)
@@ -39,12 +44,18 @@ class DetectorOptions:
         seed: the run's seed, from which and from each image's content its crops follow.
         fixed_seed: one generator seed for every image instead of ``seed``'s rule.
         threshold: P(fake) from which an image is called fake.
-        batch_size: the most views given to the engine at once, and images in flight.
-        threads: the engine's threads on a CPU; 0 takes every CPU available.
+        mode: ``throughput`` keeps every CPU busy with images of its own; ``latency`` takes
+            one image at a time and gives it all of them.
+        batch_size: the most views given to the engine at once; views of several images are
+            given together where they fit.
+        threads: CPU threads of one run of the engine; 0 chooses by the mode: one, and as many
+            runs at once as there are CPUs, or all.
         engine_folder: where built engines are kept; ``None`` is the user's cache.
-        workers: threads that read and decode; 0 takes one per CPU available.
+        workers: threads that decode and, on a CPU, judge; 0 takes one per CPU available.
         memory: bytes that decoded images may take at once; a larger image goes alone.
         max_pixels: images with more pixels are refused.
+        isolate: decode in processes of their own, so that a crash in an image library costs
+            one image its verdict and not the run (Linux).
     """
 
     engine: str = "auto"
@@ -53,12 +64,14 @@ class DetectorOptions:
     seed: int = 0
     fixed_seed: int | None = None
     threshold: float = DEFAULT_THRESHOLD
+    mode: Mode = "throughput"
     batch_size: int = DEFAULT_BATCH_SIZE
     threads: int = 0
     engine_folder: Path | None = None
     workers: int = 0
     memory: int = DEFAULT_MEMORY
     max_pixels: int = DEFAULT_MAX_PIXELS
+    isolate: bool = False
 
     def __post_init__(self) -> None:
         for name in ("crops", "batch_size", "memory", "max_pixels"):
@@ -68,6 +81,11 @@ class DetectorOptions:
         for name in ("threads", "workers"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must not be negative; 0 chooses by itself.")
+        self._check_choices()
+
+    def _check_choices(self) -> None:
+        if self.mode not in MODES:
+            raise InputError(f"mode must be {' or '.join(MODES)}, not {self.mode!r}.")
         if not 0.0 <= self.threshold <= 1.0:
             raise InputError(f"threshold must lie between 0 and 1, not {self.threshold}.")
         if not -(2**63) <= self.seed < 2**63:
@@ -91,11 +109,11 @@ class Detector:
     def __init__(
         self, bundle: Bundle | str | os.PathLike[str], options: DetectorOptions | None = None
     ) -> None:
-        """Open the bundle and load its graphs.
+        """Open the bundle, load its graphs, and self-test an engine that was not tested yet.
 
         Raises:
             BundleError: the bundle is damaged or unknown.
-            EngineError: the engine cannot run it as asked.
+            EngineError: the engine cannot run it as asked, or computes other numbers.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.options = options or DetectorOptions()
@@ -106,20 +124,21 @@ class Detector:
         self._sampling = Sampling(
             spec, self.options.seed if fixed is None else fixed, fixed is not None
         )
-        threads = self.options.threads or available_cpus()
+        self._pipeline = pipeline_options(self.options, spec.num_crops)
         self._network = Network(
-            self.bundle,
-            self.options.engine,
-            EngineOptions(
-                self.options.device, threads, self.options.batch_size, self.options.engine_folder
-            ),
+            self.bundle, self.options.engine, engine_options(self.options, spec.num_crops)
         )
+        ensure_tested(self.bundle, self._network)
         self._bundle_name = self.bundle.name
 
     @property
     def engine(self) -> str:
         """What executes the graphs, as records say it."""
         return self._network.engine
+
+    def self_test(self) -> SelfTest:
+        """Judge the bundle's reference views now, see :func:`.selftest.self_test`."""
+        return self_test(self.bundle, self._network)
 
     def detect(self, images: ImageSource | Iterable[ImageSource]) -> list[Verdict]:
         """Judge images and return their verdicts in order.
@@ -142,46 +161,42 @@ class Detector:
                 verdicts.append(record)
         return verdicts
 
-    def stream(self, images: Iterable[ImageSource]) -> Generator[Record, None, None]:
-        """Judge images as they come and yield one record each, in order.
-
-        Images that cannot be judged give :class:`Failure` records. While one batch is
-        inferred, the next one is read and decoded; at most two batches are held.
+    def generator_seed(self, image: ImageSource) -> int:
+        """Return the seed of the generator that places an image's crops.
 
         Raises:
-            EngineError: the engine failed.
+            ImageError: it cannot be read.
         """
-        options = self.options
-        reading = StreamOptions(
-            options.batch_size, options.workers, options.memory, options.max_pixels
-        )
-        with closing(stream_views(images, self._sampling, reading)) as batches:
-            for batch in batches:
-                yield from self._judge(batch)
+        _, seed = open_image(read_image(image), self._sampling, max_pixels=self.options.max_pixels)
+        return seed
 
-    def _judge(self, batch: PreparedBatch) -> Iterator[Record]:
-        judged: Iterator[tuple[Float32, Float32]] = iter(())
-        if batch.infos:
-            judgement = self._network.judge(batch.overviews, batch.crops)
-            judged = zip(judgement.logits, judgement.attention, strict=True)
-        for image, outcome in zip(batch.images, batch.outcomes, strict=True):
-            path = _path_of(image)
-            if isinstance(outcome, ImageError):
-                yield _failure(path, outcome)
-            else:
-                yield self._record(path, outcome, *next(judged))
+    def stream(self, images: Iterable[ImageSource]) -> RecordStream:
+        """Judge images as they come; iterate over the result for one record each, in order.
 
-    def _record(
-        self, path: str | None, views: ViewInfo, logits: Float32, attention: Float32
-    ) -> Record:
+        Images that cannot be judged give :class:`Failure` records. Reading, decoding and
+        judging go on at the same time, in bounded memory, in threads that begin with the
+        first record asked for and take ``images`` a little ahead. Close the stream to end
+        early, see :class:`RecordStream`.
+        """
+        timings = Timings()
+        pipeline = Pipeline(images, self._network, self._sampling, self._pipeline, timings)
+        return RecordStream(pipeline, self._record, timings)
+
+    def _record(self, origin: Origin, outcome: Outcome) -> Record:
+        if isinstance(outcome, ImageError):
+            return _failure(origin, outcome)
+        return self._verdict(origin, outcome)
+
+    def _verdict(self, origin: Origin, judged: Judged) -> Record:
+        views, logits, attention = judged.views, judged.logits, judged.attention
         if not (np.isfinite(logits).all() and np.isfinite(attention).all()):
-            return _failure(path, EngineError("the engine gave numbers that are not finite."))
+            return _failure(origin, EngineError("the engine gave numbers that are not finite."))
         manifest = self.bundle.manifest
         probabilities = softmax(logits)
         score = _shortest(probabilities[manifest.fake_index])
         real_class = manifest.classes[1 - manifest.fake_index]
         return Verdict(
-            path=path,
+            path=origin.path,
             verdict=manifest.fake_class if score >= self.options.threshold else real_class,
             score=score,
             probabilities=dict(zip(manifest.classes, map(_shortest, probabilities), strict=True)),
@@ -196,7 +211,81 @@ class Detector:
             bundle=self._bundle_name,
             engine=self._network.engine,
             precision=self._network.precision,
+            file=origin.file,
         )
+
+
+class RecordStream:
+    """Records of one run, in the order of its images.
+
+    Iterating raises EngineError if the engine fails, and whatever the images' own iterator
+    raises. Use it as a context manager, or call :meth:`close`, to end before the last image.
+
+    Attributes:
+        timings: where the time has gone so far.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        record: Callable[[Origin, Outcome], Record],
+        timings: Timings,
+    ) -> None:
+        self._pipeline, self._record, self.timings = pipeline, record, timings
+
+    def __iter__(self) -> Iterator[Record]:
+        return self
+
+    def __next__(self) -> Record:
+        try:
+            return self._record(*next(self._pipeline))
+        except Exception:  # the end, too
+            self.close()
+            raise
+
+    def finish(self) -> None:
+        """Take no more images; the records of those already begun still come.
+
+        May be called from any thread and from a signal handler.
+        """
+        self._pipeline.finish()
+
+    def close(self) -> None:
+        """End now: drop what is not done, and wait for what is being computed."""
+        self._pipeline.close()
+
+    def __enter__(self) -> RecordStream:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Whoever presses Ctrl-C does not want to wait for an image of 200 megapixels.
+        self._pipeline.close(wait=kind is not KeyboardInterrupt)
+
+
+def pipeline_options(options: DetectorOptions, crops: int) -> PipelineOptions:
+    """Say how many images of so many crops share a batch, and how many threads compute."""
+    alone = options.mode == "latency"
+    return PipelineOptions(
+        images=1 if alone else max(1, options.batch_size // crops),
+        workers=1 if alone else options.workers or available_cpus(),
+        memory=options.memory,
+        max_pixels=options.max_pixels,
+        isolate=options.isolate,
+        window=1 if alone else None,
+    )
+
+
+def engine_options(options: DetectorOptions, crops: int) -> EngineOptions:
+    """Say how the engine runs: alone on all CPUs, or several times at once on one each."""
+    pipeline, cpus = pipeline_options(options, crops), available_cpus()
+    threads = options.threads or (1 if options.mode == "throughput" else cpus)
+    return EngineOptions(
+        device=options.device,
+        threads=threads,
+        lanes=max(1, min(pipeline.workers, cpus // threads)),
+        batch_size=min(pipeline.images * crops, options.batch_size),
+        folder=options.engine_folder,
+    )
 
 
 def _shortest(value: np.floating[Any]) -> float:
@@ -204,9 +293,6 @@ def _shortest(value: np.floating[Any]) -> float:
     return float(str(np.float32(value)))
 
 
-def _path_of(image: ImageSource) -> str | None:
-    return os.fspath(image) if isinstance(image, str | os.PathLike) else None
-
-
-def _failure(path: str | None, error: ImageError | EngineError) -> Failure:
-    return Failure(path=path, error=ErrorInfo(type(error).__name__, str(error)))
+def _failure(origin: Origin, error: ImageError | EngineError) -> Failure:
+    info = ErrorInfo(type(error).__name__, str(error))
+    return Failure(path=origin.path, error=info, file=origin.file)

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 
 from .cpus import available_cpus
+from .cuda import gpu_present, open_cuda
+from .cuda.base import describe
+from .errors import EngineError
 
 _LIBRARIES = ("glass-edge", "numpy", "opencv-python-headless", "pillow", "simplejpeg",
-              "torch", "torchvision", "onnx", "onnxruntime", "openvino",
-              "scikit-learn")  # fmt: skip
+              "torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino",
+              "tensorrt", "tensorrt-rtx", "scikit-learn")  # fmt: skip
 _VECTOR_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimd",
                  "i8mm")  # fmt: skip
+_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 class Environment(msgspec.Struct, frozen=True):
-    """The machine and the versions that a measurement was taken with."""
+    """The machine and the versions that a measurement was taken with.
+
+    ``gpu`` names NVIDIA's GPU and its compute capability, ``driver`` its driver's version.
+    """
 
     processor: str
     cpus: int
@@ -27,13 +35,16 @@ class Environment(msgspec.Struct, frozen=True):
     system: str
     python: str
     libraries: dict[str, str]
+    gpu: str | None = None
+    driver: str | None = None
 
     def to_markdown(self) -> str:
         """Return one line."""
         libraries = ", ".join(f"{name} {number}" for name, number in self.libraries.items())
         flags = " ".join(self.vector_flags) or "unknown"
+        gpu = f"{self.gpu}, driver {self.driver or 'unknown'}, " if self.gpu else ""
         return (
-            f"{self.processor} ({flags}), {self.cpus} CPUs available, {self.system}, "
+            f"{self.processor} ({flags}), {self.cpus} CPUs available, {gpu}{self.system}, "
             f"Python {self.python}; {libraries}"
         )
 
@@ -42,13 +53,36 @@ def environment() -> Environment:
     """Describe this machine."""
     flags = _cpu_flags()
     return Environment(
-        processor=_processor(),
+        processor=processor_name(),
         cpus=available_cpus(),
         vector_flags=tuple(flag for flag in _VECTOR_FLAGS if flag in flags),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         libraries={name: found for name in _LIBRARIES if (found := _version(name))},
+        gpu=_gpu(),
+        driver=_driver(),
     )
+
+
+def _gpu() -> str | None:
+    if not gpu_present():
+        return None
+    try:
+        cuda = open_cuda()
+    except EngineError:  # no package speaks to it
+        return "NVIDIA GPU"
+    name = describe(cuda)
+    cuda.close()
+    return name
+
+
+def _driver() -> str | None:
+    try:
+        text = _DRIVER.read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"\d+\.\d+(\.\d+)?", text)
+    return found[0] if found else None
 
 
 def _version(name: str) -> str | None:
@@ -67,7 +101,8 @@ def _cpu_lines() -> list[tuple[str, str]]:
     return [(key.strip(), value.strip()) for key, value in pairs]
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Return what the processor calls itself."""
     named = (value for key, value in _cpu_lines() if key == "model name")
     return next(named, platform.processor() or os.uname().machine)
 

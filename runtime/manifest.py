@@ -13,7 +13,9 @@ import msgspec
 from .errors import BundleError
 
 MANIFEST_NAME = "glass.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 2
+# Version 1 had no reference views; its bundles run, but cannot be self-tested.
+READABLE_VERSIONS = (1, SCHEMA_VERSION)
 RESAMPLING: Final = "triangle-antialias-float"
 
 Role = Literal["global", "local", "aggregator"]
@@ -22,9 +24,17 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 ElementType = Literal["uint8", "float32"]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 # One plain name: no folder, no parent, nothing that leaves the bundle.
-FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\Z", max_length=100)]
+# Engines choose their parser by the suffix.
+GraphName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,90}\.onnx\Z")]
+# What is shown to people: nothing that a terminal would obey.
+Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z", max_length=200)]
+# What memory is taken by: far above any GLASS, far below what would exhaust a machine.
+Side = Annotated[int, msgspec.Meta(ge=1, le=2048)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1024)]
+Width = Annotated[int, msgspec.Meta(ge=1, le=65536)]
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,10 +56,17 @@ class FileEntry(_Strict, frozen=True):
     sha256: Sha256
 
 
+class CheckpointEntry(_Strict, frozen=True):
+    """What the bundle was made from: the file's name then, and the SHA-256 of its bytes."""
+
+    file: Text
+    sha256: Sha256
+
+
 class GraphEntry(_Strict, frozen=True):
     """One ONNX graph: its file and what goes in and out."""
 
-    file: FileName
+    file: GraphName
     sha256: Sha256
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -74,9 +91,9 @@ class ViewSpec(_Strict, frozen=True):
     the largest side of the sampling grid in cells.
     """
 
-    crop_size: Positive
-    num_crops: Positive
-    max_grid: Positive
+    crop_size: Side
+    num_crops: Count
+    max_grid: Count
     resampling: Literal["triangle-antialias-float"] = RESAMPLING
 
 
@@ -90,9 +107,9 @@ class Normalisation(_Strict, frozen=True):
 class Backbone(_Strict, frozen=True):
     """Which network looks at the views. ``shared``: one set of weights for both views."""
 
-    name: str
-    family: str
-    feature_size: Positive
+    name: Text
+    family: Text
+    feature_size: Width
     shared: bool
 
 
@@ -143,30 +160,54 @@ class Comparison(_Strict, frozen=True):
     speed: float
 
 
+class Reference(_Strict, frozen=True):
+    """Views that travel with the bundle, and what they must give: the self-test.
+
+    ``file`` is a lossless picture of the views: one row for each image, first its global view,
+    then ``crops`` crops, each of the bundle's crop size. ``logits`` are those of each row, in
+    the order of the classes, as ``source`` computed them.
+    """
+
+    file: FileName
+    sha256: Sha256
+    crops: Annotated[int, msgspec.Meta(ge=1, le=16)]
+    logits: Annotated[tuple[tuple[float, float], ...], msgspec.Meta(min_length=1, max_length=16)]
+    source: Text
+
+
 class Manifest(_Strict, frozen=True):
     """The content of ``glass.json``.
 
     ``parity`` compares the FP32 graphs with PyTorch, ``comparison`` this bundle with those
     graphs; ``kept`` names the nodes of each graph that stayed in FP32 because their range or
-    their sensitivity asked for it.
+    their sensitivity asked for it. ``reference`` came with version 2.
     """
 
-    schema: Literal[1]
+    schema: Literal[1, 2]
     precision: Precision
-    classes: tuple[str, str]
-    fake_class: str
+    classes: tuple[Text, Text]
+    fake_class: Text
     backbone: Backbone
     views: ViewSpec
     normalisation: Normalisation
     opset: Positive
     graphs: Graphs
     weights: tuple[FileEntry, ...]
-    checkpoint: FileEntry
+    checkpoint: CheckpointEntry
     versions: dict[str, str]
     parity: Parity | None = None  # None only while the export is still measuring
     calibration: Calibration | None = None
     comparison: Comparison | None = None
     kept: dict[str, tuple[str, ...]] = {}
+    reference: Reference | None = None  # None in version 1, and while the export is measuring
+
+    @property
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """Every file of the bundle but the manifest, with its SHA-256."""
+        entries: list[GraphEntry | FileEntry | Reference] = [self.graphs[role] for role in ROLES]
+        entries += self.weights
+        entries += [self.reference] if self.reference else []
+        return tuple((entry.file, entry.sha256) for entry in entries)
 
     @property
     def fake_index(self) -> int:
@@ -186,13 +227,14 @@ def parse_manifest(content: bytes) -> Manifest:
     """
     try:
         fields = msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{MANIFEST_NAME} is not valid JSON: {error}.") from None
     version = fields.get("schema") if isinstance(fields, dict) else None
-    if version != SCHEMA_VERSION:
+    if version not in READABLE_VERSIONS:
         raise BundleError(
-            f"{MANIFEST_NAME} has schema version {version!r}, and this glass-edge reads version "
-            f"{SCHEMA_VERSION}: install a release that reads it, or export the bundle again."
+            f"{MANIFEST_NAME} has schema version {version!r}, and this glass-edge reads versions "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}: install a release that reads it, or "
+            "export the bundle again."
         )
     try:
         manifest = msgspec.convert(fields, Manifest)
@@ -205,6 +247,12 @@ def parse_manifest(content: bytes) -> Manifest:
 def _check_consistency(manifest: Manifest) -> None:
     if manifest.parity is None:
         raise BundleError(f"{MANIFEST_NAME} holds no parity measurement: its export never ended.")
+    if (manifest.reference is None) != (manifest.schema == 1):
+        raise BundleError(
+            f"{MANIFEST_NAME} of schema version {manifest.schema} must "
+            f"{'not hold' if manifest.reference else 'hold'} reference views; export the bundle "
+            "again."
+        )
     if manifest.fake_class not in manifest.classes or len(set(manifest.classes)) != 2:
         raise BundleError(
             f"{MANIFEST_NAME} names the classes {list(manifest.classes)} and "

@@ -12,6 +12,7 @@ from .bundle import Bundle
 from .engines import open_engine
 from .engines.base import Array, DeviceEngine, EngineOptions, Float32, batch_sizes
 from .manifest import Role
+from .timings import Timings
 from .views import Crops, Overviews
 
 
@@ -32,6 +33,8 @@ class Network:
     Attributes:
         engine: what executes the graphs, as records say it.
         precision: the type that the engine really computes in.
+        lanes: how many threads may judge at once.
+        on_host: whether judging takes the host's CPUs.
     """
 
     def __init__(self, bundle: Bundle, engine: str, options: EngineOptions) -> None:
@@ -44,24 +47,33 @@ class Network:
         self._batch_sizes = batch_sizes(options.batch_size)
         self.engine = self._engine.description
         self.precision = self._engine.precision
+        self.on_host = not isinstance(self._engine, DeviceEngine)
+        self.lanes = options.lanes if self.on_host else 1
 
-    def judge(self, overviews: Overviews, crops: Crops) -> Judgement:
+    def judge(
+        self, overviews: Overviews, crops: Crops, timings: Timings | None = None
+    ) -> Judgement:
         """Run the graphs on the views of some images.
 
         Args:
             overviews: global views, ``(n, p, p, 3)`` in 0..255.
             crops: ``(n, crops, p, p, 3)``.
+            timings: where the time is added.
 
         Raises:
             EngineError: the engine failed.
         """
+        timings = timings or Timings()
         if isinstance(self._engine, DeviceEngine):
-            return Judgement(*self._engine.judge(overviews, crops))
+            with timings.stage("infer"):
+                return Judgement(*self._engine.judge(overviews, crops))
         images, count = crops.shape[:2]
-        global_features = self.features("global", overviews)
-        flat = self.features("local", crops.reshape(images * count, *crops.shape[2:]))
+        with timings.stage("infer"):
+            global_features = self.features("global", overviews)
+            flat = self.features("local", crops.reshape(images * count, *crops.shape[2:]))
         local_features = flat.reshape(images, count, -1)
-        logits, attention = self._run("aggregator", [global_features, local_features])
+        with timings.stage("aggregate"):
+            logits, attention = self._run("aggregator", [global_features, local_features])
         return Judgement(logits, attention)
 
     def features(self, role: Role, pixels: Array) -> Float32:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import click
 import msgspec
@@ -16,7 +18,14 @@ from .errors import InputError, OutputError
 from .records import Failure, Record
 
 STANDARD_OUTPUT = "-"
-_FORMATS = (".jsonl", ".csv")
+JSON_LINES, CSV = ".jsonl", ".csv"
+_FORMATS = (JSON_LINES, CSV)
+
+
+class Sink(Protocol):
+    """Takes lines, each whole or not at all."""
+
+    def append(self, line: bytes) -> None: ...
 
 
 class Writer(Protocol):
@@ -25,30 +34,92 @@ class Writer(Protocol):
     def write(self, record: Record) -> None: ...
 
 
+class FileSink:
+    """A file whose every line is whole, even where the disk is full in the middle of one."""
+
+    def __init__(self, path: Path, *, keep: bool) -> None:
+        """Open a file to write; ``keep`` what is in it already.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        self._path = path
+        flags = os.O_WRONLY | os.O_CREAT | (0 if keep else os.O_TRUNC)
+        try:
+            self._descriptor = os.open(path, flags, 0o666)
+            self._size = os.lseek(self._descriptor, 0, os.SEEK_END) if keep else 0
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
+
+    def append(self, line: bytes) -> None:
+        """Write a line, or nothing of it.
+
+        Raises:
+            OutputError: the disk is full or gone.
+        """
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError as error:
+            with suppress(OSError):  # a device or pipe has no end to cut off
+                os.ftruncate(self._descriptor, self._size)
+            raise OutputError(
+                f"{self._path} cannot be written any more: {error.strerror}. What it holds is "
+                "valid: make room, and go on with --resume."
+            ) from None
+        self._size += len(line)
+
+    def close(self) -> None:
+        """Have the system write what it holds back."""
+        with suppress(OSError):
+            os.fsync(self._descriptor)
+        os.close(self._descriptor)
+
+
+class StandardOutput:
+    """The process's standard output."""
+
+    def append(self, line: bytes) -> None:
+        """Write a line.
+
+        Raises:
+            BrokenPipeError: nobody reads it any more.
+            OutputError: it cannot be written for another reason.
+        """
+        try:
+            click.echo(line, nl=False)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"standard output cannot be written: {error.strerror}.") from None
+
+
 class JsonLinesWriter:
     """One JSON object per line."""
 
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
 
     def write(self, record: Record) -> None:
-        self._file.write(msgspec.json.encode(record).decode() + "\n")
-        self._file.flush()
+        self._sink.append(msgspec.json.encode(record) + b"\n")
 
 
 class CsvWriter:
     """One row per record; crops are a JSON cell, classes have columns of their own."""
 
-    def __init__(self, file: IO[str], classes: tuple[str, str]) -> None:
-        self._file = file
+    def __init__(self, sink: Sink, classes: tuple[str, str]) -> None:
+        self._sink = sink
         self._classes = classes
         columns = ["path", "status", "verdict", "score"]
         columns += [f"probability_{name}" for name in classes]
         columns += [f"logit_{name}" for name in classes]
         columns += ["crops", "width", "height", "seed", "bundle", "engine", "precision"]
-        columns += ["error_type", "error_message"]
-        self._rows = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        columns += ["error_type", "error_message", "file_bytes", "file_modified"]
+        self._text = io.StringIO()
+        self._rows = csv.DictWriter(self._text, columns, restval="", lineterminator="\n")
         self._rows.writeheader()
+        self._flush()
 
     def write(self, record: Record) -> None:
         row = msgspec.structs.asdict(record)
@@ -61,62 +132,87 @@ class CsvWriter:
                 row[f"probability_{name}"] = record.probabilities[name]
                 row[f"logit_{name}"] = record.logits[name]
             del row["probabilities"], row["logits"]
+        if (file := row.pop("file")) is not None:
+            row |= {"file_bytes": file.bytes, "file_modified": file.modified}
         self._rows.writerow(row)
-        self._file.flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        self._sink.append(self._text.getvalue().encode())
+        self._text.seek(0)
+        self._text.truncate()
 
 
 class TableWriter:
     """Aligned lines for people, coloured on a terminal."""
 
-    def __init__(self, classes: tuple[str, str], fake_class: str) -> None:
+    def __init__(self, sink: Sink, classes: tuple[str, str], fake_class: str) -> None:
+        self._sink = sink
         self._width = max(len("verdict"), *map(len, classes))
         self._fake_class = fake_class
-        click.echo(f"{'verdict':<{self._width}}  {'P(fake)':>7}  {'pixels':>11}  image")
+        self._line(f"{'verdict':<{self._width}}  {'P(fake)':>7}  {'pixels':>11}  image")
 
     def write(self, record: Record) -> None:
         if isinstance(record, Failure):
-            word = click.style(f"{'error':<{self._width}}", fg="yellow")
-            click.echo(f"{word}  {'-':>7}  {'-':>11}  {record.path}: {record.error.message}")
+            word = self._coloured("error", "yellow")
+            self._line(f"{word}  {'-':>7}  {'-':>11}  {record.path}: {record.error.message}")
             return
         colour = "red" if record.verdict == self._fake_class else "green"
-        word = click.style(f"{record.verdict:<{self._width}}", fg=colour)
+        word = self._coloured(record.verdict, colour)
         size = f"{record.width}x{record.height}"
-        click.echo(f"{word}  {record.score:>7.4f}  {size:>11}  {record.path}")
+        self._line(f"{word}  {record.score:>7.4f}  {size:>11}  {record.path}")
+
+    def _coloured(self, word: str, colour: str) -> str:
+        padded = f"{word:<{self._width}}"
+        return click.style(padded, fg=colour) if sys.stdout.isatty() else padded
+
+    def _line(self, text: str) -> None:
+        self._sink.append(text.encode() + b"\n")
 
 
-def check_output(target: str | None, *, force: bool) -> None:
+def check_output(target: str | None, *, force: bool, resume: bool) -> None:
     """Refuse an output that could not be written or would destroy something.
 
     Raises:
-        InputError: unknown format, or the file exists and ``force`` is not given.
+        InputError: unknown format; or the file exists and neither ``force`` nor ``resume`` is
+            given; or ``resume`` where nothing can be resumed.
     """
-    if target in (None, STANDARD_OUTPUT):
+    path = None if target in (None, STANDARD_OUTPUT) else Path(str(target))
+    if resume and (path is None or path.suffix.lower() != JSON_LINES):
+        raise InputError(f"--resume needs the {JSON_LINES} file of the run to go on with: -o FILE.")
+    if resume and force:
+        raise InputError("--resume keeps what --force would replace: give one of them.")
+    if path is None:
         return
-    path = Path(str(target))
     if path.suffix.lower() not in _FORMATS:
         raise InputError(
             f"cannot tell the format of {path}: give a name that ends in {' or '.join(_FORMATS)}, "
             "or - for JSON lines on standard output."
         )
-    if path.exists() and not force:
-        raise InputError(f"{path} exists already: choose another name, or --force to replace it.")
+    if path.exists() and not (force or resume):
+        raise InputError(
+            f"{path} exists already: choose another name, --force to replace it, or --resume to go "
+            "on with it."
+        )
 
 
 @contextmanager
-def open_writer(target: str | None, classes: tuple[str, str], fake_class: str) -> Iterator[Writer]:
+def open_writer(
+    target: str | None, classes: tuple[str, str], fake_class: str, *, keep: bool = False
+) -> Iterator[Writer]:
     """Open the writer that ``--output`` names; ``None`` is the table on standard output.
 
     Raises:
         OutputError: the file cannot be written.
     """
     if target is None:
-        yield TableWriter(classes, fake_class)
+        yield TableWriter(StandardOutput(), classes, fake_class)
     elif target == STANDARD_OUTPUT:
-        yield JsonLinesWriter(sys.stdout)
+        yield JsonLinesWriter(StandardOutput())
     else:
+        sink = FileSink(Path(target), keep=keep)
         try:
-            with open(target, "w", encoding="utf-8", newline="") as file:
-                is_csv = target.lower().endswith(".csv")
-                yield CsvWriter(file, classes) if is_csv else JsonLinesWriter(file)
-        except OSError as error:
-            raise OutputError(f"{target} cannot be written: {error.strerror}.") from None
+            is_csv = target.lower().endswith(CSV)
+            yield CsvWriter(sink, classes) if is_csv else JsonLinesWriter(sink)
+        finally:
+            sink.close()

@@ -21,12 +21,22 @@ class Crop(msgspec.Struct, frozen=True):
     attention: float
 
 
+class ImageFile(msgspec.Struct, frozen=True):
+    """An image's file when it was read: its size in bytes, and when it was last changed.
+
+    ``modified`` is in UTC, ISO 8601. By both a later run tells whether the file has changed.
+    """
+
+    bytes: int
+    modified: str
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The judgement of one image.
 
     ``score`` is P(fake); ``verdict`` a class name; ``seed`` the seed of the generator that
     placed the crops; ``width`` and ``height`` the image's size in pixels. ``path`` is null
-    for images given as bytes or arrays.
+    for images given as bytes or arrays, and so is ``file``.
     """
 
     path: str | None
@@ -42,6 +52,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     bundle: str
     engine: str
     precision: str
+    file: ImageFile | None = None
 
 
 class ErrorInfo(msgspec.Struct, frozen=True):
@@ -52,11 +63,12 @@ class ErrorInfo(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """The record of an image that could not be judged."""
+    """The record of an image that could not be judged; ``file`` is null if there is none."""
 
     path: str | None
     status: Literal["error"] = "error"
     error: ErrorInfo
+    file: ImageFile | None = None
 
 
 Record = Verdict | Failure

@@ -5,8 +5,10 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
 
 from .errors import InputError
+from .records import ImageFile
 
 IMAGE_SUFFIXES = frozenset({
     ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
@@ -46,6 +48,21 @@ def listed_images(lines: Iterable[str]) -> Iterator[str]:
             yield path
 
 
+def image_file(path: str | os.PathLike[str]) -> ImageFile | None:
+    """Describe a file as it is now, or ``None`` if it cannot be looked at."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    modified = datetime.fromtimestamp(found.st_mtime_ns // 1000 / 1e6, timezone.utc)
+    return ImageFile(found.st_size, modified.isoformat(timespec="microseconds"))
+
+
+def readable_path(path: str | os.PathLike[str]) -> str:
+    """Return a path as text that any file can hold: bytes that are no UTF-8 become ``\\xff``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def _some(images: Iterable[str], otherwise: str) -> list[str]:
     found = list(images)
     if not found:
@@ -57,8 +74,17 @@ def _expand_match(match: str) -> Iterable[str]:
     return _walk(match) if os.path.isdir(match) else [match]
 
 
+def _refuse(error: OSError) -> None:
+    """Pass over what vanishes while it is searched; what cannot be read must not be missed."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise InputError(
+            f"the folder {error.filename} cannot be read ({error.strerror}), so its images would "
+            "be missing: give yourself the right to read it, or name the others one by one."
+        )
+
+
 def _walk(folder: str) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:

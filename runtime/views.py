@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ Overviews: TypeAlias = npt.NDArray[np.float32]
 """Global views, ``(n, p, p, 3)``, RGB in 0..255, not rounded."""
 Crops: TypeAlias = npt.NDArray[np.uint8]
 """Crops of some images, ``(n, crops, p, p, 3)``, RGB."""
+
+DEFAULT_MAX_BYTES = 1 << 30  # a file's; the largest images allowed have 0.6 GB of pixels
 
 
 @dataclass(frozen=True)
@@ -98,32 +101,57 @@ def plan(height: int, width: int, seed: int, spec: ViewSpec) -> list[Placement]:
     )
 
 
-def open_image(
-    source: ImageSource, sampling: Sampling, *, max_pixels: int
-) -> tuple[EncodedImage, int]:
-    """Read an image, not decoding it yet; return it and its generator seed.
+def read_image(source: ImageSource, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes | Rgb:
+    """Return what an image is decoded from: its file's bytes, or the pixels given.
+
+    Files larger than ``max_bytes`` are refused before they are read.
 
     Raises:
-        ImageError: it cannot be read, is no image or no RGB array, or is too large.
+        ImageError: the file cannot be read, or is too large.
     """
-    if isinstance(source, np.ndarray):
-        rgb = _checked_array(source, max_pixels)
+    if isinstance(source, bytes | np.ndarray):
+        return source
+    return _read(Path(source), max_bytes)
+
+
+class HeaderReader(Protocol):
+    """Looks at an image's file, see :func:`.decode.read_header`."""
+
+    def __call__(self, content: bytes, *, max_pixels: int) -> EncodedImage: ...
+
+
+def open_image(
+    content: bytes | Rgb, sampling: Sampling, *, max_pixels: int, look: HeaderReader = read_header
+) -> tuple[EncodedImage, int]:
+    """Look at an image, not decoding it yet; return it and its generator seed.
+
+    Raises:
+        ImageError: it is no image or no RGB array, or is too large.
+    """
+    if isinstance(content, np.ndarray):
+        rgb = _checked_array(content, max_pixels)
         image = EncodedImage(rgb.shape[1], rgb.shape[0], "array", lambda _: rgb)
         return image, sampling.generator_seed(array_content(rgb))
-    content = source if isinstance(source, bytes) else _read(Path(source))
-    return read_header(content, max_pixels=max_pixels), sampling.generator_seed(content)
+    return look(content, max_pixels=max_pixels), sampling.generator_seed(content)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, max_bytes: int) -> bytes:
     try:
-        return path.read_bytes()
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
+            return path.read_bytes()
     except FileNotFoundError:
         raise ImageError("there is no such file.") from None
-    except IsADirectoryError:
-        raise ImageError("it is a folder, not an image.") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError(f"the file cannot be read: {reason}.") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise ImageError("it is a folder, not an image.")
+    if not stat.S_ISREG(found.st_mode):  # reading a pipe or a device might never end
+        raise ImageError("it is a pipe, socket or device, not a file.")
+    raise ImageError(
+        f"the file has {found.st_size} bytes, more than the limit of {max_bytes}; scale it down."
+    )
 
 
 def _checked_array(array: npt.NDArray[np.generic], max_pixels: int) -> Rgb:

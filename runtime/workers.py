@@ -9,8 +9,18 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .decode import Rgb
-from .views import ImageSource, Sampling, ViewBatch, ViewInfo, open_image
+from .decode import Rgb, read_header
+from .isolate import IsolatedDecoder
+from .timings import Timings
+from .views import (
+    HeaderReader,
+    ImageSource,
+    Sampling,
+    ViewBatch,
+    ViewInfo,
+    open_image,
+    read_image,
+)
 
 DEFAULT_MEMORY = 1 << 30  # bytes
 _OVERHEAD = 1.3  # an image in flight takes up to this much of its decoded size
@@ -42,38 +52,62 @@ class ByteBudget:
                 self._changed.notify_all()
 
 
-class ViewWorkers:
-    """A pool of threads that read, decode, and write views into batches.
+class ViewMaker:
+    """Turns images that were read into views, from any number of threads.
 
-    Decoding and resampling release Python's global lock, so the threads run side by side.
-    Each keeps a buffer for decoded pixels, so that no fresh memory need be fetched from the
-    system for each image.
+    Decoding and resampling release Python's global lock, so threads run side by side. Each
+    keeps a buffer for decoded pixels, so that no fresh memory need be fetched from the system
+    for each image.
     """
 
-    def __init__(self, sampling: Sampling, *, workers: int, memory: int, max_pixels: int) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        *,
+        threads: int,
+        memory: int,
+        max_pixels: int,
+        timings: Timings,
+        isolate: bool = False,
+    ) -> None:
+        """Serve so many ``threads``; with ``isolate`` each has a process that decodes for it."""
         self._sampling = sampling
+        self._isolated: list[IsolatedDecoder] | None = [] if isolate else None
         self._max_pixels = max_pixels
+        self._timings = timings
         self._budget = ByteBudget(memory)
-        self._largest_kept = memory // (4 * workers)
+        self._largest_kept = memory // (4 * threads)
         self._own = threading.local()
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="glass-views")
 
-    def submit(self, batch: ViewBatch, slot: int, source: ImageSource) -> Future[ViewInfo]:
-        """Start turning an image into the views of a batch's slot.
+    def make(self, batch: ViewBatch, slot: int, content: bytes | Rgb) -> ViewInfo:
+        """Write an image's views into a batch's slot, as soon as the memory may be held.
 
-        The future raises ImageError for an image that cannot be judged.
+        Raises:
+            ImageError: the image cannot be judged.
         """
-        return self._pool.submit(self._make_views, batch, slot, source)
+        image, seed = open_image(
+            content, self._sampling, max_pixels=self._max_pixels, look=self._look()
+        )
+        with self._budget.holding(int(image.decoded_bytes * _OVERHEAD)):
+            with self._timings.stage("decode"):
+                rgb = image.decode(self._buffer(image.decoded_bytes))
+            with self._timings.stage("views"):
+                return batch.fill(slot, rgb, seed, self._sampling.spec)
 
     def close(self) -> None:
-        """Drop what has not begun and wait for what has."""
-        self._pool.shutdown(cancel_futures=True)
+        """End the processes that decode, when no thread makes views any more."""
+        for decoder in self._isolated or ():
+            decoder.close()
 
-    def _make_views(self, batch: ViewBatch, slot: int, source: ImageSource) -> ViewInfo:
-        image, seed = open_image(source, self._sampling, max_pixels=self._max_pixels)
-        with self._budget.holding(int(image.decoded_bytes * _OVERHEAD)):
-            rgb = image.decode(self._buffer(image.decoded_bytes))
-            return batch.fill(slot, rgb, seed, self._sampling.spec)
+    def _look(self) -> HeaderReader:
+        """Return what looks at files for this thread."""
+        if self._isolated is None:
+            return read_header
+        decoder: IsolatedDecoder | None = getattr(self._own, "decoder", None)
+        if decoder is None:
+            self._own.decoder = decoder = IsolatedDecoder()
+            self._isolated.append(decoder)
+        return decoder.read_header
 
     def _buffer(self, size: int) -> Rgb | None:
         """Return this thread's buffer, or nothing for an image too large to keep room for."""
@@ -83,3 +117,27 @@ class ViewWorkers:
         if buffer is None or buffer.size < size:
             self._own.buffer = buffer = np.empty(size, np.uint8)
         return buffer
+
+
+class ViewWorkers:
+    """A pool of threads that read images and make their views, where nothing else is wanted."""
+
+    def __init__(self, sampling: Sampling, *, workers: int, memory: int, max_pixels: int) -> None:
+        self._maker = ViewMaker(
+            sampling, threads=workers, memory=memory, max_pixels=max_pixels, timings=Timings()
+        )
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="glass-views")
+
+    def submit(self, batch: ViewBatch, slot: int, source: ImageSource) -> Future[ViewInfo]:
+        """Start turning an image into the views of a batch's slot.
+
+        The future raises ImageError for an image that cannot be judged.
+        """
+        return self._pool.submit(self._make, batch, slot, source)
+
+    def close(self) -> None:
+        """Drop what has not begun and wait for what has."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _make(self, batch: ViewBatch, slot: int, source: ImageSource) -> ViewInfo:
+        return self._maker.make(batch, slot, read_image(source))

@@ -57,8 +57,8 @@ def test_a_missing_folder(tmp_path):
 
 
 def test_a_newer_schema_version(copied_bundle):
-    change(copied_bundle, lambda m: m.update(schema=2))
-    assert "schema version 2, and this glass-edge reads version 1" in refusal(copied_bundle)
+    change(copied_bundle, lambda m: m.update(schema=3))
+    assert "schema version 3, and this glass-edge reads versions 1 and 2" in refusal(copied_bundle)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}"])
@@ -85,6 +85,11 @@ def test_a_manifest_that_is_none(content, copied_bundle):
 def test_a_field_that_does_not_fit_is_named(edit, field, copied_bundle):
     change(copied_bundle, edit)
     assert re.search(field, refusal(copied_bundle))
+
+
+def test_a_checkpoint_may_have_any_name(copied_bundle):
+    change(copied_bundle, lambda m: m["checkpoint"].update(file="gl vit (2).pt"))
+    assert Bundle.open(copied_bundle).manifest.checkpoint.file == "gl vit (2).pt"
 
 
 def test_classes_must_hold_the_fake_one(copied_bundle):

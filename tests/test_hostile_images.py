@@ -1,17 +1,24 @@
-"""Files that promise more than they hold are refused at once."""
+"""Files made to exhaust, to mislead or to run something are refused at once."""
 
 from __future__ import annotations
 
 import io
+import os
 import resource
+import socket
 import struct
 import time
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from conftest import DATA
+from fuzz import images
+from fuzz.harness import FINDINGS, Child
 from glass_edge.runtime import ImageError
 from glass_edge.runtime.decode import decode
+from glass_edge.runtime.views import read_image
 from PIL import Image
 
 SECONDS = 5.0
@@ -106,3 +113,153 @@ def test_a_tiff_whose_directories_go_in_circles():
     (count,) = struct.unpack_from("<H", content, first)
     struct.pack_into("<I", content, first + 2 + 12 * count, first)
     assert decode(bytes(content)).shape == (16, 16, 3)
+
+
+# --- what was found by damaging files (make fuzz), and must stay found --------------------
+
+
+@pytest.mark.parametrize("path", sorted((DATA / "crashes").iterdir()), ids=lambda path: path.name)
+def test_what_once_crashed_hung_or_differed(path):
+    with Child(images.TARGET, seconds=images.SECONDS, memory=images.MEMORY) as child:
+        assert child.run(path.read_bytes()).outcome not in FINDINGS
+
+
+# --- small files that keep decoders busy --------------------------------------------------
+
+
+def progressive(scans: int, side: int = 64) -> bytes:
+    """A progressive JPEG of one colour, its last scan repeated."""
+    content = small("JPEG", progressive=True)
+    frame = content.index(b"\xff\xc2")
+    content[frame + 5 : frame + 9] = struct.pack(">HH", side, side)
+    last = content[content.rindex(b"\xff\xda") : -2]
+    return bytes(content[:-2] + last * scans + content[-2:])
+
+
+def test_a_jpeg_of_ten_kilobytes_that_would_take_minutes():
+    content = progressive(1000, 13_000)
+    assert len(content) < 20_000
+    started = time.perf_counter()
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        decode(content)
+    assert time.perf_counter() - started < 1.0
+
+
+@pytest.mark.parametrize("disguise", [b"", b"\xff\xfe\0\x06\xff\xd9\xff\xd9", b"\xff\xff\xff"])
+def test_scans_are_counted_behind_anything(disguise):
+    """An end of image within a comment ends nothing."""
+    content = progressive(200)
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        decode(content[:2] + disguise + content[2:])
+
+
+@pytest.mark.parametrize(
+    "addition",
+    [
+        b"\xff\xda" * 500,
+        bytes(small("JPEG")) * 200,
+    ],
+    ids=["bytes like scans", "more pictures"],
+)
+def test_what_follows_the_picture_is_not_counted(addition):
+    """Phones append videos and further pictures to a JPEG."""
+    assert decode(bytes(small("JPEG")) + addition).shape == (16, 16, 3)
+
+
+def test_scans_named_in_a_comment_are_none():
+    content = bytes(small("JPEG"))
+    comment = b"\xff\xfe" + struct.pack(">H", 1002) + b"\xff\xda" * 500
+    assert decode(content[:2] + comment + content[2:]).shape == (16, 16, 3)
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        chunk(b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 10**8)) * 3,
+        chunk(b"iCCP", b"a\0\0" + zlib.compress(b"\0" * 10**8)),
+        chunk(b"prVt", b"") * 50_000,
+    ],
+    ids=["text", "profile", "many chunks"],
+)
+def test_png_chunks_made_to_exhaust(bomb):
+    content = bytes(small("PNG"))
+    with Child(images.TARGET, seconds=SECONDS, memory=images.MEMORY) as child:
+        result = child.run(content[:33] + bomb + content[33:])
+    assert result.outcome in ("read", "refused")
+    assert result.memory < MEMORY
+
+
+def gif_without_end(frames: int) -> bytes:
+    content = bytes(small("GIF"))
+    frame = content[content.index(b"\x2c", 13) : -1]
+    return content[:-1] + frame * frames
+
+
+def exif_absurd() -> bytes:
+    """Five thousand entries that each say they have two thousand million values."""
+    entry = b"\x0f\x01\x02\0\xff\xff\xff\x7f\x08\0\0\0"
+    return bytes(small("JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x88\x13" + entry * 5000))
+
+
+@pytest.mark.parametrize("make", [lambda: gif_without_end(100_000), exif_absurd])
+def test_what_is_not_needed_is_not_read(make):
+    with Child(images.TARGET, seconds=SECONDS, memory=images.MEMORY) as child:
+        result = child.run(make())
+    assert result.outcome == "read", result
+    assert result.memory < MEMORY
+
+
+# --- files that are no images, or no files ------------------------------------------------
+
+
+def test_postscript_is_not_run(tmp_path, monkeypatch):
+    """Pillow would give an EPS to the gs of the PATH."""
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/executed\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    content = bytes(small("EPS"))
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.format == "EPS"
+    with pytest.raises(ImageError, match="is not an image"):
+        decode(content)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.fixture
+def pipe(tmp_path) -> Path:
+    os.mkfifo(tmp_path / "photo.jpg")
+    return tmp_path / "photo.jpg"
+
+
+@pytest.fixture
+def bound_socket(tmp_path) -> Path:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "photo.jpg"))
+        return tmp_path / "photo.jpg"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has none of them")
+@pytest.mark.parametrize("kind", ["pipe", "bound_socket", "/dev/zero"])
+def test_only_files_are_read(kind, request):
+    """Reading these would never end."""
+    path = kind if kind.startswith("/") else request.getfixturevalue(kind)
+    with pytest.raises(ImageError, match="a pipe, socket or device, not a file"):
+        read_image(path)
+
+
+def test_a_file_larger_than_any_image_is_not_read(tmp_path):
+    path = tmp_path / "sparse.jpg"
+    with open(path, "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ImageError, match="1099511627776 bytes, more than the limit of 1073741824"):
+        read_image(path)
+    path.write_bytes(bytes(small("PNG")))
+    size = path.stat().st_size
+    assert read_image(path, max_bytes=size) == path.read_bytes()
+    with pytest.raises(ImageError, match="more than the limit"):
+        read_image(path, max_bytes=size - 1)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 from glass_edge.export.backbones import recipe_from_weights
+from glass_edge.export.checkpoint import read_checkpoint
 from glass_edge.export.errors import CheckpointError
 from glass_edge.export.loading import load_model
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from networks import FULL, SMALL, TIMM_NAME, random_glass
 from safetensors.torch import save_file, save_model
 
@@ -205,3 +210,19 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="for safety"):
         load_model(saved({"weight": Hostile()}, tmp_path / "gl.pt"))
     assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "pickle"])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_checkpoint_is_a_sentence(zipped, data, tmp_path):
+    """Whatever torch.load raises; many types, seen by changing bytes."""
+    buffer = io.BytesIO()
+    state = {"global_model.weight": torch.ones(3, 4), "attention.0.weight": torch.ones(2)}
+    torch.save(state, buffer, _use_new_zipfile_serialization=zipped)
+    content = bytearray(buffer.getvalue())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    (tmp_path / "gl.pt").write_bytes(content)
+    with suppress(CheckpointError):
+        read_checkpoint(tmp_path / "gl.pt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -41,6 +42,34 @@ def test_any_batch_gives_the_same_features(vit_bundle):
     assert np.array_equal(again, together)
 
 
+TOGETHER = """
+import sys, threading
+import numpy as np
+from glass_edge.runtime import Bundle
+from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.engines.openvino import OpenVinoEngine
+
+engine = OpenVinoEngine(Bundle.open(sys.argv[1]), EngineOptions("cpu", threads=1, lanes=4))
+start = threading.Barrier(4)
+
+def judge():
+    start.wait()
+    engine.run("local", [np.zeros((1, 224, 224, 3), np.uint8)])
+
+threads = [threading.Thread(target=judge) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("attempt", range(4))
+def test_a_processs_first_runs_may_come_at_once(attempt, vit_bundle):
+    """They hung in one of three processes, before the binding was set up by one thread."""
+    subprocess.run([sys.executable, "-c", TOGETHER, vit_bundle.path], check=True, timeout=60)
+
+
 def test_results_are_not_overwritten_by_the_next_run(vit_bundle):
     engine = OpenVinoEngine(vit_bundle, EngineOptions("cpu", 1))
     dark, light = (np.full((1, 224, 224, 3), value, np.uint8) for value in (10, 240))
@@ -60,7 +89,8 @@ def test_compiled_graphs_are_kept_by_bundle(vit_bundle, export_family, tmp_path,
     OpenVinoEngine(export_family("resnet"), EngineOptions())
     assert len(list((tmp_path / "openvino").iterdir())) == 2
     assert {path.name for path in vit_bundle.path.iterdir()} == {
-        "glass.json", "global.onnx", "local.onnx", "aggregator.onnx"
+        "glass.json", "global.onnx", "local.onnx", "aggregator.onnx", "reference.png",
+        "MODEL_CARD.md",
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 from glass_edge.runtime import Crop, Failure, Verdict
 from glass_edge.runtime.output import CsvWriter, JsonLinesWriter
-from glass_edge.runtime.records import ErrorInfo, record_schema
+from glass_edge.runtime.records import ErrorInfo, ImageFile, record_schema
 from jsonschema import Draft202012Validator
 
 VERDICT = Verdict(
@@ -27,29 +27,31 @@ VERDICT = Verdict(
     bundle="demo.glass@0123456789ab",
     engine="onnxruntime 1.24.0 cpu",
     precision="fp32",
+    file=ImageFile(1234, "2026-01-02T03:04:05.000006+00:00"),
 )
 FAILURE = Failure(path="bad.jpg", error=ErrorInfo("ImageError", "the file is empty."))
 
 
 def written(writer_class, *arguments) -> str:
-    file = io.StringIO()
-    writer = writer_class(file, *arguments)
+    lines: list[bytes] = []  # a list is a sink: it takes lines with append
+    writer = writer_class(lines, *arguments)
     for record in (VERDICT, FAILURE):
         writer.write(record)
-    return file.getvalue()
+    return b"".join(lines).decode()
 
 
 def test_json_lines_keep_the_documented_order():
     first, second = written(JsonLinesWriter).splitlines()
     assert list(json.loads(first)) == [
         "path", "status", "verdict", "score", "probabilities", "logits", "crops", "width",
-        "height", "seed", "bundle", "engine", "precision",
+        "height", "seed", "bundle", "engine", "precision", "file",
     ]  # fmt: skip
     assert list(json.loads(first)["crops"][0]) == ["top", "left", "height", "width", "attention"]
     assert json.loads(second) == {
         "path": "bad.jpg",
         "status": "error",
         "error": {"type": "ImageError", "message": "the file is empty."},
+        "file": None,
     }
 
 
@@ -76,6 +78,7 @@ def test_csv_has_a_row_for_each_record():
     assert json.loads(rows[0]["crops"])[1]["left"] == 4
     assert rows[1]["status"] == "error"
     assert rows[1]["error_message"] == "the file is empty."
+    assert (rows[0]["file_bytes"], rows[1]["file_bytes"]) == ("1234", "")
     assert rows[1]["score"] == ""
 
 

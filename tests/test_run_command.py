@@ -151,25 +151,62 @@ def test_help_has_examples():
     assert "glass-run photo.jpg" in done.stdout
 
 
-def test_an_interrupted_run_keeps_what_was_finished(place, tmp_path, photographs):
-    output = tmp_path / "verdicts.jsonl"
-    listing = "\n".join([str(photographs[-1])] * 500)
-    command = [PROGRAM, "-", "-o", output, "--batch-size", "2"]
+def started_run(place: Path, output: Path, image: Path, images: int = 500) -> subprocess.Popen:
+    """Start a long run and return when it has written some records."""
+    command = [PROGRAM, "-", "-o", output, "--workers", "1"]
     process = subprocess.Popen(
         command, cwd=place, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdin is not None
-    process.stdin.write(listing)
-    process.stdin.close()
+    process.stdin.write("\n".join([str(image)] * images) + "\n")
+    process.stdin.flush()  # and left open: whoever lists the images may be at it still
     while not (output.exists() and output.read_text().count("\n") >= 4):
         assert process.poll() is None
         time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_after_the_images_begun(number, code, place, tmp_path, photographs):
+    output = tmp_path / "verdicts.jsonl"
+    process = started_run(place, output, photographs[-1])
+    process.send_signal(number)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "finishing the images begun" in messages
+    assert "interrupted" in messages
+    records = [json.loads(line) for line in output.read_text().splitlines()]
+    assert all(record["status"] == "ok" for record in records)
+    assert f"{len(records)} images in" in messages
+    assert 4 <= len(records) < 200
+
+
+def test_a_second_signal_ends_it_at_once(place, tmp_path, photographs):
+    output = tmp_path / "verdicts.jsonl"
+    process = started_run(place, output, photographs[-1])
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
     assert process.stderr is not None
-    assert "interrupted" in process.stderr.read()
-    lines = output.read_text().splitlines()
-    assert all(json.loads(line)["status"] == "ok" for line in lines)
+    while "finishing" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5) == 130
+    assert all(json.loads(line)["status"] == "ok" for line in output.read_text().splitlines())
+
+
+def test_timings_say_where_the_time_went(place):
+    done = run(place, "images", "--timings", "-o", "-")
+    stages = [line.split()[0] for line in done.stderr.splitlines() if line[:1].islower()]
+    for stage in ("read", "decode", "views", "wait", "infer", "aggregate", "write"):
+        assert stage in stages
+    assert "of the" in done.stderr.splitlines()[-1] or "wait" in done.stderr.splitlines()[-1]
+
+
+def test_latency_mode_says_the_same(place):
+    usual, latency = (run(place, "images", "-o", "-", *o) for o in ([], ["--mode", "latency"]))
+    for line, other in zip(usual.stdout.splitlines(), latency.stdout.splitlines(), strict=True):
+        one, two = json.loads(line), json.loads(other)
+        assert (one["path"], one["seed"]) == (two["path"], two["seed"])
+        assert one["score"] == pytest.approx(two["score"], abs=1e-5)
 
 
 def test_a_closed_pipe_is_no_fault(place):

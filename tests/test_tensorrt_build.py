@@ -16,6 +16,7 @@ import pytest
 from conftest import FAMILIES
 from glass_edge.runtime.engines.tensorrt.api import find_library
 from glass_edge.runtime.engines.tensorrt.build import build_plan
+from glass_edge.runtime.engines.tensorrt.compile import keep_timings, reuse_timings
 from glass_edge.runtime.engines.tensorrt.plan import (
     Batches,
     BuildOptions,
@@ -300,9 +301,29 @@ def test_an_operator_that_the_parser_does_not_know_is_named(vit_bundle, tmp_path
     onnx.save(helper.make_model(graph, opset_imports=imports), tmp_path / "strange.onnx")
     with pytest.raises(EngineError, match=r"cannot read the global graph: .*Bespoke"):
         build_plan(
-            tmp_path / "strange.onnx", key_of(vit_bundle, "global"), tmp_path / "plan", say_nothing
+            tmp_path / "strange.onnx",
+            key_of(vit_bundle, "global"),
+            tmp_path / "plan",
+            None,
+            say_nothing,
         )
     assert not (tmp_path / "plan").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX")
+@pytest.mark.parametrize("before", [None, b"", b"of another version"])
+def test_times_of_kernels_are_kept_from_build_to_build(before, tmp_path):
+    """TensorRT-RTX takes the calls and times nothing; TensorRT could not be had for this test."""
+    api, kept = LIBRARY.api, tmp_path / "timings.cache"
+    if before is not None:
+        kept.write_bytes(before)
+    logger = api.Logger(api.Logger.ERROR)
+    builder = api.Builder(logger)
+    config = builder.create_builder_config()
+    reuse_timings(config, kept)
+    keep_timings(config, kept)
+    assert len(kept.read_bytes()) > len(before or b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["timings.cache"]
 
 
 @pytest.mark.parametrize("sizes", [(0, 1, 2), (2, 1, 4), (1, 4, 2)])

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from fake_tensorrt import FakeCuda
 from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.engines.openvino import OpenVinoEngine
 from glass_edge.runtime.engines.tensorrt.api import Library
 from glass_edge.runtime.engines.tensorrt.check import EngineCheck, blotches
 from glass_edge.runtime.engines.tensorrt.engine import Device
@@ -131,6 +132,13 @@ class TestTheEngineCheck:
 
         with pytest.raises(EngineError, match=words):
             EngineCheck(vit_bundle).check("local", run, Batches(1, 4, MOST), "here")
+
+    def test_bf16_is_compared_with_openvino(self, make_precision):
+        """Here the engine that is checked is another one of the same graphs, rounding alike."""
+        bundle = make_precision("vit", "bf16")
+        run = OpenVinoEngine(bundle, EngineOptions("cpu", 2)).run
+        check = EngineCheck(bundle).check("local", run, Batches(1, 2, MOST), "here")
+        assert check.error <= check.tolerance
 
     def test_its_views_look_like_pictures(self):
         pictures = blotches(2, 224)

@@ -27,19 +27,21 @@ class EngineOptions:
 
     Attributes:
         device: ``auto``, ``cpu`` or ``cuda``.
-        threads: bound of the engine's own threads on a CPU; 0 leaves it to the engine.
+        threads: bound of the CPU threads that one run takes; 0 leaves it to the engine.
         batch_size: the most rows that one call of :meth:`Engine.run` will give.
         folder: where built engines are kept; ``None`` is the user's cache.
+        lanes: how many runs may go on at once, each from a thread of its own.
     """
 
     device: str = "auto"
     threads: int = 0
     batch_size: int = 16
     folder: Path | None = None
+    lanes: int = 1
 
 
 class Engine(Protocol):
-    """Executes the three graphs of one bundle.
+    """Executes the three graphs of one bundle, in as many threads at once as it has lanes.
 
     Attributes:
         description: what records say, for example ``onnxruntime 1.24.0 cpu``.
@@ -62,7 +64,10 @@ class Engine(Protocol):
 
 @runtime_checkable
 class DeviceEngine(Engine, Protocol):
-    """An engine whose features stay on its device between the graphs."""
+    """An engine whose features stay on its device between the graphs.
+
+    It is used from one thread at a time, and takes none of the host's CPUs to compute.
+    """
 
     def judge(self, overviews: Array, crops: Array) -> tuple[Float32, Float32]:
         """Run all graphs on the views of any number of images.

@@ -39,6 +39,8 @@ class OnnxRuntimeEngine:
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = options.threads
         settings.log_severity_level = _ERRORS_ONLY
+        # Threads that spin after a run would take the CPUs from those that decode.
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         provider = (_PROVIDERS[device], _provider_options(bundle.manifest.precision, device))
         self._sessions: dict[Role, ort.InferenceSession] = {}
         for role in ROLES:

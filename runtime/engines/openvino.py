@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from queue import LifoQueue
 from typing import TYPE_CHECKING
 
 from ..bundle import Bundle
@@ -45,35 +46,43 @@ class OpenVinoEngine:
             ) from None
         if options.device not in ("auto", "cpu"):
             raise EngineError(f"the openvino engine runs on the cpu, not on {options.device}.")
+        # The binding makes its table of types when it is first asked; threads that ask at once
+        # wait for each other for ever (seen with 2026.4).
+        openvino.Type.f32.to_dtype()
         core = openvino.Core()
         self.description = f"openvino {openvino.__version__.partition('-')[0]} cpu"
         self.precision, hint = computed(core, bundle.manifest.precision)
         settings: dict[str, object] = {
             "CACHE_DIR": str(cache_folder("openvino", bundle.graphs_digest)),
             "INFERENCE_PRECISION_HINT": hint,
-            "INFERENCE_NUM_THREADS": options.threads,
-            "PERFORMANCE_HINT": "LATENCY",  # one request at a time, on all threads
+            "NUM_STREAMS": options.lanes,
+            "INFERENCE_NUM_THREADS": options.threads * options.lanes,
+            "ENABLE_CPU_PINNING": False,  # the threads that decode share the CPUs
         }
-        self._requests: dict[Role, ov.InferRequest] = {}
+        self._requests: dict[Role, LifoQueue[ov.InferRequest]] = {}
         for role in ROLES:
             try:
                 model = core.compile_model(bundle.graph_path(role), "CPU", settings)
-                request = model.create_infer_request()
+                requests = [model.create_infer_request() for _ in range(options.lanes)]
             except RuntimeError as error:
                 raise EngineError(f"OpenVINO refuses the {role} graph: {error}") from error
             entry = bundle.manifest.graphs[role]
             check_tensors(role, entry, _found(model.inputs), _found(model.outputs))
-            self._requests[role] = request
+            self._requests[role] = LifoQueue()
+            for request in requests:
+                self._requests[role].put(request)
 
     def run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
         """Run one graph, see :meth:`.base.Engine.run`."""
-        request = self._requests[role]
+        request = self._requests[role].get()
         try:
             request.infer(list(inputs), share_inputs=True)
+            # Copied, because the next run writes to the same memory.
+            return [tensor.data.copy() for tensor in request.output_tensors]
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed in the {role} graph: {error}") from error
-        # Copied, because the next run writes to the same memory.
-        return [tensor.data.copy() for tensor in request.output_tensors]
+        finally:
+            self._requests[role].put(request)
 
 
 def computed(core: ov.Core, precision: Precision) -> tuple[str, str]:

@@ -22,14 +22,19 @@ _LAST_WORDS = 500  # characters of what a compiler that died wrote
 
 
 def build_plan(
-    graph: Path, key: PlanKey, target: Path, report: Callable[[Progress], None]
+    graph: Path,
+    key: PlanKey,
+    target: Path,
+    timings: Path | None,
+    report: Callable[[Progress], None],
 ) -> Built:
-    """Build a graph and write its plan to ``target``.
+    """Build a graph and write its plan to ``target``; ``timings`` keeps the times of kernels.
 
     Raises:
         EngineError: there is no plan; the message says why.
     """
-    request = msgspec.json.encode(Request(str(graph.resolve()), key, str(target.resolve())))
+    kept = str(timings.resolve()) if timings else None
+    request = msgspec.json.encode(Request(str(graph.resolve()), key, str(target.resolve()), kept))
     with (
         tempfile.TemporaryFile() as words,
         subprocess.Popen(  # noqa: S603

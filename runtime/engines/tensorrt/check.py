@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 
 from ...bundle import Bundle
+from ...cpus import available_cpus
 from ...errors import EngineError
 from ...manifest import Precision, Role
-from ..base import Array, EngineOptions, Float32
+from ..base import Array, Engine, EngineOptions, Float32
 from ..onnxruntime import OnnxRuntimeEngine
+from ..openvino import OpenVinoEngine
 from .plan import Batches, Check
 
 # Shares of the largest magnitude. FP32 differs by the order of sums; the low types by where
@@ -25,16 +27,21 @@ Run = Callable[[Role, Sequence[Array]], list[Float32]]
 
 
 class EngineCheck:
-    """The reference that a bundle's plans are compared with: ONNX Runtime on the CPU."""
+    """The reference that a bundle's plans are compared with: ONNX Runtime on the CPU.
+
+    For BF16, which that has no kernels for, OpenVINO.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         """Load the graphs.
 
         Raises:
-            EngineError: ONNX Runtime is not installed or has no kernels for them (BF16).
+            EngineError: the reference is not installed or refuses a graph.
         """
         self._bundle = bundle
-        self._reference = OnnxRuntimeEngine(bundle, EngineOptions("cpu"))
+        bf16 = bundle.manifest.precision == "bf16"
+        engine = OpenVinoEngine if bf16 else OnnxRuntimeEngine
+        self._reference: Engine = engine(bundle, EngineOptions("cpu", available_cpus()))
 
     def check(self, role: Role, run: Run, batches: Batches, gpu: str) -> Check:
         """Run a plan in its least, best and largest batch, with equal rows in every place.

@@ -30,11 +30,16 @@ _CANCELLED = 3
 
 
 class Request(msgspec.Struct, frozen=True):
-    """Build ``graph`` as ``key`` says and write the plan to ``target``."""
+    """Build ``graph`` as ``key`` says and write the plan to ``target``.
+
+    ``timings`` is where the times of kernels are kept from build to build; ``None`` where the
+    library takes no times.
+    """
 
     graph: str
     key: PlanKey
     target: str
+    timings: str | None
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
@@ -83,10 +88,15 @@ def compile_graph(request: Request, report: Callable[[Progress], None]) -> Built
         _use_dla(builder, config, library, key.options.dla_core)
     monitor = _monitor(library, report)
     config.progress_monitor = monitor
+    timings = Path(request.timings) if request.timings else None
+    if timings:
+        reuse_timings(config, timings)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineError(_failed(key, messages.why("it gives no reason")))
     Path(request.target).write_bytes(plan)
+    if timings:
+        keep_timings(config, timings)
     return Built(
         seconds=round(time.monotonic() - started, 3),
         inputs=inputs,
@@ -94,6 +104,24 @@ def compile_graph(request: Request, report: Callable[[Progress], None]) -> Built
         layers=_layer_types(network),
         warnings=tuple(dict.fromkeys(messages.warnings)),
     )
+
+
+def reuse_timings(config: trt.IBuilderConfig, kept: Path) -> None:
+    """Start from the times of kernels that earlier builds took on this GPU.
+
+    What the library does not know as its own and this GPU's is passed over.
+    """
+    for content in (kept.read_bytes() if kept.is_file() else b"", b""):
+        cache = config.create_timing_cache(content)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return
+
+
+def keep_timings(config: trt.IBuilderConfig, kept: Path) -> None:
+    """Write the times of kernels, old and new, for later builds."""
+    partial = kept.with_suffix(f".{os.getpid()}.partial")
+    partial.write_bytes(config.get_timing_cache().serialize())
+    partial.replace(kept)
 
 
 def _made(

@@ -92,7 +92,16 @@ class PlanKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def digest(self) -> str:
         """A short name for this key."""
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
+        return _short(msgspec.json.encode(self))
+
+    @property
+    def machine(self) -> str:
+        """A short name for the library and GPU alone."""
+        return _short("\n".join([self.library, self.version, self.gpu]).encode())
+
+
+def _short(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def plan_key(

@@ -128,7 +128,8 @@ class PlanStore:
         place = Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{key.role}-", dir=self.folder))
         try:
             plan = place / "plan"
-            built = build_plan(self._bundle.graph_path(key.role), key, plan, report)
+            graph = self._bundle.graph_path(key.role)
+            built = build_plan(graph, key, plan, self._timings(key), report)
             record = PlanRecord(
                 key=key,
                 bundle=self._bundle.name,
@@ -169,6 +170,12 @@ class PlanStore:
             if same == key and record.key != key:
                 self._sidecar(record.key).unlink(missing_ok=True)
                 self._path(record.key).unlink(missing_ok=True)
+
+    def _timings(self, key: PlanKey) -> Path | None:
+        """Return where times of kernels are kept for all bundles; TensorRT-RTX takes none."""
+        if key.library == "tensorrt-rtx":
+            return None
+        return self.folder.parent / f"timings-{key.machine}.cache"
 
     def _path(self, key: PlanKey) -> Path:
         return self.folder / f"{key.role}-{key.digest}{PLAN_SUFFIX}"

@@ -1,0 +1,127 @@
+"""The model card of a bundle: what was measured of it, and what nobody has measured.
+
+Everything in it comes from the manifest. What an export cannot know is said to be unknown, for
+whoever publishes the bundle to fill in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..runtime.bundle import Bundle
+from ..runtime.manifest import MANIFEST_NAME, Calibration, Comparison, Manifest, Parity
+
+MODEL_CARD = "MODEL_CARD.md"
+UNKNOWN = "unknown"
+
+_UNKNOWN_TO_THE_EXPORT = (
+    "Training data, their sources and licences",
+    "Which generators made the fakes it was trained on",
+    "Accuracy, ROC AUC, calibration and errors on any kind of image (measure with glass-eval)",
+    "Accuracy after recompression, rescaling or screenshots (glass-eval measures some of it)",
+    "Errors that fall on some people, places or subjects more than on others",
+    "Licence of the weights, and whom to ask",
+)
+_WEAKNESSES = (
+    "A verdict is evidence, not proof: do not act on it alone where it could harm someone.",
+    "A detector knows the generators that it was trained on; others, newer ones above all, may "
+    "pass as real.",
+    "Recompression, rescaling, filters, noise and screenshots take away what it looks for, in both "
+    "directions.",
+    "Whoever has the weights can change an image, invisibly, until the verdict is another.",
+    "P(fake) is the model's own score. Unless it was calibrated on images like yours, it is no "
+    "frequency of being right.",
+    "An image partly generated, edited or of a generated picture has no right verdict here.",
+    "The crops are drawn at random from the image's content and a seed: another seed may change a "
+    "close verdict.",
+)
+
+
+def write_model_card(bundle: Bundle) -> Path:
+    """Write the card into the bundle's folder, beside the files that the manifest lists."""
+    path = bundle.path / MODEL_CARD
+    path.write_text(model_card(bundle), encoding="utf-8")
+    return path
+
+
+def model_card(bundle: Bundle) -> str:
+    """Return the card as Markdown."""
+    manifest = bundle.manifest
+    unknown = [(what, UNKNOWN) for what in _UNKNOWN_TO_THE_EXPORT]
+    sections = (
+        f"# {_plain(bundle.path.name)}\n\nA GLASS detector of AI-generated images, exported by "
+        f"glass-edge. Figures are those of `{MANIFEST_NAME}`.",
+        _list("What it is", _facts(manifest, bundle.digest)),
+        _list("What was measured", _measured(manifest)),
+        _list("What the export does not know", unknown),
+        "## What it is known to be weak at\n\n" + "\n".join(f"- {text}" for text in _WEAKNESSES),
+    )
+    return "\n\n".join(sections) + "\n"
+
+
+def _facts(manifest: Manifest, digest: str) -> Iterator[tuple[str, str]]:
+    backbone, views = manifest.backbone, manifest.views
+    weights = "one set of weights for both views" if backbone.shared else "one for each view"
+    others = [name for name in manifest.classes if name != manifest.fake_class]
+    yield "Backbone", f"{backbone.name} ({backbone.family}), {weights}"
+    side = views.crop_size
+    yield "Views", f"the whole image at {side}x{side}, {views.num_crops} crops of {side}x{side}"
+    yield "Classes", f"{manifest.fake_class} (AI-generated), {', '.join(others)}"
+    yield "Precision", manifest.precision
+    yield "Nodes left in FP32", str(sum(map(len, manifest.kept.values())))
+    yield "Checkpoint", f"{manifest.checkpoint.file}, SHA-256 {manifest.checkpoint.sha256}"
+    yield f"SHA-256 of {MANIFEST_NAME}", digest
+    yield "Made with", ", ".join(f"{name} {found}" for name, found in manifest.versions.items())
+
+
+def _measured(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    yield "FP32 graphs against PyTorch", _parity(manifest.parity)
+    if manifest.precision != "fp32":
+        yield "Verdicts against FP32's", _comparison(manifest.comparison)
+    if manifest.precision == "int8":
+        yield "INT8's ranges", _calibration(manifest.calibration)
+    if reference := manifest.reference:
+        images = f"{len(reference.logits)} images"
+        yield (
+            "Self-test",
+            f"{images} in the bundle, logits expected as {reference.source} gave them",
+        )
+
+
+def _parity(parity: Parity | None) -> str:
+    if parity is None:
+        return UNKNOWN
+    return (
+        f"largest difference {parity.logit_error:.2g} in any logit and "
+        f"{parity.attention_error:.2g} in any attention weight ({parity.tolerance:g} allowed), "
+        f"{parity.images} photographs, batches {', '.join(map(str, parity.batch_sizes))}"
+    )
+
+
+def _comparison(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return UNKNOWN
+    return (
+        f"{comparison.flips} of {comparison.judgements} changed; P(fake) moved by "
+        f"{comparison.mean_change:.4f} on average, {comparison.largest_change:.4f} at most "
+        f"({comparison.images} images; {comparison.engine}, computing in {comparison.precision})"
+    )
+
+
+def _calibration(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return UNKNOWN
+    methods = ", ".join(f"{role} by {method}" for role, method in calibration.methods.items())
+    notes = "".join(f"; {note}" for note in calibration.notes)
+    return f"from {calibration.images} images ({methods}){notes}"
+
+
+def _list(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    lines = "\n".join(f"- **{what}**: {_plain(value)}" for what, value in rows)
+    return f"## {title}\n\n{lines}"
+
+
+def _plain(text: str) -> str:
+    """Let no name be read as Markdown or HTML."""
+    return "".join(f"\\{sign}" if sign in "\\`*[]<>#|" else sign for sign in text)

@@ -1,0 +1,69 @@
+"""The reference views of a bundle: what the runtime's self-test judges, and must find."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from PIL import Image
+
+from ..runtime.bundle import Bundle, sha256_of
+from ..runtime.cpus import available_cpus
+from ..runtime.decode import Rgb
+from ..runtime.engines.base import EngineOptions, Float32
+from ..runtime.manifest import Normalisation, Reference, ViewSpec
+from ..runtime.network import Network
+from ..runtime.selftest import reference_of, stored_views
+from ..runtime.views import ViewBatch
+from .model import Glass
+from .parity import reference_views, run_torch
+
+REFERENCE_FILE = "reference.png"
+_IMAGES = 2
+_MOST_CROPS = 4  # a megabyte of views, whatever number of crops the bundle asks for
+
+
+def write_reference(
+    folder: Path, spec: ViewSpec, model: Glass, normalisation: Normalisation
+) -> Reference:
+    """Write the reference views into a bundle's folder, with the logits that PyTorch gives."""
+    spec = msgspec.structs.replace(spec, num_crops=min(spec.num_crops, _MOST_CROPS))
+    views = reference_views(spec, _IMAGES)
+    np.rint(views.overviews, out=views.overviews)  # the picture holds whole grey levels
+    path = folder / REFERENCE_FILE
+    Image.fromarray(_picture(views)).save(path, optimize=True)
+    expected = run_torch(model, views, normalisation)
+    source = f"PyTorch {torch.__version__.partition('+')[0]}"
+    return Reference(path.name, sha256_of(path), spec.num_crops, _rows(expected.logits), source)
+
+
+def own_reference(bundle: Bundle) -> Reference:
+    """Return the bundle's reference with the logits of its own graphs.
+
+    ONNX Runtime computes what a graph says most literally; it has no BF16 kernels for a CPU, so
+    such a bundle takes the engine that has them.
+
+    Raises:
+        EngineError: no engine of this machine runs the bundle.
+    """
+    engine = "auto" if bundle.manifest.precision == "bf16" else "onnxruntime"
+    network = Network(bundle, engine, EngineOptions("cpu", available_cpus()))
+    logits = network.judge(*stored_views(bundle)).logits
+    return msgspec.structs.replace(
+        reference_of(bundle), logits=_rows(logits), source=network.engine
+    )
+
+
+def _picture(views: ViewBatch) -> Rgb:
+    """Lay out one row for each image: its global view, then its crops."""
+    overviews = views.overviews[:, None].astype(np.uint8)
+    cells = np.concatenate([overviews, views.crops], axis=1)
+    rows, columns, side = cells.shape[:3]
+    picture: Rgb = cells.swapaxes(1, 2).reshape(rows * side, columns * side, 3)
+    return picture
+
+
+def _rows(logits: Float32) -> tuple[tuple[float, float], ...]:
+    return tuple((round(float(first), 6), round(float(second), 6)) for first, second in logits)

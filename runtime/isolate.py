@@ -1,0 +1,151 @@
+"""Decoding in processes of their own, which may crash or hang without ending the run.
+
+Image libraries are written in C, and files come from strangers. Each worker has a process that
+decodes for it; one that dies or takes too long costs its image a verdict, and is started again.
+Pixels come back in memory that both share, so they are not copied.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+from typing import IO, cast
+
+import msgspec
+import numpy as np
+
+from .decode import CHANNELS, EncodedImage, Rgb, read_header
+from .errors import EngineError, ImageError
+
+SECONDS = 60.0  # for any one image
+_LOOK, _DECODE = b"L", b"D"
+_SIZES = struct.Struct("<QQ")  # of the file in bytes, and the most pixels allowed
+_SERVE = "from glass_edge.runtime.isolate import serve; serve({memory})"
+
+
+class _Answer(msgspec.Struct):
+    """What the process says: the image's size in pixels, or why it has none."""
+
+    width: int = 0
+    height: int = 0
+    error: str | None = None
+
+
+class IsolatedDecoder:
+    """A process that decodes for one thread, started when it is needed."""
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        """Stop the process when an image takes longer.
+
+        Raises:
+            EngineError: this system has no memory to share (it is not Linux).
+        """
+        if not hasattr(os, "memfd_create"):
+            raise EngineError("--isolate needs Linux: leave it out.")
+        self._seconds = seconds
+        self._memory = os.memfd_create("glass-edge pixels")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def read_header(self, content: bytes, *, max_pixels: int) -> EncodedImage:
+        """Look at an image as :func:`.decode.read_header` does; it is decoded there, too.
+
+        Raises:
+            ImageError: it cannot be judged, or its decoder crashed or hung.
+        """
+        answer = self._ask(_LOOK + _SIZES.pack(len(content), max_pixels) + content)
+        return EncodedImage(answer.width, answer.height, "isolated", self._decode)
+
+    def close(self) -> None:
+        """End the process."""
+        self._kill()
+        os.close(self._memory)
+
+    def _decode(self, _: Rgb | None) -> Rgb:
+        """Return the pixels of the image looked at last, in memory that the next one reuses."""
+        answer = self._ask(_DECODE)
+        size = answer.width * answer.height * CHANNELS
+        pixels = np.frombuffer(mmap.mmap(self._memory, size, access=mmap.ACCESS_READ), np.uint8)
+        return pixels.reshape(answer.height, answer.width, CHANNELS)
+
+    def _ask(self, request: bytes) -> _Answer:
+        process = self._process or self._start()
+        stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+        try:
+            stdin.write(request)
+            stdin.flush()
+            ready, _, _ = select.select([stdout], [], [], self._seconds)
+            line = stdout.readline() if ready else None
+        except BrokenPipeError:
+            line = b""
+        if line is None:
+            self._kill()
+            raise ImageError(f"its decoder was stopped after {self._seconds:g} seconds.")
+        if not line:
+            raise ImageError(f"its decoder crashed ({self._end()}).")
+        answer = msgspec.json.decode(line, type=_Answer)
+        if answer.error is not None:
+            raise ImageError(answer.error)
+        return answer
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        program = _SERVE.format(memory=self._memory)
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[self._memory],
+            start_new_session=True,  # Ctrl-C is for who asked, not for the decoder
+        )
+        return self._process
+
+    def _end(self) -> str:
+        """Say how the process ended, and forget it."""
+        code = 0
+        if self._process:
+            code, self._process = self._process.wait(), None
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    def _kill(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+def serve(memory: int) -> None:
+    """Answer requests on standard input until it is closed; pixels go to the file ``memory``."""
+    from .console import settle_pillow
+
+    stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no answer
+    image: EncodedImage | None = None
+    while kind := stdin.read(1):
+        try:
+            if kind == _LOOK:
+                size, max_pixels = _SIZES.unpack(stdin.read(_SIZES.size))
+                settle_pillow(max_pixels)
+                image = read_header(stdin.read(size), max_pixels=max_pixels)
+            elif image is not None:
+                _write(memory, image)
+            answer = _Answer(image.width, image.height) if image else _Answer()
+        except ImageError as error:
+            answer = _Answer(error=str(error))
+        stdout.write(msgspec.json.encode(answer) + b"\n")
+        stdout.flush()
+
+
+def _write(memory: int, image: EncodedImage) -> None:
+    """Decode an image into the shared file, which only grows."""
+    size = image.width * image.height * CHANNELS
+    if os.fstat(memory).st_size < size:
+        os.ftruncate(memory, size)
+    buffer = np.frombuffer(mmap.mmap(memory, size), np.uint8)
+    rgb = image.decode(buffer)
+    if not np.shares_memory(rgb, buffer):
+        buffer[:] = rgb.ravel()

@@ -1,0 +1,459 @@
+"""glass-bench run and show: everyone judges the same crops, and the report says what was seen."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import reference
+import torch
+from conftest import EXAMPLES, ROOT
+from glass_edge.benchmarks.naive import NaiveContender
+from glass_edge.benchmarks.ours import BundleContender
+from glass_edge.benchmarks.process import OwnProcess
+from glass_edge.benchmarks.pytorch import PyTorchContender, half_precision
+from glass_edge.benchmarks.report import SPREAD, Samples, median_ratio, spread
+from glass_edge.benchmarks.roofline import count_multiply_adds
+from glass_edge.benchmarks.run_report import RunReport
+from glass_edge.benchmarks.run_tables import MARK, UNSTEADY, end_to_end_table
+from glass_edge.benchmarks.show import Machines, read_report
+from glass_edge.benchmarks.usage import PeakMemory, cpu_seconds, memory_bytes
+from glass_edge.benchmarks.work import Runner, Setup, cycled, plan_photos, spread_out, tiled
+from glass_edge.export.loading import load_model
+from glass_edge.runtime import Detector, DetectorOptions, EngineError, ImageError
+from glass_edge.runtime.views import Sampling
+from PIL import Image
+from torch import nn
+
+PROGRAM = Path(sys.executable).parent / "glass-bench"
+IMAGES = [str(EXAMPLES / name) for name in ("fake/cat.jpg", "real/coffee.jpg", "real/rocket.jpg")]
+CROPS, SEED, ROUNDS = 3, 7, 2
+LINUX = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux only")
+
+
+def run(place: Path, *arguments: str | Path):
+    return subprocess.run(
+        [PROGRAM, *arguments], cwd=place, capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.fixture(scope="module")
+def place(checkpoints, export_family, make_precision, tmp_path_factory) -> Path:
+    """A working directory with the files of one small run."""
+    place = tmp_path_factory.mktemp("run")
+    done = run(place, "run", *IMAGES, "--checkpoint", checkpoints["vit"],
+               "-b", export_family("vit").path, "-b", make_precision("vit", "bf16").path,
+               "--crops", str(CROPS), "--seed", str(SEED), "--batch-size", "2", "--batches", "1,2",
+               "--rounds", str(ROUNDS), "--seconds", "0.01", "--full-size-images", "1",
+               "--no-compile", "--workers", "1", "-o", "report.json", "-o", "report.md",
+               "-o", "report.png")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (place / "screen").write_text(done.stdout)
+    return place
+
+
+@pytest.fixture(scope="module")
+def report(place) -> RunReport:
+    return msgspec.json.decode((place / "report.json").read_bytes(), type=RunReport)
+
+
+@pytest.fixture(scope="module")
+def setup(vit_bundle) -> Setup:
+    views = msgspec.structs.replace(vit_bundle.manifest.views, num_crops=CROPS)
+    return Setup(views, seed=SEED, batch_size=2, threads=1, workers=1)
+
+
+@pytest.fixture(scope="module")
+def plain(checkpoints, vit_bundle) -> PyTorchContender:
+    manifest = vit_bundle.manifest
+    return PyTorchContender(checkpoints["vit"], "auto", manifest.normalisation, manifest.fake_index)
+
+
+def named(report: RunReport, start: str):
+    (found,) = (each for each in report.contenders if each.name.startswith(start))
+    return found
+
+
+def rows(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def test_json_markdown_and_screen_come_from_one_object(place, report):
+    assert report.to_markdown() == (place / "report.md").read_text()
+    assert report.to_markdown() == (place / "screen").read_text()
+    assert report.schema == 1
+    assert report.command.startswith("glass-bench run ")
+    assert report.to_json() == (place / "report.json").read_bytes()
+
+
+def test_everyone_takes_part_or_says_why_not(report, vit_bundle, make_precision):
+    names = [each.name for each in report.contenders]
+    half = half_precision().upper()
+    assert names[:3] == [
+        "PyTorch FP32",
+        f"PyTorch {half} autocast",
+        f"PyTorch {half} autocast, channels-last",
+    ]
+    small = make_precision("vit", "bf16")
+    assert names[3:] == [
+        NaiveContender.name,
+        f"{vit_bundle.name}, onnxruntime",
+        f"{vit_bundle.name}, openvino",
+        f"{small.name}, openvino",
+    ]
+    refusals = {each.name: each.reason for each in report.refusals}
+    assert "ONNX Runtime refuses" in refusals.pop(f"{small.name}, onnxruntime")
+    assert set(refusals.values()) == {"left out by --no-compile."}
+    assert list(refusals) == [
+        "PyTorch FP32, torch.compile",
+        f"PyTorch {half} autocast, channels-last, torch.compile",
+    ]
+
+
+def test_a_refusal_is_a_row(report):
+    first = rows(report.to_markdown().partition("Milliseconds")[0])
+    (row,) = (row for row in first if row[0] == "PyTorch FP32, torch.compile")
+    assert row[1] == "refused: left out by --no-compile."
+
+
+def test_pytorch_and_fp32_bundles_agree_with_the_specification(report, checkpoints):
+    model = load_model(checkpoints["vit"]).model
+    sampling = Sampling(report.views, SEED)
+    for index, path in enumerate(IMAGES):
+        seed = sampling.generator_seed(Path(path).read_bytes())
+        logits, _ = reference.judge(model, path, CROPS, seed)
+        expected = torch.softmax(logits, 0)[0].item()
+        for contender in report.contenders:
+            exact = contender.kind != "naive" and contender.precision == "fp32"
+            tolerance = 1e-5 if exact else 0.05
+            assert contender.scores[index] == pytest.approx(expected, abs=tolerance)
+
+
+def test_agreement_is_with_pytorch_fp32(report):
+    for contender in report.contenders:
+        change = report.agreement(contender)
+        differences = np.abs(np.subtract(contender.scores, report.paper.scores))
+        assert change.largest_change == pytest.approx(differences.max())
+        assert change.mean_change == pytest.approx(differences.mean())
+    assert report.agreement(report.paper).largest_change == 0
+    assert report.agreement(named(report, "naive")).largest_change > 1e-4
+
+
+def test_every_sample_is_kept(report):
+    for contender in report.contenders:
+        assert len(contender.end_to_end.passages.seconds) == ROUNDS
+        assert [batch.images for batch in contender.engine_only] == [1, 2]
+        for batch in contender.engine_only:
+            assert len(batch.rounds) == ROUNDS
+            assert min(batch.calls) > 0
+
+
+def test_the_report_names_what_was_measured(report, checkpoints, vit_bundle):
+    assert [image.path for image in report.images] == IMAGES
+    with Image.open(IMAGES[0]) as image:
+        assert (report.images[0].width, report.images[0].height) == image.size
+    assert report.checkpoint == checkpoints["vit"].name
+    assert report.bundles[0].name == vit_bundle.name
+    assert report.bundles[0].graphs == vit_bundle.graphs_digest
+    assert report.environment.libraries["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_ratios_are_of_neighbouring_measurements(report):
+    table = report.to_markdown().partition("## End to end")[2].partition("Milliseconds")[0]
+    cells = {row[0]: row for row in rows(table)}
+    paper, best = report.paper.end_to_end.passages, report.best_pytorch().end_to_end.passages
+    assert cells["PyTorch FP32"][3] == cells[report.best_pytorch().name][4] == "1.00"
+    for contender in report.contenders:
+        mine = contender.end_to_end.passages
+        expected = [f"{median_ratio(other, mine):.2f}" for other in (paper, best)]
+        assert cells[contender.name][3:5] == expected
+        assert cells[contender.name][2].endswith(MARK) == (mine.variation > UNSTEADY)
+
+
+def test_latencies_are_in_the_markdown(report):
+    text = report.to_markdown().partition("## Engine only, batches of 2 images")[2]
+    table = rows(text.partition("Milliseconds per batch:")[2])
+    assert table[0] == ["contender", *SPREAD, "calls"]
+    calls = report.paper.batch_of(2).calls
+    assert table[2][0] == "PyTorch FP32"
+    assert table[2][1] == f"{min(calls) * 1e3:.3g}"
+    assert table[2][-1] == str(len(calls))
+
+
+def test_full_size_judges_every_tile(report, checkpoints):
+    full = report.full_size
+    assert full.images == (0,)
+    rgb = np.asarray(Image.open(IMAGES[0]).convert("RGB"))
+    height, width = rgb.shape[:2]
+    assert full.tiles == (-(-height // 224) * -(-width // 224),)
+    padded = np.zeros((-(-height // 224) * 224, -(-width // 224) * 224, 3), np.uint8)
+    padded[:height, :width] = rgb
+    grid = padded.reshape(-1, 224, padded.shape[1] // 224, 224, 3).swapaxes(1, 2)
+    tiles = torch.from_numpy(grid.reshape(-1, 224, 224, 3).copy()).movedim(-1, 1) / 255
+    views = (reference.overview(rgb) - reference.MEAN) / reference.STD
+    model = load_model(checkpoints["vit"]).model
+    with torch.inference_mode():
+        logits, _ = model(views[None], ((tiles - reference.MEAN) / reference.STD)[None])
+    assert full.scores[0] == pytest.approx(torch.softmax(logits, 1)[0, 0].item(), abs=1e-5)
+    assert full.crops_scores[0] == pytest.approx(report.paper.scores[0], abs=1e-6)
+
+
+def test_multiply_adds_are_those_of_the_layers(report):
+    """A convolution and a linear layer, counted by hand."""
+
+    class TwoLayers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 8, 16, 16), nn.Linear(8, 5)
+
+        def forward(self, x):
+            return self.linear(self.conv(x).mean((2, 3)))
+
+    from glass_edge.export.model import Glass
+
+    one = 14 * 14 * 8 * 3 * 16 * 16 + 8 * 5
+    aggregator = 2 * (5 * 128 + 128) + 10 * 2
+    model = Glass(TwoLayers(), TwoLayers(), 5).eval()
+    assert count_multiply_adds(model, 224, 2) == 3 * one + aggregator
+    assert report.roofline.multiply_adds > 1e6
+
+
+def test_bounds_are_positive_and_in_every_type(report):
+    found = {peak.precision: peak.per_second for peak in report.roofline.peaks}
+    assert {"fp32", half_precision()} <= set(found)
+    assert min(found.values()) > 1e8
+    assert set(found) | set(report.roofline.left_out) >= {"int8"}
+    assert report.roofline.decode_floor.seconds > 0
+    assert report.roofline.share(1.0, "fp64") is None
+
+
+def test_the_picture_is_one(place):
+    with Image.open(io.BytesIO((place / "report.png").read_bytes())) as image:
+        assert image.format == "PNG"
+        assert image.width > 1500
+
+
+def test_show_draws_the_same_again(place):
+    done = run(place, "show", "report.json", "-o", "again.md", "-o", "again.png")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (place / "again.md").read_text() == (place / "report.md").read_text()
+    assert (place / "again.png").read_bytes() == (place / "report.png").read_bytes()
+
+
+def test_show_needs_no_torch(place):
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from glass_edge.benchmarks.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program, "show", "report.json"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (place / "report.md").read_text()
+
+
+def test_show_compares_machines(place, report):
+    (place / "other.json").write_bytes(report.to_json())
+    done = run(place, "show", "report.json", "other.json", "-o", "machines.md")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (place / "machines.md").read_text()
+    table = rows(done.stdout)
+    assert table[0] == ["", "report", "other"]  # of each kind the best
+    assert ["machine", "report", "other"] in table
+    cells = {row[0]: row[1:] for row in table}
+    for contender in report.contenders:
+        one, other = cells[contender.name]
+        assert one == other
+        assert one.endswith(f"{report.agreement(contender).flips} flips")
+
+
+def test_a_contender_missing_on_one_machine_leaves_its_cell_empty(report):
+    fewer = msgspec.structs.replace(report, contenders=report.contenders[:2])
+    cells = {row[0]: row[1:] for row in rows(Machines(["a", "b"], [report, fewer]).table())}
+    assert cells[report.contenders[-1].name][1] == ""
+
+
+def test_crops_are_the_same_for_all(setup, plain, vit_bundle):
+    photos = plan_photos(IMAGES, setup)
+    verdicts = Detector(
+        vit_bundle, DetectorOptions(engine="onnxruntime", crops=CROPS, seed=SEED)
+    ).detect(IMAGES)
+    for photo, verdict in zip(photos, verdicts, strict=True):
+        assert [(p.top, p.left) for p in photo.placements] == [
+            (crop.top, crop.left) for crop in verdict.crops
+        ]
+    for contender in (BundleContender(vit_bundle, "onnxruntime"), NaiveContender(vit_bundle)):
+        judged = contender.open(setup).judge(photos)
+        assert judged.placements == tuple(photo.placements for photo in photos)
+
+
+def test_tiles_cover_every_pixel_once(setup):
+    (photo,) = tiled(plan_photos(IMAGES[:1], setup), 224)
+    seen = np.zeros((photo.height, photo.width), int)
+    for place in photo.placements:
+        seen[place.top : place.top + place.height, place.left : place.left + place.width] += 1
+    assert (seen == 1).all()
+
+
+def test_images_are_spread_and_cycled(setup):
+    photos = plan_photos(IMAGES, setup)
+    assert spread_out(photos, 2) == (photos[0], photos[1])
+    assert spread_out(photos, 9) == photos
+    assert cycled(photos, 4) == (*photos, photos[0])
+
+
+def test_a_bundle_is_measured_without_torch(setup, vit_bundle):
+    contender = BundleContender(vit_bundle, "onnxruntime")
+    with OwnProcess("bundle", Runner, contender, setup) as process:
+        process.ask(Runner.judge, plan_photos(IMAGES[:1], setup))
+        with open(f"/proc/{process.pid}/maps") as maps:
+            assert "libtorch" not in maps.read()
+
+
+@LINUX
+def test_memory_and_cpu_time_are_of_the_process(setup, vit_bundle):
+    contender = BundleContender(vit_bundle, "onnxruntime")
+    with OwnProcess("bundle", Runner, contender, setup) as process:
+        before = cpu_seconds(process.pid)
+        with PeakMemory(process.pid) as memory:
+            process.ask(Runner.time_batch, plan_photos(IMAGES[:1], setup), 1.0)
+        assert cpu_seconds(process.pid) - before >= 0.1
+        assert memory.growth > 1e6
+        assert memory_bytes(process.pid) > 1e7
+    assert cpu_seconds(process.pid) is None
+
+
+def test_a_contender_that_fails_is_refused_in_one_sentence(setup, plain, tmp_path):
+    gone = tmp_path / "gone.jpg"
+    gone.write_bytes(Path(IMAGES[0]).read_bytes())
+    photos = plan_photos([str(gone)], setup)
+    gone.unlink()
+    loaded = plain.open(setup)
+    with pytest.raises(EngineError, match="PyTorch FP32 fails here: "):
+        loaded.judge(photos)
+
+
+def test_layout_and_parts_do_not_change_what_is_judged(setup, plain):
+    photos = plan_photos(IMAGES[:1], setup)
+    (expected,) = plain.open(setup).judge(photos).scores
+    for contender in (replace(plain, channels_last=True), replace(plain, crops_at_once=2)):
+        assert contender.open(setup).judge(photos).scores[0] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_torch_compile_agrees(setup, plain):
+    photos = plan_photos(IMAGES[:2], setup)
+    scores = []
+    for compiled in (False, True):
+        contender = replace(plain, compiled=compiled)
+        with OwnProcess(contender.name, Runner, contender, setup) as process:
+            scores.append(process.ask(Runner.judge, photos).scores)
+    assert scores[1] == pytest.approx(scores[0], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_torch_compile_without_a_compiler_is_refused(setup, plain, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
+    contender = replace(plain, compiled=True)
+    with (
+        OwnProcess(contender.name, Runner, contender, setup) as process,
+        pytest.raises(EngineError, match=r"PyTorch FP32, torch\.compile fails here: "),
+    ):
+        process.ask(Runner.judge, plan_photos(IMAGES[:1], setup))
+
+
+@pytest.mark.gpu
+def test_the_parts_of_a_gpu_s_work_are_told_apart(setup, plain):
+    photos = plan_photos(IMAGES[:1], setup)
+    with OwnProcess("PyTorch", Runner, plain, setup) as process:
+        process.ask(Runner.time_batch, photos, 0.1)
+        parts = process.ask(Runner.time_parts, photos, 3)
+    assert set(parts) == {"enqueue", "H2D", "compute", "D2H"}
+    assert all(len(seconds) == 3 and min(seconds) > 0 for seconds in parts.values())
+
+
+def test_spread_and_variation_are_numpy_s():
+    values = [0.1, 0.2, 0.4, 0.8]
+    expected = [0.1, 0.375, *np.percentile(values, [50, 90, 95, 99])]
+    assert spread(values) == pytest.approx(expected)
+    assert Samples(tuple(values)).variation == pytest.approx(np.std(values, ddof=1) / 0.375)
+    assert Samples((0.1,)).variation == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "--checkpoint", "gl.pt", "-b", "x.glass"], "Missing argument 'IMAGES...'"),
+        (["run", "a.jpg", "-b", "x.glass"], "Missing option '--checkpoint'"),
+        (["run", "a.jpg", "--checkpoint", "gl.pt"], "Missing option '-b'"),
+        (["run", "a.jpg", "--checkpoint", "gl.pt", "-b", "x.glass"], "x.glass: no such folder"),
+        (
+            ["run", "a.jpg", "--checkpoint", "gl.pt", "-b", "x.glass", "--batches", "1,x"],
+            "not a list of positive numbers",
+        ),
+        (
+            ["run", "a.jpg", "--checkpoint", "gl.pt", "-b", "x.glass", "--batches", "1.5"],
+            "not a list of whole numbers",
+        ),
+        (
+            ["run", "a.jpg", "--checkpoint", "gl.pt", "-b", "x.glass", "-o", "report.xml"],
+            "cannot tell the format of report.xml",
+        ),
+        (["show", "missing.json"], "missing.json cannot be read"),
+        (["show", "a.json", "b.json", "-o", "c.png"], "give a name that ends in .md"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_path):
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert sentence in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"{", "is not valid JSON"),
+        (b"[]", "is no report of glass-bench run or glass-bench scaling"),
+        (b'{"report": "run", "schema": 9}', "has schema version 9"),
+        (b'{"report": "run", "schema": 1}', "does not fit its schema"),
+    ],
+)
+def test_other_files_are_no_reports(content, sentence, tmp_path):
+    (tmp_path / "report.json").write_bytes(content)
+    done = run(tmp_path, "show", "report.json")
+    assert done.returncode == 2
+    assert sentence in " ".join(done.stderr.split())
+
+
+def test_an_image_that_cannot_be_judged_is_named(setup, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"broken\.jpg: .* Leave it out of the benchmark\."):
+        plan_photos([str(tmp_path / "broken.jpg")], setup)
+    with pytest.raises(ImageError, match=r"missing\.jpg cannot be read: No such file"):
+        plan_photos(["missing.jpg"], setup)
+
+
+def test_the_figures_in_the_docs_are_those_of_the_reports():
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    paths = sorted((ROOT / "docs" / "reports").glob("run-*.json"))
+    assert paths
+    reports = [read_report(path) for path in paths]
+    for path, report in zip(paths, reports, strict=True):
+        assert isinstance(report, RunReport)
+        assert end_to_end_table(report) in page
+        assert report.command in page
+        assert path.with_suffix(".md").read_text(encoding="utf-8") == report.to_markdown()
+        best = Machines([path.stem.removeprefix("run-")], [report]).best_table()
+        for line in best.splitlines()[2:]:
+            name, figure = (cell.strip() for cell in line.strip("|").split("|"))
+            assert name in readme
+            assert figure in readme

@@ -1,0 +1,118 @@
+"""--isolate: decoders that crash or hang cost an image its verdict, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from glass_edge.runtime import Detector, DetectorOptions, Failure, ImageError
+from glass_edge.runtime.decode import decode
+from glass_edge.runtime.isolate import IsolatedDecoder
+
+LIMIT = 10**8
+
+
+@pytest.fixture
+def decoder():
+    decoder = IsolatedDecoder()
+    yield decoder
+    decoder.close()
+
+
+def test_pixels_are_the_same(decoder, photographs):
+    for path in [*photographs, photographs[0]]:
+        content = path.read_bytes()
+        image = decoder.read_header(content, max_pixels=LIMIT)
+        expected = decode(content)
+        assert (image.height, image.width) == expected.shape[:2]
+        assert np.array_equal(image.decode(), expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"", "the file is empty"), (b"no image", "the file is not an image")]
+)
+def test_errors_are_the_same(content, words, decoder):
+    with pytest.raises(ImageError, match=words):
+        decoder.read_header(content, max_pixels=LIMIT)
+
+
+def test_the_limit_holds_there_too(decoder, photographs):
+    with pytest.raises(ImageError, match="more than the limit of 10"):
+        decoder.read_header(photographs[0].read_bytes(), max_pixels=10)
+
+
+def test_a_process_that_dies_is_an_error_and_is_started_again(decoder, photographs):
+    content = photographs[0].read_bytes()
+    image = decoder.read_header(content, max_pixels=LIMIT)
+    assert decoder._process is not None
+    os.kill(decoder._process.pid, signal.SIGSEGV)
+    with pytest.raises(ImageError, match=r"its decoder crashed \(SIGSEGV\)"):
+        image.decode()
+    image = decoder.read_header(content, max_pixels=LIMIT)
+    assert np.array_equal(image.decode(), decode(content))
+
+
+def test_one_that_hangs_is_stopped(photographs):
+    """A stopped process answers as little as one that loops."""
+    decoder = IsolatedDecoder(seconds=1)
+    content = photographs[0].read_bytes()
+    image = decoder.read_header(content, max_pixels=LIMIT)
+    assert decoder._process is not None
+    os.kill(decoder._process.pid, signal.SIGSTOP)
+    with pytest.raises(ImageError, match="its decoder was stopped after 1 seconds"):
+        image.decode()
+    assert decoder.read_header(content, max_pixels=LIMIT).decode().size
+    decoder.close()
+
+
+def decoders() -> list[int]:
+    """Return the processes that decode for this one."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            isolated = b"glass_edge.runtime.isolate" in (place / "cmdline").read_bytes()
+            parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue
+        if isolated and parent == os.getpid():
+            found.append(int(place.name))
+    return found
+
+
+def test_a_run_goes_on_past_crashes(vit_bundle, photographs):
+    """Decoders are killed while it runs: every image has a record, and most a verdict."""
+    paths = [str(path) for path in photographs] * 8
+    usual = {v.path: v for v in Detector(vit_bundle).detect(photographs)}
+    detector = Detector(vit_bundle, DetectorOptions(isolate=True))
+    ended = threading.Event()
+    kills = 0
+
+    def kill():
+        nonlocal kills
+        while not ended.wait(0.7) and kills < 3:
+            for process in decoders()[:1]:
+                os.kill(process, signal.SIGABRT)
+                kills += 1
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    records = list(detector.stream(paths))
+    ended.set()
+    killer.join()
+    failures = [record for record in records if isinstance(record, Failure)]
+    assert [record.path for record in records] == paths
+    assert len(failures) <= kills
+    for record in records:
+        if isinstance(record, Failure):
+            assert "SIGABRT" in record.error.message
+        else:
+            assert record.score == pytest.approx(usual[record.path].score, abs=1e-5)
+    deadline = time.monotonic() + 5
+    while decoders() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not decoders()

@@ -1,0 +1,63 @@
+"""The card says what was measured, and of everything else that it is unknown."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+from glass_edge.export.model_card import MODEL_CARD, UNKNOWN, model_card
+from glass_edge.runtime import Bundle
+from glass_edge.runtime.bundle import sha256_of
+
+
+def lines(card: str) -> dict[str, str]:
+    """The card's facts by name."""
+    return dict(re.findall(r"^- \*\*(.+?)\*\*: (.+)$", card, flags=re.MULTILINE))
+
+
+def test_every_bundle_has_one(vit_bundle):
+    card = (vit_bundle.path / MODEL_CARD).read_text(encoding="utf-8")
+    assert card == model_card(vit_bundle)
+
+
+def test_figures_are_the_manifests(vit_bundle):
+    found = lines(model_card(vit_bundle))
+    manifest = vit_bundle.manifest
+    assert f"{manifest.parity.logit_error:.2g} in any logit" in found["FP32 graphs against PyTorch"]
+    assert found["SHA-256 of glass.json"] == sha256_of(vit_bundle.path / "glass.json")
+    assert found["Checkpoint"].endswith(manifest.checkpoint.sha256)
+    assert found["Classes"] == "fake (AI-generated), real"
+    assert f"{manifest.views.num_crops} crops" in found["Views"]
+    assert "PyTorch" in found["Self-test"]
+
+
+def test_a_low_precision_says_how_verdicts_changed(make_precision):
+    bundle = make_precision("resnet", "int8")
+    found = lines(model_card(bundle))
+    comparison, calibration = bundle.manifest.comparison, bundle.manifest.calibration
+    start = f"{comparison.flips} of {comparison.judgements} changed"
+    assert found["Verdicts against FP32's"].startswith(start)
+    assert found["INT8's ranges"].startswith(f"from {calibration.images} images")
+
+
+def test_what_nobody_measured_is_unknown(vit_bundle):
+    found = lines(model_card(vit_bundle))
+    unknown = [what for what, value in found.items() if value == UNKNOWN]
+    for word in ("Training data", "generators", "Accuracy", "recompression", "people", "Licence"):
+        assert any(word in what for what in unknown), word
+    assert "accuracy of" not in model_card(vit_bundle)
+
+
+def test_weaknesses_are_said(vit_bundle):
+    card = model_card(vit_bundle)
+    for words in ("evidence, not proof", "generators", "Recompression", "another seed"):
+        assert words in card
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "[a](http://b)", "**x**", "`x`"])
+def test_no_name_is_markup(name, vit_bundle):
+    manifest = msgspec.structs.replace(vit_bundle.manifest, classes=(name, "real"), fake_class=name)
+    card = model_card(Bundle(vit_bundle.path, manifest, vit_bundle.digest))
+    assert name not in card
+    assert re.sub(r"\\(.)", r"\1", lines(card)["Classes"]) == f"{name} (AI-generated), real"

@@ -1,0 +1,280 @@
+"""The engine room: order, bounds, liveness and endings, with real images and engines."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from glass_edge.runtime import Detector, DetectorOptions, EngineError, Failure
+from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.network import Network
+from glass_edge.runtime.timings import STAGES
+from PIL import Image
+
+PATIENCE = 30  # seconds
+
+
+@pytest.fixture(scope="module")
+def detector(vit_bundle):
+    """Three workers and batches of four images, more than most tests have of either."""
+    return Detector(vit_bundle, DetectorOptions(crops=2, batch_size=8, workers=3))
+
+
+def workers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "glass-worker"]
+
+
+def test_records_keep_the_order_of_images_of_very_different_cost(
+    detector, photographs, tmp_path, photograph
+):
+    photograph.resize((9000, 7000)).save(tmp_path / "large.jpg")
+    paths = [str(tmp_path / "large.jpg"), *map(str, photographs)] * 4
+    random.Random(3).shuffle(paths)
+    assert [record.path for record in detector.stream(paths)] == paths
+
+
+@pytest.mark.parametrize("bad", [0, 1, 3, 4, 11])
+def test_bad_images_leave_holes_that_nobody_else_falls_into(bad, detector, photographs):
+    """Batches of four, twelve images, some of them missing: the others' verdicts are theirs."""
+    good = [str(path) for path in photographs]
+    mixed = [good[index % len(good)] for index in range(12)]
+    expected = {record.path: record for record in detector.stream(good)}
+    mixed[bad] = mixed[(bad + 5) % 12] = "missing.jpg"
+    for path, record in zip(mixed, detector.stream(mixed), strict=True):
+        assert record.path == path
+        if path == "missing.jpg":
+            assert isinstance(record, Failure)
+        else:
+            assert record.crops[0].top == expected[path].crops[0].top
+            logits = list(expected[path].logits.values())
+            assert list(record.logits.values()) == pytest.approx(logits, abs=1e-5)
+
+
+def test_nothing_but_bad_images(detector):
+    records = list(detector.stream(["missing.jpg"] * 9))
+    assert [type(record) for record in records] == [Failure] * 9
+
+
+def test_no_images_at_all(detector):
+    assert list(detector.stream([])) == []
+
+
+def test_records_come_while_the_source_waits_for_more_images(detector, photographs):
+    """Three images are fewer than a batch; whoever sent them wants to know before the fourth."""
+    more = threading.Event()
+
+    def source():
+        yield from photographs[:3]
+        assert more.wait(PATIENCE)
+        yield photographs[3]
+
+    with detector.stream(source()) as records:
+        first = [next(records) for _ in range(3)]
+        assert not more.is_set()
+        more.set()
+        assert [record.path for record in [*first, *records]] == [str(p) for p in photographs[:4]]
+
+
+def test_finish_gives_back_what_was_begun_and_no_more(detector, photographs):
+    """Even where the source would block for ever."""
+    blocked = threading.Event()
+
+    def source():
+        yield from photographs[:5]
+        blocked.set()
+        threading.Event().wait()
+
+    with detector.stream(source()) as records:
+        first = next(records)
+        assert blocked.wait(PATIENCE)
+        records.finish()
+        assert [r.path for r in [first, *records]] == [str(path) for path in photographs[:5]]
+
+
+def test_closing_early_ends_the_threads(detector, photographs):
+    with detector.stream(photographs * 50) as records:
+        next(records)
+        assert workers()
+    assert not workers()
+    assert list(records) == []
+
+
+def test_images_are_taken_only_a_little_ahead(vit_bundle, photographs):
+    taken = []
+
+    def source():
+        for path in photographs * 1000:
+            taken.append(path)
+            yield path
+
+    with Detector(vit_bundle, DetectorOptions(crops=1, workers=1)).stream(source()) as records:
+        next(records)
+        time.sleep(1)  # in which a pipeline without bounds would take thousands
+        assert len(taken) < 100
+
+
+def test_latency_mode_takes_one_image_at_a_time(vit_bundle, photographs):
+    taken = []
+
+    def source():
+        for path in photographs:
+            taken.append(path)
+            yield path
+
+    usual = Detector(vit_bundle).detect(photographs)
+    detector = Detector(vit_bundle, DetectorOptions(mode="latency"))
+    with detector.stream(source()) as records:
+        for number, (record, expected) in enumerate(zip(records, usual, strict=True)):
+            assert len(taken) <= number + 2
+            assert record.crops[0].top == expected.crops[0].top
+            assert record.score == pytest.approx(expected.score, abs=1e-5)
+
+
+def test_what_the_source_raises_is_raised_where_the_records_are_read(detector, photographs):
+    def source():
+        yield photographs[0]
+        raise LookupError("the list of images is gone")
+
+    with detector.stream(source()) as records, pytest.raises(LookupError, match="is gone"):
+        list(records)
+    assert not workers()
+
+
+def test_an_engine_that_fails_ends_the_run(vit_bundle, photographs, monkeypatch):
+    detector = Detector(vit_bundle, DetectorOptions(crops=2, batch_size=8, workers=3))
+
+    def broken(role, inputs):
+        raise EngineError("the engine is out of memory.")
+
+    monkeypatch.setattr(detector._network._engine, "run", broken)
+    with detector.stream(photographs * 20) as records, pytest.raises(EngineError, match="memory"):
+        list(records)
+    assert not workers()
+
+
+def test_an_engine_elsewhere_gets_a_thread_of_its_own(vit_bundle, photographs):
+    """As on a GPU: workers only make views, and batches that are not full are judged, too."""
+    detector = Detector(vit_bundle, DetectorOptions(crops=2, batch_size=8, workers=2))
+    expected = detector.detect(photographs)
+    detector._network.on_host, detector._network.lanes = False, 1
+    for count in (1, 2, 5, len(photographs)):
+        verdicts = detector.detect(photographs[:count])
+        assert [verdict.path for verdict in verdicts] == [str(path) for path in photographs[:count]]
+        for verdict, other in zip(verdicts, expected, strict=False):
+            assert verdict.score == pytest.approx(other.score, abs=1e-5)
+
+
+def test_several_threads_may_use_one_detector(detector, photographs):
+    expected = detector.detect(photographs)
+    with ThreadPoolExecutor(4) as pool:
+        for verdicts in pool.map(detector.detect, [photographs] * 8):
+            for verdict, other in zip(verdicts, expected, strict=True):
+                assert verdict.score == pytest.approx(other.score, abs=1e-5)
+                assert [c.top for c in verdict.crops] == [c.top for c in other.crops]
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_place_in_a_batch_does_not_change_a_bit(engine, precision, make_precision):
+    """So that a run's numbers do not depend on which thread was faster."""
+    bundle = make_precision("vit", precision)
+    side = bundle.manifest.views.crop_size
+    network = Network(bundle, engine, EngineOptions("cpu", threads=1, lanes=2, batch_size=6))
+    rng = np.random.default_rng(5)
+    overviews = rng.uniform(0, 255, (6, side, side, 3)).astype(np.float32)
+    crops = rng.integers(0, 256, (6, 1, side, side, 3), np.uint8)
+    expected = network.judge(overviews, crops).logits
+    for order in (rng.permutation(6) for _ in range(4)):
+        assert np.array_equal(network.judge(overviews[order], crops[order]).logits, expected[order])
+
+
+def test_arrays_given_are_let_go(detector):
+    """A program that feeds frames must not find hundreds of them held for their records."""
+    alive: list[np.ndarray] = []
+    counts = []
+
+    class Frame(np.ndarray):
+        def __del__(self):
+            alive.pop()
+
+    def source():
+        for _ in range(60):
+            frame = np.zeros((300, 400, 3), np.uint8).view(Frame)
+            alive.append(None)
+            counts.append(len(alive))
+            yield frame
+
+    assert sum(1 for _ in detector.stream(source())) == 60
+    assert max(counts) < 30
+
+
+def test_every_stage_is_timed(detector, photographs):
+    with detector.stream(photographs) as records:
+        list(records)
+        seconds = records.timings.seconds
+    assert list(seconds) == list(STAGES)
+    for stage in ("read", "decode", "views", "infer", "aggregate"):
+        assert seconds[stage] > 0
+
+
+GROWTH = """
+import itertools, resource, sys
+from glass_edge.runtime import Detector, DetectorOptions
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+bundle, path, warm, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+detector = Detector(bundle, DetectorOptions(crops=1))
+warmed = None
+for number, record in enumerate(detector.stream(itertools.repeat(path, count))):
+    assert record.status == "ok", record
+    if number == warm:
+        warmed = peak()
+print(peak() - warmed)
+"""
+
+
+def growth(bundle: Path, image: Path, *, warm: int, count: int) -> int:
+    """Return by how many bytes a run grows between its ``warm``-th image and the last."""
+    command = [sys.executable, "-c", GROWTH, bundle, image, str(warm), str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def thumbnail(tmp_path_factory, photograph) -> Path:
+    path = tmp_path_factory.mktemp("thumbnail") / "small.jpg"
+    photograph.resize((64, 48)).save(path)
+    return path
+
+
+def test_memory_stays_flat_over_many_images(vit_bundle, thumbnail):
+    assert growth(vit_bundle.path, thumbnail, warm=300, count=900) < 20e6
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_ten_thousand_images(vit_bundle, thumbnail):
+    assert growth(vit_bundle.path, thumbnail, warm=500, count=10_000) < 20e6
+
+
+@pytest.mark.slow
+def test_two_hundred_large_photographs_take_less_than_a_gigabyte_and_a_half(
+    vit_bundle, photograph, tmp_path
+):
+    """Above what the engine holds after the first, small one."""
+    photograph.resize((6000, 4000), Image.Resampling.BILINEAR).save(tmp_path / "24mp.jpg")
+    photograph.resize((64, 48)).save(tmp_path / "small.jpg")
+    paths = [str(tmp_path / "small.jpg"), *[str(tmp_path / "24mp.jpg")] * 200]
+    program = GROWTH.replace("itertools.repeat(path, count)", repr(paths))
+    command = [sys.executable, "-c", program, vit_bundle.path, "", "0", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1.5e9

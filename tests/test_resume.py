@@ -1,0 +1,212 @@
+"""Nothing missing, nothing twice, whatever ended the run before."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+PROGRAM = Path(sys.executable).parent / "glass-run"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, vit_bundle, photograph) -> Path:
+    """A bundle, 40 images of which 2 are no images, and an undisturbed run over them."""
+    place = tmp_path_factory.mktemp("place")
+    (place / "model.glass").symlink_to(vit_bundle.path)
+    (place / "images").mkdir()
+    for number in range(38):
+        picture = photograph.resize((240 + 10 * number, 300))
+        picture.save(place / "images" / f"{number:02}.jpg")
+    (place / "images" / "17-no-image.jpg").write_bytes(b"this is no image")
+    (place / "images" / "31-empty.jpg").touch()
+    assert run(place, "undisturbed.jsonl").returncode == 0
+    return place
+
+
+def run(place: Path, output: str, *options: str, **more) -> subprocess.CompletedProcess[str]:
+    command = [PROGRAM, "images", "-o", output, "--crops", "2", *options]
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, **more)
+
+
+def records(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_same(found: list[dict], expected: list[dict]) -> None:
+    """The same records; logits may differ in the last bits, because batches were others."""
+    assert [record["path"] for record in found] == [record["path"] for record in expected]
+    for one, other in zip(found, expected, strict=True):
+        score, expected_score = one.pop("score", 0), other.pop("score", 0)
+        assert score == pytest.approx(expected_score, abs=1e-5)
+        for record in (one, other):
+            for name in ("logits", "probabilities"):
+                record.pop(name, None)
+            for crop in record.get("crops", ()):
+                del crop["attention"]
+        assert one == other
+
+
+def killed_run(place: Path, output: str, wait: float) -> None:
+    """Start or take up a run and kill it after a while, or when it is done."""
+    command = [PROGRAM, "images", "-o", output, "--crops", "2", "--resume", "--workers", "1"]
+    process = subprocess.Popen(command, cwd=place, stderr=subprocess.DEVNULL)
+    before = (place / output).stat().st_size if (place / output).exists() else 0
+    while process.poll() is None:
+        if (place / output).exists() and (place / output).stat().st_size > before:
+            time.sleep(wait)
+            break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def survive(place: Path, output: str, kills: int, seed: int) -> int:
+    """Kill runs at random moments until one is through; return how many were killed midway."""
+    rng, midway = random.Random(seed), 0
+    for _ in range(kills):
+        killed_run(place, output, rng.uniform(0, 0.12))
+        midway += 0 < len((place / output).read_bytes().splitlines()) < 40
+        if rng.random() < 0.5:  # what a power cut may leave: part of the last line
+            size = (place / output).stat().st_size
+            os.truncate(place / output, max(0, size - rng.randrange(1, 400)))
+    done = run(place, output, "--resume")
+    assert done.returncode == 0, done.stderr
+    return midway
+
+
+def test_runs_killed_at_random_moments_end_like_an_undisturbed_one(place):
+    assert survive(place, "killed.jsonl", kills=4, seed=1) >= 2
+    assert_same(records(place / "killed.jsonl"), records(place / "undisturbed.jsonl"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(25))
+def test_a_hundred_runs_killed_at_random_moments(seed, place):
+    survive(place, f"killed-{seed}.jsonl", kills=4, seed=seed)
+    assert_same(records(place / f"killed-{seed}.jsonl"), records(place / "undisturbed.jsonl"))
+
+
+@pytest.mark.parametrize("cut", [1, 2, 30, 300])
+def test_a_torn_last_line_is_judged_again(cut, place):
+    output = place / f"torn-{cut}.jsonl"
+    output.write_bytes((place / "undisturbed.jsonl").read_bytes()[:-cut])
+    done = run(place, output.name, "--resume")
+    assert "39 records are there already" in done.stderr
+    assert "1 images in" in done.stderr
+    assert_same(records(output), records(place / "undisturbed.jsonl"))
+
+
+def test_a_finished_run_has_nothing_left_to_do(place):
+    shutil.copy(place / "undisturbed.jsonl", place / "finished.jsonl")
+    done = run(place, "finished.jsonl", "--resume")
+    assert done.returncode == 0
+    assert "0 images in" in done.stderr
+    undisturbed = (place / "undisturbed.jsonl").read_bytes()
+    assert (place / "finished.jsonl").read_bytes() == undisturbed
+
+
+def test_without_a_file_it_is_a_run_like_any_other(place):
+    run(place, "fresh.jsonl", "--resume")
+    assert_same(records(place / "fresh.jsonl"), records(place / "undisturbed.jsonl"))
+
+
+def test_images_that_changed_are_judged_again_and_their_old_records_dropped(place):
+    own = place.parent / "own"
+    shutil.copytree(place, own, symlinks=True)
+    run(own, "verdicts.jsonl")
+    with Image.open(own / "images" / "05.jpg") as picture:
+        picture.rotate(180).save(own / "images" / "05.jpg")
+    (own / "images" / "09.jpg").unlink()
+    shutil.copy(own / "images" / "10.jpg", own / "images" / "31-empty.jpg")
+    done = run(own, "verdicts.jsonl", "--resume")
+    assert "2 images in" in done.stderr
+    found = records(own / "verdicts.jsonl")
+    paths = [record["path"] for record in found]
+    assert len(set(paths)) == len(paths) == 40
+    assert paths[-2:] == ["images/05.jpg", "images/31-empty.jpg"]
+    assert found[-1]["status"] == "ok"
+    assert "images/09.jpg" in paths  # it is gone, its verdict is not
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--crops", "3"], "--crops 2"),
+        (["--seed", "7"], "another --seed"),
+        (["--fixed-seed", "7"], "another --seed"),
+        (["--threshold", "0"], "another --threshold"),
+        (["--threshold", "1"], "another --threshold"),
+        (["--force"], "give one of them"),
+    ],
+)
+def test_records_made_in_another_way_are_not_mixed(options, words, place):
+    """With random weights every verdict is one class, so one of both thresholds changes it."""
+    before = (place / "undisturbed.jsonl").read_bytes()
+    done = run(place, "undisturbed.jsonl", "--resume", *options)
+    if "--threshold" in options and done.returncode == 0:
+        assert "0 images in" in done.stderr
+    else:
+        assert done.returncode == 2
+        assert words in done.stderr
+    assert (place / "undisturbed.jsonl").read_bytes() == before
+
+
+def test_what_glass_run_did_not_write_is_left_alone(place):
+    (place / "other.jsonl").write_text('{"what": "is this"}\n')
+    done = run(place, "other.jsonl", "--resume")
+    assert done.returncode == 2
+    assert "line 1 is not a record" in done.stderr
+    assert (place / "other.jsonl").read_text() == '{"what": "is this"}\n'
+    assert not list(place.glob(".other*"))
+
+
+@pytest.mark.parametrize("output", ["verdicts.csv", "-"])
+def test_only_json_lines_in_a_file_can_be_taken_up(output, place):
+    done = run(place, output, "--resume")
+    assert done.returncode == 2
+    assert "--resume needs the .jsonl file" in done.stderr
+
+
+@pytest.mark.parametrize("output", ["full.jsonl", "full.csv"])
+def test_a_full_disk_leaves_whole_records(output, place):
+    """The limit of a file's size stops a write in its middle, as a full disk does."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+
+    done = run(place, output, "--force", preexec_fn=limit)
+    assert done.returncode == 2
+    assert f"{output} cannot be written any more: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    text = (place / output).read_text()
+    assert text.endswith("\n")
+    assert len(text) > 2500
+    if output.endswith("jsonl"):
+        done = run(place, output, "--resume")
+        assert done.returncode == 0
+        assert_same(records(place / output), records(place / "undisturbed.jsonl"))
+
+
+def test_a_full_standard_output_is_one_sentence(place):
+    with open("/dev/full", "w") as full:
+        command = [PROGRAM, "images", "-o", "-"]
+        done = subprocess.run(command, cwd=place, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert "standard output cannot be written: No space left on device." in done.stderr
+
+
+def test_a_folder_that_is_not_there_is_said_before_the_work(place):
+    done = run(place, "nowhere/verdicts.jsonl")
+    assert done.returncode == 2
+    assert "nowhere/verdicts.jsonl cannot be written: No such file or directory." in done.stderr
