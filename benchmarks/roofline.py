@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..export.model import Glass
 from ..runtime.decode import decode
+from ..runtime.engines.openvino import shared_core
 from ..runtime.errors import ImageError
 from .pytorch import half_precision, torch_device
 from .roads import pillow_rgb
@@ -93,12 +94,11 @@ def _torch_peak(precision: str, dtype: torch.dtype) -> Peak:
 
 def _openvino_int8_peak(threads: int) -> Peak:
     """Multiply quantised matrices on OpenVINO; quantising the input is part of the time."""
-    import openvino
-
     side = _SIDES["cpu"]
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    model = openvino.Core().read_model(_quantised_product(side).SerializeToString())
-    compiled = openvino.compile_model(model, "CPU", settings)
+    core = shared_core()
+    model = core.read_model(_quantised_product(side).SerializeToString())
+    compiled = core.compile_model(model, "CPU", settings)
     request = compiled.create_infer_request()
     matrix = np.random.default_rng(0).uniform(-1, 1, (side, side)).astype(np.float32)
     best = _best(lambda: request.infer([matrix], share_inputs=True))

@@ -13,8 +13,7 @@ from onnx import ModelProto
 from ..runtime.bundle import Bundle
 from ..runtime.cpus import available_cpus
 from ..runtime.engines.base import Array, Float32
-from ..runtime.engines.openvino import computed
-from ..runtime.errors import EngineError
+from ..runtime.engines.openvino import computed, shared_core
 from ..runtime.manifest import Role
 from ..runtime.stream import PreparedBatch
 
@@ -110,13 +109,7 @@ def _onnxruntime(model: str | bytes) -> _Graph:
 
 
 def _openvino_bf16(model: bytes) -> _Graph:
-    try:
-        import openvino
-    except ImportError:
-        raise EngineError(
-            "only OpenVINO runs this precision on a CPU: pip install 'glass-edge[openvino]'."
-        ) from None
-    core = openvino.Core()
+    core = shared_core()
     _, hint = computed(core, "bf16")
     settings = {"INFERENCE_PRECISION_HINT": hint}
     compiled = core.compile_model(core.read_model(model), "CPU", settings)

@@ -42,6 +42,29 @@ def test_any_batch_gives_the_same_features(vit_bundle):
     assert np.array_equal(again, together)
 
 
+SIGNALLED = """
+import os, signal, sys
+from glass_edge.runtime import Detector, DetectorOptions
+
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+detectors = [Detector(sys.argv[1], DetectorOptions(engine="openvino")) for _ in range(2)]
+while detectors:
+    del detectors[0]
+    os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="stacks for signals are Linux's")
+def test_detectors_that_come_and_go_leave_signals_handled(vit_bundle):
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, vit_bundle.path],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\nhandled\n"), done.stderr
+
+
 TOGETHER = """
 import sys, threading
 import numpy as np

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from queue import LifoQueue
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from ..bundle import Bundle
@@ -26,6 +27,9 @@ _HINTS: dict[Precision, tuple[str, str]] = {
     "int8": ("f32", "FP32"),
 }
 
+_making_the_core = Lock()
+_cores: list[ov.Core] = []  # one at most, see shared_core
+
 
 class OpenVinoEngine:
     """The three graphs compiled for the CPU; the compiled code is kept in the user's cache."""
@@ -38,19 +42,11 @@ class OpenVinoEngine:
                 graph, or a graph's inputs and outputs differ from the manifest's.
             OutputError: the cache folder cannot be made.
         """
-        try:
-            import openvino
-        except ImportError:
-            raise EngineError(
-                "OpenVINO is not installed: pip install 'glass-edge[openvino]'."
-            ) from None
+        core = shared_core()
         if options.device not in ("auto", "cpu"):
             raise EngineError(f"the openvino engine runs on the cpu, not on {options.device}.")
-        # The binding makes its table of types when it is first asked; threads that ask at once
-        # wait for each other for ever (seen with 2026.4).
-        openvino.Type.f32.to_dtype()
-        core = openvino.Core()
-        self.description = f"openvino {openvino.__version__.partition('-')[0]} cpu"
+        version = core.get_versions("CPU")["CPU"].build_number
+        self.description = f"openvino {version.partition('-')[0]} cpu"
         self.precision, hint = computed(core, bundle.manifest.precision)
         settings: dict[str, object] = {
             "CACHE_DIR": str(cache_folder("openvino", bundle.graphs_digest)),
@@ -83,6 +79,31 @@ class OpenVinoEngine:
             raise EngineError(f"OpenVINO failed in the {role} graph: {error}") from error
         finally:
             self._requests[role].put(request)
+
+
+def shared_core() -> ov.Core:
+    """Return the process's one OpenVINO, which lives as long as the process.
+
+    Each gives the thread that makes it a stack for signal handlers and unmaps that stack when it
+    ends. Of two whose lives overlap the second's end brings the first's stack back, unmapped:
+    the next signal that Python handles kills the process (seen with 2026.4).
+
+    Raises:
+        EngineError: OpenVINO is not installed.
+    """
+    try:
+        import openvino
+    except ImportError:
+        raise EngineError(
+            "OpenVINO is not installed: pip install 'glass-edge[openvino]'."
+        ) from None
+    with _making_the_core:
+        if not _cores:
+            # The binding makes its table of types when it is first asked; threads that ask at
+            # once wait for each other for ever (seen with 2026.4).
+            openvino.Type.f32.to_dtype()
+            _cores.append(openvino.Core())
+    return _cores[0]
 
 
 def computed(core: ov.Core, precision: Precision) -> tuple[str, str]:
