@@ -209,7 +209,8 @@ class TestBackbones:
             named = {layer.node for layer in layers[role] if layer.kind != "residual Add"}
             assert fitted[role].keys() == named
             constants = {tensor.name for tensor in models[role].graph.initializer}
-            added = {n.input[0] for n in models[role].graph.node if n.input[-1] in constants}
+            adds = (node for node in models[role].graph.node if node.op_type == "Add")
+            added = {add.input[0] for add in adds if add.input[-1] in constants}
             for node in models[role].graph.node:
                 if node.name in named and (len(node.input) > 2 or node.output[0] in added):
                     assert fitted[role][node.name].bias is not None
