@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from onnx import GraphProto, NodeProto
 
+RESIDUAL_ADD = "residual Add"
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _WRAPPERS = ("backbone.", "module.")
 
@@ -45,7 +46,7 @@ def find_layers(graph: GraphProto) -> list[Layer]:
             names = [*node.input[1:], bias_of.get(node.output[0], "")]
             found.append(Layer(node.name, kind, _label(names, node), (node.input[0],)))
         elif node.op_type == "Add" and convolutional and not any(constant):
-            found.append(Layer(node.name, "residual Add", node.name, tuple(node.input)))
+            found.append(Layer(node.name, RESIDUAL_ADD, node.name, tuple(node.input)))
     return found
 
 

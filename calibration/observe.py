@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import onnx
 import onnxruntime
 from onnx import TensorProto, ValueInfoProto
 
+from ..runtime.bundle import Bundle
+from ..runtime.console import track
 from ..runtime.cpus import available_cpus
 from ..runtime.engines.base import Array, Float32
+from ..runtime.manifest import Role
+from ..runtime.stream import PreparedBatch, StreamOptions, stream_views
+from ..runtime.views import Sampling
+from .images import ImageSets
 
+CROPS = 2  # of an image's crops; other images tell more than other crops of the same
+_BATCH = 4  # images, and views at a time: every inner tensor of them is held
 _ERRORS_ONLY = 3
+
+
+def calibration_batches(
+    bundle: Bundle, sets: ImageSets, purpose: str
+) -> Generator[PreparedBatch, None, None]:
+    """Make the calibration images' views as they are needed; the user sees the purpose."""
+    images = track(sets.calibration, purpose, len(sets.calibration))
+    sampling = Sampling(bundle.manifest.views)
+    with closing(stream_views(images, sampling, StreamOptions(_BATCH))) as batches:
+        yield from batches
+
+
+def backbone_views(batch: PreparedBatch) -> Iterator[tuple[Role, Array]]:
+    """Divide a batch into what each backbone sees at once: global views, and crops."""
+    crops = batch.crops[:, :CROPS].reshape(-1, *batch.crops.shape[2:])
+    views: tuple[tuple[Role, Array], ...] = (("global", batch.overviews), ("local", crops))
+    for role, pixels in views:
+        for start in range(0, len(pixels), _BATCH):
+            yield role, pixels[start : start + _BATCH]
 
 
 class Observer:

@@ -9,32 +9,43 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import numpy as np
-from onnx import GraphProto, ModelProto
+from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+from ..runtime.engines.base import Float32
+from .fitting import FittedWeight
 from .layers import Layer
 
 _OPERATORS = ["Conv", "Gemm", "MatMul", "Add"]
 
 
-def quantise(model: ModelProto, layers: Iterable[Layer], ranges: Mapping[str, float]) -> ModelProto:
+def quantise(
+    model: ModelProto,
+    layers: Iterable[Layer],
+    ranges: Mapping[str, float],
+    fitted: Mapping[str, FittedWeight],
+) -> ModelProto:
     """Return a copy of a graph in which these layers compute in INT8.
 
     Args:
         model: an FP32 graph that holds its weights.
         layers: what to quantise, of :func:`.layers.find_layers`.
         ranges: for each activation the magnitude that 127 stands for.
+        fitted: rounded weights by node; those of other layers go to their nearest step.
     """
     chosen = list(layers)
     if not chosen:  # which the quantiser would read as all of them
         return copy.deepcopy(model)
     limits = {name: ranges[name] for layer in chosen for name in layer.inputs}
+    prepared = copy.deepcopy(model)
+    scales = _place(prepared.graph, {x.node: fitted[x.node] for x in chosen if x.node in fitted})
     quantizer = QDQQuantizer(
-        copy.deepcopy(model),
+        prepared,
         per_channel=True,
         reduce_range=False,
         weight_qType=QuantType.QInt8,
@@ -48,6 +59,7 @@ def quantise(model: ModelProto, layers: Iterable[Layer], ranges: Mapping[str, fl
             "WeightSymmetric": True,
             "QuantizeBias": False,
             "OpTypesToExcludeOutputQuantization": _OPERATORS,
+            "TensorQuantOverrides": scales,
         },
     )
     quantizer.quantize_model()
@@ -55,6 +67,34 @@ def quantise(model: ModelProto, layers: Iterable[Layer], ranges: Mapping[str, fl
     quantised: ModelProto = quantizer.model.model
     _restore_other_readers(quantised.graph, {layer.node for layer in chosen})
     return quantised
+
+
+def _place(graph: GraphProto, fitted: Mapping[str, FittedWeight]) -> dict[str, list[Any]]:
+    """Give products their rounded weights; return the scales as the quantiser takes them.
+
+    Each gets tensors of its own, because exporters store equal ones once for all readers.
+    """
+    nodes = {node.name: node for node in graph.node}
+    scales = {}
+    for name, weight in fitted.items():
+        placed = _replace(graph, nodes[name], 1, f"{name}_weight", weight.values)
+        scales[placed] = [
+            {"axis": weight.axis, "scale": scale, "zero_point": np.int8(0)}
+            for scale in weight.scales
+        ]
+        if weight.bias is not None:
+            _replace(graph, nodes[weight.bias_reader], -1, f"{name}_bias", weight.bias)
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    return scales
+
+
+def _replace(graph: GraphProto, node: NodeProto, index: int, name: str, values: Float32) -> str:
+    graph.initializer.append(numpy_helper.from_array(values, name))
+    node.input[index] = name
+    return name
 
 
 def _restore_other_readers(graph: GraphProto, chosen: Collection[str]) -> None:

@@ -12,21 +12,15 @@ import msgspec
 
 from ..runtime.bundle import Bundle
 from ..runtime.cache import cache_folder
-from ..runtime.console import track
-from ..runtime.engines.base import Array
 from ..runtime.manifest import Role
-from ..runtime.stream import StreamOptions, stream_views
-from ..runtime.views import Sampling
 from .histogram import METHODS, Histogram, Method
 from .images import ImageSets, Suitability
 from .layers import Layer
-from .observe import Observer
+from .observe import Observer, backbone_views, calibration_batches
 
 Ranges: TypeAlias = Mapping[str, float]
 """For each activation the magnitude that INT8's largest value stands for."""
 
-_CROPS = 2  # of an image's crops; other images tell more than other crops of the same
-_BATCH = 4
 _RULE: Final = 1  # of the way below; another number makes older caches unknown
 
 
@@ -74,17 +68,12 @@ def _collect(
     observers = {role: Observer(bundle.graph_path(role), names[role]) for role in layers}
     histograms = {role: {name: Histogram() for name in names[role]} for role in layers}
     suitability = Suitability()
-    images = track(sets.calibration, "calibrating", len(sets.calibration))
-    sampling = Sampling(bundle.manifest.views)
-    with closing(stream_views(images, sampling, StreamOptions(_BATCH))) as batches:
+    with closing(calibration_batches(bundle, sets, "calibrating")) as batches:
         for batch in batches:
             suitability.add(batch)
-            views: dict[Role, Array] = {
-                "global": batch.overviews,
-                "local": batch.crops[:, :_CROPS].reshape(-1, *batch.crops.shape[2:]),
-            }
-            for role, observer in observers.items():
-                _count(histograms[role], observer, views[role])
+            for role, views in backbone_views(batch):
+                for name, values in observers[role].run(views).items():
+                    histograms[role][name].add(values)
     notes = (*sets.notes(), *suitability.check())
     return {
         role: RangesFile(
@@ -97,12 +86,6 @@ def _collect(
         )
         for role in layers
     }
-
-
-def _count(histograms: Mapping[str, Histogram], observer: Observer, views: Array) -> None:
-    for start in range(0, len(views), _BATCH):
-        for name, values in observer.run(views[start : start + _BATCH]).items():
-            histograms[name].add(values)
 
 
 def _ranges(histograms: Mapping[str, Histogram], method: Method) -> dict[str, float]:

@@ -38,10 +38,10 @@ from .mixed import LowType, Plan, float_tensors, kept_nodes, lowered
 from .parity import photographs
 from .reference import own_reference
 
-# By how much any P(fake) may move on the views tried: for FP16 half of what is promised of it;
-# BF16's steps are eight times as wide.
+# By how much any P(fake) may move at 0.5 on the views tried: for FP16 half of what is promised
+# of it on others; BF16's steps are eight times as wide.
 CHANGE_AIMED_AT: Mapping[LowType, float] = {"fp16": 0.0025, "bf16": 0.02}
-_FRONTS = (0, 1, 2, 4, 8, 16, 32)  # how many of the first products FP32 is tried for
+_FRONTS = (0, 1, 2, 4, 8, 16, 24, 32, 40, 48)  # how many of the first products to try in FP32
 _TRIAL_SEEDS = range(20_610, 20_618)  # not those of the comparison
 _TRIAL_IMAGES = 32
 _SEEDS_EACH = 4  # of the user's images: the largest of few changes says little of many

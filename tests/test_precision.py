@@ -247,7 +247,7 @@ class TestInt8:
 
 def test_a_graph_of_which_every_layer_is_kept_is_the_fp32_one(make_precision):
     model = onnx.load(make_precision("vit", "fp32").graph_path("local"))
-    assert quantise(model, [], {}) == model
+    assert quantise(model, [], {}, {}) == model
 
 
 def test_residual_adds_of_convolutional_networks_are_quantised_on_both_branches(make_precision):

@@ -1,0 +1,168 @@
+"""Weights rounded together, so that a product's outputs on real inputs keep their values.
+
+To round each weight to its nearest step ignores what it is multiplied with. Where inputs go
+together, as neighbouring pixels do, errors of their weights add up or cancel. GPTQ rounds
+one weight after the other and lets those not yet rounded take up the error (E. Frantar et
+al., GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers, 2022;
+after B. Hassibi and D. G. Stork's optimal brain surgeon, 1993). The error's mean goes into
+the bias (M. Nagel et al., Data-Free Quantization through Weight Equalization and Bias
+Correction, 2019), so that only its variance is left to be made small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..runtime.engines.base import Float32
+
+Float64: TypeAlias = npt.NDArray[np.float64]
+_Floats = TypeVar("_Floats", Float32, Float64)
+
+LARGEST_STEP = 127  # of symmetric INT8
+_DAMPING = 0.01  # of the mean variance, added to each: few images do not tell all directions
+_BLOCK = 128  # columns whose errors reach the columns after them in one product
+
+
+class Moments:
+    """What a product reads in INT8: moments of rows of inputs once they are rounded.
+
+    Memory does not grow with the number of rows.
+    """
+
+    def __init__(self, groups: int, inputs: int, magnitude: float) -> None:
+        """Start with no rows; ``magnitude`` is what 127 steps of the inputs stand for."""
+        self._scale = np.float32(magnitude / LARGEST_STEP)
+        self._count = 0
+        self._sum = np.zeros((groups, inputs), np.float64)
+        self._lost = np.zeros((groups, inputs), np.float64)
+        self._products = np.zeros((groups, inputs, inputs), np.float32)
+
+    def add(self, rows: Float32) -> None:
+        """Count rows ``(groups, rows, inputs)`` of inputs in full precision."""
+        read = _steps(rows, self._scale) * self._scale if self._scale else np.zeros_like(rows)
+        self._count += rows.shape[1]
+        self._sum += read.sum(axis=1, dtype=np.float64)
+        self._lost += (rows - read).sum(axis=1, dtype=np.float64)
+        self._products += read.transpose(0, 2, 1) @ read
+
+    def mean(self) -> Float64:
+        """Return the mean of the rounded inputs, ``(groups, inputs)``."""
+        mean: Float64 = self._sum / self._count
+        return mean
+
+    def lost(self) -> Float64:
+        """Return by how much rounding and cutting lower the mean, ``(groups, inputs)``."""
+        lost: Float64 = self._lost / self._count
+        return lost
+
+    def second(self) -> Float64:
+        """Return the mean of each two inputs' product, ``(groups, inputs, inputs)``."""
+        second: Float64 = self._products / np.float64(self._count)
+        return second
+
+    def covariance(self) -> Float64:
+        """Return the inputs' covariance, ``(groups, inputs, inputs)``."""
+        mean = self.mean()
+        return self.second() - mean[:, :, None] * mean[:, None, :]
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Weights in whole steps ``(groups, outputs, inputs)``; a step's size for each output."""
+
+    steps: Float64
+    scales: Float64
+
+    def values(self) -> Float64:
+        """Return the weights that the steps stand for."""
+        return self.steps * self.scales[:, :, None]
+
+
+def round_together(weights: Float64, moments: Float64) -> Rounded:
+    """Round weights to INT8 so that the outputs' squared error is small.
+
+    Args:
+        weights: ``(groups, outputs, inputs)``.
+        moments: second moments or covariance of the inputs, ``(groups, inputs, inputs)``.
+
+    Returns:
+        For each output GPTQ's rounding, or the nearest where that errs less.
+    """
+    nearest = round_to_nearest(weights)
+    scales = nearest.scales
+    steps = _gptq(weights, moments, scales)
+    worse = output_error(weights - steps * scales[:, :, None], moments) > output_error(
+        weights - nearest.values(), moments
+    )
+    return Rounded(np.where(worse[:, :, None], nearest.steps, steps), scales)
+
+
+def round_to_nearest(weights: Float64) -> Rounded:
+    """Round each weight ``(groups, outputs, inputs)`` alone; the largest becomes 127 steps."""
+    largest = np.abs(weights).max(axis=2)
+    # The graph stores float32; rounding is for that very scale. Zeros may have any.
+    scales = np.where(largest > 0, largest / LARGEST_STEP, 1.0).astype(np.float32)
+    wide = scales.astype(np.float64)
+    return Rounded(_steps(weights, wide[:, :, None]), wide)
+
+
+def output_error(errors: Float64, moments: Float64) -> Float64:
+    """Return the mean squared error of each output, ``(groups, outputs)``.
+
+    Args:
+        errors: of the weights, ``(groups, outputs, inputs)``.
+        moments: of the inputs, ``(groups, inputs, inputs)``.
+    """
+    squares: Float64 = ((errors @ moments) * errors).sum(axis=2)
+    return squares
+
+
+def _steps(values: _Floats, scales: _Floats | np.float32) -> _Floats:
+    steps: _Floats = np.clip(np.rint(values / scales), -LARGEST_STEP, LARGEST_STEP)
+    return steps
+
+
+def _gptq(weights: Float64, moments: Float64, scales: Float64) -> Float64:
+    """Return steps; the inputs of largest moment are rounded first, while most can follow."""
+    order = np.argsort(-np.einsum("gii->gi", moments), axis=1)
+    left = np.take_along_axis(weights, order[:, None, :], axis=2)
+    across = np.take_along_axis(moments, order[:, :, None], axis=1)
+    spread = _spread(np.take_along_axis(across, order[:, None, :], axis=2))
+    steps = np.empty_like(left)
+    for start in range(0, left.shape[2], _BLOCK):
+        block = slice(start, start + _BLOCK)
+        steps[:, :, block], errors = _round_block(
+            left[:, :, block], spread[:, block, block], scales
+        )
+        left[:, :, block.stop :] -= errors @ spread[:, block, block.stop :]
+    return np.take_along_axis(steps, np.argsort(order, axis=1)[:, None, :], axis=2)
+
+
+def _round_block(left: Float64, spread: Float64, scales: Float64) -> tuple[Float64, Float64]:
+    """Round columns in turn; return their steps and what the columns after them shall take."""
+    left = left.copy()
+    steps, errors = np.empty_like(left), np.empty_like(left)
+    for i in range(left.shape[2]):
+        steps[:, :, i] = _steps(left[:, :, i], scales)
+        missed = left[:, :, i] - steps[:, :, i] * scales
+        errors[:, :, i] = missed / spread[:, None, i, i]
+        left[:, :, i + 1 :] -= errors[:, :, i, None] * spread[:, None, i, i + 1 :]
+    return steps, errors
+
+
+def _spread(moments: Float64) -> Float64:
+    """Return the upper Cholesky factor of the damped moments' inverse.
+
+    Row ``i`` tells how the weights after ``i`` best take up an error of weight ``i``.
+    """
+    damping = _DAMPING * np.einsum("gii->g", moments) / moments.shape[1]
+    # Inputs that never change leave nothing to take up; any positive number will do.
+    damping = np.where(damping > 0, damping, 1.0)
+    damped = moments.copy()
+    np.einsum("gii->gi", damped)[...] += damping[:, None]
+    factor: Float64 = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
+    return factor
