@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -245,3 +246,25 @@ def test_a_device_that_is_not_there_is_no_silent_fall_back(vit_bundle: Bundle):
         pytest.skip("this ONNX Runtime offers CUDA")
     with pytest.raises(EngineError, match="cannot run on cuda: it offers"):
         Detector(vit_bundle, DetectorOptions(device="cuda"))
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("weights", ["vit_bundle", "shared_bundle"])
+def test_a_bundle_may_be_overwritten_while_it_is_in_use(
+    weights, engine, request, tmp_path, photographs
+):
+    """Graphs are held in memory: an export to the same place disturbs no run under way."""
+    source = request.getfixturevalue(weights).path
+    bundle = Path(shutil.copytree(source, tmp_path / "used.glass"))
+    detector = Detector(bundle, DetectorOptions(engine=engine))
+    before = [record.score for record in detector.detect(photographs)]
+    for path in bundle.iterdir():
+        with path.open("r+b") as file:
+            file.write(bytes(path.stat().st_size))
+            file.flush()
+            after = [record.score for record in detector.detect(photographs)]
+            assert after == pytest.approx(before, abs=1e-6)
+            file.truncate(0)
+    shutil.rmtree(bundle)
+    after = [record.score for record in detector.detect(photographs)]
+    assert after == pytest.approx(before, abs=1e-6)

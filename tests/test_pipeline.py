@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +13,6 @@ from glass_edge.runtime import Detector, DetectorOptions, EngineError, Failure
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.network import Network
 from glass_edge.runtime.timings import STAGES
-from PIL import Image
 
 PATIENCE = 30  # seconds
 
@@ -222,59 +218,3 @@ def test_every_stage_is_timed(detector, photographs):
     assert list(seconds) == list(STAGES)
     for stage in ("read", "decode", "views", "infer", "aggregate"):
         assert seconds[stage] > 0
-
-
-GROWTH = """
-import itertools, resource, sys
-from glass_edge.runtime import Detector, DetectorOptions
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-bundle, path, warm, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-detector = Detector(bundle, DetectorOptions(crops=1))
-warmed = None
-for number, record in enumerate(detector.stream(itertools.repeat(path, count))):
-    assert record.status == "ok", record
-    if number == warm:
-        warmed = peak()
-print(peak() - warmed)
-"""
-
-
-def growth(bundle: Path, image: Path, *, warm: int, count: int) -> int:
-    """Return by how many bytes a run grows between its ``warm``-th image and the last."""
-    command = [sys.executable, "-c", GROWTH, bundle, image, str(warm), str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout)
-
-
-@pytest.fixture(scope="module")
-def thumbnail(tmp_path_factory, photograph) -> Path:
-    path = tmp_path_factory.mktemp("thumbnail") / "small.jpg"
-    photograph.resize((64, 48)).save(path)
-    return path
-
-
-def test_memory_stays_flat_over_many_images(vit_bundle, thumbnail):
-    assert growth(vit_bundle.path, thumbnail, warm=300, count=900) < 20e6
-
-
-@pytest.mark.slow
-def test_memory_stays_flat_over_ten_thousand_images(vit_bundle, thumbnail):
-    assert growth(vit_bundle.path, thumbnail, warm=500, count=10_000) < 20e6
-
-
-@pytest.mark.slow
-def test_two_hundred_large_photographs_take_less_than_a_gigabyte_and_a_half(
-    vit_bundle, photograph, tmp_path
-):
-    """Above what the engine holds after the first, small one."""
-    photograph.resize((6000, 4000), Image.Resampling.BILINEAR).save(tmp_path / "24mp.jpg")
-    photograph.resize((64, 48)).save(tmp_path / "small.jpg")
-    paths = [str(tmp_path / "small.jpg"), *[str(tmp_path / "24mp.jpg")] * 200]
-    program = GROWTH.replace("itertools.repeat(path, count)", repr(paths))
-    command = [sys.executable, "-c", program, vit_bundle.path, "", "0", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 1.5e9

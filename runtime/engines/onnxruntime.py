@@ -41,13 +41,15 @@ class OnnxRuntimeEngine:
         settings.log_severity_level = _ERRORS_ONLY
         # Threads that spin after a run would take the CPUs from those that decode.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        weights = _hold_weights(bundle, settings)
         provider = (_PROVIDERS[device], _provider_options(bundle.manifest.precision, device))
         self._sessions: dict[Role, ort.InferenceSession] = {}
         for role in ROLES:
             try:
-                session = onnxruntime.InferenceSession(
-                    str(bundle.graph_path(role)), settings, providers=[provider]
-                )
+                graph = bundle.graph_path(role)
+                # What is given as bytes is sought beside no file: all weights must be held.
+                model = graph.read_bytes() if weights else str(graph)
+                session = onnxruntime.InferenceSession(model, settings, providers=[provider])
             except Exception as error:  # pybind's exceptions have no common base but Exception
                 raise EngineError(f"ONNX Runtime refuses the {role} graph: {error}") from error
             _check_provider(session, provider[0])
@@ -109,6 +111,22 @@ def _library(device: str) -> ModuleType:
         )
     module: ModuleType = onnxruntime
     return module
+
+
+def _hold_weights(bundle: Bundle, settings: ort.SessionOptions) -> list[bytes]:
+    """Give sessions the weights that lie beside the graphs; keep what is returned until they are.
+
+    ONNX Runtime maps such files: who writes to one changes the verdicts of a run under way.
+    Before 1.24 it cannot do otherwise.
+    """
+    entries = bundle.manifest.weights
+    if not entries or not hasattr(settings, "add_external_initializers_from_files_in_memory"):
+        return []
+    contents = [(bundle.path / entry.file).read_bytes() for entry in entries]
+    settings.add_external_initializers_from_files_in_memory(
+        [entry.file for entry in entries], contents, [len(content) for content in contents]
+    )
+    return contents
 
 
 def _provider_options(precision: Precision, device: str) -> dict[str, str]:

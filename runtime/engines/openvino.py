@@ -53,6 +53,7 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": hint,
             "NUM_STREAMS": options.lanes,
             "INFERENCE_NUM_THREADS": options.threads * options.lanes,
+            "ENABLE_MMAP": False,  # who writes to a mapped file changes the verdicts of a run
             "ENABLE_CPU_PINNING": False,  # the threads that decode share the CPUs
         }
         self._requests: dict[Role, LifoQueue[ov.InferRequest]] = {}
