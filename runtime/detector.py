@@ -103,7 +103,7 @@ class Detector:
     ('fake', 0.93)
 
     The same image, bundle and seed give the same crops whatever the batch, order or
-    number of threads. A detector may be used from one thread at a time.
+    number of threads. Several threads may use one detector.
     """
 
     def __init__(

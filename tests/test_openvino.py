@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +54,24 @@ while detectors:
     del detectors[0]
     os.kill(os.getpid(), signal.SIGUSR1)
 """
+
+
+def test_processes_that_start_at_once_share_an_empty_cache(vit_bundle, photographs, tmp_path):
+    program = Path(sys.executable).parent / "glass-run"
+    command = [program, *photographs, "-b", vit_bundle.path, "--engine", "openvino", "-o", "-"]
+    environment = os.environ | {"GLASS_CACHE": str(tmp_path)}
+    runs = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+        for _ in range(4)
+    ]
+    scores = []
+    for run in runs:
+        output, errors = run.communicate(timeout=120)
+        assert run.returncode == 0, errors
+        scores.append([json.loads(line)["score"] for line in output.splitlines()])
+    expected = [verdict.score for verdict in Detector(vit_bundle, OPENVINO).detect(photographs)]
+    for each in scores:
+        assert each == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="stacks for signals are Linux's")
