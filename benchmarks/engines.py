@@ -23,7 +23,7 @@ from ..runtime.manifest import ViewSpec
 from ..runtime.reports import markdown_table
 from .bundles import check_fit
 from .contestants import BundleContestant, Pixels, PyTorchContestant, Worker
-from .report import Samples, median_ratio
+from .report import Refusal, Samples, median_ratio, refusals_table
 
 SCHEMA_VERSION = 1
 
@@ -42,15 +42,6 @@ class ContestantResult(msgspec.Struct, frozen=True):
     per_crop: Samples
     file_bytes: int
     error: float
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """A bundle that an engine does not run, and why."""
-
-    name: str
-    bundle_precision: str
-    file_bytes: int
-    reason: str
 
 
 class EnginesReport(msgspec.Struct, frozen=True):
@@ -74,12 +65,12 @@ class EnginesReport(msgspec.Struct, frozen=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
     def table(self) -> str:
-        """Return a row for each contestant, those that refuse at the end."""
+        """Return a row for each contestant that runs here."""
         fp32, bf16, *_ = self.contestants
         header = ["contestant", "bundle", "computes in", "ms per crop",
                   "times PyTorch FP32's speed", "times PyTorch BF16's speed", "MB on disk",
                   "relative error"]  # fmt: skip
-        measured = [
+        rows = [
             [
                 result.name,
                 result.bundle_precision or "",
@@ -92,36 +83,25 @@ class EnginesReport(msgspec.Struct, frozen=True):
             ]
             for result in self.contestants
         ]
-        refused = [
-            [
-                refusal.name,
-                refusal.bundle_precision,
-                f"refused: {_one_cell(refusal.reason)}",
-                *("", "", ""),
-                f"{refusal.file_bytes / 1e6:.1f}",
-                "",
-            ]
-            for refusal in self.refusals
-        ]
-        return markdown_table(header, [*measured, *refused])
+        return markdown_table(header, rows)
 
     def to_markdown(self) -> str:
         """Return the table and how it was measured."""
-        return "\n\n".join(
-            [
-                "# Engines: the local backbone",
-                f"`{self.command}`",
-                self.environment.to_markdown(),
-                f"{self.backbone} on batches of {self.batch_size} crops of photographs, "
-                f"{self.threads} threads; median of {self.repeats} repeats in turns (quartiles), "
-                "each contestant in a process of its own; ratios are medians of neighbouring "
-                "measurements. Bundles are given uint8 pixels and normalise them; PyTorch is given "
-                "normalised float tensors, made outside the timing, which favours it. Errors are "
-                "L2 distances to PyTorch FP32's features, relative to their norm. Sizes are of "
-                "the whole checkpoint or bundle.",
-                self.table() + "\n",
-            ]
-        )
+        parts = [
+            "# Engines: the local backbone",
+            f"`{self.command}`",
+            self.environment.to_markdown(),
+            f"{self.backbone} on batches of {self.batch_size} crops of photographs, "
+            f"{self.threads} threads; median of {self.repeats} repeats in turns (quartiles), "
+            "each contestant in a process of its own; ratios are medians of neighbouring "
+            "measurements. Bundles are given uint8 pixels and normalise them; PyTorch is given "
+            "normalised float tensors, made outside the timing, which favours it. Errors are "
+            "L2 distances to PyTorch FP32's features, relative to their norm. Sizes are of "
+            "the whole checkpoint or bundle.",
+            self.table(),
+            *([refusals_table(self.refusals)] if self.refusals else []),
+        ]
+        return "\n\n".join(parts) + "\n"
 
 
 @dataclass(frozen=True)
@@ -204,8 +184,7 @@ def _open(
             try:
                 workers.append(stack.enter_context(Worker(one, crops, threads)))
             except EngineError as error:
-                refusal = Refusal(one.name, one.bundle_precision, one.file_bytes, str(error))
-                refusals.append(refusal)
+                refusals.append(Refusal(one.name, str(error)))
     return workers, refusals
 
 
@@ -228,8 +207,3 @@ def _result(worker: Worker, seconds: Sequence[float], reference: Worker) -> Cont
         file_bytes=worker.contestant.file_bytes,
         error=float(np.linalg.norm(features - expected) / np.linalg.norm(expected)),
     )
-
-
-def _one_cell(text: str) -> str:
-    """Return a text, perhaps of several lines, for a cell of a Markdown table."""
-    return " ".join(text.split()).replace("|", r"\|")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
+
+from ..runtime.reports import markdown_table
 
 SPREAD = ("min", "mean", "median", "p90", "p95", "p99")
 
@@ -34,6 +36,22 @@ class Samples(msgspec.Struct, frozen=True):
             return f"{self.median * 1e3:.1f}"
         low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
         return f"{self.median * 1e3:.1f} ({low * 1e3:.1f} to {high * 1e3:.1f})"
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A contender that cannot run here, or not all of the benchmark, and why."""
+
+    name: str
+    reason: str
+
+
+def refusals_table(refusals: Iterable[Refusal]) -> str:
+    """Return a row for each contender that cannot run here, with the reason in one cell."""
+    rows = []
+    for refusal in refusals:
+        told = " ".join(refusal.reason.split()).replace("|", r"\|")
+        rows.append([refusal.name, f"refused: {told}"])
+    return markdown_table(["contender", "result"], rows)
 
 
 def three_digits(value: float) -> str:

@@ -17,8 +17,9 @@ from .full_size import measure_full_size
 from .naive import NaiveContender
 from .ours import bundle_contenders
 from .pytorch import PyTorchContender, pytorch_contenders
+from .report import Refusal
 from .roofline import measure_roofline
-from .run_report import SCHEMA_VERSION, BundleInfo, ImageInfo, Kind, Refusal, RunReport
+from .run_report import SCHEMA_VERSION, BundleInfo, ImageInfo, Kind, RunReport
 from .turns import Entry, Turns
 from .work import Contender, Setup, plan_photos, spread_out
 

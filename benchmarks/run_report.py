@@ -11,7 +11,7 @@ import numpy as np
 from ..calibration.comparison import Change, compare_scores
 from ..runtime.environment import Environment
 from ..runtime.manifest import ViewSpec
-from .report import Samples
+from .report import Refusal, Samples
 
 SCHEMA_VERSION = 1
 Kind = Literal["pytorch", "naive", "ours"]
@@ -83,13 +83,6 @@ class ContenderResult(msgspec.Struct, frozen=True):
     def batch_of(self, images: int) -> EngineOnly | None:
         """Return the measurements of batches of so many images, if there are any."""
         return next((each for each in self.engine_only if each.images == images), None)
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """A contender that cannot run here, or not all of the benchmark, and why."""
-
-    name: str
-    reason: str
 
 
 class FullSize(msgspec.Struct, frozen=True):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from ..calibration.comparison import Change, compare_scores
 from ..runtime.reports import markdown_table
-from .report import SPREAD, Samples, median_ratio, spread, three_digits
-from .run_report import ContenderResult, EngineOnly, FullSize, Refusal, RunReport
+from .report import SPREAD, Samples, median_ratio, refusals_table, spread, three_digits
+from .run_report import ContenderResult, EngineOnly, FullSize, RunReport
 
 STAGES = ("read", "decode", "views", "wait", "infer", "aggregate")
 UNSTEADY = 0.025  # coefficient of variation above which a measurement is marked
@@ -67,15 +65,6 @@ def end_to_end_table(report: RunReport) -> str:
               "peak MB", "CPU s per image", *_AGREEMENT]  # fmt: skip
     rows = [_end_to_end_row(report, each) for each in report.contenders]
     return markdown_table(header, rows)
-
-
-def refusals_table(refusals: Sequence[Refusal]) -> str:
-    """Return a row for each contender that cannot run here, with the reason in one cell."""
-    rows = []
-    for refusal in refusals:
-        told = " ".join(refusal.reason.split()).replace("|", r"\|")
-        rows.append([refusal.name, f"refused: {told}"])
-    return markdown_table(["contender", "result"], rows)
 
 
 def _end_to_end_row(report: RunReport, contender: ContenderResult) -> list[str]:

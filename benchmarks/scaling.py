@@ -18,9 +18,8 @@ from ..runtime.errors import EngineError
 from .bundles import check_fit
 from .ours import bundle_contenders
 from .process import OwnProcess
-from .report import Samples
+from .report import Refusal, Samples
 from .run import bundle_info, plain_pytorch
-from .run_report import Refusal
 from .scaling_report import SCHEMA_VERSION, Axis, Point, ScalingReport, Series
 from .turns import refusing
 from .views import generated_images

@@ -11,9 +11,9 @@ from ..runtime.environment import Environment
 from ..runtime.manifest import ViewSpec
 from ..runtime.reports import markdown_table
 from .figures import colour, marker, new_figure, png, short_name
-from .report import Samples, three_digits
-from .run_report import BundleInfo, Refusal
-from .run_tables import MARK, UNSTEADY, refusals_table, unsteady_note
+from .report import Refusal, Samples, refusals_table, three_digits
+from .run_report import BundleInfo
+from .run_tables import MARK, UNSTEADY, unsteady_note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

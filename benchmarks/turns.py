@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from ..runtime.console import step, track
 from ..runtime.errors import EngineError
 from .process import OwnProcess
-from .report import Samples
-from .run_report import ContenderResult, EndToEnd, EngineOnly, Kind, Refusal
+from .report import Refusal, Samples
+from .run_report import ContenderResult, EndToEnd, EngineOnly, Kind
 from .usage import PeakMemory, cpu_seconds
 from .work import Contender, Judged, Photos, Runner, Setup, cycled
 

@@ -73,7 +73,7 @@ def test_pytorch_is_as_fast_as_itself(report):
     fp32, bf16, *others = report[0].contestants
     lines = [line for line in report[1].splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    speeds = {row[0]: (row[4], row[5]) for row in rows}
+    speeds = {row[0]: (row[4], row[5]) for row in rows if len(row) == 8}
     assert speeds[fp32.name][0] == speeds[bf16.name][1] == "1.00"
     for result in others:
         expected = [median_ratio(base.per_crop, result.per_crop) for base in (fp32, bf16)]
@@ -102,11 +102,10 @@ def test_sizes_are_those_on_disk(report, checkpoints, make_precision):
 def test_a_refusal_is_a_row_with_its_reason(report, make_precision):
     (refusal,) = report[0].refusals
     assert refusal.name == f"{make_precision('vit', 'bf16').name}, onnxruntime"
-    assert refusal.bundle_precision == "bf16"
     assert "ONNX Runtime refuses" in refusal.reason
     (row,) = (line for line in report[1].splitlines() if line.startswith(f"| {refusal.name} "))
     assert "refused: ONNX Runtime refuses" in row
-    assert row.count(" |") == 8
+    assert row.count(" |") == 2
 
 
 def test_a_process_that_ends_is_named(vit_bundle):
