@@ -24,6 +24,7 @@ _Floats = TypeVar("_Floats", Float32, Float64)
 
 LARGEST_STEP = 127  # of symmetric INT8
 _DAMPING = 0.01  # of the mean variance, added to each: few images do not tell all directions
+_ROWS = 1024  # multiplied at once
 _BLOCK = 128  # columns whose errors reach the columns after them in one product
 
 
@@ -40,6 +41,7 @@ class Moments:
         self._sum = np.zeros((groups, inputs), np.float64)
         self._lost = np.zeros((groups, inputs), np.float64)
         self._products = np.zeros((groups, inputs, inputs), np.float32)
+        self._waiting: list[Float32] = []
 
     def add(self, rows: Float32) -> None:
         """Count rows ``(groups, rows, inputs)`` of inputs in full precision."""
@@ -47,7 +49,16 @@ class Moments:
         self._count += rows.shape[1]
         self._sum += read.sum(axis=1, dtype=np.float64)
         self._lost += (rows - read).sum(axis=1, dtype=np.float64)
-        self._products += read.transpose(0, 2, 1) @ read
+        self._waiting.append(read)
+        if sum(each.shape[1] for each in self._waiting) >= _ROWS:
+            self._multiply()
+
+    def _multiply(self) -> None:
+        """Add the products of the rows that wait: few rows at a time cost more than many."""
+        if self._waiting:
+            rows = np.concatenate(self._waiting, axis=1)
+            self._products += rows.transpose(0, 2, 1) @ rows
+            self._waiting.clear()
 
     def mean(self) -> Float64:
         """Return the mean of the rounded inputs, ``(groups, inputs)``."""
@@ -61,6 +72,7 @@ class Moments:
 
     def second(self) -> Float64:
         """Return the mean of each two inputs' product, ``(groups, inputs, inputs)``."""
+        self._multiply()
         second: Float64 = self._products / np.float64(self._count)
         return second
 
@@ -129,40 +141,46 @@ def _steps(values: _Floats, scales: _Floats | np.float32) -> _Floats:
 def _gptq(weights: Float64, moments: Float64, scales: Float64) -> Float64:
     """Return steps; the inputs of largest moment are rounded first, while most can follow."""
     order = np.argsort(-np.einsum("gii->gi", moments), axis=1)
-    left = np.take_along_axis(weights, order[:, None, :], axis=2)
+    ordered = np.take_along_axis(weights, order[:, None, :], axis=2)
     across = np.take_along_axis(moments, order[:, :, None], axis=1)
-    spread = _spread(np.take_along_axis(across, order[:, None, :], axis=2))
-    steps = np.empty_like(left)
-    for start in range(0, left.shape[2], _BLOCK):
+    follow = _follow(np.take_along_axis(across, order[:, None, :], axis=2))
+    steps, errors = np.empty_like(ordered), np.empty_like(ordered)
+    for start in range(0, ordered.shape[2], _BLOCK):
         block = slice(start, start + _BLOCK)
-        steps[:, :, block], errors = _round_block(
-            left[:, :, block], spread[:, block, block], scales
+        taken = errors[:, :, :start] @ follow[:, :start, block]
+        steps[:, :, block], errors[:, :, block] = _round_block(
+            ordered[:, :, block], taken, follow[:, block, block], scales
         )
-        left[:, :, block.stop :] -= errors @ spread[:, block, block.stop :]
     return np.take_along_axis(steps, np.argsort(order, axis=1)[:, None, :], axis=2)
 
 
-def _round_block(left: Float64, spread: Float64, scales: Float64) -> tuple[Float64, Float64]:
-    """Round columns in turn; return their steps and what the columns after them shall take."""
-    left = left.copy()
-    steps, errors = np.empty_like(left), np.empty_like(left)
-    for i in range(left.shape[2]):
-        steps[:, :, i] = _steps(left[:, :, i], scales)
-        missed = left[:, :, i] - steps[:, :, i] * scales
-        errors[:, :, i] = missed / spread[:, None, i, i]
-        left[:, :, i + 1 :] -= errors[:, :, i, None] * spread[:, None, i, i + 1 :]
+def _round_block(
+    weights: Float64, taken: Float64, follow: Float64, scales: Float64
+) -> tuple[Float64, Float64]:
+    """Round columns in turn, each with what it takes up of earlier errors; return both."""
+    aims = weights + taken
+    steps, errors = np.empty_like(aims), np.empty_like(aims)
+    for i in range(aims.shape[2]):
+        steps[:, :, i] = _steps(aims[:, :, i], scales)
+        errors[:, :, i] = weights[:, :, i] - steps[:, :, i] * scales
+        aims[:, :, i + 1 :] += errors[:, :, i, None] * follow[:, None, i, i + 1 :]
     return steps, errors
 
 
-def _spread(moments: Float64) -> Float64:
-    """Return the upper Cholesky factor of the damped moments' inverse.
+def _follow(moments: Float64) -> Float64:
+    """Return how much of weight ``i``'s error each weight ``j > i`` shall take up, ``[i, j]``.
 
-    Row ``i`` tells how the weights after ``i`` best take up an error of weight ``i``.
+    The damped moments are ``(U + 1) D (U + 1)'`` with ``U`` strictly upper triangular and ``D``
+    diagonal, so the squared error is a sum over columns of ``e (U + 1)``, each of which rounding
+    makes small in turn. No inverse is needed (J. Chee et al., QuIP: 2-Bit Quantization of Large
+    Language Models With Guarantees, 2023, who show that this is GPTQ).
     """
     damping = _DAMPING * np.einsum("gii->g", moments) / moments.shape[1]
     # Inputs that never change leave nothing to take up; any positive number will do.
     damping = np.where(damping > 0, damping, 1.0)
     damped = moments.copy()
     np.einsum("gii->gi", damped)[...] += damping[:, None]
-    factor: Float64 = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
-    return factor
+    # NumPy's factor is lower triangular: turned round, that of the turned matrix is an upper one.
+    factor = np.linalg.cholesky(damped[:, ::-1, ::-1])[:, ::-1, ::-1]
+    follow: Float64 = factor / np.einsum("gii->gi", factor)[:, None, :]
+    return follow
