@@ -8,13 +8,14 @@ from glass_edge.export.model import Glass
 from torch import nn
 from torchvision.models import (
     ConvNeXt,
+    ResNet,
     VisionTransformer,
     convnext_tiny,
-    resnet18,
     resnet50,
     vit_b_16,
 )
 from torchvision.models.convnext import CNBlockConfig
+from torchvision.models.resnet import BasicBlock
 
 TIMM_NAME = "mobilenetv3_small_050"
 
@@ -39,7 +40,7 @@ def small_convnext() -> nn.Module:
 
 
 def small_resnet() -> nn.Module:
-    return _headless(resnet18(), "fc", nn.Identity())
+    return _headless(ResNet(BasicBlock, [1, 1, 1, 1]), "fc", nn.Identity())
 
 
 def small_timm() -> nn.Module:

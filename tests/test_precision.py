@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import reference
 import torch
 from conftest import FAMILIES, JUDGEMENTS
 from glass_edge.calibration.comparison import CHANGE_ALLOWED
@@ -19,7 +20,7 @@ from glass_edge.calibration.quantize import quantise
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.runtime import Bundle, Detector, DetectorOptions, EngineError
 from glass_edge.runtime.manifest import ROLES, Role
-from networks import random_glass
+from networks import TIMM_NAME, random_glass
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 
 BACKBONES: tuple[Role, Role] = ("global", "local")
@@ -263,17 +264,22 @@ def test_residual_adds_of_convolutional_networks_are_quantised_on_both_branches(
 
 class TestGate:
     @pytest.fixture
-    def sensitive(self, tmp_path) -> Path:
-        """A network whose verdict hangs on the last digits of its features."""
-        model = random_glass("resnet")
+    def sensitive(self, tmp_path, calibration_images) -> Path:
+        """A network whose verdicts hang on the last digits of its features."""
+        model = random_glass("timm")
         with torch.no_grad():
-            model.classifier[-1].weight *= 200.0
-        torch.save(model.state_dict(), tmp_path / "gl_resnet.pt")
-        return tmp_path / "gl_resnet.pt"
+            model.classifier[-1].weight *= 20.0
+            judged = [
+                reference.judge(model, path, 4, 0)[0] for path in calibration_images.iterdir()
+            ]
+            model.classifier[-1].bias -= torch.stack(judged).mean(0)
+        torch.save(model.state_dict(), tmp_path / "gl_timm.pt")
+        return tmp_path / "gl_timm.pt"
 
     def options(self, images: Path, **more) -> ExportOptions:
         calibration = CalibrationOptions(method="minmax", budget=0.0)
         return ExportOptions(
+            backbone=f"timm/{TIMM_NAME}",
             precision="int8",
             calibrate=images,
             calibration=calibration,
@@ -287,7 +293,7 @@ class TestGate:
         target = sensitive.with_suffix(".glass")
         with pytest.raises(AccuracyError, match=r"\d+ of 24 flip .*--accept-loss"):
             export_bundle(sensitive, target, self.options(calibration_images))
-        assert [path.name for path in sensitive.parent.iterdir()] == ["gl_resnet.pt"]
+        assert [path.name for path in sensitive.parent.iterdir()] == ["gl_timm.pt"]
 
     def test_the_loss_can_be_accepted_and_stands_in_the_manifest(
         self, sensitive, calibration_images
