@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -63,8 +64,8 @@ def build_plan(
 def _messages(process: subprocess.Popen[bytes], request: bytes) -> Iterator[Message]:
     """Yield what the compiler says until it ends, past the library's own words."""
     stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
-    stdin.write(request + b"\n")
-    stdin.flush()
+    with suppress(BrokenPipeError):  # who died before reading tells by the code it ended with
+        os.write(stdin.fileno(), request + b"\n")
     for line in stdout:
         with suppress(msgspec.MsgspecError):
             yield msgspec.json.decode(line, type=Message)
