@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from conftest import EXAMPLES
+from conftest import EXAMPLES, ROOT
 from glass_edge.benchmarks.eval_report import EvaluationReport
 from glass_edge.benchmarks.evaluation import common_views, labelled_images, score_metrics
 from glass_edge.benchmarks.reliability import expected_calibration_error, reliability_bins
@@ -405,3 +405,14 @@ def test_help_has_examples(tmp_path):
     done = run(tmp_path, "--help")
     assert done.returncode == 0
     assert "glass-eval images/" in done.stdout
+
+
+def test_the_figures_in_the_docs_are_those_of_the_reports():
+    page = (ROOT / "docs" / "precision.md").read_text(encoding="utf-8")
+    paths = sorted((ROOT / "docs" / "reports").glob("eval-*.json"))
+    assert len(paths) == 3
+    for path in paths:
+        report = msgspec.json.decode(path.read_bytes(), type=EvaluationReport)
+        assert report.table() in page
+        assert report.command in page
+        assert path.with_suffix(".md").read_text(encoding="utf-8") == report.to_markdown()
