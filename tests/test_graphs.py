@@ -12,6 +12,7 @@ from conftest import FAMILIES
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.runtime import Bundle
 from glass_edge.runtime.manifest import ROLES
+from networks import SMALL
 
 # What a backbone of these families is made of; nothing else may be left by tracing.
 OPERATORS = {
@@ -71,8 +72,10 @@ def test_no_leftovers_of_tracing(bundle):
 
 
 def test_no_path_of_the_exporting_machine_is_left(bundle):
-    for role in ROLES:
-        content = bundle.graph_path(role).read_bytes()
+    for model in graphs(bundle).values():
+        for tensor in model.graph.initializer:
+            tensor.ClearField("raw_data")  # any three bytes stand somewhere in the weights
+        content = model.SerializeToString()
         assert str(Path.home()).encode() not in content
         assert b".py" not in content
 
@@ -89,7 +92,8 @@ def test_shared_weights_are_stored_once_and_only_the_fronts_differ(shared_bundle
     assert hashes[0] == hashes[1]
     files = {path.name: path.stat().st_size for path in shared_bundle.path.iterdir()}
     assert files["local.onnx"] + files["global.onnx"] < 0.02 * files["backbone.bin"]
-    assert files["backbone.bin"] == pytest.approx(4 * 11.2e6, rel=0.02)
+    weights = sum(weight.numel() for weight in SMALL["resnet"][0]().parameters())
+    assert files["backbone.bin"] == pytest.approx(4 * weights, rel=0.02)
 
 
 def test_exporting_twice_gives_the_same_bundle(checkpoints, vit_bundle, tmp_path):
