@@ -48,7 +48,7 @@ class IsolatedDecoder:
         if not hasattr(os, "memfd_create"):
             raise EngineError("--isolate needs Linux: leave it out.")
         self._seconds = seconds
-        self._memory = os.memfd_create("glass-edge pixels")
+        self._memory = os.fdopen(os.memfd_create("glass-edge pixels"), "rb", buffering=0)
         self._process: subprocess.Popen[bytes] | None = None
 
     def read_header(self, content: bytes, *, max_pixels: int) -> EncodedImage:
@@ -61,15 +61,17 @@ class IsolatedDecoder:
         return EncodedImage(answer.width, answer.height, "isolated", self._decode)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process and give the memory back; once more does nothing."""
         self._kill()
-        os.close(self._memory)
+        self._memory.close()
 
     def _decode(self, _: Rgb | None) -> Rgb:
         """Return the pixels of the image looked at last, in memory that the next one reuses."""
         answer = self._ask(_DECODE)
         size = answer.width * answer.height * CHANNELS
-        pixels = np.frombuffer(mmap.mmap(self._memory, size, access=mmap.ACCESS_READ), np.uint8)
+        pixels = np.frombuffer(
+            mmap.mmap(self._memory.fileno(), size, access=mmap.ACCESS_READ), np.uint8
+        )
         return pixels.reshape(answer.height, answer.width, CHANNELS)
 
     def _ask(self, request: bytes) -> _Answer:
@@ -93,13 +95,13 @@ class IsolatedDecoder:
         return answer
 
     def _start(self) -> subprocess.Popen[bytes]:
-        program = _SERVE.format(memory=self._memory)
+        memory = self._memory.fileno()
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", program],
+            [sys.executable, "-c", _SERVE.format(memory=memory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            pass_fds=[self._memory],
+            pass_fds=[memory],
             start_new_session=True,  # Ctrl-C is for who asked, not for the decoder
         )
         return self._process

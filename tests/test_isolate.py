@@ -86,6 +86,17 @@ def decoders() -> list[int]:
     return found
 
 
+def test_verdicts_are_the_same_and_nothing_stays_open(vit_bundle, photographs):
+    expected = Detector(vit_bundle).detect(photographs)
+    detector = Detector(vit_bundle, DetectorOptions(isolate=True))
+    detector.detect(photographs[:1])
+    before = sorted(Path("/proc/self/fd").iterdir())
+    for _ in range(2):
+        for verdict, other in zip(detector.detect(photographs), expected, strict=True):
+            assert verdict.score == pytest.approx(other.score, abs=1e-5)
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
 def test_a_run_goes_on_past_crashes(vit_bundle, photographs):
     """Decoders are killed while it runs: every image has a record, and most a verdict."""
     paths = [str(path) for path in photographs] * 8
