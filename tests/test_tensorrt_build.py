@@ -14,9 +14,14 @@ import msgspec
 import onnx
 import pytest
 from conftest import FAMILIES
-from glass_edge.runtime.engines.tensorrt.api import find_library
+from glass_edge.runtime.engines.tensorrt.api import Messages, find_library
 from glass_edge.runtime.engines.tensorrt.build import build_plan
-from glass_edge.runtime.engines.tensorrt.compile import keep_timings, reuse_timings
+from glass_edge.runtime.engines.tensorrt.compile import (
+    _failed,
+    _made,
+    keep_timings,
+    reuse_timings,
+)
 from glass_edge.runtime.engines.tensorrt.plan import (
     Batches,
     BuildOptions,
@@ -229,6 +234,13 @@ class TestTheCommand:
         assert done.returncode == 0
         assert not list(tmp_path.glob("*/.building-*"))
 
+    def test_a_workspace_that_is_too_small_is_one_sentence(self, vit_bundle, tmp_path):
+        done = glass_build(vit_bundle.path, "--engine-dir", tmp_path, "--workspace", 1e-5)
+        assert done.returncode == 2
+        assert "cannot build the global graph" in done.stderr
+        assert "Give it a larger --workspace" in done.stderr
+        assert [path.name for path in tmp_path.glob("*/*") if path.suffix != ".lock"] == []
+
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
         [
@@ -333,6 +345,30 @@ def test_batches_rise(sizes):
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("Error Code 2: OutOfMemory (Requested size was 9437184 bytes.)", "smaller --max-batch"),
+        ("Error Code 1: Cuda Runtime (out of memory)", "close what else uses the memory"),
+        ("due to insufficient workspace for node conv", "a larger --workspace"),
+        ("Error Code 10: Internal Error", "report this"),
+    ],
+)
+def test_what_the_library_says_becomes_advice(said, advice, vit_bundle):
+    assert advice in _failed(key_of(vit_bundle), said)
+
+
+def test_a_driver_too_old_is_named():
+    """Full TensorRT's constructor returns nothing, as it did where it found no driver."""
+
+    def builder(logger):
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    messages = Messages(errors=["CUDA initialization failure with error: 35"])
+    with pytest.raises(EngineError, match=r"error: 35.*the driver is new enough"):
+        _made(builder, messages, logger=None)
+
+
 def test_running_without_a_gpu_says_what_to_look_at(vit_bundle, photographs):
     from glass_edge.runtime import Detector, DetectorOptions
 

@@ -254,8 +254,10 @@ def _refused(key: PlanKey, parser: trt.OnnxParser) -> str:
 
 def _failed(key: PlanKey, reason: str) -> str:
     lowered = reason.lower()
-    if "out of memory" in lowered or "outofmemory" in lowered or "insufficient" in lowered:
+    if "out of memory" in lowered or "outofmemory" in lowered:
         advice = "Use a smaller --max-batch or --workspace, and close what else uses the memory"
+    elif "workspace" in lowered:
+        advice = "Give it a larger --workspace, or use a smaller --max-batch"
     else:
         advice = "Run with --engine onnxruntime, and report this"
     return f"{key.library} cannot build the {key.role} graph: {reason}. {advice}."
