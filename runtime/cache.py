@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import OutputError
@@ -31,4 +33,29 @@ def cache_folder(*parts: str) -> Path:
             f"the cache folder {folder} cannot be made ({error.strerror}): set {CACHE_VARIABLE} to "
             "a folder that may be written."
         ) from None
+    return folder
+
+
+def recent_folder(kind: str, name: str, keep: int) -> Path:
+    """Return the folder ``name`` of a kind of built things; drop those used longest ago.
+
+    Every export makes a bundle with a name of its own: without this the cache would only grow.
+
+    Args:
+        kind: a folder of folders.
+        name: which of them is used now.
+        keep: how many of them stay, this one included.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    folder = cache_folder(kind, name)
+    used: list[tuple[float, Path]] = []
+    with suppress(OSError):  # a cache that can only be read
+        os.utime(folder)
+    for other in folder.parent.iterdir():
+        with suppress(OSError):  # dropped by another process just now
+            used.append((other.stat().st_mtime, other))
+    for _, other in sorted(used)[:-keep]:
+        shutil.rmtree(other, ignore_errors=True)
     return folder

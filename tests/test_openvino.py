@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import FAMILIES
 from glass_edge.runtime import Detector, DetectorOptions, EngineError, OutputError
+from glass_edge.runtime.cache import recent_folder
 from glass_edge.runtime.engines import open_engine
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import OpenVinoEngine
@@ -135,6 +136,17 @@ def test_compiled_graphs_are_kept_by_bundle(vit_bundle, export_family, tmp_path,
         "glass.json", "global.onnx", "local.onnx", "aggregator.onnx", "reference.png",
         "MODEL_CARD.md",
     }  # fmt: skip
+
+
+def test_the_cache_keeps_the_bundles_used_last(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLASS_CACHE", str(tmp_path))
+    for age, name in enumerate("abcde"):
+        folder = recent_folder("openvino", name, keep=5)
+        (folder / "1.blob").write_bytes(b"compiled")
+        os.utime(folder, (1e9 - age,) * 2)
+    recent_folder("openvino", "e", keep=5)
+    recent_folder("openvino", "f", keep=3)
+    assert {path.name for path in (tmp_path / "openvino").iterdir()} == {"a", "e", "f"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, which not even root may write")

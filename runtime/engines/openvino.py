@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from ..bundle import Bundle
-from ..cache import cache_folder
+from ..cache import recent_folder
 from ..errors import EngineError
 from ..manifest import ROLES, Precision, Role
 from .base import Array, EngineOptions, Float32, Found, check_tensors
@@ -26,6 +26,7 @@ _HINTS: dict[Precision, tuple[str, str]] = {
     "bf16": ("bf16", "BF16"),
     "int8": ("f32", "FP32"),
 }
+_BUNDLES_CACHED = 8  # one of ViT-B/16 in FP32 takes 0.7 GB
 
 _making_the_core = Lock()
 _cores: list[ov.Core] = []  # one at most, see shared_core
@@ -49,7 +50,7 @@ class OpenVinoEngine:
         self.description = f"openvino {version.partition('-')[0]} cpu"
         self.precision, hint = computed(core, bundle.manifest.precision)
         settings: dict[str, object] = {
-            "CACHE_DIR": str(cache_folder("openvino", bundle.graphs_digest)),
+            "CACHE_DIR": str(recent_folder("openvino", bundle.graphs_digest, _BUNDLES_CACHED)),
             "INFERENCE_PRECISION_HINT": hint,
             "NUM_STREAMS": options.lanes,
             "INFERENCE_NUM_THREADS": options.threads * options.lanes,
