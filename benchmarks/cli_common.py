@@ -95,23 +95,19 @@ def command_line() -> str:
     return shlex.join(["glass-bench", *sys.argv[1:]])
 
 
+def plotted_makers(report: PlottedReport) -> Makers:
+    """Return what makes a report's JSON, tables and plots."""
+    return {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
+
+
 def write_tables(report: Report, output: tuple[Path, ...]) -> None:
-    """Write a report to its files and show its tables."""
-    _write(report, output, {JSON: report.to_json, MARKDOWN: report.to_markdown})
+    """Show a report's tables and write it to its files."""
+    write_made({JSON: report.to_json, MARKDOWN: report.to_markdown}, output)
 
 
-def write_plotted(report: PlottedReport, output: tuple[Path, ...]) -> None:
-    """Write a report and its plots to files and show its tables."""
-    makers: Makers = {
-        JSON: report.to_json,
-        MARKDOWN: report.to_markdown,
-        PICTURE: report.to_png,
-    }
-    _write(report, output, makers)
-
-
-def _write(report: Report, output: tuple[Path, ...], makers: Makers) -> None:
-    click.echo(report.to_markdown(), nl=False)
+def write_made(makers: Makers, output: tuple[Path, ...]) -> None:
+    """Show a report's tables and write it to its files in every format that is made."""
+    click.echo(makers[MARKDOWN](), nl=False)
     write_report(output, makers)
 
 

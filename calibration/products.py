@@ -16,6 +16,8 @@ from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 from ..runtime.engines.base import Float32
 from .layers import RESIDUAL_ADD, Layer
 
+_WITHOUT_BIAS = 2  # inputs
+
 Matrices: TypeAlias = npt.NDArray[np.float64]
 """One weight matrix for each group, ``(groups, outputs, inputs)``."""
 
@@ -89,7 +91,8 @@ class Product:
         unfolding: how it reads it.
         weight: as the graph stores it.
         axis: which axis of the weight counts outputs.
-        bias: what is added to each output; ``None`` if nothing is.
+        bias: what is added to each output, noughts where a convolution could and does not;
+            ``None`` if nothing is.
         bias_reader: the node that adds it, the product itself or an Add after it.
     """
 
@@ -130,19 +133,36 @@ def _product(
     attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
     weight = numpy_helper.to_array(weights[node.input[1]])
     axis = 0 if node.op_type == "Conv" or attributes.get("transB") else 1
-    adder = node if len(node.input) > 2 else adds.get(node.output[0])
-    bias = None if adder is None else weights.get(adder.input[-1])
-    if bias is None or list(bias.dims) != [weight.shape[axis]]:
-        adder = bias = None
+    adder, bias = _bias(node, adds, weights, weight.shape[axis])
     return Product(
         node=node.name,
         source=node.input[0],
         unfolding=_unfolding(node, attributes, weight.shape),
         weight=weight,
         axis=axis,
-        bias=None if bias is None else numpy_helper.to_array(bias),
+        bias=bias,
         bias_reader="" if adder is None else adder.name,
     )
+
+
+def _bias(
+    node: NodeProto,
+    adds: Mapping[str, NodeProto],
+    weights: Mapping[str, TensorProto],
+    outputs: int,
+) -> tuple[NodeProto | None, Float32 | None]:
+    """Return what is added to a product's outputs, and the node that does it.
+
+    Every convolution has a bias in the end. It takes up the mean error; and where a quantised one
+    without is added to what follows from it, OpenVINO 2026.4 computes something else.
+    """
+    if node.op_type == "Conv" and len(node.input) == _WITHOUT_BIAS:
+        return node, np.zeros(outputs, np.float32)
+    adder = node if len(node.input) > _WITHOUT_BIAS else adds.get(node.output[0])
+    tensor = None if adder is None else weights.get(adder.input[-1])
+    if tensor is None or list(tensor.dims) != [outputs]:
+        return None, None
+    return adder, numpy_helper.to_array(tensor)
 
 
 def _adds(graph: GraphProto) -> dict[str, NodeProto]:

@@ -21,6 +21,7 @@ from ..runtime.engines.base import Float32
 from .fitting import FittedWeight
 from .layers import Layer
 
+_BIAS = 2  # which of a convolution's or Gemm's inputs
 _OPERATORS = ["Conv", "Gemm", "MatMul", "Add"]
 
 
@@ -83,7 +84,9 @@ def _place(graph: GraphProto, fitted: Mapping[str, FittedWeight]) -> dict[str, l
             for scale in weight.scales
         ]
         if weight.bias is not None:
-            _replace(graph, nodes[weight.bias_reader], -1, f"{name}_bias", weight.bias)
+            reader = nodes[weight.bias_reader]
+            place = _BIAS if reader.name == name else -1
+            _replace(graph, reader, place, f"{name}_bias", weight.bias)
     used = {name for node in graph.node for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
@@ -93,6 +96,8 @@ def _place(graph: GraphProto, fitted: Mapping[str, FittedWeight]) -> dict[str, l
 
 def _replace(graph: GraphProto, node: NodeProto, index: int, name: str, values: Float32) -> str:
     graph.initializer.append(numpy_helper.from_array(values, name))
+    if index == len(node.input):
+        node.input.append(name)
     node.input[index] = name
     return name
 

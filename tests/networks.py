@@ -14,7 +14,7 @@ from torchvision.models import (
     resnet50,
     vit_b_16,
 )
-from torchvision.models.convnext import CNBlockConfig
+from torchvision.models.convnext import CNBlock, CNBlockConfig
 from torchvision.models.resnet import BasicBlock
 
 TIMM_NAME = "mobilenetv3_small_050"
@@ -65,7 +65,8 @@ def random_glass(family: str, *, full: bool = False, shared: bool = False) -> Gl
     """A GLASS in eval mode with random weights that do not leave logits at nought.
 
     Normalisation layers get random parameters and statistics, so that folding and
-    fusing them wrongly shows.
+    fusing them wrongly shows. ConvNeXt's blocks, which start with hardly any weight beside
+    what passes them by, get as much as training gives them.
     """
     torch.manual_seed(len(family))
     build, features, _ = (FULL if full else SMALL)[family]
@@ -78,6 +79,8 @@ def random_glass(family: str, *, full: bool = False, shared: bool = False) -> Gl
         if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
             nn.init.uniform_(module.weight, 0.8, 1.2)
             nn.init.uniform_(module.bias, -0.1, 0.1)
+        if isinstance(module, CNBlock):
+            nn.init.uniform_(module.layer_scale, 0.2, 1.0)
         if isinstance(module, nn.MultiheadAttention):
             nn.init.uniform_(module.in_proj_bias, -0.1, 0.1)
             nn.init.uniform_(module.out_proj.bias, -0.1, 0.1)

@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 import pytest
 from conftest import ROOT
-from glass_edge.benchmarks.contestants import BundleContestant, Worker
-from glass_edge.benchmarks.engines import EnginesOptions, EnginesReport, measure_engines
-from glass_edge.benchmarks.report import median_ratio
+from glass_edge.benchmarks.engines.contestants import BundleContestant, Worker
+from glass_edge.benchmarks.engines.measure import EnginesOptions, EnginesReport, measure_engines
+from glass_edge.benchmarks.measuring.samples import median_ratio
 from glass_edge.runtime import EngineError
 
 PROGRAM = Path(sys.executable).parent / "glass-bench"

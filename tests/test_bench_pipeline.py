@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from conftest import ROOT
-from glass_edge.benchmarks.pipeline import BundleHalves, PipelineReport
-from glass_edge.benchmarks.report import Samples
+from glass_edge.benchmarks.measuring.samples import Samples
+from glass_edge.benchmarks.pipeline.measure import BundleHalves, PipelineReport
 
 PROGRAM = Path(sys.executable).parent / "glass-bench"
 

@@ -14,17 +14,24 @@ import pytest
 import reference
 import torch
 from conftest import EXAMPLES, ROOT
-from glass_edge.benchmarks.naive import NaiveContender
-from glass_edge.benchmarks.ours import BundleContender
-from glass_edge.benchmarks.process import OwnProcess
-from glass_edge.benchmarks.pytorch import PyTorchContender, half_precision
-from glass_edge.benchmarks.report import SPREAD, Samples, median_ratio, spread
-from glass_edge.benchmarks.roofline import count_multiply_adds
-from glass_edge.benchmarks.run_report import RunReport
-from glass_edge.benchmarks.run_tables import MARK, UNSTEADY, end_to_end_table
-from glass_edge.benchmarks.show import Machines, read_report
-from glass_edge.benchmarks.usage import PeakMemory, cpu_seconds, memory_bytes
-from glass_edge.benchmarks.work import Runner, Setup, cycled, plan_photos, spread_out, tiled
+from glass_edge.benchmarks.contenders.naive import NaiveContender
+from glass_edge.benchmarks.contenders.ours import BundleContender
+from glass_edge.benchmarks.contenders.pytorch import PyTorchContender, half_precision
+from glass_edge.benchmarks.contenders.work import (
+    Runner,
+    Setup,
+    cycled,
+    plan_photos,
+    spread_out,
+    tiled,
+)
+from glass_edge.benchmarks.measuring.process import OwnProcess
+from glass_edge.benchmarks.measuring.samples import SPREAD, Samples, median_ratio, spread
+from glass_edge.benchmarks.measuring.usage import PeakMemory, cpu_seconds, memory_bytes
+from glass_edge.benchmarks.run.report import DecodeFloor, Peak, Roofline, RunReport
+from glass_edge.benchmarks.run.roofline import count_multiply_adds
+from glass_edge.benchmarks.run.tables import MARK, UNSTEADY, end_to_end_table, run_markdown
+from glass_edge.benchmarks.show.machines import Machines, read_report
 from glass_edge.export.loading import load_model
 from glass_edge.runtime import Detector, DetectorOptions, EngineError, ImageError
 from glass_edge.runtime.views import Sampling
@@ -86,8 +93,8 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_json_markdown_and_screen_come_from_one_object(place, report):
-    assert report.to_markdown() == (place / "report.md").read_text()
-    assert report.to_markdown() == (place / "screen").read_text()
+    assert run_markdown(report) == (place / "report.md").read_text()
+    assert run_markdown(report) == (place / "screen").read_text()
     assert report.schema == 1
     assert report.command.startswith("glass-bench run ")
     assert report.to_json() == (place / "report.json").read_bytes()
@@ -118,7 +125,7 @@ def test_everyone_takes_part_or_says_why_not(report, vit_bundle, make_precision)
 
 
 def test_a_refusal_is_a_row(report):
-    first = rows(report.to_markdown().partition("Milliseconds")[0])
+    first = rows(run_markdown(report).partition("Milliseconds")[0])
     (row,) = (row for row in first if row[0] == "PyTorch FP32, torch.compile")
     assert row[1] == "refused: left out by --no-compile."
 
@@ -166,7 +173,7 @@ def test_the_report_names_what_was_measured(report, checkpoints, vit_bundle):
 
 
 def test_ratios_are_of_neighbouring_measurements(report):
-    table = report.to_markdown().partition("## End to end")[2].partition("Milliseconds")[0]
+    table = run_markdown(report).partition("## End to end")[2].partition("Milliseconds")[0]
     cells = {row[0]: row for row in rows(table)}
     paper, best = report.paper.end_to_end.passages, report.best_pytorch().end_to_end.passages
     assert cells["PyTorch FP32"][3] == cells[report.best_pytorch().name][4] == "1.00"
@@ -178,7 +185,7 @@ def test_ratios_are_of_neighbouring_measurements(report):
 
 
 def test_latencies_are_in_the_markdown(report):
-    text = report.to_markdown().partition("## Engine only, batches of 2 images")[2]
+    text = run_markdown(report).partition("## Engine only, batches of 2 images")[2]
     table = rows(text.partition("Milliseconds per batch:")[2])
     assert table[0] == ["contender", *SPREAD, "calls"]
     calls = report.paper.batch_of(2).calls
@@ -232,6 +239,19 @@ def test_bounds_are_positive_and_in_every_type(report):
     assert set(found) | set(report.roofline.left_out) >= {"int8"}
     assert report.roofline.decode_floor.seconds > 0
     assert report.roofline.share(1.0, "fp64") is None
+
+
+def test_decoding_and_computing_share_the_cpus(report):
+    """What all CPUs do in a second of decoding and a second of computing takes two seconds."""
+    peak = Peak("int8", per_second=4e9, measured_by="a test")
+    floor = DecodeFloor("a test", seconds=0.25)
+    assert Roofline(2_000_000_000, (peak,), {}, floor).images_per_second(peak) == 1 / 0.75
+    table = rows(run_markdown(report).partition("## Bounds")[2])
+    most = {row[0]: float(row[2]) for row in table[1:]}
+    for precision in ("fp32", half_precision()):
+        both = most[f"decoding, then {precision} at its peak"]
+        assert both < most["decoding alone, on all CPUs"]
+        assert both < most[f"multiply-adds/s in {precision}, 10^9"]
 
 
 def test_the_picture_is_one(place):
@@ -451,7 +471,7 @@ def test_the_figures_in_the_docs_are_those_of_the_reports():
         assert isinstance(report, RunReport)
         assert end_to_end_table(report) in page
         assert report.command in page
-        assert path.with_suffix(".md").read_text(encoding="utf-8") == report.to_markdown()
+        assert path.with_suffix(".md").read_text(encoding="utf-8") == run_markdown(report)
         best = Machines([path.stem.removeprefix("run-")], [report]).best_table()
         for line in best.splitlines()[2:]:
             name, figure = (cell.strip() for cell in line.strip("|").split("|"))

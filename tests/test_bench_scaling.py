@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from glass_edge.benchmarks.report import Samples
-from glass_edge.benchmarks.scaling_report import Point, ScalingReport, Series
+from glass_edge.benchmarks.measuring.samples import Samples
+from glass_edge.benchmarks.scaling.report import Point, ScalingReport, Series
 from PIL import Image
 from scipy.stats import linregress
 

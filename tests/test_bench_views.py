@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from glass_edge.benchmarks.views import ViewsReport, generated_images
+from glass_edge.benchmarks.views.measure import ViewsReport, generated_images
 from PIL import Image
 
 PROGRAM = Path(sys.executable).parent / "glass-bench"

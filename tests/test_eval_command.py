@@ -17,9 +17,12 @@ import numpy as np
 import onnx
 import pytest
 from conftest import EXAMPLES, ROOT
-from glass_edge.benchmarks.eval_report import EvaluationReport
-from glass_edge.benchmarks.evaluation import common_views, labelled_images, score_metrics
-from glass_edge.benchmarks.reliability import expected_calibration_error, reliability_bins
+from glass_edge.benchmarks.evaluation.measure import common_views, labelled_images, score_metrics
+from glass_edge.benchmarks.evaluation.reliability import (
+    expected_calibration_error,
+    reliability_bins,
+)
+from glass_edge.benchmarks.evaluation.report import EvaluationReport
 from glass_edge.runtime import Bundle, Detector, DetectorOptions
 from glass_edge.runtime.errors import InputError
 from hypothesis import given
@@ -376,7 +379,7 @@ def test_a_class_needs_a_folder_with_images(images):
 def run_without(library: str, place: Path, *arguments: str | Path):
     program = (
         f"import sys; sys.modules['{library}'] = None\n"
-        "from glass_edge.benchmarks.eval_cli import main; main()"
+        "from glass_edge.benchmarks.evaluation.cli import main; main()"
     )
     command = [sys.executable, "-c", program, *arguments]
     return subprocess.run(command, cwd=place, capture_output=True, text=True)

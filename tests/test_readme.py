@@ -126,8 +126,8 @@ def test_the_record_shown_is_a_record():
 
 def test_the_figures_in_the_docs_are_those_of_the_reports():
     import msgspec
-    from glass_edge.benchmarks.decoders import DecodersReport
-    from glass_edge.benchmarks.views import ViewsReport
+    from glass_edge.benchmarks.views.decoders import DecodersReport
+    from glass_edge.benchmarks.views.measure import ViewsReport
 
     page = (ROOT / "docs" / "views.md").read_text(encoding="utf-8")
     reports = ROOT / "docs" / "reports"

@@ -1,0 +1,103 @@
+"""What most would write around an exported model: ``cv2.imread``, ``cv2.resize``, a session.
+
+It is given the same crops and the same FP32 graphs as glass-edge, so that what differs is
+how images become views.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ...runtime.bundle import Bundle
+from ...runtime.errors import EngineError
+from ...runtime.manifest import ROLES, Role
+from ...runtime.network import softmax
+from .work import Judged, Loaded, Photo, Photos, Setup, StageClock
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+_Views: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class NaiveContender:
+    """A bundle's graphs on ONNX Runtime as it comes, one thread of Python, image by image."""
+
+    bundle: Bundle
+    name: str = "naive: OpenCV, ONNX Runtime FP32"
+
+    def open(self, setup: Setup) -> Loaded:
+        """Load the graphs, see :meth:`.work.Contender.open`."""
+        return _LoadedNaive(self.bundle, setup)
+
+
+class _LoadedNaive:
+    def __init__(self, bundle: Bundle, setup: Setup) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise EngineError(
+                "ONNX Runtime is not installed: pip install 'glass-edge[cpu]'."
+            ) from None
+        self._engine = f"onnxruntime {onnxruntime.__version__}"
+        self._fake, self._side = bundle.manifest.fake_index, setup.views.crop_size
+        providers = onnxruntime.get_available_providers()
+        self._sessions: dict[Role, ort.InferenceSession] = {
+            role: onnxruntime.InferenceSession(str(bundle.graph_path(role)), providers=providers)
+            for role in ROLES
+        }
+
+    def judge(self, photos: Photos) -> Judged:
+        """Judge one image after the other."""
+        clock = StageClock()
+        started = time.perf_counter()
+        scores = tuple(self._judge(*self._views(photo, clock), clock) for photo in photos)
+        return Judged(
+            engine=self._engine,
+            precision="fp32",
+            scores=scores,
+            placements=tuple(photo.placements for photo in photos),
+            seconds=time.perf_counter() - started,
+            stages=clock.seconds,
+        )
+
+    def batch(self, photos: Photos) -> Callable[[], object]:
+        """Return the call that judges all images, one after the other."""
+        views = [self._views(photo, StageClock()) for photo in photos]
+        return lambda: [self._judge(*each, StageClock()) for each in views]
+
+    def _views(self, photo: Photo, clock: StageClock) -> _Views:
+        """Return a global view ``(1, p, p, 3)`` and crops ``(n, p, p, 3)``, RGB."""
+        bgr = cv2.imread(photo.path)
+        if bgr is None:
+            raise EngineError(f"cv2.imread cannot read {photo.path}.")
+        rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        clock.done("decode")
+        overview = cv2.resize(rgb, (self._side, self._side), interpolation=cv2.INTER_LINEAR)
+        crops = np.zeros((len(photo.placements), self._side, self._side, 3), np.uint8)
+        for crop, place in zip(crops, photo.placements, strict=True):
+            bottom, right = place.top + place.height, place.left + place.width
+            # imread turns an image by its EXIF orientation, so that parts may be missing.
+            part = rgb[place.top : bottom, place.left : right]
+            crop[: part.shape[0], : part.shape[1]] = part
+        clock.done("views")
+        return overview[None].astype(np.float32), crops
+
+    def _judge(
+        self, overview: npt.NDArray[np.float32], crops: npt.NDArray[np.uint8], clock: StageClock
+    ) -> float:
+        (global_features,) = self._sessions["global"].run(None, {"pixels": overview})
+        (local_features,) = self._sessions["local"].run(None, {"pixels": crops})
+        clock.done("infer")
+        features = {"global_features": global_features, "local_features": local_features[None]}
+        logits, _ = self._sessions["aggregator"].run(None, features)
+        clock.done("aggregate")
+        return float(softmax(logits)[0, self._fake])

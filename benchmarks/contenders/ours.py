@@ -1,0 +1,118 @@
+"""The bundles among the contenders: glass-edge as it is served.
+
+No import of PyTorch here: the processes of bundles import this module.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+
+from ...runtime.bundle import Bundle
+from ...runtime.cuda import gpu_present
+from ...runtime.decode import decode
+from ...runtime.detector import Detector, DetectorOptions
+from ...runtime.engines import ENGINE_NAMES
+from ...runtime.engines.base import EngineOptions
+from ...runtime.engines.tensorrt.api import LIBRARY_NAMES
+from ...runtime.errors import EngineError
+from ...runtime.network import Network
+from ...runtime.placement import Placement
+from ...runtime.records import Record, Verdict
+from ...runtime.views import ViewBatch
+from .work import Judged, Loaded, Photos, Setup
+
+
+@dataclass(frozen=True)
+class BundleContender:
+    """A bundle on an engine."""
+
+    bundle: Bundle
+    engine: str
+
+    @property
+    def name(self) -> str:
+        """The bundle's and the engine's name."""
+        return f"{self.bundle.name}, {self.engine}"
+
+    def open(self, setup: Setup) -> Loaded:
+        """Load the graphs, see :meth:`.work.Contender.open`."""
+        return _LoadedBundle(self.bundle, self.engine, setup)
+
+
+class _LoadedBundle:
+    def __init__(self, bundle: Bundle, engine: str, setup: Setup) -> None:
+        self._bundle, self._engine, self._setup = bundle, engine, setup
+        options = DetectorOptions(
+            engine=engine,
+            crops=setup.views.num_crops,
+            seed=setup.seed,
+            batch_size=setup.batch_size,
+            workers=setup.workers,
+        )
+        self._detector = Detector(bundle, options)
+
+    def judge(self, photos: Photos) -> Judged:
+        """Judge images with the detector, as ``glass-run`` does."""
+        started = time.perf_counter()
+        with self._detector.stream([photo.path for photo in photos]) as stream:
+            records = list(stream)
+        seconds = time.perf_counter() - started
+        verdicts = [_verdict(record) for record in records]
+        return Judged(
+            engine=verdicts[0].engine,
+            precision=verdicts[0].precision,
+            scores=tuple(verdict.score for verdict in verdicts),
+            placements=tuple(map(_placements, verdicts)),
+            seconds=seconds,
+            stages={stage: taken for stage, taken in stream.timings.seconds.items() if taken},
+        )
+
+    def batch(self, photos: Photos) -> Callable[[], object]:
+        """Return the call that judges all images, see :meth:`.work.Loaded.batch`."""
+        network = self._network
+        spec = msgspec.structs.replace(self._setup.views, num_crops=len(photos[0].placements))
+        views = ViewBatch(len(photos), spec)
+        for slot, photo in enumerate(photos):
+            rgb = decode(Path(photo.path).read_bytes())
+            views.write_overview(slot, rgb)
+            views.write_crops(slot, rgb, photo.placements)
+        return lambda: network.judge(views.overviews, views.crops)
+
+    @cached_property
+    def _network(self) -> Network:
+        """The graphs without a detector around them, loaded when they are first needed."""
+        options = EngineOptions("auto", self._setup.threads, self._setup.batch_size)
+        return Network(self._bundle, self._engine, options)
+
+
+def available_engines() -> list[str]:
+    """Return the names of the engines that can run on this machine."""
+    gpu = gpu_present()
+    return [
+        name
+        for name in ENGINE_NAMES
+        if find_spec(name.replace("-", "_")) and (gpu or name not in LIBRARY_NAMES)
+    ]
+
+
+def bundle_contenders(bundles: Sequence[Bundle], engines: Sequence[str]) -> list[BundleContender]:
+    """Return every bundle on each of the engines; none given means all that can run here."""
+    names = engines or available_engines()
+    return [BundleContender(bundle, engine) for bundle in bundles for engine in names]
+
+
+def _verdict(record: Record) -> Verdict:
+    if not isinstance(record, Verdict):
+        raise EngineError(f"{record.path}: {record.error.message}")
+    return record
+
+
+def _placements(verdict: Verdict) -> tuple[Placement, ...]:
+    return tuple(Placement(c.top, c.left, c.height, c.width) for c in verdict.crops)

@@ -1,0 +1,240 @@
+"""PyTorch among the contenders: as the paper runs GLASS, and at its best."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ...export.loading import load_model
+from ...export.model import Glass
+from ...runtime.errors import EngineError
+from ...runtime.manifest import Normalisation
+from ..views.roads import float_crops, float_overview, float_pixels, pillow_rgb
+from .work import Judged, Loaded, Photos, Setup, StageClock
+
+_Item: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""Normalised global views, crops, and seconds by stage; in batches with one axis more."""
+_Forward: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From normalised global views and crops to logits and attention."""
+_LOADER_STAGES = ("read", "decode", "views")
+# What torch.compile must be told to be at its best: weights packed for the CPU's kernels,
+# kernels launched together on a GPU.
+_COMPILED: dict[str, dict[str, str | int | bool | Callable[..., Any]]] = {
+    "cpu": {"freezing": True},
+    "cuda": {"triton.cudagraphs": True},
+}
+
+
+@dataclass(frozen=True)
+class PyTorchContender:
+    """A checkpoint in PyTorch, on the GPU if there is one.
+
+    Attributes:
+        checkpoint, backbone: what to load, see :func:`~glass_edge.export.loading.load_model`.
+        normalisation: of the views; done in the loaders.
+        fake_index: position of the fake class among the logits.
+        half: under autocast, in BF16 on a CPU and FP16 on a GPU.
+        channels_last: weights and views in channels-last layout.
+        compiled: by ``torch.compile``.
+        crops_at_once: crops given to the local backbone at once; ``None``: all of a batch.
+    """
+
+    checkpoint: Path
+    backbone: str
+    normalisation: Normalisation
+    fake_index: int
+    half: bool = False
+    channels_last: bool = False
+    compiled: bool = False
+    crops_at_once: int | None = None
+
+    @property
+    def name(self) -> str:
+        """PyTorch, its type, and what is done for its speed."""
+        kind = f"{half_precision().upper()} autocast" if self.half else "FP32"
+        options = [
+            "channels-last" if self.channels_last else "",
+            "torch.compile" if self.compiled else "",
+        ]
+        return ", ".join(["PyTorch " + kind, *filter(None, options)])
+
+    def open(self, setup: Setup) -> Loaded:
+        """Load the checkpoint, see :meth:`.work.Contender.open`."""
+        torch.set_num_threads(setup.threads)
+        return _LoadedModel(self, setup)
+
+
+def pytorch_contenders(plain: PyTorchContender) -> list[PyTorchContender]:
+    """Return PyTorch as the paper runs it, which is ``plain``, and then at its best."""
+    return [
+        plain,
+        replace(plain, half=True),
+        replace(plain, half=True, channels_last=True),
+        replace(plain, compiled=True),
+        replace(plain, half=True, channels_last=True, compiled=True),
+    ]
+
+
+def torch_device() -> str:
+    """Return where PyTorch runs: ``cuda`` if it finds a GPU, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def half_precision() -> str:
+    """Return the half precision of PyTorch's device: ``fp16`` on a GPU, else ``bf16``."""
+    return "fp16" if torch_device() == "cuda" else "bf16"
+
+
+class _ReferenceViews(Dataset[_Item]):
+    """Views as the training code makes them, in the loader's processes."""
+
+    def __init__(self, photos: Photos, side: int, normalisation: Normalisation) -> None:
+        self._photos, self._side = photos, side
+        self._mean = torch.tensor(normalisation.mean).view(3, 1, 1)
+        self._std = torch.tensor(normalisation.std).view(3, 1, 1)
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(self, index: int) -> _Item:
+        photo, clock = self._photos[index], StageClock()
+        content = Path(photo.path).read_bytes()
+        clock.done("read")
+        rgb = pillow_rgb(content)
+        clock.done("decode")
+        pixels = float_pixels(rgb)
+        overview = (float_overview(pixels, self._side) - self._mean) / self._std
+        crops = (float_crops(pixels, photo.placements, self._side) - self._mean) / self._std
+        clock.done("views")
+        seconds = torch.tensor([clock.seconds[stage] for stage in _LOADER_STAGES])
+        return overview, crops, seconds
+
+
+class _LoadedModel:
+    def __init__(self, contender: PyTorchContender, setup: Setup) -> None:
+        self._contender, self._setup, self._device = contender, setup, torch_device()
+        model = load_model(contender.checkpoint, contender.backbone).model.to(self._device)
+        if contender.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        if contender.half:
+            _keep_cast_weights(model, contender)
+        self._forward = _forward(model, contender, self._device)
+        self._loaders: dict[Photos, DataLoader[_Item]] = {}
+
+    def judge(self, photos: Photos) -> Judged:
+        """Judge images in batches, views coming from a loader's processes."""
+        with _refusing(self._contender.name):
+            loader = self._loader(photos)
+            scores: list[float] = []
+            loading = torch.zeros(len(_LOADER_STAGES))
+            started, clock = time.perf_counter(), StageClock()
+            for overviews, crops, seconds in loader:
+                clock.done("wait")
+                scores += self._scores(self._laid_out(overviews), self._laid_out(crops)).tolist()
+                loading += seconds.sum(0)
+                clock.done("infer")
+            taken = time.perf_counter() - started
+        return Judged(
+            engine=f"torch {torch.__version__} {self._device}",
+            precision=half_precision() if self._contender.half else "fp32",
+            scores=tuple(scores),
+            placements=tuple(photo.placements for photo in photos),
+            seconds=taken,
+            stages=dict(zip(_LOADER_STAGES, loading.tolist(), strict=True)) | clock.seconds,
+        )
+
+    def batch(self, photos: Photos) -> Callable[[], object]:
+        """Return the call that judges all images, see :meth:`.work.Loaded.batch`."""
+        items = list(self._views(photos))
+        overviews = self._laid_out(torch.stack([overview for overview, _, _ in items]))
+        crops = self._laid_out(torch.stack([crops for _, crops, _ in items]))
+
+        def call() -> Tensor:
+            with _refusing(self._contender.name):
+                return self._scores(overviews, crops)
+
+        return call
+
+    def _views(self, photos: Photos) -> Iterator[_Item]:
+        dataset = self._dataset(photos)
+        return (dataset[index] for index in range(len(photos)))
+
+    def _dataset(self, photos: Photos) -> _ReferenceViews:
+        side = self._setup.views.crop_size
+        return _ReferenceViews(photos, side, self._contender.normalisation)
+
+    def _loader(self, photos: Photos) -> DataLoader[_Item]:
+        """Return a loader of these images; its processes live on between passages."""
+        if photos not in self._loaders:
+            self._loaders[photos] = DataLoader(
+                self._dataset(photos),
+                batch_size=self._setup.batch_size,
+                num_workers=self._setup.workers,
+                persistent_workers=True,
+                pin_memory=self._device == "cuda",
+            )
+        return self._loaders[photos]
+
+    @torch.inference_mode()
+    def _scores(self, overviews: Tensor, crops: Tensor) -> Tensor:
+        """Return P(fake) of each image."""
+        overviews = overviews.to(self._device, non_blocking=True)
+        crops = crops.to(self._device, non_blocking=True)
+        half = torch.float16 if self._device == "cuda" else torch.bfloat16
+        with torch.autocast(self._device, dtype=half, enabled=self._contender.half):
+            logits, _ = self._forward(overviews, crops)
+        return torch.softmax(logits.float(), 1)[:, self._contender.fake_index].cpu()
+
+    def _laid_out(self, views: Tensor) -> Tensor:
+        """Return views ``(B, 3, p, p)`` or ``(B, n, 3, p, p)`` in the contender's layout."""
+        if not self._contender.channels_last:
+            return views
+        flat = views.flatten(0, -4).contiguous(memory_format=torch.channels_last)
+        return flat.reshape(views.shape)
+
+
+def _keep_cast_weights(model: Glass, contender: PyTorchContender) -> None:
+    """Let autocast cast weights only once in the life of the process.
+
+    It keeps what it has cast until its outermost block is left, which here none is, and only
+    of weights that want gradients. A compiled model has them cast when it is compiled.
+    """
+    torch.autocast_increment_nesting()
+    model.requires_grad_(not contender.compiled)
+
+
+def _forward(model: Glass, contender: PyTorchContender, device: str) -> _Forward:
+    if contender.compiled:
+        compiled: _Forward = torch.compile(model, dynamic=False, options=_COMPILED[device])
+        return compiled
+    at_once = contender.crops_at_once
+    if at_once is None:
+        return model
+
+    def in_parts(overviews: Tensor, crops: Tensor) -> tuple[Tensor, Tensor]:
+        parts = torch.split(crops.flatten(0, 1), at_once)
+        features = torch.cat([model.local_model(part) for part in parts])
+        local_features = features.reshape(*crops.shape[:2], -1)
+        logits, attention = model.aggregator()(model.global_model(overviews), local_features)
+        return logits, attention
+
+    return in_parts
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Turn what PyTorch, its compiler and its loaders raise into a refusal."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        raise EngineError(f"{name} fails here: {reason}") from error

@@ -1,0 +1,1 @@
+"""``glass-bench engines``: the local backbone, time per crop."""

@@ -1,0 +1,1 @@
+"""``glass-eval``: what bundles are worth on labelled images."""

@@ -1,0 +1,108 @@
+"""``glass-eval``: evaluate bundles on labelled images."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from ...runtime.bundle import Bundle, find_bundle
+from ...runtime.console import GlassCommand, check_libraries, settle_pillow, step
+from ...runtime.detector import DEFAULT_BATCH_SIZE
+from ...runtime.options import (
+    bundles_option,
+    common_options,
+    device_option,
+    engine_option,
+    folder_argument,
+    force_option,
+    report_option,
+    threads_option,
+    threshold_option,
+)
+from ...runtime.reports import JSON, MARKDOWN, PICTURE, Makers, check_report_files, write_report
+
+_FORMATS = (JSON, MARKDOWN, PICTURE)
+_EXAMPLES = """
+\b
+Examples:
+  glass-eval images/                             images/fake and images/real, the bundle here
+  glass-eval images/ --seeds 3 -o report.json -o report.md -o reliability.png
+  glass-eval images/ -b gl_vit.glass -b gl_vit_int8.glass
+"""
+
+
+@click.command(
+    cls=GlassCommand,
+    epilog=_EXAMPLES,
+    help="Evaluate bundles on labelled images. DIR holds a folder of images for each class, named "
+    "as the bundle names it (fake and real unless exported otherwise) and searched recursively. "
+    "Several bundles judge the same crops and are compared with the first.",
+)
+@folder_argument
+@bundles_option(required=False)
+@report_option(
+    "Write the report to FILE (.json with every score, .md) or its reliability plot (.png); "
+    "may be given several times. The table is shown in any case."
+)
+@force_option("FILE")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Judge every image with the seeds 0 to N-1.",
+)
+@threshold_option
+@click.option(
+    "--crops", type=click.IntRange(min=1), help="Crops per image. Default: the bundles' number."
+)
+@engine_option
+@device_option
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=DEFAULT_BATCH_SIZE,
+    show_default=True,
+    help="The most views given to the engine at once, and images in a batch.",
+)
+@threads_option
+@common_options
+def main(
+    folder: Path,
+    paths: tuple[Path, ...],
+    output: tuple[Path, ...],
+    force: bool,
+    seeds: int,
+    threshold: float,
+    crops: int | None,
+    engine: str,
+    device: str,
+    batch_size: int,
+    threads: int,
+) -> None:
+    """Evaluate bundles; see ``glass-eval --help``."""
+    check_report_files(output, _FORMATS, force=force)
+    check_libraries("evaluating", ["sklearn"], extra="eval", reports=output)
+    settle_pillow()
+    bundles = [Bundle.open(path) for path in paths or [find_bundle(Path.cwd())]]
+    # Imported here, so that --help and wrong usage do not wait for scikit-learn.
+    with step("loading scikit-learn"):
+        from .measure import EvaluationOptions, evaluate
+    options = EvaluationOptions(
+        seeds=seeds,
+        crops=crops,
+        threshold=threshold,
+        engine=engine,
+        device=device,
+        batch_size=batch_size,
+        threads=threads,
+    )
+    command = shlex.join(["glass-eval", *sys.argv[1:]])
+    report = evaluate(folder, bundles, options, command=command)
+    click.echo(report.to_markdown(), nl=False)
+    makers: Makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
+    write_report(output, makers)

@@ -1,0 +1,265 @@
+"""``glass-eval``: what bundles are worth on labelled images, all on the same crops."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
+
+from ...calibration.comparison import Scores, compare_scores, fake_scores
+from ...runtime.bundle import Bundle
+from ...runtime.console import track
+from ...runtime.cpus import available_cpus
+from ...runtime.detector import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
+from ...runtime.engines.base import EngineOptions
+from ...runtime.environment import environment
+from ...runtime.errors import EngineError, ImageError, InputError
+from ...runtime.manifest import ViewSpec
+from ...runtime.network import Network
+from ...runtime.sources import find_images
+from ...runtime.stream import PreparedBatch, StreamOptions, stream_views
+from ...runtime.views import Sampling
+from ..measuring.bundles import common_views
+from .reliability import expected_calibration_error, reliability_bins
+from .report import (
+    SCHEMA_VERSION,
+    BundleResult,
+    Change,
+    EvaluationReport,
+    Metrics,
+    ScoredImage,
+    Speed,
+    Unreadable,
+)
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How bundles are evaluated.
+
+    Attributes:
+        seeds: every image is judged with the seeds 0 to ``seeds - 1``.
+        crops: crops per image; ``None`` takes the bundles' number.
+        threshold: P(fake) from which an image is called fake.
+        engine: ``auto`` or an engine's name.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        batch_size: the most views given to the engine at once, and images in a batch.
+        threads: the engine's threads on a CPU; 0 takes every CPU available.
+    """
+
+    seeds: int = 1
+    crops: int | None = None
+    threshold: float = DEFAULT_THRESHOLD
+    engine: str = "auto"
+    device: str = "auto"
+    batch_size: int = DEFAULT_BATCH_SIZE
+    threads: int = 0
+
+
+def evaluate(
+    folder: Path, bundles: Sequence[Bundle], options: EvaluationOptions, *, command: str
+) -> EvaluationReport:
+    """Let bundles judge the labelled images in a folder, all on the same crops.
+
+    Args:
+        folder: holds a folder of images for each of the bundles' classes.
+        bundles: one or more; the first is the one that the others are compared with.
+        options: how to judge.
+        command: what the report says it was made by.
+
+    Raises:
+        InputError: the bundles do not fit together, or a class has no images.
+        ImageError: not one image of a class can be read.
+        EngineError: an engine cannot run a bundle, or gives numbers that are not finite.
+    """
+    views = common_views(bundles, options.crops)
+    classes, fake_class = bundles[0].manifest.classes, bundles[0].manifest.fake_class
+    labels = labelled_images(folder, classes)
+    judges = [_Judge(bundle, options) for bundle in bundles]
+    judged, unreadable = _judge_all(judges, list(labels), views, options)
+    counts = _count_images(judged, unreadable, labels)
+    truth = np.array([labels[path] == fake_class for path, _ in judged])
+    scores = [judge.scores() for judge in judges]
+    return EvaluationReport(
+        schema=SCHEMA_VERSION,
+        command=command,
+        environment=environment(),
+        classes=classes,
+        fake_class=fake_class,
+        views=views,
+        threshold=options.threshold,
+        seeds=options.seeds,
+        batch_size=options.batch_size,
+        images={name: counts[name] for name in classes},
+        unreadable=tuple(Unreadable(*pair) for pair in unreadable.items()),
+        bundles=tuple(
+            judge.result(truth, None if judge is judges[0] else scores[0], options.threshold)
+            for judge in judges
+        ),
+        judgements=tuple(
+            ScoredImage(path, labels[path], seed, tuple(map(float, each)))
+            for (path, seed), each in zip(judged, np.stack(scores, axis=1), strict=True)
+        ),
+    )
+
+
+def labelled_images(folder: Path, classes: Sequence[str]) -> dict[str, str]:
+    """Return the class of each image's path: the name of its folder in ``folder``.
+
+    Raises:
+        InputError: a class has no folder, or no image in it.
+    """
+    labels: dict[str, str] = {}
+    for name in classes:
+        place = folder / name
+        if not place.is_dir():
+            raise InputError(
+                f"there is no folder {place}: put the images of each class, {' and '.join(classes)}"
+                f", into a folder of its name in {folder}."
+            )
+        labels |= dict.fromkeys(find_images([str(place)]), name)
+    return labels
+
+
+def score_metrics(truth: npt.NDArray[np.bool_], scores: Scores, threshold: float) -> Metrics:
+    """Compute every metric of some judgements.
+
+    Args:
+        truth: ``(n,)``, whether the image is fake; both classes must occur.
+        scores: ``(n,)``, P(fake).
+        threshold: P(fake) from which an image is called fake.
+    """
+    called = scores >= threshold
+    right = called == truth
+    confidence = np.where(called, scores, 1.0 - scores)
+    bins = reliability_bins(confidence, right)
+    # A class that is never called has precision 0, without a warning.
+    weighted = {"average": "weighted", "zero_division": 0}
+    return Metrics(
+        accuracy=float(accuracy_score(truth, called)),
+        roc_auc=float(roc_auc_score(truth, scores)),
+        f1=float(f1_score(truth, called, **weighted)),
+        precision=float(precision_score(truth, called, **weighted)),
+        recall=float(recall_score(truth, called, **weighted)),
+        ece=expected_calibration_error(bins),
+        confidence_when_right=_mean(confidence[right]),
+        confidence_when_wrong=_mean(confidence[~right]),
+        reliability=bins,
+    )
+
+
+class _Judge:
+    """A bundle at work: P(fake) so far, and how many images took how many seconds."""
+
+    def __init__(self, bundle: Bundle, options: EvaluationOptions) -> None:
+        threads = options.threads or available_cpus()
+        engine = EngineOptions(options.device, threads, options.batch_size)
+        self._bundle = bundle
+        self._network = Network(bundle, options.engine, engine)
+        self._scores: list[Scores] = []
+        self._times: list[tuple[int, float]] = []
+
+    def take(self, batch: PreparedBatch) -> None:
+        """Judge the readable images of a batch; there must be one."""
+        started = time.perf_counter()
+        scores = fake_scores(self._network, batch, self._bundle.manifest)
+        self._times.append((len(scores), time.perf_counter() - started))
+        if not np.isfinite(scores).all():
+            raise EngineError(
+                f"bundle {self._bundle.path} gave numbers that are not finite on "
+                f"{self._network.engine}, so it cannot be evaluated: try another engine, or export "
+                "it again in another precision."
+            )
+        self._scores.append(scores)
+
+    def scores(self) -> Scores:
+        """Return P(fake) of every judgement, in order."""
+        return np.concatenate(self._scores)
+
+    def result(
+        self, truth: npt.NDArray[np.bool_], first: Scores | None, threshold: float
+    ) -> BundleResult:
+        """Say what the bundle is worth; ``first`` is P(fake) by the bundle to compare with."""
+        scores = self.scores()
+        files = (path for path in self._bundle.path.rglob("*") if path.is_file())
+        return BundleResult(
+            name=self._bundle.name,
+            size_bytes=sum(path.stat().st_size for path in files),
+            bundle_precision=self._bundle.manifest.precision,
+            engine_precision=self._network.precision,
+            engine=self._network.engine,
+            metrics=score_metrics(truth, scores, threshold),
+            speed=_speed(self._times),
+            change=None if first is None else _change(first, scores, threshold),
+        )
+
+
+def _judge_all(
+    judges: Sequence[_Judge], images: Sequence[str], views: ViewSpec, options: EvaluationOptions
+) -> tuple[list[tuple[str, int]], dict[str, str]]:
+    """Show every image to every judge; return ``(path, seed)`` judged, and why others not."""
+    judged: list[tuple[str, int]] = []
+    unreadable: dict[str, str] = {}
+    starts = range(0, len(images), options.batch_size)
+    turns = list(itertools.product(range(options.seeds), starts))
+    for seed, start in track(turns, "judging batches", len(turns)):
+        paths = images[start : start + options.batch_size]
+        batch = _prepare(paths, Sampling(views, seed))
+        for path, outcome in zip(paths, batch.outcomes, strict=True):
+            if isinstance(outcome, ImageError):
+                unreadable[path] = str(outcome)
+            else:
+                judged.append((path, seed))
+        if batch.infos:
+            for judge in judges:
+                judge.take(batch)
+    return judged, unreadable
+
+
+def _prepare(paths: Sequence[str], sampling: Sampling) -> PreparedBatch:
+    """Make one batch of views and stop.
+
+    A longer stream would decode the next batch while networks are timed, and slow the first
+    of them down more than the others.
+    """
+    with closing(stream_views(paths, sampling, StreamOptions(len(paths)))) as batches:
+        return next(batches)
+
+
+def _count_images(
+    judged: Sequence[tuple[str, int]], unreadable: Mapping[str, str], labels: Mapping[str, str]
+) -> Counter[str]:
+    """Count the images judged by class; a class without any is an error."""
+    counts = Counter(labels[path] for path in {path for path, _ in judged})
+    for path, reason in unreadable.items():
+        if not counts[labels[path]]:
+            raise ImageError(
+                f"not one {labels[path]} image can be read, so nothing can be measured; the first "
+                f"is {path}: {reason}"
+            )
+    return counts
+
+
+def _speed(times: Sequence[tuple[int, float]]) -> Speed:
+    warm = len(times) > 1
+    timed = times[1:] if warm else times
+    images, seconds = sum(count for count, _ in timed), sum(taken for _, taken in timed)
+    return Speed(images / seconds, images, seconds, warm)
+
+
+def _change(first: Scores, scores: Scores, threshold: float) -> Change:
+    found = compare_scores(first, scores, threshold)
+    share = found.flips / len(first)
+    return Change(found.flips, share, found.mean_change, found.largest_change)
+
+
+def _mean(values: Scores) -> float | None:
+    return float(values.mean()) if len(values) else None

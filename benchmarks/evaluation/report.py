@@ -1,0 +1,174 @@
+"""What ``glass-eval`` writes down: one object, from which JSON, Markdown and a plot are made."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ...runtime.environment import Environment
+from ...runtime.manifest import ViewSpec
+from ...runtime.reports import markdown_table
+from .reliability import BINS, Bin, plot_reliability
+
+SCHEMA_VERSION = 1
+
+
+class Metrics(msgspec.Struct, frozen=True):
+    """How good judgements are.
+
+    F1, precision and recall are means over the two classes, weighted by the number of
+    judgements of each. Confidence is the probability of the class called; its means are
+    ``None`` where no judgement is right, or none wrong. ``ece`` is over ``reliability``.
+    """
+
+    accuracy: float
+    roc_auc: float
+    f1: float
+    precision: float
+    recall: float
+    ece: float
+    confidence_when_right: float | None
+    confidence_when_wrong: float | None
+    reliability: tuple[Bin, ...]
+
+
+class Speed(msgspec.Struct, frozen=True):
+    """How fast the network alone is, views ready: ``images`` took ``seconds``.
+
+    ``warm``: the network's first batch is left out; it is in only where there is no other.
+    """
+
+    images_per_second: float
+    images: int
+    seconds: float
+    warm: bool
+
+
+class Change(msgspec.Struct, frozen=True):
+    """How judgements differ from the first bundle's: verdicts, and P(fake) absolutely."""
+
+    flips: int
+    flip_share: float
+    mean_change: float
+    largest_change: float
+
+
+class BundleResult(msgspec.Struct, frozen=True):
+    """One bundle. ``change`` is ``None`` for the first, with which others are compared."""
+
+    name: str
+    size_bytes: int
+    bundle_precision: str
+    engine_precision: str
+    engine: str
+    metrics: Metrics
+    speed: Speed
+    change: Change | None
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """An image that was not judged, and why."""
+
+    path: str
+    reason: str
+
+
+class ScoredImage(msgspec.Struct, frozen=True, rename={"class_": "class"}):
+    """One judgement: an image, the class of its folder, a seed, each bundle's P(fake)."""
+
+    path: str
+    class_: str
+    seed: int
+    scores: tuple[float, ...]
+
+
+class EvaluationReport(msgspec.Struct, frozen=True):
+    """Everything that an evaluation found; ``images`` counts those judged, by class."""
+
+    schema: int
+    command: str
+    environment: Environment
+    classes: tuple[str, str]
+    fake_class: str
+    views: ViewSpec
+    threshold: float
+    seeds: int
+    batch_size: int
+    images: dict[str, int]
+    unreadable: tuple[Unreadable, ...]
+    bundles: tuple[BundleResult, ...]
+    judgements: tuple[ScoredImage, ...]
+
+    def to_json(self) -> bytes:
+        """Return the report with every judgement."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+
+    def to_png(self) -> bytes:
+        """Return the reliability plot, a panel for each bundle; needs matplotlib."""
+        return plot_reliability([(each.name, each.metrics.reliability) for each in self.bundles])
+
+    def table(self) -> str:
+        """Return a row for each measure and a column for each bundle."""
+        columns = [_column(each) for each in self.bundles]
+        measures = dict.fromkeys(measure for column in columns for measure in column)
+        header = ["measure", *(each.name for each in self.bundles)]
+        rows = ([measure, *(c.get(measure, "") for c in columns)] for measure in measures)
+        return markdown_table(header, rows)
+
+    def to_markdown(self) -> str:
+        """Return the table, how it was measured, and the images left out."""
+        counts = ", ".join(f"{count} {name}" for name, count in self.images.items())
+        parts = [
+            "# Evaluation",
+            f"`{self.command}`",
+            self.environment.to_markdown(),
+            f"{len(self.judgements)} judgements: {counts}, each with {_count(self.seeds, 'seed')}, "
+            f"1 global view and {_count(self.views.num_crops, 'crop')} of "
+            f"{self.views.crop_size}x{self.views.crop_size}, the same for every bundle; called "
+            f"{self.fake_class} from P(fake) {self.threshold:g}.",
+            self.table(),
+            "F1, precision and recall: means over both classes, weighted by their judgements. "
+            "Confidence: the probability of the class called. Images/s: the network alone on "
+            f"views ready to use, up to {_count(self.batch_size, 'image')} at once, each "
+            "network's first batch left out where there are others.",
+        ]
+        if self.unreadable:
+            parts += [
+                f"## {_count(len(self.unreadable), 'image')} not judged",
+                "\n".join(f"- {each.path}: {each.reason}" for each in self.unreadable),
+            ]
+        return "\n\n".join(parts) + "\n"
+
+
+def _column(result: BundleResult) -> dict[str, str]:
+    """The cells of a bundle by measure."""
+    metrics, speed, change = result.metrics, result.speed, result.change
+    cells = {
+        "accuracy": f"{metrics.accuracy:.4f}",
+        "ROC AUC": f"{metrics.roc_auc:.4f}",
+        "F1, weighted": f"{metrics.f1:.4f}",
+        "precision, weighted": f"{metrics.precision:.4f}",
+        "recall, weighted": f"{metrics.recall:.4f}",
+        f"ECE, {BINS} bins": f"{metrics.ece:.4f}",
+        "mean confidence when right": _share(metrics.confidence_when_right),
+        "mean confidence when wrong": _share(metrics.confidence_when_wrong),
+        "images/s": f"{speed.images_per_second:.1f}" + ("" if speed.warm else " (first batch)"),
+        "size, MB": f"{result.size_bytes / 1e6:.1f}",
+        "type in the bundle": result.bundle_precision,
+        "type computed in": result.engine_precision,
+        "engine": result.engine,
+    }
+    if change is not None:
+        cells |= {
+            "verdicts unlike the first's": f"{change.flips} ({change.flip_share:.2%})",
+            "mean change of P(fake)": f"{change.mean_change:.4f}",
+            "largest change of P(fake)": f"{change.largest_change:.4f}",
+        }
+    return cells
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,1 @@
+"""What every benchmark measures with: samples, processes, memory, figures."""

@@ -1,0 +1,86 @@
+"""Do bundles, and a checkpoint with them, fit together so that they can be compared?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ...runtime.bundle import Bundle
+from ...runtime.errors import InputError
+from ...runtime.manifest import ViewSpec
+
+if TYPE_CHECKING:
+    from ...export.loading import LoadedModel
+
+
+def common_views(bundles: Sequence[Bundle], crops: int | None) -> ViewSpec:
+    """Return the view specification that bundles share, with ``crops`` if given.
+
+    Raises:
+        InputError: they differ in their classes or in how they see images.
+    """
+    first = bundles[0]
+    views = _views(first, crops)
+    for other in bundles[1:]:
+        pair = f"{first.path} and {other.path}"
+        if _meaning(first) != _meaning(other):
+            raise InputError(
+                f"{pair} do not tell the same classes apart ({_classes(first)} against "
+                f"{_classes(other)}): evaluate them one at a time."
+            )
+        for field in ("crop_size", "max_grid", "resampling"):
+            mine, theirs = getattr(views, field), getattr(_views(other, crops), field)
+            if mine != theirs:
+                raise InputError(
+                    f"{pair} cannot judge the same crops, because their {field} differs ({mine} "
+                    f"against {theirs}): evaluate them one at a time."
+                )
+        if views != _views(other, crops):
+            raise InputError(
+                f"{pair} take different numbers of crops ({views.num_crops} against "
+                f"{other.manifest.views.num_crops}): choose one number for all with --crops."
+            )
+    return views
+
+
+def check_fit(checkpoint: Path, loaded: LoadedModel, bundle: Bundle) -> None:
+    """Refuse a bundle that was made of another backbone than the checkpoint's.
+
+    Raises:
+        InputError: backbone, feature size or crop size differ.
+    """
+    recipe, manifest = loaded.recipe, bundle.manifest
+    held = _backbone(recipe.name, loaded.model.feature_size, recipe.crop_size)
+    made_of = manifest.backbone
+    wanted = _backbone(made_of.name, made_of.feature_size, manifest.views.crop_size)
+    if held != wanted:
+        raise InputError(
+            f"{checkpoint} holds {held}, and bundle {bundle.path} was made of {wanted}: give the "
+            "checkpoint that the bundle was exported from."
+        )
+
+
+def _backbone(backbone: str, feature_size: int, crop_size: int) -> str:
+    return f"{backbone} with {feature_size} features of {crop_size}x{crop_size} pixels"
+
+
+def _views(bundle: Bundle, crops: int | None) -> ViewSpec:
+    views = bundle.manifest.views
+    return views if crops is None else msgspec.structs.replace(views, num_crops=crops)
+
+
+def _meaning(bundle: Bundle) -> tuple[frozenset[str], str]:
+    """What a bundle's classes say; their order is the logits' and does not matter here."""
+    return frozenset(bundle.manifest.classes), bundle.manifest.fake_class
+
+
+def _classes(bundle: Bundle) -> str:
+    return f"{', '.join(bundle.manifest.classes)} with {bundle.manifest.fake_class} for fake"
+
+
+def file_bytes(bundle: Bundle) -> int:
+    """Return the size of all files of a bundle."""
+    return sum(path.stat().st_size for path in bundle.path.rglob("*") if path.is_file())

@@ -1,0 +1,71 @@
+"""Repeated measurements, their spread and their ratios."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import numpy as np
+
+from ...runtime.reports import markdown_table
+
+SPREAD = ("min", "mean", "median", "p90", "p95", "p99")
+
+
+class Samples(msgspec.Struct, frozen=True):
+    """Repeated measurements of one thing, in seconds."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle value, in seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def variation(self) -> float:
+        """The coefficient of variation: standard deviation over mean; 0 of one value."""
+        if len(self.seconds) < 2:
+            return 0.0
+        return statistics.stdev(self.seconds) / statistics.mean(self.seconds)
+
+    def milliseconds(self) -> str:
+        """Return ``median (quartile to quartile)`` in milliseconds."""
+        if len(self.seconds) < 2:
+            return f"{self.median * 1e3:.1f}"
+        low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
+        return f"{self.median * 1e3:.1f} ({low * 1e3:.1f} to {high * 1e3:.1f})"
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A contender that cannot run here, or not all of the benchmark, and why."""
+
+    name: str
+    reason: str
+
+
+def refusals_table(refusals: Iterable[Refusal]) -> str:
+    """Return a row for each contender that cannot run here, with the reason in one cell."""
+    rows = []
+    for refusal in refusals:
+        told = " ".join(refusal.reason.split()).replace("|", r"\|")
+        rows.append([refusal.name, f"refused: {told}"])
+    return markdown_table(["contender", "result"], rows)
+
+
+def three_digits(value: float) -> str:
+    """Return a figure with three digits of it, all of them if it is large, no exponent."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def median_ratio(one: Samples, other: Samples) -> float:
+    """Return the median of the ratios of measurements taken one after the other."""
+    pairs = zip(one.seconds, other.seconds, strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def spread(values: Sequence[float]) -> tuple[float, ...]:
+    """Return what :data:`SPREAD` names of some values; percentiles are interpolated."""
+    percentiles = np.percentile(values, [50, 90, 95, 99])
+    return (min(values), statistics.fmean(values), *map(float, percentiles))

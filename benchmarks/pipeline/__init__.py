@@ -1,0 +1,1 @@
+"""``glass-bench pipeline``: the whole against its two halves."""

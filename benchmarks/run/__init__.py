@@ -1,0 +1,1 @@
+"""``glass-bench run``: from image files to P(fake), side by side."""

@@ -1,0 +1,1 @@
+"""``glass-bench scaling``: what an image costs."""

@@ -1,0 +1,1 @@
+"""``glass-bench show``: reports drawn again, machines compared."""

@@ -1,0 +1,1 @@
+"""``glass-bench views`` and ``decoders``: from image files to views."""

@@ -1,0 +1,102 @@
+"""``glass-bench views`` and ``glass-bench decoders``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ...runtime.console import GlassCommand, needing_libraries
+from ...runtime.errors import ImageError
+from ...runtime.options import common_options
+from ...runtime.sources import find_images
+from ..cli_common import (
+    TABLES,
+    check_output,
+    command_line,
+    numbers,
+    tables_option,
+    write_tables,
+)
+
+_EXAMPLES = """
+\b
+Examples:
+  glass-bench views                              generated images of 1, 12, 24 and 48 MP
+  glass-bench views photo.jpg -o report.md       your own image; tables to report.md
+  glass-bench views --megapixels 12 --repeats 31 -o report.json
+"""
+
+
+@click.command(
+    cls=GlassCommand,
+    epilog=_EXAMPLES,
+    help="Compare the roads from an image file to the model's views: time by stage, and the error "
+    "of the global view. Takes images, or makes some of the sizes given.",
+)
+@click.argument("images", nargs=-1)
+@click.option(
+    "--megapixels",
+    default="1,12,24,48",
+    show_default=True,
+    callback=numbers,
+    help="Sizes of the images to make when none are given.",
+)
+@click.option("--crops", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--repeats", type=click.IntRange(min=2), default=15, show_default=True)
+@click.option(
+    "--threads",
+    default="1,2",
+    show_default=True,
+    callback=numbers,
+    help="Numbers of worker threads to compare.",
+)
+@tables_option
+@common_options
+def views(
+    images: tuple[str, ...],
+    megapixels: list[float],
+    crops: int,
+    repeats: int,
+    threads: list[float],
+    output: tuple[Path, ...],
+) -> None:
+    """Measure roads to views; see ``glass-bench views --help``."""
+    check_output(output, TABLES)
+    with needing_libraries("comparing with PyTorch", extra="export"):
+        from .measure import generated_images, measure_views
+    contents = _read(images) if images else generated_images(megapixels)
+    report = measure_views(
+        contents,
+        crops=crops,
+        repeats=repeats,
+        threads=[int(count) for count in threads],
+        command=command_line(),
+    )
+    write_tables(report, output)
+
+
+@click.command(
+    cls=GlassCommand,
+    help="Compare decoders on every format: time, and the difference to Pillow's pixels.",
+)
+@click.option(
+    "--megapixels", type=click.FloatRange(min=0.01), default=12, show_default=True, metavar="N"
+)
+@click.option("--repeats", type=click.IntRange(min=2), default=9, show_default=True)
+@tables_option
+@common_options
+def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
+    """Measure decoders; see ``glass-bench decoders --help``."""
+    check_output(output, TABLES)
+    with needing_libraries("comparing with PyTorch", extra="export"):
+        from .decoders import measure_decoders
+    report = measure_decoders(megapixels=megapixels, repeats=repeats, command=command_line())
+    write_tables(report, output)
+
+
+def _read(images: tuple[str, ...]) -> dict[str, bytes]:
+    try:
+        return {path: Path(path).read_bytes() for path in find_images(images)}
+    except OSError as error:
+        raise ImageError(f"{error.filename} cannot be read: {error.strerror}.") from None

@@ -1,0 +1,173 @@
+"""The roads from an encoded image to views that are compared, each in its plainest form.
+
+A road is a function from a file's bytes and the crops' placements to what the model
+would see, and it tells how long each stage took.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from ...runtime.decode import read_header
+from ...runtime.manifest import ViewSpec
+from ...runtime.placement import Placement
+from ...runtime.views import Sampling, ViewBatch, plan
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass
+class Run:
+    """One passage along a road: seconds by stage, and the global view in 0..255."""
+
+    stages: dict[str, float] = field(default_factory=dict)
+    overview: Float32 | None = None
+    _started: float = field(default_factory=time.perf_counter)
+
+    def done(self, stage: str) -> None:
+        """Note that a stage has ended and the next begins."""
+        now = time.perf_counter()
+        self.stages[stage] = now - self._started
+        self._started = now
+
+    @property
+    def seconds(self) -> float:
+        """All stages together."""
+        return sum(self.stages.values())
+
+
+Road = Callable[[bytes, Sequence[Placement], ViewSpec], Run]
+
+
+def reference(content: bytes, places: Sequence[Placement], spec: ViewSpec) -> Run:
+    """The training code's way: Pillow, float tensors, torchvision's resize, slices."""
+    run = Run()
+    rgb = pillow_rgb(content)
+    run.done("decode")
+    pixels = float_pixels(rgb)
+    run.done("to float")
+    overview = float_overview(pixels, spec.crop_size)
+    run.done("global view")
+    float_crops(pixels, places, spec.crop_size)
+    run.done("crops")
+    run.overview = overview.mul(255).permute(1, 2, 0).numpy()
+    return run
+
+
+def pillow_rgb(content: bytes) -> npt.NDArray[np.uint8]:
+    """Decode a file as the training code does; return ``(height, width, 3)``."""
+    return np.array(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def float_pixels(rgb: npt.NDArray[np.uint8]) -> Tensor:
+    """Return pixels as float32 ``(3, height, width)`` in [0, 1]."""
+    return torch.from_numpy(rgb).permute(2, 0, 1).to(torch.float32).div(255)
+
+
+def float_overview(pixels: Tensor, side: int) -> Tensor:
+    """Resize ``(3, height, width)`` to a global view ``(3, side, side)``."""
+    overview: Tensor = TF.resize(pixels, [side, side], antialias=True)
+    return overview
+
+
+def float_crops(pixels: Tensor, places: Sequence[Placement], side: int) -> Tensor:
+    """Cut crops ``(n, 3, side, side)`` out of ``(3, height, width)``, zeros beyond its edge."""
+    crops = torch.zeros(len(places), 3, side, side)
+    for crop, place in zip(crops, places, strict=True):
+        bottom, right = place.top + place.height, place.left + place.width
+        crop[:, : place.height, : place.width] = pixels[:, place.top : bottom, place.left : right]
+    return crops
+
+
+def _opencv(rule: int) -> Road:
+    def road(content: bytes, places: Sequence[Placement], spec: ViewSpec) -> Run:
+        run = Run()
+        bgr: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        run.done("decode")
+        overview = cv2.resize(rgb, (spec.crop_size, spec.crop_size), interpolation=rule)
+        run.done("global view")
+        crops = np.zeros((len(places), spec.crop_size, spec.crop_size, 3), np.uint8)
+        for crop, place in zip(crops, places, strict=True):
+            bottom, right = place.top + place.height, place.left + place.width
+            crop[: place.height, : place.width] = rgb[place.top : bottom, place.left : right]
+        run.done("crops")
+        run.overview = overview.astype(np.float32)
+        return run
+
+    return road
+
+
+def glass_edge() -> Road:
+    """The runtime's own code with what a worker thread keeps: a buffer and a batch."""
+    buffer = np.empty(0, np.uint8)
+    batch: ViewBatch | None = None
+
+    def road(content: bytes, places: Sequence[Placement], spec: ViewSpec) -> Run:
+        nonlocal buffer, batch
+        batch = batch or ViewBatch(1, spec)
+        run = Run()
+        image = read_header(content)
+        seed = Sampling(spec).generator_seed(content)
+        places = plan(image.height, image.width, seed, spec)
+        run.done("seed and placement")
+        if buffer.size < image.decoded_bytes:
+            buffer = np.empty(image.decoded_bytes, np.uint8)
+        rgb = image.decode(buffer)
+        run.done("decode")
+        batch.write_overview(0, rgb)
+        run.done("global view")
+        batch.write_crops(0, rgb, places)
+        run.done("crops")
+        run.overview = batch.overviews[0].copy()
+        return run
+
+    return road
+
+
+def _decoder(decode: Callable[[bytes], object]) -> Road:
+    def road(content: bytes, places: Sequence[Placement], spec: ViewSpec) -> Run:
+        del places, spec
+        run = Run()
+        decode(content)
+        run.done("decode")
+        return run
+
+    return road
+
+
+def view_roads() -> Mapping[str, Road]:
+    """Return the roads that make views, by name; the reference comes first."""
+    return {
+        "reference (Pillow, torchvision)": reference,
+        "OpenCV INTER_LINEAR": _opencv(cv2.INTER_LINEAR),
+        "OpenCV INTER_AREA": _opencv(cv2.INTER_AREA),
+        "glass-edge": glass_edge(),
+    }
+
+
+def decoder_roads() -> Mapping[str, Road]:
+    """Return the decoders alone, by name: nothing that decodes can be faster."""
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    return {
+        "Pillow, decoding only": _decoder(
+            lambda content: np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+        ),
+        "OpenCV, decoding only": _decoder(
+            lambda content: cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        ),
+        "simplejpeg, decoding only": _decoder(simplejpeg.decode_jpeg),
+    }
