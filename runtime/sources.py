@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from .errors import InputError
 from .records import ImageFile
@@ -15,6 +15,10 @@ IMAGE_SUFFIXES = frozenset({
     ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
 })  # fmt: skip
 STANDARD_INPUT = "-"
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND = timedelta(microseconds=1)
+_FIRST = (datetime.min.replace(tzinfo=timezone.utc) - _EPOCH) // _MICROSECOND
+_LAST = (datetime.max.replace(tzinfo=timezone.utc) - _EPOCH) // _MICROSECOND
 
 
 def find_images(arguments: Sequence[str]) -> list[str]:
@@ -49,12 +53,16 @@ def listed_images(lines: Iterable[str]) -> Iterator[str]:
 
 
 def image_file(path: str | os.PathLike[str]) -> ImageFile | None:
-    """Describe a file as it is now, or ``None`` if it cannot be looked at."""
+    """Describe a file as it is now, or ``None`` if it cannot be looked at.
+
+    A time of change before year 1 or after year 9999, which some file systems can hold, becomes
+    the first or the last moment of those.
+    """
     try:
         found = os.stat(path)
     except (OSError, ValueError):
         return None
-    modified = datetime.fromtimestamp(found.st_mtime_ns // 1000 / 1e6, timezone.utc)
+    modified = _EPOCH + min(max(found.st_mtime_ns // 1000, _FIRST), _LAST) * _MICROSECOND
     return ImageFile(found.st_size, modified.isoformat(timespec="microseconds"))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 from glass_edge.runtime import InputError
-from glass_edge.runtime.sources import find_images, listed_images
+from glass_edge.runtime.sources import find_images, image_file, listed_images
 
 
 @pytest.fixture
@@ -67,3 +69,25 @@ def test_a_list_is_read_lazily():
     assert next(listed) == "a.jpg"
     assert next(lines) == "\n"
     assert list(listed) == ["with space.png"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "modified"),
+    [
+        (0, "1970-01-01T00:00:00.000001+00:00"),
+        (1_767_323_045, "2026-01-02T03:04:05.000001+00:00"),
+        (-1, "1969-12-31T23:59:59.000001+00:00"),
+        (300_000_000_000, "9999-12-31T23:59:59.999999+00:00"),
+        (-70_000_000_000, "0001-01-01T00:00:00.000000+00:00"),
+    ],
+)
+def test_a_file_may_be_of_any_time(seconds, modified):
+    """Damaged and careless archives have years that no calendar has."""
+    shared = Path("/dev/shm")  # of the file systems at hand, one that takes them all
+    with tempfile.NamedTemporaryFile(dir=shared if shared.is_dir() else None) as file:
+        os.utime(file.name, ns=(0, seconds * 10**9 + 1999))
+        if Path(file.name).stat().st_mtime_ns != seconds * 10**9 + 1999:
+            pytest.skip("this file system cannot hold such a time")
+        found = image_file(file.name)
+    assert found is not None
+    assert found.modified == modified
