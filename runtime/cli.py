@@ -221,7 +221,7 @@ def _images(paths: tuple[str, ...]) -> tuple[Iterable[str], int | None]:
     if STANDARD_INPUT in paths:
         if len(paths) > 1:
             raise InputError("- (a list on standard input) cannot be combined with other paths.")
-        return listed_images(sys.stdin), None
+        return listed_images(sys.stdin.buffer), None
     found = find_images(paths)
     return found, len(found)
 

@@ -45,11 +45,11 @@ def find_images(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def listed_images(lines: Iterable[str]) -> Iterator[str]:
-    """Yield one path per line, lazily; empty lines are passed over."""
+def listed_images(lines: Iterable[bytes]) -> Iterator[str]:
+    """Yield one path per line, lazily; empty lines are passed over, any bytes can be a name."""
     for line in lines:
-        if path := line.rstrip("\r\n"):
-            yield path
+        if path := line.rstrip(b"\r\n"):
+            yield os.fsdecode(path)
 
 
 def image_file(path: str | os.PathLike[str]) -> ImageFile | None:

@@ -80,6 +80,22 @@ def test_a_list_on_standard_input(place):
     assert paths == ["images/tiny.png", "images/small.jpg"]
 
 
+def test_a_list_may_hold_names_that_are_no_utf_8(place, photographs):
+    """In most locales Python itself would refuse to read them from standard input."""
+    (place / os.fsdecode(b"caf\xe9.png")).symlink_to(photographs[0])
+    done = subprocess.run(
+        [PROGRAM, "-", "-o", "-"],
+        cwd=place,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+        input=b"caf\xe9.png\nimages/tiny.png\n",
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["path"] for record in records] == ["caf\\xe9.png", "images/tiny.png"]
+    assert [record["status"] for record in records] == ["ok", "ok"]
+
+
 def test_a_bad_image_is_a_record_and_strict_makes_it_the_exit_code(place, tmp_path):
     (tmp_path / "bad.jpg").touch()
     arguments = ("images/tiny.png", str(tmp_path / "bad.jpg"), "missing.jpg", "-o", "-")

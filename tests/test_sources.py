@@ -64,10 +64,10 @@ def test_links_that_lead_in_circles_end(folder):
 
 
 def test_a_list_is_read_lazily():
-    lines = iter(["a.jpg\n", "\n", "with space.png\r\n"])
+    lines = iter([b"a.jpg\n", b"\n", b"with space.png\r\n"])
     listed = listed_images(lines)
     assert next(listed) == "a.jpg"
-    assert next(lines) == "\n"
+    assert next(lines) == b"\n"
     assert list(listed) == ["with space.png"]
 
 
