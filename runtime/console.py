@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from .signals import Interrupted
 INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
 INTERRUPTED = 130  # 128 + SIGINT
 _Item = TypeVar("_Item")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # where a module bears another name
 
 
@@ -60,8 +62,17 @@ class GlassCommand(click.Command):
 
 def _report(ctx: click.Context, message: str, exit_code: int) -> None:
     """End the command as click ends it for wrong usage: ``Error: sentence`` and a code."""
-    click.ClickException(message).show()
+    lines = map(printable, message.split("\n"))  # some engines' messages have several
+    click.ClickException("\n".join(lines)).show()
     ctx.exit(exit_code)
+
+
+def printable(text: str) -> str:
+    """Escape what ends a line, drives a terminal or turns the direction of writing.
+
+    Files may have such names, and people would read what whoever named them wants them to.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def check_libraries(

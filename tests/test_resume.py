@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -16,6 +17,10 @@ import time
 from pathlib import Path
 
 import pytest
+from glass_edge.runtime import Failure
+from glass_edge.runtime.errors import OutputError
+from glass_edge.runtime.output import open_writer
+from glass_edge.runtime.records import ErrorInfo
 from PIL import Image
 
 PROGRAM = Path(sys.executable).parent / "glass-run"
@@ -261,6 +266,7 @@ def test_a_full_disk_leaves_whole_records(output, place):
     done = run(place, output, "--force", preexec_fn=limit)
     assert done.returncode == 2
     assert f"{output} cannot be written any more: File too large" in done.stderr
+    assert ("go on with --resume" in done.stderr) == output.endswith("jsonl")
     assert "Traceback" not in done.stderr
     text = (place / output).read_text()
     assert text.endswith("\n")
@@ -269,6 +275,44 @@ def test_a_full_disk_leaves_whole_records(output, place):
         done = run(place, output, "--resume")
         assert done.returncode == 0
         assert_same(records(place / output), records(place / "undisturbed.jsonl"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_what_the_disk_refuses_at_the_end_is_an_error(number, tmp_path, monkeypatch):
+    """Network file systems and quotas may take every write and say so only then."""
+
+    def refuse(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    path = tmp_path / "verdicts.jsonl"
+    with (
+        pytest.raises(OutputError, match=f"{os.strerror(number)}. Its last records may be lost"),
+        open_writer(str(path), ("fake", "real"), "fake") as writer,
+    ):
+        writer.write(Failure(path="a.jpg", error=ErrorInfo("ImageError", "it is empty.")))
+
+
+def test_what_holds_nothing_back_may_be_an_output(place):
+    """Pipes cannot be synchronised, and need not be."""
+    os.mkfifo(place / "pipe.jsonl")
+    with subprocess.Popen(["cat", place / "pipe.jsonl"], stdout=subprocess.PIPE) as reader:
+        done = run(place, "pipe.jsonl", "--force")
+        assert reader.stdout is not None
+        lines = reader.stdout.read().splitlines()
+    assert done.returncode == 0, done.stderr
+    assert len(lines) == 40
+
+
+def test_a_folder_that_may_not_be_written_to_is_one_sentence(tmp_path, monkeypatch, request):
+    tmp_path.chmod(0o555)
+    monkeypatch.chdir(tmp_path)
+    request.getfixturevalue("unprivileged")
+    with (
+        pytest.raises(OutputError, match=r"verdicts.csv cannot be written: Permission denied"),
+        open_writer("verdicts.csv", ("fake", "real"), "fake"),
+    ):
+        pass
 
 
 def test_a_full_standard_output_is_one_sentence(place):

@@ -96,6 +96,20 @@ def test_a_list_may_hold_names_that_are_no_utf_8(place, photographs):
     assert [record["status"] for record in records] == ["ok", "ok"]
 
 
+def test_names_cannot_forge_a_line_nor_drive_the_terminal(place, tmp_path, photographs):
+    name = "a\x1b]0;\r\x9b\u202egpj.\nreal   0.0000      1x1  c.png"
+    (tmp_path / name).symlink_to(photographs[0])
+    (tmp_path / f"{name}.empty").touch()
+    for path in (tmp_path / name, tmp_path / f"{name}.empty"):
+        _, line = run(place, str(path)).stdout.splitlines()
+        assert (line.split()[0] == "error") == (path.suffix == ".empty")
+        assert "a\\x1b]0;\\r\\x9b\\u202egpj.\\nreal   0.0000      1x1  c.png" in line
+    done = run(place, "images", "-b", str(tmp_path / "\x1b]0;"))
+    assert done.returncode == 2
+    assert "\\x1b]0;" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
 def test_a_bad_image_is_a_record_and_strict_makes_it_the_exit_code(place, tmp_path):
     (tmp_path / "bad.jpg").touch()
     arguments = ("images/tiny.png", str(tmp_path / "bad.jpg"), "missing.jpg", "-o", "-")
@@ -142,6 +156,9 @@ def test_the_bundle_may_come_from_the_environment(place, tmp_path, vit_bundle):
         (["images", "--max-pixels", "0"], "0 is not in the range x>=1"),
         (["images", "-o", "verdicts.xml"], ".jsonl or .csv"),
         (["images", "-o", "missing/folder/verdicts.csv"], "cannot be written"),
+        (["images", "-o", f"{'long' * 99}.jsonl"], "cannot be written: File name too long"),
+        (["images", "-o", f"{'long' * 99}.jsonl", "--resume"], "File name too long"),
+        (["images", "-o", f"{'long' * 99}.csv", "--force"], "File name too long"),
         (["*.gif"], "matches no image"),
         (["-", "images"], "cannot be combined"),
     ],

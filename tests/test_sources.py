@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -116,17 +115,6 @@ def test_links_to_files_and_folders_that_are_named_are_followed(folder):
 def test_a_link_to_itself_is_no_folder(folder):
     (folder / "self").symlink_to("self")
     assert find_images(["*/*.webp"]) == ["sub/c.webp"]
-
-
-@pytest.fixture
-def unprivileged() -> Iterator[None]:
-    """Let nobody run the test where root would, who may read and write everything."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    yield
-    if root:
-        os.seteuid(0)
 
 
 @pytest.mark.parametrize("argument", [".", "**", "**/*.jpeg", "sub/*/*.jpeg"])
