@@ -26,7 +26,7 @@ from .options import (
 )
 from .output import STANDARD_OUTPUT, Writer, check_output, open_writer
 from .records import Failure, Record
-from .resume import check_same_run, take_up
+from .resume import take_up
 from .signals import finishing_on_signals
 from .sources import STANDARD_INPUT, find_images, listed_images
 from .timings import Timings
@@ -201,8 +201,7 @@ def main(
         return
     settle_pillow(max_pixels)
     if resume and output:
-        finished = take_up(Path(output))
-        check_same_run(finished, detector)
+        finished = take_up(Path(output), detector)
         images = finished.remaining(images)
         total = None if total is None else max(0, total - finished.count)
         click.echo(f"{finished.count} records are there already", err=True)
@@ -221,7 +220,7 @@ def _images(paths: tuple[str, ...]) -> tuple[Iterable[str], int | None]:
     if STANDARD_INPUT in paths:
         if len(paths) > 1:
             raise InputError("- (a list on standard input) cannot be combined with other paths.")
-        return listed_images(sys.stdin), None
+        return listed_images(sys.stdin.buffer), None
     found = find_images(paths)
     return found, len(found)
 

@@ -62,7 +62,8 @@ class Intake(Generic[_Result]):
             timings: where the time of reading is added.
             window: the most images begun and not given back.
             files: the most files read and not taken up.
-            file_bytes: the size of such files from which no more are read.
+            file_bytes: the size of such files and of those being read, from which no more are
+                begun.
         """
         self.ended = False
         self._source = iter(images)
@@ -82,7 +83,7 @@ class Intake(Generic[_Result]):
             Exception: whatever the source raises.
         """
         while (begun := self._next()) is not None:
-            ticket, image = begun
+            ticket, image, expected = begun
             content: bytes | Rgb | None = None
             try:
                 with self._timings.stage("read"):
@@ -91,6 +92,7 @@ class Intake(Generic[_Result]):
                 ticket.outcome = error
             with self._changed:
                 self._reading -= 1
+                self._held -= expected
                 if content is not None:
                     self._read.append((ticket, content))
                     self._held += _size(content)
@@ -126,8 +128,12 @@ class Intake(Generic[_Result]):
         """Whether everything begun was given back, and nothing more will be begun."""
         return self.ended and not self._tickets
 
-    def _next(self) -> tuple[Ticket[_Result], ImageSource] | None:
-        """Begin the source's next image as soon as there is room for it."""
+    def _next(self) -> tuple[Ticket[_Result], ImageSource, int] | None:
+        """Begin the source's next image as soon as there is room for it.
+
+        Returns:
+            Its ticket, the image, and the bytes that are held for it while it is read.
+        """
         with self._asking:
             with self._changed:
                 self._changed.wait_for(lambda: self.ended or self._has_room())
@@ -139,10 +145,13 @@ class Intake(Generic[_Result]):
                     self.ended = True
                     self._changed.notify_all()
                     return None
-                ticket: Ticket[_Result] = Ticket(_origin(image))
+                origin = _origin(image)
+                ticket: Ticket[_Result] = Ticket(origin)
+                expected = origin.file.bytes if origin.file else 0
                 self._tickets.append(ticket)
                 self._reading += 1
-                return ticket, image
+                self._held += expected
+                return ticket, image, expected
 
     def _has_room(self) -> bool:
         return (

@@ -138,8 +138,11 @@ def open_image(
 def _read(path: Path, max_bytes: int) -> bytes:
     try:
         found = path.stat()
-        if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
-            return path.read_bytes()
+        if stat.S_ISREG(found.st_mode):  # else left alone: some devices act on being opened
+            with open(path, "rb", opener=_open) as file:
+                found = os.fstat(file.fileno())  # which may be another one by now
+                if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
+                    return file.read(found.st_size)
     except FileNotFoundError:
         raise ImageError("there is no such file.") from None
     except (OSError, ValueError) as error:
@@ -152,6 +155,11 @@ def _read(path: Path, max_bytes: int) -> bytes:
     raise ImageError(
         f"the file has {found.st_size} bytes, more than the limit of {max_bytes}; scale it down."
     )
+
+
+def _open(path: str, flags: int) -> int:
+    """Open what is thought to be a file without waiting, should it be a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _checked_array(array: npt.NDArray[np.generic], max_pixels: int) -> Rgb:

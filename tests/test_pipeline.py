@@ -6,13 +6,15 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
-from glass_edge.runtime import Detector, DetectorOptions, EngineError, Failure
+from glass_edge.runtime import Detector, DetectorOptions, EngineError, Failure, intake
 from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.intake import Intake
 from glass_edge.runtime.network import Network
-from glass_edge.runtime.timings import STAGES
+from glass_edge.runtime.timings import STAGES, Timings
 
 PATIENCE = 30  # seconds
 
@@ -114,6 +116,36 @@ def test_images_are_taken_only_a_little_ahead(vit_bundle, photographs):
         next(records)
         time.sleep(1)  # in which a pipeline without bounds would take thousands
         assert len(taken) < 100
+
+
+def test_files_being_read_count_as_held(tmp_path, monkeypatch):
+    """Four readers of a slow disk: large files are read one by one, small ones all at once."""
+    going_on, let_go = [], threading.Event()
+
+    def read_slowly(path: Path) -> bytes:
+        going_on.append(path)
+        assert let_go.wait(PATIENCE)
+        return path.read_bytes()
+
+    monkeypatch.setattr(intake, "read_image", read_slowly)
+    for size, at_once in ((1000, 1), (300, 4)):
+        paths = [tmp_path / f"{size}-{number}" for number in range(8)]
+        for path in paths:
+            path.write_bytes(bytes(size))
+        changed = threading.Condition()
+        reader = Intake(paths, changed, Timings(), window=99, files=99, file_bytes=1000)
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(4):
+                pool.submit(reader.read)
+            time.sleep(0.2)
+            assert len(going_on) == at_once
+            let_go.set()
+            for _ in paths:
+                with changed:
+                    assert changed.wait_for(lambda: reader.ready, PATIENCE)  # noqa: B023
+                    reader.take()
+        going_on.clear()
+        let_go.clear()
 
 
 def test_latency_mode_takes_one_image_at_a_time(vit_bundle, photographs):
