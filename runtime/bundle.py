@@ -10,6 +10,7 @@ from pathlib import Path
 from .errors import BundleError, InputError
 from .graphfile import check_graph
 from .manifest import MANIFEST_NAME, ROLES, Manifest, Role, parse_manifest
+from .sources import readable_path
 
 BUNDLE_SUFFIX = ".glass"
 BUNDLE_VARIABLE = "GLASS_BUNDLE"
@@ -55,7 +56,7 @@ class Bundle:
     @property
     def name(self) -> str:
         """What records call the bundle: its folder's name and the start of its digest."""
-        return f"{self.path.resolve().name}@{self.digest[:12]}"
+        return f"{readable_path(self.path.resolve().name)}@{self.digest[:12]}"
 
     @property
     def graphs_digest(self) -> str:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import click
 
+from .advice import int8_note
 from .bundle import Bundle, find_bundle
 from .console import GlassCommand, settle_pillow, track
 from .decode import DEFAULT_MAX_PIXELS
 from .detector import DEFAULT_BATCH_SIZE, MODES, Detector, DetectorOptions, Mode
+from .environment import cpu_flags
 from .errors import InputError
 from .options import (
     bundle_option,
@@ -199,6 +201,7 @@ def main(
         click.echo(str(detector.self_test()), err=bool(paths))
     if not paths:
         return
+    _advise(detector)
     settle_pillow(max_pixels)
     if resume and output:
         finished = take_up(Path(output), detector)
@@ -213,6 +216,14 @@ def main(
         failures = run.judge(images, total=total, bar=not on_screen)
     if strict and failures:
         ctx.exit(1)
+
+
+def _advise(detector: Detector) -> None:
+    """Say on standard error where an INT8 bundle does not pay."""
+    if detector.bundle.manifest.precision == "int8":
+        note = int8_note(detector.engine, detector.precision, cpu_flags())
+        if note:
+            click.echo(f"Note: {note}", err=True)
 
 
 def _images(paths: tuple[str, ...]) -> tuple[Iterable[str], int | None]:

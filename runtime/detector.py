@@ -136,6 +136,11 @@ class Detector:
         """What executes the graphs, as records say it."""
         return self._network.engine
 
+    @property
+    def precision(self) -> str:
+        """The type that the engine really computes in."""
+        return self._network.precision
+
     def self_test(self) -> SelfTest:
         """Judge the bundle's reference views now, see :func:`.selftest.self_test`."""
         return self_test(self.bundle, self._network)

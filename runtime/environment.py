@@ -51,7 +51,7 @@ class Environment(msgspec.Struct, frozen=True):
 
 def environment() -> Environment:
     """Describe this machine."""
-    flags = _cpu_flags()
+    flags = cpu_flags()
     return Environment(
         processor=processor_name(),
         cpus=available_cpus(),
@@ -107,6 +107,7 @@ def processor_name() -> str:
     return next(named, platform.processor() or os.uname().machine)
 
 
-def _cpu_flags() -> set[str]:
+def cpu_flags() -> set[str]:
+    """Return what the processor says it can do, as Linux names it; nothing elsewhere."""
     listed = (value for key, value in _cpu_lines() if key in ("flags", "Features"))
     return set(next(listed, "").split())

@@ -22,6 +22,8 @@ from glass_edge.runtime import (
     InputError,
     Verdict,
 )
+from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from networks import FULL, SMALL, random_glass
 from PIL import Image
 
@@ -246,6 +248,34 @@ def test_a_device_that_is_not_there_is_no_silent_fall_back(vit_bundle: Bundle):
         pytest.skip("this ONNX Runtime offers CUDA")
     with pytest.raises(EngineError, match="cannot run on cuda: it offers"):
         Detector(vit_bundle, DetectorOptions(device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("precision", "computed"), [("fp32", "fp32"), ("fp16", "fp16"), ("int8", "fp32")]
+)
+def test_what_onnx_runtime_is_told_and_computes_on_cuda(
+    precision, computed, make_precision, monkeypatch
+):
+    """FP32 is never TF32; INT8 has no kernels there. The sessions really run on the CPU."""
+    import onnxruntime
+
+    asked = []
+
+    class OnCpu(onnxruntime.InferenceSession):
+        def __init__(self, model, settings, providers):
+            asked.extend(providers)
+            super().__init__(model, settings, providers=["CPUExecutionProvider"])
+
+        def get_providers(self):
+            return ["CUDAExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", OnCpu)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    engine = OnnxRuntimeEngine(make_precision("vit", precision), EngineOptions("cuda"))
+    assert engine.precision == computed
+    assert len(asked) == 3
+    for name, told in asked:
+        assert (name, told["use_tf32"]) == ("CUDAExecutionProvider", "0")
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])

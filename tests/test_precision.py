@@ -262,6 +262,18 @@ def test_residual_adds_of_convolutional_networks_are_quantised_on_both_branches(
             assert [makers[name] for name in node.input] == ["DequantizeLinear"] * 2
 
 
+@pytest.mark.parametrize("family", ["convnext", "vit"])
+def test_residual_adds_of_networks_with_layer_normalisation_stay_in_fp32(family, make_precision):
+    for role in BACKBONES:
+        found = graph(make_precision(family, "int8"), role)
+        makers = {name: node.op_type for node in found.node for name in node.output}
+        constants = {tensor.name for tensor in found.initializer}
+        residual = [n for n in found.node if n.op_type == "Add" and not constants & set(n.input)]
+        assert residual
+        for node in residual:
+            assert "DequantizeLinear" not in [makers[name] for name in node.input]
+
+
 class TestGate:
     @pytest.fixture
     def sensitive(self, tmp_path, calibration_images) -> Path:

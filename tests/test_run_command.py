@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import platform
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from glass_edge.runtime import Detector
+from glass_edge.runtime.advice import int8_note
+from glass_edge.runtime.engines.base import X86
 
 PROGRAM = Path(sys.executable).parent / "glass-run"
 
@@ -73,6 +76,39 @@ def test_json_and_csv_files_say_the_same(place, tmp_path):
     rows = list(csv.DictReader((tmp_path / "verdicts.csv").open(newline="")))
     assert [r["path"] for r in records] == [r["path"] for r in rows]
     assert [str(r["score"]) for r in records] == [r["score"] for r in rows]
+
+
+@pytest.mark.skipif(platform.machine() not in X86, reason="kernels of other CPUs are others")
+def test_int8_that_does_not_pay_is_said_beside_the_records(place, make_precision):
+    for precision, notes in (("int8", 1), ("fp32", 0)):
+        bundle = str(make_precision("resnet", precision).path)
+        done = run(place, "images", "-b", bundle, "-o", "-", "--engine", "onnxruntime")
+        assert len([json.loads(line) for line in done.stdout.splitlines()]) == 4
+        said = [line for line in done.stderr.splitlines() if line.startswith("Note: ")]
+        assert len(said) == notes
+        assert all("int8" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("engine", "computed", "flags", "note"),
+    [
+        ("onnxruntime 1.32.0 cpu", "int8", ["avx512_vnni"], "may be no faster than fp32"),
+        ("openvino 2026.4.1 cpu", "int8", ["avx2"], "this CPU has no VNNI"),
+        ("openvino 2026.4.1 cpu", "int8", ["avx2", "avx_vnni"], None),
+        ("openvino 2026.4.1 cpu", "int8", [], None),
+        ("onnxruntime 1.32.0 cuda", "fp32", ["avx512_vnni"], "computes this int8 bundle in fp32"),
+        ("tensorrt 10.9 NVIDIA H100", "int8", ["avx2"], None),
+    ],
+)
+def test_where_int8_does_not_pay(engine, computed, flags, note, monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    found = int8_note(engine, computed, flags)
+    assert found is None if note is None else note in found
+
+
+def test_onnx_runtime_on_arm_has_kernels_of_its_own(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert int8_note("onnxruntime 1.32.0 cpu", "int8", ["asimd"]) is None
 
 
 def test_a_list_on_standard_input(place):
