@@ -16,6 +16,7 @@ from glass_edge.runtime.cache import recent_folder
 from glass_edge.runtime.engines import open_engine
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import OpenVinoEngine
+from glass_edge.runtime.manifest import ROLES, Role
 
 OPENVINO = DetectorOptions(engine="openvino")
 
@@ -32,6 +33,42 @@ def test_fp32_is_computed_in_fp32_whatever_the_cpu_prefers(family, export_family
         assert [crop.attention for crop in one.crops] == pytest.approx(
             [crop.attention for crop in other.crops], abs=1e-4
         )
+
+
+def computed_in(engine: OpenVinoEngine, role: Role) -> dict[str, set[str]]:
+    """What OpenVINO itself says that each kind of operator of a graph computes in."""
+    compiled = engine._requests[role].queue[0].get_compiled_model()
+    found: dict[str, set[str]] = {}
+    for operator in compiled.get_runtime_model().get_ordered_ops():
+        info = operator.get_rt_info()
+        kind, precision = (info[key].astype(str) for key in ("layerType", "runtimePrecision"))
+        found.setdefault(kind, set()).add(precision)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("family", "products", "normalisations"),
+    [
+        ("vit", {"FullyConnected", "MatMul", "Convolution"}, {"MVN", "Softmax"}),
+        ("convnext", {"FullyConnected", "Convolution"}, {"RMS"}),
+    ],
+)
+def test_bf16_is_what_the_graph_says_and_no_more(family, products, normalisations, make_precision):
+    engine = OpenVinoEngine(make_precision(family, "bf16"), EngineOptions("cpu", 1))
+    if engine.precision != "bf16":
+        pytest.skip("this CPU has no BF16")
+    for role in ("global", "local"):
+        found = computed_in(engine, role)
+        assert set().union(*(found[kind] for kind in products)) == {"bf16"}
+        assert set().union(*(found[kind] for kind in normalisations)) == {"f32"}
+    assert "bf16" not in set().union(*computed_in(engine, "aggregator").values())
+
+
+def test_fp16_is_computed_in_fp32_and_said_to_be(make_precision):
+    engine = OpenVinoEngine(make_precision("vit", "fp16"), EngineOptions("cpu", 1))
+    assert engine.precision == "fp32"
+    for role in ROLES:
+        assert "f16" not in set().union(*computed_in(engine, role).values())
 
 
 def test_any_batch_gives_the_same_features(vit_bundle):

@@ -74,9 +74,9 @@ def test_every_engine_passes(engine, precision, make_precision):
     assert passed.source.startswith(expected_by)
 
 
-def test_bf16_is_expected_as_the_engine_that_has_it_gives_it(make_precision):
+def test_bf16_is_expected_as_a_simulation_gives_it(make_precision):
     bundle = make_precision("resnet", "bf16")
-    assert bundle.manifest.reference.source.startswith("openvino")
+    assert bundle.manifest.reference.source.startswith("onnxruntime")
     assert self_test(bundle, network(bundle, "openvino")).error <= TOLERANCES["bf16"]
 
 

@@ -17,15 +17,6 @@ if TYPE_CHECKING:
     import openvino as ov
 
 _ELEMENT_TYPES = {"u8": "uint8", "f32": "float32"}
-# What each bundle asks for, and what it takes of the CPU. Without it OpenVINO computes the
-# same values in FP32. An INT8 graph's other parts are FP32; left to itself OpenVINO would
-# compute FP32 in BF16 wherever the CPU has that.
-_HINTS: dict[Precision, tuple[str, str]] = {
-    "fp32": ("f32", "FP32"),
-    "fp16": ("f16", "FP16"),
-    "bf16": ("bf16", "BF16"),
-    "int8": ("f32", "FP32"),
-}
 _BUNDLES_CACHED = 8  # one of ViT-B/16 in FP32 takes 0.7 GB
 
 _making_the_core = Lock()
@@ -48,10 +39,12 @@ class OpenVinoEngine:
             raise EngineError(f"the openvino engine runs on the cpu, not on {options.device}.")
         version = core.get_versions("CPU")["CPU"].build_number
         self.description = f"openvino {version.partition('-')[0]} cpu"
-        self.precision, hint = computed(core, bundle.manifest.precision)
+        self.precision = _computed(core, bundle.manifest.precision)
         settings: dict[str, object] = {
             "CACHE_DIR": str(recent_folder("openvino", bundle.graphs_digest, _BUNDLES_CACHED)),
-            "INFERENCE_PRECISION_HINT": hint,
+            # The graph says what computes in BF16. Any other hint, and what OpenVINO chooses
+            # without one, lowers what is to stay in FP32, the aggregator included.
+            "INFERENCE_PRECISION_HINT": "f32",
             "NUM_STREAMS": options.lanes,
             "INFERENCE_NUM_THREADS": options.threads * options.lanes,
             "ENABLE_MMAP": False,  # who writes to a mapped file changes the verdicts of a run
@@ -108,12 +101,14 @@ def shared_core() -> ov.Core:
     return _cores[0]
 
 
-def computed(core: ov.Core, precision: Precision) -> tuple[str, str]:
-    """Return what a bundle is computed in on this CPU, and OpenVINO's hint that says so."""
-    hint, capability = _HINTS[precision]
-    if capability in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        return precision, hint
-    return "fp32", "f32"
+def _computed(core: ov.Core, precision: Precision) -> Precision:
+    """Return what a bundle's products are computed in on this CPU.
+
+    With this hint OpenVINO computes FP16 graphs in FP32. Told to use FP16, where the CPU has it,
+    it would compute FP32's nodes in that, too, and those kept for their range would overflow.
+    """
+    capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "fp32" if precision == "fp16" or (precision == "bf16" and not capable) else precision
 
 
 def _found(ports: Sequence[ov.ConstOutput]) -> list[Found]:
