@@ -53,6 +53,8 @@ _PARTS: Mapping[str, Mapping[int, str]] = {
     "dimension": {**dict.fromkeys((2, 3), "text")},
 }
 _REFUSED = frozenset({"training steps", "functions of its own", "loops or branches"})
+# Engines drop a tag's bits above these: what is no field of ours here could be a graph to them.
+_LARGEST_NUMBER = (1 << 29) - 1
 _VARINT, _LENGTH = 0, 2  # wire types
 _FIXED = {1: 8, 5: 4}  # wire types and their bytes
 _KEY, _VALUE = 1, 2  # fields of an entry of a tensor's external data
@@ -142,7 +144,9 @@ class _Walk:
             if self._left < 0:
                 raise _DamagedError(f"it has more than {_MOST_FIELDS} fields")
             tag, position = _varint(message, position)
-            kind = tag & 7
+            number, kind = tag >> 3, tag & 7
+            if not 0 < number <= _LARGEST_NUMBER:
+                raise _DamagedError("it has a field of no possible number")
             if kind == _VARINT:
                 _, position = _varint(message, position)
             elif kind in _FIXED:
@@ -152,7 +156,7 @@ class _Walk:
                 position = start + size
                 if position <= end:
                     with message[start:position] as content:
-                        yield tag >> 3, content
+                        yield number, content
             else:
                 raise _DamagedError("it has a field of no known type")
         if position != end:

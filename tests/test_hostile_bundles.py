@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from glass_edge.runtime import Bundle, BundleError
 from glass_edge.runtime.bundle import sha256_of
@@ -126,6 +127,56 @@ def test_nothing_that_may_never_end(tmp_path):
     model = graph()
     model.training_info.add()
     assert "holds training steps" in refused(model, tmp_path)
+
+
+def disguised(field: bytes, size_bytes: int = 1) -> bytes:
+    """A graph with an operator of Microsoft's, behind this tag and a size of so many bytes."""
+    model = graph(nodes=[helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")])
+    model.opset_import.add(domain="com.microsoft", version=1)
+    content = model.graph.SerializeToString()
+    model.ClearField("graph")
+    size = bytes(len(content) >> 7 * index & 0x7F | 0x80 for index in range(size_bytes))
+    last = bytes([size[-1] & 0x7F])
+    return model.SerializeToString() + field + size[:-1] + last + content
+
+
+PLAIN = b"\x3a"  # field 7, with a length
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        disguised(PLAIN, 2),
+        *(disguised(PLAIN, size_bytes) for size_bytes in (3, 4, 5, 10)),
+        disguised(b"\xba\x00", 2),
+        *(disguised(b"\xba\x80\x80\x80" + bytes([last]), 2) for last in (0x10, 0x40, 0x70)),
+        disguised(b"\xba\x80\x80\x80\x80\x01", 2),
+        disguised(b"\xba" + b"\x80" * 8 + b"\x01", 2),
+        disguised(b"\0" + PLAIN, 2),
+        disguised(b"\x02\0" + PLAIN, 2),
+        disguised(b"\x0b" + PLAIN, 2) + b"\x0c",
+    ],
+    ids=[
+        *("plainly", "size of 3 bytes", "size of 4", "size of 5", "size of 10", "tag of 2 bytes"),
+        *("bit 32", "bit 34", "bits 32 to 34", "bit 35", "bit 63", "end", "field 0", "group"),
+    ],
+)
+def test_no_way_of_writing_hides_what_an_engine_reads(content, tmp_path):
+    """What ONNX Runtime finds behind other spellings of tags and sizes, the check finds too."""
+    try:
+        onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    except Exception:  # pybind's exceptions have no common base but Exception
+        with suppress(BundleError):
+            (tmp_path / "global.onnx").write_bytes(content)
+            check_graph(tmp_path / "global.onnx", [])
+        return
+    sentence = refused(content, tmp_path)
+    assert "an operator of 'com.microsoft'" in sentence or "is no ONNX graph" in sentence
+
+
+@pytest.mark.parametrize("tag", [b"\xba\x80\x80\x80\x10", b"\0", b"\x02"])
+def test_fields_have_numbers_that_protobuf_allows(tag, tmp_path):
+    assert "a field of no possible number" in refused(disguised(tag, 2), tmp_path)
 
 
 HARMLESS = {  # notes, devices, and types that no tensor of ours has
