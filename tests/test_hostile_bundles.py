@@ -14,8 +14,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from glass_edge.runtime import Bundle, BundleError
+from glass_edge.runtime import Bundle, BundleError, EngineError
 from glass_edge.runtime.bundle import sha256_of
+from glass_edge.runtime.engines import open_engine
+from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.engines.openvino import shared_core
 from glass_edge.runtime.graphfile import _PARTS, check_graph
 from glass_edge.runtime.manifest import parse_manifest
 from hypothesis import given
@@ -177,6 +180,60 @@ def test_no_way_of_writing_hides_what_an_engine_reads(content, tmp_path):
 @pytest.mark.parametrize("tag", [b"\xba\x80\x80\x80\x10", b"\0", b"\x02"])
 def test_fields_have_numbers_that_protobuf_allows(tag, tmp_path):
     assert "a field of no possible number" in refused(disguised(tag, 2), tmp_path)
+
+
+def exchanged(bundle: Path, role: str, content: bytes) -> Path:
+    """Put other bytes in the place of a graph, and make the manifest fit."""
+    path = bundle / f"{role}.onnx"
+    path.write_bytes(content)
+    change(bundle, lambda m: m["graphs"][role].update(sha256=sha256_of(path)))
+    return bundle
+
+
+def noted(content: bytes) -> bytes:
+    """Bytes that the walk passes over: a field that ONNX does not have."""
+    return b"\xfa\x01" + _size(len(content)) + content
+
+
+def _size(count: int) -> bytes:
+    low = count & 0x7F
+    return bytes([low]) if count == low else bytes([low | 0x80]) + _size(count >> 7)
+
+
+def test_onnx_runtime_reads_no_other_format(shared_bundle, tmp_path):
+    """Its own format's mark, where it looks for it, in a graph that it is given as bytes."""
+    bundle = Path(shutil.copytree(shared_bundle.path, tmp_path / "copied.glass"))
+    marked = noted(b"\0ORTM") + (bundle / "global.onnx").read_bytes()
+    assert marked[4:8] == b"ORTM"
+    opened = Bundle.open(exchanged(bundle, "global", marked))
+    engine, plain = (
+        open_engine(which, "onnxruntime", EngineOptions("cpu", 1))
+        for which in (opened, shared_bundle)
+    )
+    views = np.random.default_rng(0).random((1, 224, 224, 3), np.float32)
+    assert np.array_equal(engine.run("global", [views]), plain.run("global", [views]))
+
+
+XML = b"""
+<net name="m" version="11"><layers>
+<layer id="0" name="pixels" type="Parameter" version="opset1">
+<data shape="4" element_type="f32"/>
+<output><port id="0" precision="FP32"><dim>4</dim></port></output></layer>
+<layer id="1" name="features" type="Result" version="opset1">
+<input><port id="0" precision="FP32"><dim>4</dim></port></input></layer>
+</layers><edges><edge from-layer="0" from-port="0" to-layer="1" to-port="0"/></edges></net>
+"""
+
+
+def test_openvino_reads_no_other_format(copied_bundle):
+    """A graph in its own format, which it would find in a note of an ONNX file."""
+    content = noted(XML)
+    (copied_bundle / "probe.onnx").write_bytes(content)
+    assert shared_core().read_model(copied_bundle / "probe.onnx").get_parameters()
+    check_graph(copied_bundle / "probe.onnx", [])
+    bundle = Bundle.open(exchanged(copied_bundle, "global", content))
+    with pytest.raises(EngineError, match="the global graph: it does not look like ONNX"):
+        open_engine(bundle, "openvino", EngineOptions("cpu", 1))
 
 
 HARMLESS = {  # notes, devices, and types that no tensor of ours has

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from queue import LifoQueue
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -60,6 +61,7 @@ class OpenVinoEngine:
         self._requests: dict[Role, LifoQueue[ov.InferRequest]] = {}
         for role in ROLES:
             try:
+                _check_format(role, bundle.graph_path(role))
                 model = core.compile_model(bundle.graph_path(role), "CPU", settings)
                 requests = [model.create_infer_request() for _ in range(options.lanes)]
             except RuntimeError as error:
@@ -114,6 +116,19 @@ def computed(core: ov.Core, precision: Precision) -> tuple[str, str]:
     if capability in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return precision, hint
     return "fp32", "f32"
+
+
+def _check_format(role: Role, graph: Path) -> None:
+    """Refuse what OpenVINO would read as another format, which it tells by looks, not by names.
+
+    Raises:
+        EngineError: a file that is a graph by protobuf's rules has an XML graph in it, for one.
+    """
+    from openvino.frontend import FrontEndManager
+
+    reader = FrontEndManager().load_by_model(str(graph))
+    if reader is None or reader.get_name() != "onnx":
+        raise EngineError(f"OpenVINO refuses the {role} graph: it does not look like ONNX.")
 
 
 def _found(ports: Sequence[ov.ConstOutput]) -> list[Found]:
