@@ -21,6 +21,7 @@ import numpy as np
 
 from .decode import CHANNELS, EncodedImage, Rgb, read_header
 from .errors import EngineError, ImageError
+from .interpreter import python_command
 
 SECONDS = 60.0  # for any one image
 _LOOK, _DECODE = b"L", b"D"
@@ -97,7 +98,7 @@ class IsolatedDecoder:
     def _start(self) -> subprocess.Popen[bytes]:
         memory = self._memory.fileno()
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", _SERVE.format(memory=memory)],
+            python_command(_SERVE.format(memory=memory)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

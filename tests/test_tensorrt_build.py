@@ -34,6 +34,7 @@ from glass_edge.runtime.engines.tensorrt.store import PlanStore
 from glass_edge.runtime.errors import EngineError, InputError
 from glass_edge.runtime.manifest import ROLES
 from onnx import TensorProto, helper
+from test_isolate import trap
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -256,6 +257,12 @@ class TestTheCommand:
         assert done.returncode == 2
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr
+
+    def test_no_code_is_taken_from_the_working_directory(self, vit_bundle, tmp_path):
+        folder = trap(tmp_path / "downloads")
+        done = glass_build(vit_bundle.path, "--engine-dir", tmp_path / "engines", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert not (folder / "sprung").exists()
 
     def building(self, bundle, folder):
         """Start a build; return it and its compiler's process id once that is at work."""
