@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -76,13 +77,46 @@ def test_one_that_hangs_is_stopped(photographs):
     decoder.close()
 
 
+HANGING = """
+from glass_edge.runtime import isolate
+
+def hang(content, max_pixels):
+    while True:
+        pass
+
+isolate.read_header = hang
+isolate.serve(1, 0.5)
+"""
+
+
+def test_one_that_hangs_ends_by_itself_when_nobody_is_left_to_stop_it():
+    request = b"L" + struct.pack("<QQ", 4, LIMIT) + b"file"
+    done = subprocess.run([sys.executable, "-c", HANGING], input=request, timeout=30)
+    assert done.returncode == -signal.SIGALRM
+
+
+def test_one_that_waits_for_work_does_not_end_by_itself(photographs):
+    content = photographs[0].read_bytes()
+    request = b"L" + struct.pack("<QQ", len(content), LIMIT) + content
+    serve = "from glass_edge.runtime.isolate import serve; serve(1, 0.5)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", serve], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    for _ in range(2):
+        process.stdin.write(request)
+        process.stdin.flush()
+        assert b"width" in process.stdout.readline()
+        time.sleep(1)
+    process.communicate()
+    assert process.returncode == 0
+
+
 def trap(folder: Path) -> Path:
     """A folder whose modules end whoever imports them, named like those that glass-edge needs."""
     folder.mkdir()
+    spring = "from pathlib import Path; Path('sprung').touch(); 1 / 0"
     for name in ("msgspec", "numpy", "glass_edge", "tensorrt_rtx", "struct"):
-        (folder / f"{name}.py").write_text(
-            "from pathlib import Path; Path('sprung').touch(); 1 / 0"
-        )
+        (folder / f"{name}.py").write_text(spring)
     return folder
 
 
