@@ -126,7 +126,10 @@ def _check_format(role: Role, graph: Path) -> None:
     """
     from openvino.frontend import FrontEndManager
 
-    reader = FrontEndManager().load_by_model(str(graph))
+    try:
+        reader = FrontEndManager().load_by_model(str(graph))
+    except Exception as error:  # its exceptions have no common base but Exception
+        raise EngineError(f"OpenVINO refuses the {role} graph: {error}") from error
     if reader is None or reader.get_name() != "onnx":
         raise EngineError(f"OpenVINO refuses the {role} graph: it does not look like ONNX.")
 
