@@ -122,10 +122,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
         _check_file(folder / name, sha256)
     weights = {entry.file for entry in manifest.weights}
     for role in ROLES:
-        path = folder / manifest.graphs[role].file
-        if path.stat().st_size > _LARGEST_GRAPH:
-            raise BundleError(f"{path.name} is larger than a graph can be.")
-        check_graph(path, weights)
+        check_graph(folder / manifest.graphs[role].file, weights)
 
 
 def _check_inside(path: Path) -> None:
@@ -140,8 +137,9 @@ def _check_file(path: Path, sha256: str) -> None:
     if not path.is_file():
         raise BundleError(f"{path.name} is missing; copy the whole folder again.")
     _check_inside(path)
-    if path.stat().st_size > _LARGEST_FILE:
-        raise BundleError(f"{path.name} is larger than {_LARGEST_FILE} bytes.")
+    largest = _LARGEST_GRAPH if path.suffix == ".onnx" else _LARGEST_FILE
+    if path.stat().st_size > largest:
+        raise BundleError(f"{path.name} is larger than {largest} bytes.")
     found = sha256_of(path)
     if found != sha256:
         raise BundleError(

@@ -342,6 +342,13 @@ def test_what_is_no_file_is_not_read(name, sentence, copied_bundle):
     assert sentence in refusal(copied_bundle)
 
 
+@pytest.mark.parametrize(("name", "size"), [("local.onnx", 2**31), ("backbone.bin", 2**34 + 1)])
+def test_files_too_large_are_not_even_hashed(name, size, shared_bundle, tmp_path):
+    bundle = Path(shutil.copytree(shared_bundle.path, tmp_path / "copied.glass"))
+    os.truncate(bundle / name, size)  # takes no room
+    assert f"{name} is larger than {size - 1} bytes" in refusal(bundle)
+
+
 def test_hashes_come_before_parsers(copied_bundle):
     (copied_bundle / "global.onnx").write_bytes(b"")
     assert "global.onnx is damaged" in refusal(copied_bundle)

@@ -1,6 +1,6 @@
 """Plans on disk: found again, built once, and loaded only if this store wrote them.
 
-A plan is code that runs with the process's rights. The folder belongs to its user alone, and
+A plan is code that runs with the process's rights. The folder is made for its user alone, and
 the sidecar holds the plan's hash.
 """
 
