@@ -13,13 +13,13 @@ from onnx import ModelProto
 from ..runtime.bundle import Bundle
 from ..runtime.cpus import available_cpus
 from ..runtime.engines.base import Array, Float32
+from ..runtime.engines.onnxruntime import session_options
 from ..runtime.manifest import Role
 from ..runtime.stream import PreparedBatch
 
 BACKBONES: tuple[Role, Role] = ("global", "local")
 _Graph: TypeAlias = Callable[[Array], Float32]
 _BATCH = 8
-_ERRORS_ONLY = 3
 _STEEPEST = 0.25  # slope of the logistic function at 0
 
 
@@ -104,7 +104,5 @@ def _onnxruntime(model: str | bytes) -> _Graph:
 
 
 def _session(model: str | bytes) -> onnxruntime.InferenceSession:
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = available_cpus()
-    settings.log_severity_level = _ERRORS_ONLY
+    settings = session_options(available_cpus())
     return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])

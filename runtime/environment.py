@@ -60,7 +60,7 @@ def environment() -> Environment:
         python=platform.python_version(),
         libraries={name: found for name in _LIBRARIES if (found := _version(name))},
         gpu=_gpu(),
-        driver=_driver(),
+        driver=driver_version(),
     )
 
 
@@ -76,7 +76,8 @@ def _gpu() -> str | None:
     return name
 
 
-def _driver() -> str | None:
+def driver_version() -> str | None:
+    """Return the version of NVIDIA's driver; nothing where it does not say, as on a Jetson."""
     try:
         text = _DRIVER.read_text(encoding="utf-8")
     except OSError:

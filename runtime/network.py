@@ -41,9 +41,11 @@ class Network:
         """Load the graphs.
 
         Raises:
+            BundleError: the bundle's files changed since it was opened.
             EngineError: the engine cannot run the bundle as asked.
         """
         self._engine = open_engine(bundle, engine, options)
+        bundle.check_unchanged()
         self._batch_sizes = batch_sizes(options.batch_size)
         self.engine = self._engine.description
         self.precision = self._engine.precision

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from .decode import Rgb, read_header
+from .errors import ImageError
 from .isolate import IsolatedDecoder
 from .timings import Timings
 from .views import (
@@ -83,8 +84,21 @@ class ViewMaker:
         """Write an image's views into a batch's slot, as soon as the memory may be held.
 
         Raises:
-            ImageError: the image cannot be judged.
+            ImageError: the image cannot be judged, or takes more memory than there is.
         """
+        try:
+            return self._make(batch, slot, content)
+        except MemoryError:
+            raise ImageError(
+                "the image takes more memory than is left; scale it down, or decode fewer at once."
+            ) from None
+
+    def close(self) -> None:
+        """End the processes that decode, when no thread makes views any more."""
+        for decoder in self._isolated or ():
+            decoder.close()
+
+    def _make(self, batch: ViewBatch, slot: int, content: bytes | Rgb) -> ViewInfo:
         image, seed = open_image(
             content, self._sampling, max_pixels=self._max_pixels, look=self._look()
         )
@@ -93,11 +107,6 @@ class ViewMaker:
                 rgb = image.decode(self._buffer(image.decoded_bytes))
             with self._timings.stage("views"):
                 return batch.fill(slot, rgb, seed, self._sampling.spec)
-
-    def close(self) -> None:
-        """End the processes that decode, when no thread makes views any more."""
-        for decoder in self._isolated or ():
-            decoder.close()
 
     def _look(self) -> HeaderReader:
         """Return what looks at files for this thread."""

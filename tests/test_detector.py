@@ -210,14 +210,15 @@ def test_stream_is_lazy(vit_bundle, photographs):
     assert len(taken) < 40
 
 
-def test_numbers_that_are_not_finite_are_no_verdict(vit_bundle, photographs, monkeypatch):
+@pytest.mark.parametrize("factor", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_no_verdict(factor, vit_bundle, photographs, monkeypatch):
     detector = Detector(vit_bundle)
     engine = detector._network._engine
     run = engine.run
 
     def broken(role, inputs):
         outputs = run(role, inputs)
-        return [output * np.nan for output in outputs] if role == "aggregator" else outputs
+        return [output * factor for output in outputs] if role == "aggregator" else outputs
 
     monkeypatch.setattr(engine, "run", broken)
     (record,) = detector.stream([photographs[0]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import FAMILIES
 from glass_edge.runtime import Detector, DetectorOptions, EngineError, OutputError
-from glass_edge.runtime.cache import recent_folder
+from glass_edge.runtime.cache import cache_folder, recent_folder
 from glass_edge.runtime.engines import open_engine
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import OpenVinoEngine
@@ -184,6 +185,18 @@ def test_the_cache_keeps_the_bundles_used_last(tmp_path, monkeypatch):
     recent_folder("openvino", "e", keep=5)
     recent_folder("openvino", "f", keep=3)
     assert {path.name for path in (tmp_path / "openvino").iterdir()} == {"a", "e", "f"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such permissions")
+def test_what_is_made_for_a_cache_is_its_owners_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLASS_CACHE", str(tmp_path / "cache"))
+    before = os.umask(0)
+    try:
+        folder = cache_folder("engines", "name")
+    finally:
+        os.umask(before)
+    for made in (folder, folder.parent, tmp_path / "cache"):
+        assert stat.S_IMODE(made.stat().st_mode) == 0o700
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, which not even root may write")

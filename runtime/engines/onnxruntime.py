@@ -36,9 +36,7 @@ class OnnxRuntimeEngine:
         onnxruntime = _library(device)
         self.description = f"onnxruntime {onnxruntime.__version__} {device}"
         self.precision: str = _computed(bundle.manifest.precision, device)
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = options.threads
-        settings.log_severity_level = _ERRORS_ONLY
+        settings = session_options(options.threads)
         # Threads that spin after a run would take the CPUs from those that decode.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         weights = _hold_weights(bundle, settings)
@@ -78,6 +76,18 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
     def judge(self, overviews: Array, crops: Array) -> tuple[Float32, Float32]:
         """Run all graphs, see :meth:`.base.DeviceEngine.judge`."""
         return self._bound.judge(overviews, crops)
+
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """Return options for a session on so many threads that reads ONNX and nothing else."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.log_severity_level = _ERRORS_ONLY
+    # Left to itself it takes bytes for its own format if four of them say so.
+    settings.add_session_config_entry("session.load_model_format", "ONNX")
+    return settings
 
 
 def chosen_device(asked: str) -> str:

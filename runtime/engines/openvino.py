@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from queue import LifoQueue
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -53,6 +54,7 @@ class OpenVinoEngine:
         self._requests: dict[Role, LifoQueue[ov.InferRequest]] = {}
         for role in ROLES:
             try:
+                _check_format(role, bundle.graph_path(role))
                 model = core.compile_model(bundle.graph_path(role), "CPU", settings)
                 requests = [model.create_infer_request() for _ in range(options.lanes)]
             except RuntimeError as error:
@@ -109,6 +111,22 @@ def _computed(core: ov.Core, precision: Precision) -> Precision:
     """
     capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "fp32" if precision == "fp16" or (precision == "bf16" and not capable) else precision
+
+
+def _check_format(role: Role, graph: Path) -> None:
+    """Refuse what OpenVINO would read as another format, which it tells by looks, not by names.
+
+    Raises:
+        EngineError: a file that is a graph by protobuf's rules has an XML graph in it, for one.
+    """
+    from openvino.frontend import FrontEndManager
+
+    try:
+        reader = FrontEndManager().load_by_model(str(graph))
+    except Exception as error:  # its exceptions have no common base but Exception
+        raise EngineError(f"OpenVINO refuses the {role} graph: {error}") from error
+    if reader is None or reader.get_name() != "onnx":
+        raise EngineError(f"OpenVINO refuses the {role} graph: it does not look like ONNX.")
 
 
 def _found(ports: Sequence[ov.ConstOutput]) -> list[Found]:
