@@ -289,6 +289,7 @@ def engine_options(options: DetectorOptions, crops: int) -> EngineOptions:
         threads=threads,
         lanes=max(1, min(pipeline.workers, cpus // threads)),
         batch_size=min(pipeline.images * crops, options.batch_size),
+        images=pipeline.images,
         folder=options.engine_folder,
     )
 

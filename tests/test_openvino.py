@@ -51,7 +51,7 @@ def computed_in(engine: OpenVinoEngine, role: Role) -> dict[str, set[str]]:
     ("family", "products", "normalisations"),
     [
         ("vit", {"FullyConnected", "MatMul", "Convolution"}, {"MVN", "Softmax"}),
-        ("convnext", {"FullyConnected", "Convolution"}, {"RMS"}),
+        ("convnext", {"FullyConnected", "Convolution"}, {"MVN"}),
     ],
 )
 def test_bf16_is_what_the_graph_says_and_no_more(family, products, normalisations, make_precision):
@@ -70,6 +70,31 @@ def test_fp16_is_computed_in_fp32_and_said_to_be(make_precision):
     assert engine.precision == "fp32"
     for role in ROLES:
         assert "f16" not in set().union(*computed_in(engine, role).values())
+
+
+def test_a_convnext_compiled_for_full_batches_computes_the_same_of_fewer(export_family):
+    bundle = export_family("convnext")
+    full = OpenVinoEngine(bundle, EngineOptions("cpu", 1, batch_size=8, images=2))
+    any_number = OpenVinoEngine(bundle, EngineOptions("cpu", 1, batch_size=8))
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), np.uint8)
+    for rows in (1, 5, 8):
+        (found,), (expected,) = (each.run("local", [pixels[:rows]]) for each in (full, any_number))
+        assert found == pytest.approx(expected, abs=1e-5)
+    assert compiled_rows(full) == {"global": 2, "local": 8, "aggregator": None}
+
+
+def test_other_families_take_any_number_of_rows(vit_bundle):
+    engine = OpenVinoEngine(vit_bundle, EngineOptions("cpu", 1, batch_size=8, images=2))
+    assert compiled_rows(engine) == dict.fromkeys(ROLES)
+
+
+def compiled_rows(engine: OpenVinoEngine) -> dict[str, int | None]:
+    """The number of rows that each graph was compiled for, ``None`` if any will do."""
+    found = {}
+    for role in ROLES:
+        rows = engine._requests[role].queue[0].get_compiled_model().inputs[0].partial_shape[0]
+        found[role] = None if rows.is_dynamic else rows.get_length()
+    return found
 
 
 def test_any_batch_gives_the_same_features(vit_bundle):
