@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from glass_edge.benchmarks.run.tables import MARK, UNSTEADY, end_to_end_table, r
 from glass_edge.benchmarks.show.machines import Machines, read_report
 from glass_edge.export.loading import load_model
 from glass_edge.runtime import Detector, DetectorOptions, EngineError, ImageError
+from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from glass_edge.runtime.views import Sampling
 from PIL import Image
 from torch import nn
@@ -247,7 +249,7 @@ def test_decoding_and_computing_share_the_cpus(report):
     floor = DecodeFloor("a test", seconds=0.25)
     assert Roofline(2_000_000_000, (peak,), {}, floor).images_per_second(peak) == 1 / 0.75
     table = rows(run_markdown(report).partition("## Bounds")[2])
-    most = {row[0]: float(row[2]) for row in table[1:]}
+    most = {row[0]: float(row[2]) for row in table[2:]}  # below the header and its line
     for precision in ("fp32", half_precision()):
         both = most[f"decoding, then {precision} at its peak"]
         assert both < most["decoding alone, on all CPUs"]
@@ -311,6 +313,25 @@ def test_crops_are_the_same_for_all(setup, plain, vit_bundle):
     for contender in (BundleContender(vit_bundle, "onnxruntime"), NaiveContender(vit_bundle)):
         judged = contender.open(setup).judge(photos)
         assert judged.placements == tuple(photo.placements for photo in photos)
+
+
+@pytest.mark.parametrize("images", [1, 2, 4, 16])
+def test_no_zeros_are_computed_beside_the_views_of_a_batch(images, setup, vit_bundle, monkeypatch):
+    """A detector that serves such batches has an engine for just so many views, up to the most."""
+    setup = replace(setup, batch_size=16)
+    rows: Counter[str] = Counter()
+    run = OnnxRuntimeEngine.run
+
+    def counted(engine, role, inputs):
+        rows[role] += len(inputs[0])
+        return run(engine, role, inputs)
+
+    loaded = BundleContender(vit_bundle, "onnxruntime").open(setup)
+    loaded.batch(plan_photos(IMAGES[:1], setup))  # another size before
+    call = loaded.batch(cycled(plan_photos(IMAGES, setup), images))
+    monkeypatch.setattr(OnnxRuntimeEngine, "run", counted)
+    call()
+    assert rows == {"global": images, "local": images * CROPS, "aggregator": images}
 
 
 def test_tiles_cover_every_pixel_once(setup):
