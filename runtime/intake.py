@@ -106,7 +106,7 @@ class Intake(Generic[_Result]):
 
     def give_back(self) -> Ticket[_Result] | None:
         """Return the first image begun if its outcome is known, and forget it."""
-        if self._tickets and self._tickets[0].outcome is not None:
+        if self.known:
             self._changed.notify_all()
             return self._tickets.popleft()
         return None
@@ -120,6 +120,16 @@ class Intake(Generic[_Result]):
     def expecting(self) -> bool:
         """Whether a file is being read."""
         return self._reading > 0
+
+    @property
+    def open(self) -> bool:
+        """Whether the source may give another image without one being given back first."""
+        return not self.ended and len(self._tickets) < self._window
+
+    @property
+    def known(self) -> bool:
+        """Whether the outcome of the first image begun is known, so that it can be given back."""
+        return bool(self._tickets) and self._tickets[0].outcome is not None
 
     @property
     def empty(self) -> bool:
