@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, TypeVar
 
 from .decode import Rgb
@@ -143,12 +144,13 @@ class Intake(Generic[_Result]):
                 self._changed.wait_for(lambda: self.ended or self._has_room())
                 if self.ended:
                     return None
-            image = next(self._source, None)
+            found = list(islice(self._source, 1))
             with self._changed:
-                if image is None or self.ended:
+                if not found or self.ended:
                     self.ended = True
                     self._changed.notify_all()
                     return None
+                (image,) = found
                 ticket: Ticket[_Result] = Ticket(_origin(image))
                 self._tickets.append(ticket)
                 self._reading += 1
