@@ -70,7 +70,7 @@ checkpoint_option = click.option(
 
 
 def numbers(context: click.Context, option: click.Parameter, text: str) -> list[float]:
-    """Parse ``1,12,24``.
+    """Parse ``1,12,24``; return each number once.
 
     Raises:
         click.BadParameter: it is not a list of positive numbers.
@@ -81,11 +81,11 @@ def numbers(context: click.Context, option: click.Parameter, text: str) -> list[
         found = []
     if not found or min(found) <= 0:
         raise click.BadParameter(f"{text!r} is not a list of positive numbers such as 1,12,24.")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def counts(context: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
-    """Parse ``1,4,16``; return each number once, in order.
+    """Parse ``1,4,16``; return each number once, sorted.
 
     Raises:
         click.BadParameter: it is not a list of positive whole numbers.

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, TypeVar
 
 from .decode import Rgb
@@ -108,7 +109,7 @@ class Intake(Generic[_Result]):
 
     def give_back(self) -> Ticket[_Result] | None:
         """Return the first image begun if its outcome is known, and forget it."""
-        if self._tickets and self._tickets[0].outcome is not None:
+        if self.known:
             self._changed.notify_all()
             return self._tickets.popleft()
         return None
@@ -122,6 +123,16 @@ class Intake(Generic[_Result]):
     def expecting(self) -> bool:
         """Whether a file is being read."""
         return self._reading > 0
+
+    @property
+    def open(self) -> bool:
+        """Whether the source may give another image without one being given back first."""
+        return not self.ended and len(self._tickets) < self._window
+
+    @property
+    def known(self) -> bool:
+        """Whether the outcome of the first image begun is known, so that it can be given back."""
+        return bool(self._tickets) and self._tickets[0].outcome is not None
 
     @property
     def empty(self) -> bool:
@@ -139,12 +150,13 @@ class Intake(Generic[_Result]):
                 self._changed.wait_for(lambda: self.ended or self._has_room())
                 if self.ended:
                     return None
-            image = next(self._source, None)
+            found = list(islice(self._source, 1))
             with self._changed:
-                if image is None or self.ended:
+                if not found or self.ended:
                     self.ended = True
                     self._changed.notify_all()
                     return None
+                (image,) = found
                 origin = _origin(image)
                 ticket: Ticket[_Result] = Ticket(origin)
                 expected = origin.file.bytes if origin.file else 0

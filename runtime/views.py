@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .decode import EncodedImage, Rgb, read_header
-from .errors import ImageError
+from .errors import ImageError, InputError
 from .manifest import ViewSpec
 from .placement import Placement, ReferenceGenerator, array_content, image_seed, place_crops
 from .resample import resample
@@ -108,9 +108,15 @@ def read_image(source: ImageSource, *, max_bytes: int = DEFAULT_MAX_BYTES) -> by
 
     Raises:
         ImageError: the file cannot be read, or is too large.
+        InputError: it is none of these.
     """
     if isinstance(source, bytes | np.ndarray):
         return source
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            "an image must be given as a path, a file's bytes or an RGB array, not as "
+            f"{type(source).__name__}."
+        )
     return _read(Path(source), max_bytes)
 
 

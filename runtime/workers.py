@@ -33,8 +33,8 @@ class ByteBudget:
     What is larger than the whole limit proceeds alone.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, timings: Timings | None = None) -> None:
+        self._limit, self._timings = limit, timings or Timings()
         self._held = 0
         self._changed = threading.Condition()
 
@@ -43,7 +43,9 @@ class ByteBudget:
         """Wait until ``size`` bytes may be held, and hold them."""
         size = min(size, self._limit)
         with self._changed:
-            self._changed.wait_for(lambda: self._held + size <= self._limit)
+            if self._held + size > self._limit:
+                with self._timings.waiting("memory"):
+                    self._changed.wait_for(lambda: self._held + size <= self._limit)
             self._held += size
         try:
             yield
@@ -76,7 +78,7 @@ class ViewMaker:
         self._isolated: list[IsolatedDecoder] | None = [] if isolate else None
         self._max_pixels = max_pixels
         self._timings = timings
-        self._budget = ByteBudget(memory)
+        self._budget = ByteBudget(memory, timings)
         self._largest_kept = memory // (4 * threads)
         self._own = threading.local()
 

@@ -133,6 +133,24 @@ def test_arrays_give_what_the_file_gives(vit_bundle, photographs):
     assert mirrored == detector.detect(np.ascontiguousarray(rgb[:, ::-1]))
 
 
+def test_one_image_alone_is_a_list_of_one(vit_bundle, photographs):
+    detector, path = Detector(vit_bundle), photographs[2]
+    rgb = np.asarray(Image.open(path).convert("RGB"))
+    for image in (path, str(path), path.read_bytes(), rgb):
+        (record,) = detector.stream(image)
+        assert [record] == detector.detect(image)
+        assert isinstance(record, Verdict)
+
+
+@pytest.mark.parametrize("other", [None, 3, ["list.jpg"]])
+def test_what_is_no_image_at_all_is_refused(other, vit_bundle, photographs):
+    """It must not pass for the end of the images."""
+    images = [photographs[2], other, photographs[3]]
+    sentence = f"as a path, a file's bytes or an RGB array, not as {type(other).__name__}."
+    with pytest.raises(InputError, match=sentence):
+        list(Detector(vit_bundle).stream(images))
+
+
 @pytest.mark.parametrize(
     "array",
     [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.float32), np.zeros((0, 9, 3), np.uint8)],
@@ -229,7 +247,8 @@ def test_numbers_that_are_not_finite_are_no_verdict(factor, vit_bundle, photogra
 @pytest.mark.parametrize(
     "options",
     [{"crops": 0}, {"batch_size": 0}, {"threads": -1}, {"workers": -1}, {"threshold": 1.5},
-     {"seed": 2**63}, {"fixed_seed": -1}, {"max_pixels": 0}],
+     {"seed": 2**63}, {"fixed_seed": -1}, {"max_pixels": 0},
+     {"workers": 2, "mode": "latency"}],
 )  # fmt: skip
 def test_senseless_options(options):
     with pytest.raises(InputError, match=next(iter(options))):
