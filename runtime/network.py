@@ -82,8 +82,15 @@ class Network:
         return Judgement(logits, attention)
 
     def features(self, role: Role, pixels: Array) -> Float32:
-        """Run a backbone on views ``(n, p, p, 3)``; return features ``(n, D)``."""
+        """Run a backbone on views ``(n, p, p, 3)``; return features ``(n, D)``.
+
+        Raises:
+            EngineError: the engine failed.
+            ValueError: the engine gave features of another number of views.
+        """
         (features,) = self._run(role, [pixels])
+        if len(features) != len(pixels):
+            raise ValueError(f"features of {len(features)} views, not of {len(pixels)}")
         return features
 
     def _run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
