@@ -186,7 +186,7 @@ def _trial_views(reference: Bundle, images: ImageSets | None) -> PreparedBatch:
 def _largest(
     reference: Bundle, role: Role, model: ModelProto, views: PreparedBatch
 ) -> Mapping[str, float]:
-    """Return the largest magnitude of every inner tensor of a graph on the views."""
+    """Return the largest magnitude of every tensor that a graph's nodes give on the views."""
     observer = Observer(reference.graph_path(role), float_tensors(model))
     pixels: Array = views.overviews
     if role == "local":
