@@ -113,8 +113,8 @@ def _views(
 
 
 def open_network(bundle: Bundle, engine: str = "auto") -> Network:
-    """Open a bundle on the best engine of this machine's CPU, or on the one named."""
-    options = EngineOptions("cpu", available_cpus(), DEFAULT_BATCH_SIZE)
+    """Open a bundle in the making on the best engine of this machine's CPU, or the one named."""
+    options = EngineOptions("cpu", available_cpus(), DEFAULT_BATCH_SIZE, keep=False)
     return Network(bundle, engine, options)
 
 

@@ -35,6 +35,9 @@ BF16_OPSET = 22  # the first whose convolutions take BF16
 _PRODUCTS = ("Conv", "MatMul", "Gemm")
 # Largest finite values.
 LARGEST: Mapping[LowType, float] = {"fp16": 65504.0, "bf16": 3.3895e38}
+# By how much activations may exceed what was seen: the views are few, and others reach further. A
+# floating type loses no digits by it.
+_HEADROOM = 2.0
 
 _SUMMING = {
     *("LayerNormalization", "GroupNormalization", "InstanceNormalization", "RMSNormalization"),
@@ -52,7 +55,7 @@ class Plan:
 
     Attributes:
         precision: the low type.
-        largest: for each inner tensor the largest magnitude seen on real views.
+        largest: for each tensor that a node gives the largest magnitude seen on real views.
         front: how many of the first products (convolutions, matrix products) stay in FP32.
     """
 
@@ -82,10 +85,10 @@ def kept_nodes(model: ModelProto, plan: Plan) -> tuple[str, ...]:
 
 
 def float_tensors(model: ModelProto) -> list[str]:
-    """Name the inner float32 tensors of a graph with shapes inferred."""
+    """Name the float32 tensors that the nodes of a graph with shapes inferred give."""
     return [
         info.name
-        for info in model.graph.value_info
+        for info in (*model.graph.value_info, *model.graph.output)
         if info.type.tensor_type.elem_type == TensorProto.FLOAT
     ]
 
@@ -99,7 +102,7 @@ def _low_nodes(graph: GraphProto, plan: Plan) -> frozenset[str]:
     def fits(name: str) -> bool:
         if name in weights and weights[name].data_type == TensorProto.FLOAT:
             return float(np.abs(numpy_helper.to_array(weights[name])).max(initial=0.0)) <= limit
-        return plan.largest.get(name, 0.0) <= limit
+        return _HEADROOM * plan.largest.get(name, 0.0) <= limit
 
     high = _SUMMING | _NO_BF16 if plan.precision == "bf16" else _SUMMING
     return frozenset(

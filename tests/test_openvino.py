@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import FAMILIES
+from glass_edge.calibration.comparison import compare_bundles
 from glass_edge.runtime import Detector, DetectorOptions, EngineError, OutputError
 from glass_edge.runtime.cache import cache_folder, recent_folder
 from glass_edge.runtime.engines import open_engine
@@ -199,6 +200,14 @@ def test_compiled_graphs_are_kept_by_bundle(vit_bundle, export_family, tmp_path,
         "glass.json", "global.onnx", "local.onnx", "aggregator.onnx", "reference.png",
         "MODEL_CARD.md",
     }  # fmt: skip
+
+
+def test_a_comparison_leaves_no_compiled_graphs(vit_bundle, photographs, tmp_path, monkeypatch):
+    """Bundles are compared before they stand where they will be used."""
+    monkeypatch.setenv("GLASS_CACHE", str(tmp_path))
+    compared = compare_bundles(vit_bundle, vit_bundle, photographs[:1], judgements=1)
+    assert compared.engine.startswith("openvino")
+    assert not list(tmp_path.rglob("*.blob"))
 
 
 def test_the_cache_keeps_the_bundles_used_last(tmp_path, monkeypatch):

@@ -13,13 +13,15 @@ import pytest
 import reference
 import torch
 from conftest import FAMILIES, JUDGEMENTS
-from glass_edge.calibration.comparison import CHANGE_ALLOWED, open_network
+from glass_edge.calibration.comparison import CHANGE_ALLOWED, compare_bundles, open_network
 from glass_edge.calibration.errors import AccuracyError
 from glass_edge.calibration.layers import find_layers
 from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.calibration.quantize import quantise
+from glass_edge.calibration.trial import Trial
 from glass_edge.export import variants
 from glass_edge.export.exporter import ExportOptions, export_bundle
+from glass_edge.export.variants import VariantOptions, make_variant
 from glass_edge.runtime import Bundle, Detector, DetectorOptions, EngineError
 from glass_edge.runtime.manifest import ROLES, Role
 from networks import TIMM_NAME, random_glass
@@ -185,6 +187,29 @@ class TestFp16:
         with pytest.raises(AccuracyError, match=r"overflow in FP16: \d+ of 24 verdicts"):
             export_bundle(overflowing, overflowing.with_suffix(".glass"), options)
         assert [path.name for path in overflowing.parent.iterdir()] == ["gl_vit.pt"]
+
+
+def test_without_images_the_photograph_that_judges_was_not_tried_on(
+    export_family, tmp_path, monkeypatch
+):
+    tried, judged = [], []
+
+    def trial(bundle, views):
+        tried.extend(views.images)
+        return Trial(bundle, views)
+
+    def compare(reference, candidate, images, *more):
+        judged.extend(images)
+        return compare_bundles(reference, candidate, images, *more)
+
+    monkeypatch.setattr(variants, "Trial", trial)
+    monkeypatch.setattr(variants, "compare_bundles", compare)
+    variant = VariantOptions("fp16", images=None, judgements=JUDGEMENTS)
+    make_variant(export_family("resnet"), tmp_path, variant)
+    assert len(set(tried)) == 2
+    assert len(set(judged)) == 1
+    assert not set(tried) & set(judged)
+    assert Bundle.open(tmp_path).manifest.comparison.images == 1
 
 
 @floating

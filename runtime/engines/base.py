@@ -34,6 +34,8 @@ class EngineOptions:
             not known beforehand.
         folder: where built engines are kept; ``None`` is the user's cache.
         lanes: how many runs may go on at once, each from a thread of its own.
+        keep: whether OpenVINO keeps compiled graphs for the next start. It finds them again by
+            the bundle's path, so that those of a bundle about to move would only fill the cache.
     """
 
     device: str = "auto"
@@ -42,6 +44,7 @@ class EngineOptions:
     images: int | None = None
     folder: Path | None = None
     lanes: int = 1
+    keep: bool = True
 
 
 class Engine(Protocol):

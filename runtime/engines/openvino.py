@@ -42,7 +42,6 @@ class OpenVinoEngine:
         self.description = f"openvino {version.partition('-')[0]} cpu"
         self.precision = _computed(core, bundle.manifest.precision)
         settings: dict[str, object] = {
-            "CACHE_DIR": str(recent_folder("openvino", bundle.graphs_digest, _BUNDLES_CACHED)),
             # The graph says what computes in BF16. Any other hint, and what OpenVINO chooses
             # without one, lowers what is to stay in FP32, the aggregator included.
             "INFERENCE_PRECISION_HINT": "f32",
@@ -51,6 +50,9 @@ class OpenVinoEngine:
             "ENABLE_MMAP": False,  # who writes to a mapped file changes the verdicts of a run
             "ENABLE_CPU_PINNING": False,  # the threads that decode share the CPUs
         }
+        if options.keep:
+            folder = recent_folder("openvino", bundle.graphs_digest, _BUNDLES_CACHED)
+            settings["CACHE_DIR"] = str(folder)
         self._fixed = fixed_rows(bundle, options)
         self._requests: dict[Role, LifoQueue[ov.InferRequest]] = {}
         for role in ROLES:
