@@ -14,13 +14,14 @@ import msgspec
 import onnx
 import pytest
 from conftest import FAMILIES
-from glass_edge.runtime.engines.tensorrt.api import Messages, find_library
+from fake_tensorrt import FakeCuda
+from glass_edge.runtime.engines.tensorrt.api import Library, Messages, find_library, made
 from glass_edge.runtime.engines.tensorrt.build import build_plan
 from glass_edge.runtime.engines.tensorrt.compile import (
     _failed,
-    _made,
     keep_timings,
     reuse_timings,
+    workspace_for,
 )
 from glass_edge.runtime.engines.tensorrt.plan import (
     Batches,
@@ -338,6 +339,40 @@ def test_times_of_kernels_are_kept_from_build_to_build(before, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["timings.cache"]
 
 
+def test_times_that_cannot_be_kept_cost_no_plan(vit_bundle, tmp_path):
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "timings.cache"
+    graph = vit_bundle.graph_path("aggregator")
+    built = build_plan(graph, key_of(vit_bundle), tmp_path / "plan", place, say_nothing)
+    assert (tmp_path / "plan").stat().st_size > 10_000
+    assert built.layers
+
+
+def test_a_full_disk_is_one_sentence(vit_bundle):
+    graph = vit_bundle.graph_path("aggregator")
+    with pytest.raises(EngineError) as raised:
+        build_plan(graph, key_of(vit_bundle), Path("/dev/full"), None, say_nothing)
+    assert str(raised.value) == (
+        "the plan of the aggregator graph cannot be written to /dev: No space left on device. "
+        "Make room there, or choose another place with --engine-dir."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "gets"),
+    [("tensorrt", 0, 3000), ("tensorrt", 7, 7), ("tensorrt-rtx", 0, 0), ("tensorrt-rtx", 7, 7)],
+)
+def test_scratch_is_what_was_asked_for_or_three_quarters_of_what_is_free(
+    name, asked, gets, monkeypatch
+):
+    monkeypatch.setattr(
+        "glass_edge.runtime.engines.tensorrt.compile.open_cuda",
+        lambda: FakeCuda(room=4000, strict=True),
+    )
+    library = Library(name, LIBRARY.version, LIBRARY.api)
+    assert workspace_for(library, msgspec.structs.replace(OPTIONS, workspace=asked)) == gets
+
+
 @pytest.mark.parametrize("sizes", [(0, 1, 2), (2, 1, 4), (1, 4, 2)])
 def test_batches_rise(sizes):
     with pytest.raises(InputError, match="must rise"):
@@ -366,7 +401,7 @@ def test_a_driver_too_old_is_named():
 
     messages = Messages(errors=["CUDA initialization failure with error: 35"])
     with pytest.raises(EngineError, match=r"error: 35.*the driver is new enough"):
-        _made(builder, messages, logger=None)
+        made(builder, messages, logger=None)
 
 
 def test_running_without_a_gpu_says_what_to_look_at(vit_bundle, photographs):
