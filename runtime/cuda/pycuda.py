@@ -33,7 +33,7 @@ class PyCuda:
         except (driver.Error, CudaError) as error:
             raise CudaError(NO_GPU.format(why=f"CUDA finds no GPU ({error})")) from None
         self._kept: dict[int, Any] = {}
-        self._pinned: list[Array] = []
+        self._pinned: list[Any] = []
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -58,7 +58,7 @@ class PyCuda:
 
     def pinned(self, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
         array: Array = driver.pagelocked_empty(tuple(shape), np.dtype(dtype))
-        self._pinned.append(array)
+        self._pinned.append(array.base)
         return array
 
     def stream(self) -> int:
@@ -97,7 +97,7 @@ class PyCuda:
         with self.current():
             self._kept.clear()
             while self._pinned:
-                self._pinned.pop().base.free()
+                self._pinned.pop().free()
 
     def _keep(self, handle: int, thing: Any) -> int:
         self._kept[handle] = thing
