@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -80,6 +82,21 @@ def test_every_graph_of_every_family_builds_in_what_it_says(
         low = {name for name in built.layers if name in LOW.values()}
         expected = {LOW[precision]} if precision != "fp32" and role != "aggregator" else set()
         assert low == expected
+
+
+def test_a_plan_for_many_gpus_is_built(vit_bundle, tmp_path):
+    store = PlanStore(vit_bundle, tmp_path)
+    options = msgspec.structs.replace(OPTIONS, hardware_compatible=True)
+    stored, _ = store.build(key_of(vit_bundle, options=options), say_nothing)
+    assert stored.record.key.options.hardware_compatible
+    assert stored.record.size > 10_000
+
+
+def test_a_plan_for_later_versions_needs_a_library_that_tensorrt_rtx_lacks(vit_bundle, tmp_path):
+    """So this is as far as that option can be followed without TensorRT itself."""
+    options = msgspec.structs.replace(OPTIONS, version_compatible=True)
+    with pytest.raises(EngineError, match=r"libnvinfer_lean.*Leave --version-compatible out"):
+        PlanStore(vit_bundle, tmp_path).build(key_of(vit_bundle, options=options), say_nothing)
 
 
 def test_weights_that_both_graphs_share_are_found(shared_bundle, tmp_path):
@@ -210,6 +227,28 @@ class TestTheCommand:
         assert {record.check for record in records} == {None}
         again = glass_build(vit_bundle.path, "--engine-dir", tmp_path, "--builder-level", 1)
         assert again.stdout.count("was there") == 3
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="a terminal is made for it")
+    def test_a_terminal_shows_the_time_so_far_and_each_phase(self, vit_bundle, tmp_path):
+        import pty
+
+        ours, theirs = pty.openpty()
+        command = [GLASS_BUILD, vit_bundle.path, "--engine-dir", tmp_path]
+        environment = os.environ | {"COLUMNS": "120", "TERM": "xterm"}
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=theirs, env=environment
+        )
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # how a terminal ends
+            while part := os.read(ours, 4096):
+                shown += part
+        os.close(ours)
+        assert process.wait() == 0
+        for role in ROLES:
+            assert f"building the {role} graph" in shown.decode()
+        assert re.search(r"0:00:0\d", shown.decode())
+        assert re.search(r"\d+/\d+", shown.decode())
 
     def test_two_at_once_build_once(self, vit_bundle, tmp_path):
         command = [GLASS_BUILD, vit_bundle.path, "--engine-dir", tmp_path]

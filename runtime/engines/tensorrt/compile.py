@@ -264,6 +264,8 @@ def _failed(key: PlanKey, reason: str) -> str:
         advice = "Use a smaller --max-batch or --workspace, and close what else uses the memory"
     elif "workspace" in reason.lower():
         advice = "Give it a larger --workspace, or use a smaller --max-batch"
+    elif "nvinfer_lean" in reason:
+        advice = "Leave --version-compatible out, or install the library's lean runtime"
     else:
         advice = "Run with --engine onnxruntime, and report this"
     return f"{key.library} cannot build the {key.role} graph: {reason}. {advice}."
