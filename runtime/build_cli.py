@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.status import Status
 
 from .bundle import Bundle, find_bundle
 from .console import GlassCommand
 from .cuda import open_cuda
 from .cuda.base import describe
 from .engines.tensorrt.api import LIBRARY_NAMES, Library, LibraryName, find_library
-from .engines.tensorrt.compile import Progress
-from .engines.tensorrt.plan import GIB, Batches, BuildOptions, PlanKey, default_batches, plan_key
+from .engines.tensorrt.build import shown
+from .engines.tensorrt.plan import (
+    GIB,
+    Batches,
+    BuildOptions,
+    PlanKey,
+    default_batches,
+    plan_key,
+    usual_most,
+)
 from .engines.tensorrt.store import PlanStore, StoredPlan
-from .manifest import ROLES, Role
+from .manifest import ROLES
 from .options import common_options, engine_folder_option
 from .reports import markdown_table
 
@@ -73,7 +78,8 @@ class Outcome:
     "--workspace",
     type=click.FloatRange(0, min_open=True),
     metavar="GIB",
-    help="GPU memory for scratch. Default: three quarters of what is free.",
+    help="GPU memory for scratch. Default: three quarters of what is free; TensorRT-RTX decides "
+    "itself.",
 )
 @click.option(
     "--builder-level",
@@ -114,12 +120,12 @@ def main(
     machine without one. Beside each engine lies a JSON file that says what it is.
     """
     opened = Bundle.open(bundle or find_bundle(Path.cwd()))
-    target, free = _target(library)
+    target = _target(library)
     usual = default_batches(opened)
     best = opt_batch or max(min_batch, min(usual.best, max_batch or usual.best))
     options = BuildOptions(
-        batches=Batches(min_batch, best, max_batch or max(usual.most, 4 * best)),
-        workspace=round(workspace * GIB) if workspace else free * 3 // 4,
+        batches=Batches(min_batch, best, max_batch or usual_most(best)),
+        workspace=round(workspace * GIB) if workspace else 0,
         level=builder_level,
         version_compatible=version_compatible,
         hardware_compatible=hardware_compatible,
@@ -134,33 +140,15 @@ def main(
         click.echo(f"Note: {note}", err=True)
 
 
-def _target(name: LibraryName | None) -> tuple[Target, int]:
-    """Return what to build for and the bytes free on its GPU, 0 where none is needed."""
+def _target(name: LibraryName | None) -> Target:
     library = find_library(name)
-    if library.portable:
-        return Target(library, "any"), 0
-    cuda = open_cuda()
-    try:
-        return Target(library, describe(cuda)), cuda.free_memory()
-    finally:
-        cuda.close()
+    return Target(library, "any" if library.portable else describe(open_cuda()))
 
 
 def _build(store: PlanStore, key: PlanKey, *, again: bool) -> Outcome:
-    console = Console(stderr=True)
-    started = time.monotonic()
-    with console.status(f"building the {key.role} graph") as status:
-
-        def report(progress: Progress) -> None:
-            _show(status, key.role, progress, time.monotonic() - started)
-
+    with shown(key.role) as report:
         plan, why = store.build(key, report, again=again)
     return Outcome(plan, why)
-
-
-def _show(status: Status, role: Role, progress: Progress, seconds: float) -> None:
-    done = f"{progress.phase} {progress.step}/{progress.steps}"
-    status.update(f"building the {role} graph, {seconds:.0f} s: {done}")
 
 
 def _table(outcomes: Sequence[Outcome], options: BuildOptions) -> str:

@@ -45,7 +45,7 @@ def recent_folder(kind: str, name: str, keep: int) -> Path:
     Every export makes a bundle with a name of its own: without this the cache would only grow.
 
     Args:
-        kind: a folder of folders.
+        kind: a folder of folders; files there are left alone.
         name: which of them is used now.
         keep: how many of them stay, this one included.
 
@@ -58,7 +58,8 @@ def recent_folder(kind: str, name: str, keep: int) -> Path:
         os.utime(folder)
     for other in folder.parent.iterdir():
         with suppress(OSError):  # dropped by another process just now
-            used.append((other.stat().st_mtime, other))
+            if other.is_dir():
+                used.append((other.stat().st_mtime, other))
     for _, other in sorted(used)[:-keep]:
         shutil.rmtree(other, ignore_errors=True)
     return folder

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,6 +24,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from .decode import DEFAULT_MAX_PIXELS
 from .errors import GlassError, InputError
@@ -159,6 +161,33 @@ def step(label: str) -> Iterator[None]:
             yield
     else:
         yield
+
+
+@contextmanager
+def phases(label: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar and the time so far of something that names its phases as it comes to them.
+
+    What is given back is called with the phase, its step and how many it has. The bar is that
+    phase's: nobody knows beforehand how many there will be.
+    """
+    console = Console(stderr=True)
+    one_line = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    with Progress(
+        TextColumn(label),
+        TimeElapsedColumn(),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}", table_column=one_line),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as progress:
+        task = progress.add_task("", total=None)
+
+        def show(phase: str, step: int, steps: int) -> None:
+            progress.update(task, description=escape(phase), completed=step, total=steps)
+
+        yield show
 
 
 def _progress(shown: bool) -> Progress:

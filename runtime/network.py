@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +55,10 @@ class Network:
         self.engine = self._engine.description
         self.precision = self._engine.precision
         self.on_host = not isinstance(self._engine, DeviceEngine)
+        # Streams share a network, and a device's runs share its buffers: one at a time.
+        self._turn: AbstractContextManager[object] = (
+            nullcontext() if self.on_host else threading.Lock()
+        )
         self.lanes = options.lanes if self.on_host else 1
 
     def judge(
@@ -70,7 +76,7 @@ class Network:
         """
         timings = timings or Timings()
         if isinstance(self._engine, DeviceEngine):
-            with timings.stage("infer"):
+            with timings.stage("infer"), self._turn:
                 return Judgement(*self._engine.judge(overviews, crops))
         images, count = crops.shape[:2]
         with timings.stage("infer"):
@@ -101,7 +107,9 @@ class Network:
             taken = [array[start : start + largest] for array in inputs]
             count = len(taken[0])
             size = next(size for size in sizes if size >= count)
-            outputs = self._engine.run(role, [padded(array, size) for array in taken])
+            given = [padded(array, size) for array in taken]
+            with self._turn:
+                outputs = self._engine.run(role, given)
             parts.append([output[:count] for output in outputs])
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 

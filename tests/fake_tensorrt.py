@@ -8,27 +8,41 @@ The names and parameters of the TensorRT part are compared with its type stubs.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
+from glass_edge.runtime.cuda import CudaError
+from glass_edge.runtime.engines.tensorrt.plan import Built
 
 _SIZES = {np.dtype(np.uint8): ctypes.c_uint8, np.dtype(np.float32): ctypes.c_float}
+MOST_CROPS = 32  # of an image that the plans take
 _TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 
 
 class FakeCuda:
-    """One GPU; ``graphs`` says whether it can capture them."""
+    """One GPU.
+
+    ``graphs`` says whether it can capture them, or in which words it fails; ``strict`` whether it
+    refuses threads that did not make it current, as CUDA does.
+    """
 
     name = "Fake GPU"
     capability = (8, 7)
-    current: FakeCuda
+    latest: FakeCuda
 
-    def __init__(self, *, graphs: bool = True, room: int = 1 << 30) -> None:
-        FakeCuda.current = self
-        self.graphs, self.room = graphs, room
+    def __init__(
+        self, *, graphs: bool | str = True, room: int = 1 << 30, strict: bool = False
+    ) -> None:
+        FakeCuda.latest = self
+        self.graphs, self.room, self.strict = graphs, room, strict
+        self.closed = False
+        self._here = threading.local()
         self.allocations = self.captures = self.launches = 0
         self._memory: list[np.ndarray] = []
         self._streams: list[list[Callable[[], None]]] = [[]]
@@ -37,10 +51,23 @@ class FakeCuda:
         self._graphs: list[list[Callable[[], None]]] = [[]]
         self._capturing: list[Callable[[], None]] | None = None
 
+    @contextmanager
+    def current(self):
+        self._here.inside = True
+        try:
+            yield
+        finally:
+            self._here.inside = False
+
+    def check_thread(self) -> None:
+        assert not self.strict or getattr(self._here, "inside", False), "invalid device context"
+
     def free_memory(self) -> int:
+        self.check_thread()
         return self.room
 
     def allocate(self, size: int) -> int:
+        self.check_thread()
         self.allocations += 1
         self._memory.append(np.full(size, 0x7F, np.uint8))
         return self._memory[-1].ctypes.data
@@ -85,8 +112,10 @@ class FakeCuda:
         self.captures += 1
         self._capturing = []
         work()
-        self._graphs.append(self._capturing)
-        self._capturing = None
+        captured, self._capturing = self._capturing, None
+        if isinstance(self.graphs, str):
+            raise CudaError(self.graphs)
+        self._graphs.append(captured)
         return len(self._graphs) - 1
 
     def launch(self, graph, stream) -> None:
@@ -95,9 +124,11 @@ class FakeCuda:
             self.enqueue(stream, operation)
 
     def close(self) -> None:
+        self.closed = True
         self._memory.clear()
 
     def enqueue(self, stream: int, operation: Callable[[], None]) -> None:
+        self.check_thread()
         queue = self._streams[stream] if self._capturing is None else self._capturing
         queue.append(operation)
 
@@ -116,23 +147,49 @@ class Runtime:
 
     engine_host_code_allowed = False
 
-    def __init__(self, logger) -> None: ...
+    def __init__(self, logger) -> None:
+        self._logger = logger
 
     def deserialize_cuda_engine(self, serialized_engine) -> ICudaEngine | None:
         path, _, most = bytes(serialized_engine).decode().partition("\n")
-        return ICudaEngine(path, int(most)) if Path(path).is_file() else None
+        return ICudaEngine(path, int(most), self._logger) if Path(path).is_file() else None
+
+
+def build_plan(graph, key, target, timings, report) -> Built:
+    """Build as the compiler does: the plan names the graph and its largest batch."""
+    target.write_text(f"{graph}\n{key.options.batches.most}")
+    return Built(1.0, (), (), {"FLOAT": 1}, ())
+
+
+def complain(logger: ILogger, words: str) -> None:
+    """Write to a log as the library does when something fails."""
+    logger.log(SimpleNamespace(name="ERROR"), words)
 
 
 class ICudaEngine:
     device_memory_size_v2 = 4096
 
-    def __init__(self, path: str, most: int) -> None:
+    def __init__(self, path: str, most: int, logger: ILogger) -> None:
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        self.most = most
+        self.most, self.logger = most, logger
 
     def create_execution_context(self, strategy) -> IExecutionContext:
+        if isinstance(strategy, IRuntimeConfig):
+            assert strategy.cuda_graph_strategy is CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            strategy = strategy.strategy
         assert strategy is ExecutionContextAllocationStrategy.USER_MANAGED
         return IExecutionContext(self)
+
+    def create_runtime_config(self) -> IRuntimeConfig:
+        return IRuntimeConfig()
+
+
+class IRuntimeConfig:
+    cuda_graph_strategy: CudaGraphStrategy | None = None
+    strategy: ExecutionContextAllocationStrategy | None = None
+
+    def set_execution_context_allocation_strategy(self, strategy) -> None:
+        self.strategy = strategy
 
 
 class IExecutionContext:
@@ -144,7 +201,8 @@ class IExecutionContext:
 
     def set_input_shape(self, name, shape) -> bool:
         self._shapes[name] = tuple(shape)
-        return shape[0] <= self._engine.most
+        crops = shape[1] if len(shape) == 3 else 1
+        return shape[0] <= self._engine.most and crops <= MOST_CROPS
 
     def set_tensor_address(self, name, memory) -> bool:
         self._addresses[name] = memory
@@ -155,7 +213,7 @@ class IExecutionContext:
 
     def execute_async_v3(self, stream_handle) -> bool:
         assert self._has_memory
-        FakeCuda.current.enqueue(stream_handle, self._compute)
+        FakeCuda.latest.enqueue(stream_handle, self._compute)
         return True
 
     def _compute(self) -> None:
@@ -173,6 +231,12 @@ class IExecutionContext:
 
 class ExecutionContextAllocationStrategy(Enum):
     USER_MANAGED = 2
+
+
+class CudaGraphStrategy(Enum):
+    """TensorRT-RTX alone has it."""
+
+    WHOLE_GRAPH_CAPTURE = 1
 
 
 def _at(address: int, shape: Sequence[int], dtype: type) -> np.ndarray:

@@ -200,6 +200,44 @@ def test_an_engine_elsewhere_gets_a_thread_of_its_own(vit_bundle, photographs):
             assert verdict.score == pytest.approx(other.score, abs=1e-5)
 
 
+class Elsewhere:
+    """An engine on a device, which counts how many of its runs go on at once."""
+
+    description, precision = "elsewhere", "fp32"
+
+    def __init__(self):
+        self.inside, self.seen = [], []
+
+    def run(self, role, inputs):
+        self.work()
+        return [np.zeros((len(inputs[0]), 8), np.float32)]
+
+    def judge(self, overviews, crops):
+        self.work()
+        return tuple(np.zeros((len(crops), n), np.float32) for n in (2, crops.shape[1]))
+
+    def work(self):
+        self.inside.append(self)
+        self.seen.append(len(self.inside))
+        time.sleep(0.05)
+        self.inside.pop()
+
+
+def test_streams_that_share_an_engine_elsewhere_take_turns(vit_bundle, photographs, monkeypatch):
+    """Its runs share buffers, so two at once would give one image the other's verdict."""
+    engine, small = Elsewhere(), photographs[:3]
+    detector = Detector(vit_bundle, DetectorOptions(crops=2, batch_size=2, workers=2))
+    monkeypatch.setattr("glass_edge.runtime.network.open_engine", lambda *_: engine)
+    detector._network = Network(vit_bundle, "elsewhere", EngineOptions(batch_size=2))
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(detector.detect, small) for _ in range(3)]
+        runs.append(pool.submit(detector._network.features, "local", np.zeros((9, 1))))
+        for run in runs:
+            run.result()
+    assert len(engine.seen) == 3 * 3 + 5
+    assert max(engine.seen) == 1
+
+
 def test_several_threads_may_use_one_detector(detector, photographs):
     expected = detector.detect(photographs)
     with ThreadPoolExecutor(4) as pool:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import onnx
 import pytest
 from conftest import FAMILIES
+from fake_tensorrt import FakeCuda
 from glass_edge.runtime import Bundle, BundleError
-from glass_edge.runtime.engines.tensorrt.api import Messages, find_library
+from glass_edge.runtime.engines.tensorrt.api import Library, Messages, find_library, made
 from glass_edge.runtime.engines.tensorrt.build import build_plan
 from glass_edge.runtime.engines.tensorrt.compile import (
     _failed,
-    _made,
     keep_timings,
     reuse_timings,
+    workspace_for,
 )
 from glass_edge.runtime.engines.tensorrt.plan import (
     Batches,
@@ -82,6 +85,21 @@ def test_every_graph_of_every_family_builds_in_what_it_says(
         low = {name for name in built.layers if name in LOW.values()}
         expected = {LOW[precision]} if precision != "fp32" and role != "aggregator" else set()
         assert low == expected
+
+
+def test_a_plan_for_many_gpus_is_built(vit_bundle, tmp_path):
+    store = PlanStore(vit_bundle, tmp_path)
+    options = msgspec.structs.replace(OPTIONS, hardware_compatible=True)
+    stored, _ = store.build(key_of(vit_bundle, options=options), say_nothing)
+    assert stored.record.key.options.hardware_compatible
+    assert stored.record.size > 10_000
+
+
+def test_a_plan_for_later_versions_needs_a_library_that_tensorrt_rtx_lacks(vit_bundle, tmp_path):
+    """So this is as far as that option can be followed without TensorRT itself."""
+    options = msgspec.structs.replace(OPTIONS, version_compatible=True)
+    with pytest.raises(EngineError, match=r"libnvinfer_lean.*Leave --version-compatible out"):
+        PlanStore(vit_bundle, tmp_path).build(key_of(vit_bundle, options=options), say_nothing)
 
 
 def test_weights_that_both_graphs_share_are_found(shared_bundle, tmp_path):
@@ -224,6 +242,28 @@ class TestTheCommand:
         again = glass_build(vit_bundle.path, "--engine-dir", tmp_path, "--builder-level", 1)
         assert again.stdout.count("was there") == 3
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="a terminal is made for it")
+    def test_a_terminal_shows_the_time_so_far_and_each_phase(self, vit_bundle, tmp_path):
+        import pty
+
+        ours, theirs = pty.openpty()
+        command = [GLASS_BUILD, vit_bundle.path, "--engine-dir", tmp_path]
+        environment = os.environ | {"COLUMNS": "120", "TERM": "xterm"}
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=theirs, env=environment
+        )
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # how a terminal ends
+            while part := os.read(ours, 4096):
+                shown += part
+        os.close(ours)
+        assert process.wait() == 0
+        for role in ROLES:
+            assert f"building the {role} graph" in shown.decode()
+        assert re.search(r"0:00:0\d", shown.decode())
+        assert re.search(r"\d+/\d+", shown.decode())
+
     def test_two_at_once_build_once(self, vit_bundle, tmp_path):
         command = [GLASS_BUILD, vit_bundle.path, "--engine-dir", tmp_path]
         both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -358,6 +398,40 @@ def test_times_of_kernels_are_kept_from_build_to_build(before, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["timings.cache"]
 
 
+def test_times_that_cannot_be_kept_cost_no_plan(vit_bundle, tmp_path):
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "timings.cache"
+    graph = vit_bundle.graph_path("aggregator")
+    built = build_plan(graph, key_of(vit_bundle), tmp_path / "plan", place, say_nothing)
+    assert (tmp_path / "plan").stat().st_size > 10_000
+    assert built.layers
+
+
+def test_a_full_disk_is_one_sentence(vit_bundle):
+    graph = vit_bundle.graph_path("aggregator")
+    with pytest.raises(EngineError) as raised:
+        build_plan(graph, key_of(vit_bundle), Path("/dev/full"), None, say_nothing)
+    assert str(raised.value) == (
+        "the plan of the aggregator graph cannot be written to /dev: No space left on device. "
+        "Make room there, or choose another place with --engine-dir."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "gets"),
+    [("tensorrt", 0, 3000), ("tensorrt", 7, 7), ("tensorrt-rtx", 0, 0), ("tensorrt-rtx", 7, 7)],
+)
+def test_scratch_is_what_was_asked_for_or_three_quarters_of_what_is_free(
+    name, asked, gets, monkeypatch
+):
+    monkeypatch.setattr(
+        "glass_edge.runtime.engines.tensorrt.compile.open_cuda",
+        lambda: FakeCuda(room=4000, strict=True),
+    )
+    library = Library(name, LIBRARY.version, LIBRARY.api)
+    assert workspace_for(library, msgspec.structs.replace(OPTIONS, workspace=asked)) == gets
+
+
 @pytest.mark.parametrize("sizes", [(0, 1, 2), (2, 1, 4), (1, 4, 2)])
 def test_batches_rise(sizes):
     with pytest.raises(InputError, match="must rise"):
@@ -386,7 +460,7 @@ def test_a_driver_too_old_is_named():
 
     messages = Messages(errors=["CUDA initialization failure with error: 35"])
     with pytest.raises(EngineError, match=r"error: 35.*the driver is new enough"):
-        _made(builder, messages, logger=None)
+        made(builder, messages, logger=None)
 
 
 def test_running_without_a_gpu_says_what_to_look_at(vit_bundle, photographs):

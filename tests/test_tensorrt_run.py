@@ -34,6 +34,7 @@ from hypothesis import strategies as st
 
 LIBRARY = Library("tensorrt", "10.3.0", fake_tensorrt)
 MOST = 8
+RTX_ALONE = ("CudaGraphStrategy",)
 STUBS = Path(sys.prefix) / "stubs" / "tensorrt_bindings" / "tensorrt.pyi"
 
 
@@ -180,7 +181,7 @@ def test_the_made_up_library_has_no_name_that_the_real_one_lacks():
         if isinstance(node, ast.ClassDef)
     }
     for name, made_up in inspect.getmembers(fake_tensorrt, inspect.isclass):
-        if made_up.__module__ != fake_tensorrt.__name__ or name == "FakeCuda":
+        if made_up.__module__ != fake_tensorrt.__name__ or name in ("FakeCuda", *RTX_ALONE):
             continue
         real = [node for node in stubs[name].body if isinstance(node, ast.FunctionDef)]
         signatures: dict[str, list[list[str]]] = {}
@@ -190,3 +191,15 @@ def test_the_made_up_library_has_no_name_that_the_real_one_lacks():
         for method, function in inspect.getmembers(made_up, inspect.isfunction):
             if not method.startswith("_"):
                 assert list(inspect.signature(function).parameters) in signatures[method], method
+
+
+def test_nor_has_the_made_up_tensorrt_rtx():
+    rtx = pytest.importorskip("tensorrt_rtx")
+    for name in RTX_ALONE:
+        for member in getattr(fake_tensorrt, name):
+            assert hasattr(getattr(rtx, name), member.name)
+    made_up = vars(fake_tensorrt.IRuntimeConfig)
+    for name in ("cuda_graph_strategy", "set_execution_context_allocation_strategy"):
+        assert name in made_up
+        assert hasattr(rtx.IRuntimeConfig, name)
+    assert hasattr(rtx.ICudaEngine, "create_runtime_config")

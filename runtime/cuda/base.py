@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -17,6 +18,10 @@ NO_GPU = (
     "it was started with --gpus all or --runtime nvidia."
 )
 
+MEMORY_IS_FULL = (
+    "the GPU's memory is full: use a smaller --batch-size, or close what else uses the GPU."
+)
+
 
 class CudaError(EngineError):
     """A call to CUDA failed."""
@@ -25,7 +30,8 @@ class CudaError(EngineError):
 class Cuda(Protocol):
     """One GPU. Addresses, streams, events and graphs are the driver's own handles.
 
-    Whatever is made here lives until :meth:`close`.
+    Whatever is made here lives until :meth:`close`. All else is called within :meth:`current`.
+    Work goes to streams of its own, never to a caller's.
 
     Attributes:
         name: the GPU's name.
@@ -34,6 +40,14 @@ class Cuda(Protocol):
 
     name: str
     capability: tuple[int, int]
+
+    def current(self) -> AbstractContextManager[None]:
+        """Make this the calling thread's GPU: CUDA keeps one for each thread.
+
+        Raises:
+            CudaError: the driver refuses, or a call within failed.
+        """
+        ...
 
     def free_memory(self) -> int:
         """Return the bytes of GPU memory that are free; on a Jetson the CPU shares them."""
@@ -84,7 +98,11 @@ class Cuda(Protocol):
         ...
 
     def capture(self, stream: int, work: Callable[[], None]) -> int | None:
-        """Return a graph of what ``work`` puts on the stream; ``None`` where there are none."""
+        """Return a graph of what ``work`` puts on the stream; ``None`` where there are none.
+
+        Raises:
+            CudaError: what it puts there cannot be captured; the stream can be used as before.
+        """
         ...
 
     def launch(self, graph: int, stream: int) -> None:
@@ -92,7 +110,7 @@ class Cuda(Protocol):
         ...
 
     def close(self) -> None:
-        """Free everything that was made here."""
+        """Free everything that was made here; any thread may call it."""
         ...
 
 

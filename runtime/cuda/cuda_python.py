@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from cuda.bindings import runtime
 
-from .base import NO_GPU, Array, CudaError, size_of
+from ..errors import EngineError
+from .base import MEMORY_IS_FULL, NO_GPU, Array, CudaError, size_of
 
 _H2D = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
 _D2H = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
@@ -21,7 +23,7 @@ _CAPTURE = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
 
 
 class CudaPython:
-    """The current device, in its primary context, which PyTorch and ONNX Runtime use, too."""
+    """The device current where it is made, in the primary context that PyTorch uses, too."""
 
     def __init__(self) -> None:
         try:
@@ -33,6 +35,12 @@ class CudaPython:
         self.capability: tuple[int, int] = (found.major, found.minor)
         self._device = device
         self._release: list[Callable[[], Any]] = []
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Leave the device current: to set the one before would open a context there."""
+        _done(runtime.cudaSetDevice(self._device))
+        yield
 
     def free_memory(self) -> int:
         free, _ = _done(runtime.cudaMemGetInfo())
@@ -82,11 +90,15 @@ class CudaPython:
     def capture(self, stream: int, work: Callable[[], None]) -> int | None:
         _done(runtime.cudaStreamBeginCapture(stream, _CAPTURE))
         try:
-            work()
-        finally:
-            captured = runtime.cudaStreamEndCapture(stream)
-        graph = _done(captured)
-        executable = _done(runtime.cudaGraphInstantiate(graph, 0))
+            try:
+                work()
+            finally:
+                captured = runtime.cudaStreamEndCapture(stream)
+            graph = _done(captured)
+            executable = _done(runtime.cudaGraphInstantiate(graph, 0))
+        except EngineError:
+            runtime.cudaGetLastError()  # forget it, or who asks next believes it to be theirs
+            raise
         _done(runtime.cudaGraphDestroy(graph))
         self._release.append(lambda: runtime.cudaGraphExecDestroy(executable))
         return int(executable)
@@ -115,7 +127,5 @@ def _done(answer: tuple[Any, ...]) -> Any:
 
 def _sentence(name: str, words: str) -> str:
     if name == "cudaErrorMemoryAllocation":
-        return (
-            "the GPU's memory is full: use a smaller --batch-size, or close what else uses the GPU."
-        )
+        return MEMORY_IS_FULL
     return f"{name}: {words}"

@@ -2,55 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pycuda.driver as driver
 
-from .base import NO_GPU, Array, CudaError
+from .base import MEMORY_IS_FULL, NO_GPU, Array, CudaError
 
 
 class PyCuda:
-    """The caller's current context, or else the first GPU's primary one.
+    """The context of PyCUDA's that is current where it is made, or the first GPU's primary one.
 
-    PyCUDA has no CUDA graphs, so :meth:`capture` gives none.
+    PyCUDA has no CUDA graphs, so :meth:`capture` gives none. It keeps a stack of contexts for each
+    thread and ends the process if one is left there: what :meth:`current` pushes it pops.
     """
 
     def __init__(self) -> None:
         try:
             driver.init()
-            self._context = driver.Context.get_current()
-            if self._context is None:
-                self._context = driver.Device(0).retain_primary_context()
-                self._context.push()
-                self._pushed = True
-            else:
-                self._pushed = False
-            device = driver.Context.get_device()
-        except driver.Error as error:
+            self._context = (
+                driver.Context.get_current() or driver.Device(0).retain_primary_context()
+            )
+            with self.current():
+                device = driver.Context.get_device()
+                self.name: str = device.name()
+                self.capability: tuple[int, int] = device.compute_capability()
+        except (driver.Error, CudaError) as error:
             raise CudaError(NO_GPU.format(why=f"CUDA finds no GPU ({error})")) from None
-        self.name: str = device.name()
-        self.capability: tuple[int, int] = device.compute_capability()
         self._kept: dict[int, Any] = {}
+        self._pinned: list[Any] = []
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        try:
+            self._context.push()
+            try:
+                yield
+            finally:
+                driver.Context.pop()
+        except driver.MemoryError:
+            raise CudaError(MEMORY_IS_FULL) from None
+        except driver.Error as error:
+            raise CudaError(f"PyCUDA: {error}") from error
 
     def free_memory(self) -> int:
         free, _ = driver.mem_get_info()
         return int(free)
 
     def allocate(self, size: int) -> int:
-        try:
-            memory = driver.mem_alloc(max(size, 1))
-        except driver.MemoryError:
-            raise CudaError(
-                "the GPU's memory is full: use a smaller --batch-size, or close what else uses "
-                "the GPU."
-            ) from None
+        memory = driver.mem_alloc(max(size, 1))
         return self._keep(int(memory), memory)
 
     def pinned(self, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
         array: Array = driver.pagelocked_empty(tuple(shape), np.dtype(dtype))
+        self._pinned.append(array.base)
         return array
 
     def stream(self) -> int:
@@ -86,10 +94,10 @@ class PyCuda:
         raise CudaError("PyCUDA has no CUDA graphs.")
 
     def close(self) -> None:
-        self._kept.clear()
-        if self._pushed:
-            self._context.pop()
-            self._pushed = False
+        with self.current():
+            self._kept.clear()
+            while self._pinned:
+                self._pinned.pop().free()
 
     def _keep(self, handle: int, thing: Any) -> int:
         self._kept[handle] = thing

@@ -73,7 +73,8 @@ class Engine(Protocol):
 class DeviceEngine(Engine, Protocol):
     """An engine whose features stay on its device between the graphs.
 
-    It is used from one thread at a time, and takes none of the host's CPUs to compute.
+    It is used by one thread at a time, which need not be the one that made it, and takes none of
+    the host's CPUs to compute.
     """
 
     def judge(self, overviews: Array, crops: Array) -> tuple[Float32, Float32]:

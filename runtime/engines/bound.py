@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 _FLOAT = 4  # bytes
+_MEMORY = ("out of memory", "failed to allocate memory", "bad_alloc", "bad allocation")
 
 
 class BoundGraphs:
-    """The three graphs' sessions, run on buffers that are made once for each fixed size."""
+    """The three graphs' sessions, run on buffers that are made once for each fixed size.
+
+    All graphs see these few batch sizes only, the last batch padded, so that the sessions' memory
+    grows no more once each was seen.
+    """
 
     def __init__(
         self, sessions: Mapping[Role, ort.InferenceSession], device: str, batch_size: int
@@ -40,42 +45,44 @@ class BoundGraphs:
             "global": overviews,
             "local": crops.reshape(images * count, *crops.shape[2:]),
         }
-        features = {role: self._features(role, pixels) for role, pixels in views.items()}
-        binding = self._sessions["aggregator"].io_binding()
-        shapes: dict[Role, tuple[int, ...]] = {
-            "global": (images, self._width),
-            "local": (images, count, self._width),
+        padded = self._padded(images)
+        rows = {"global": padded, "local": max(padded * count, self._padded(images * count))}
+        features = {
+            role: self._features(role, pixels, rows[role]) for role, pixels in views.items()
         }
-        for role, shape in shapes.items():
-            address = features[role].data_ptr()
-            self._bind_input(binding, f"{role}_features", np.float32, shape, address)
-        logits = self._value("logits", (images, 2), np.float32)
-        attention = self._value("attention", (images, count), np.float32)
-        binding.bind_ortvalue_output("logits", logits)
-        binding.bind_ortvalue_output("attention", attention)
-        self._run("aggregator", binding)
-        return logits.numpy().copy(), attention.numpy().copy()
+        logits = self._value("logits", (padded, 2), np.float32)
+        attention = self._value("attention", (padded, count), np.float32)
+        for start, _, size in self._batches(images):
+            binding = self._sessions["aggregator"].io_binding()
+            one = (size, self._width)
+            self._bind(binding.bind_input, "global_features", features["global"], start, one)
+            several = (size, count, self._width)
+            first = start * count
+            self._bind(binding.bind_input, "local_features", features["local"], first, several)
+            self._bind(binding.bind_output, "logits", logits, start, (size, 2))
+            self._bind(binding.bind_output, "attention", attention, start, (size, count))
+            self._run("aggregator", binding)
+        return logits.numpy()[:images].copy(), attention.numpy()[:images].copy()
 
-    def _features(self, role: Role, pixels: Array) -> ort.OrtValue:
-        """Run a backbone; return device memory that begins with its features, row by row."""
-        rows = len(pixels)
-        room = -(-rows // self._batch_size) * self._batch_size
+    def _features(self, role: Role, pixels: Array, room: int) -> ort.OrtValue:
+        """Run a backbone; return device memory of ``room`` rows that begins with its features."""
         features = self._value(f"{role} features", (room, self._width), np.float32)
-        for start in range(0, rows, self._batch_size):
-            taken = pixels[start : start + self._batch_size]
-            size = next(size for size in self._sizes if size >= len(taken))
+        for start, count, size in self._batches(len(pixels)):
             binding = self._sessions[role].io_binding()
+            taken = pixels[start : start + count]
             binding.bind_ortvalue_input("pixels", self._uploaded(role, taken, size))
-            binding.bind_output(
-                "features",
-                self._device,
-                0,
-                np.float32,
-                (size, self._width),
-                features.data_ptr() + start * self._width * _FLOAT,
-            )
+            self._bind(binding.bind_output, "features", features, start, (size, self._width))
             self._run(role, binding)
         return features
+
+    def _batches(self, rows: int) -> Iterator[tuple[int, int, int]]:
+        """Yield ``(start, rows, batch size)``: full batches, the last one a fixed size, too."""
+        for start in range(0, rows, self._batch_size):
+            count = min(self._batch_size, rows - start)
+            yield start, count, next(size for size in self._sizes if size >= count)
+
+    def _padded(self, rows: int) -> int:
+        return max((start + size for start, _, size in self._batches(rows)), default=0)
 
     def _uploaded(self, role: Role, pixels: Array, size: int) -> ort.OrtValue:
         """Copy rows to the device; what is missing to ``size`` is left from earlier batches."""
@@ -93,23 +100,36 @@ class BoundGraphs:
 
         key = (name, tuple(shape))
         if key not in self._values:
-            self._values[key] = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
-                list(shape), dtype, self._device, 0
-            )
+            try:
+                self._values[key] = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+                    list(shape), dtype, self._device, 0
+                )
+            except Exception as error:  # as below
+                raise failed(f"has no room for {name}", error) from error
         return self._values[key]
 
-    def _bind_input(
+    def _bind(
         self,
-        binding: ort.IOBinding,
+        bind: Callable[..., None],
         name: str,
-        dtype: npt.DTypeLike,
-        shape: Sequence[int],
-        address: int,
+        value: ort.OrtValue,
+        first: int,
+        shape: tuple[int, ...],
     ) -> None:
-        binding.bind_input(name, self._device, 0, dtype, list(shape), address)
+        """Bind an input or output to floats of a value, from its row ``first`` on."""
+        row = int(np.prod(value.shape()[1:])) * _FLOAT
+        bind(name, self._device, 0, np.float32, list(shape), value.data_ptr() + first * row)
 
     def _run(self, role: Role, binding: Any) -> None:
         try:
             self._sessions[role].run_with_iobinding(binding)
         except Exception as error:  # pybind's exceptions have no common base but Exception
-            raise EngineError(f"ONNX Runtime failed in the {role} graph: {error}") from error
+            raise failed(f"failed in the {role} graph", error) from error
+
+
+def failed(how: str, error: Exception) -> EngineError:
+    """Say what ONNX Runtime says, and what to do if memory ran out."""
+    words = str(error).strip().rstrip(".")
+    memory = any(sign in words.lower() for sign in _MEMORY)
+    advice = " Use a smaller --batch-size, or close what else uses the memory." if memory else ""
+    return EngineError(f"ONNX Runtime {how}: {words}.{advice}")

@@ -12,7 +12,7 @@ from ..cuda import gpu_present
 from ..errors import EngineError
 from ..manifest import ROLES, Precision, Role
 from .base import X86, Array, EngineOptions, Float32, Found, check_tensors
-from .bound import BoundGraphs
+from .bound import BoundGraphs, failed
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -49,7 +49,7 @@ class OnnxRuntimeEngine:
                 model = graph.read_bytes() if weights else str(graph)
                 session = onnxruntime.InferenceSession(model, settings, providers=[provider])
             except Exception as error:  # pybind's exceptions have no common base but Exception
-                raise EngineError(f"ONNX Runtime refuses the {role} graph: {error}") from error
+                raise failed(f"refuses the {role} graph", error) from error
             _check_provider(session, provider[0])
             entry = bundle.manifest.graphs[role]
             check_tensors(role, entry, _found(session.get_inputs()), _found(session.get_outputs()))
@@ -62,7 +62,7 @@ class OnnxRuntimeEngine:
         try:
             outputs: list[Float32] = session.run(None, dict(zip(names, inputs, strict=True)))
         except Exception as error:  # as above
-            raise EngineError(f"ONNX Runtime failed in the {role} graph: {error}") from error
+            raise failed(f"failed in the {role} graph", error) from error
         return outputs
 
 

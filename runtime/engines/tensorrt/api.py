@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from ...errors import EngineError
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
+_Made = TypeVar("_Made")
 LibraryName = Literal["tensorrt", "tensorrt-rtx"]
 LIBRARY_NAMES: tuple[LibraryName, ...] = ("tensorrt", "tensorrt-rtx")
 _OLDEST: dict[LibraryName, tuple[int, int]] = {"tensorrt": (10, 3), "tensorrt-rtx": (1, 3)}
@@ -154,3 +156,26 @@ class Messages:
     def why(self, otherwise: str) -> str:
         """Return the first error that was logged: later ones follow from it."""
         return self.errors[0] if self.errors else otherwise
+
+
+def made(
+    constructor: Callable[[trt.ILogger], _Made], messages: Messages, logger: trt.ILogger
+) -> _Made:
+    """Make a builder or a runtime, the library's first touch of the driver.
+
+    Raises:
+        EngineError: it cannot be made.
+    """
+    try:
+        return constructor(logger)
+    except TypeError as error:  # how pybind11 says that the constructor returned nothing
+        raise EngineError(
+            f"TensorRT cannot start: {messages.why(str(error))}. It needs the GPU that will run: "
+            "check that nvidia-smi shows one and that the driver is new enough for this TensorRT."
+        ) from None
+
+
+def is_memory(reason: str) -> bool:
+    """Whether the library says that memory ran out."""
+    lowered = reason.lower()
+    return "out of memory" in lowered or "outofmemory" in lowered

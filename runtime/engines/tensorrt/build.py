@@ -7,14 +7,16 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
 import msgspec
 
+from ...console import phases
 from ...errors import EngineError
 from ...interpreter import python_command
+from ...manifest import Role
 from .compile import Message, Progress, Refusal, Request, Result
 from .plan import Built, PlanKey
 
@@ -59,6 +61,13 @@ def build_plan(
             process.kill()
         words.seek(0)
         raise EngineError(_died(key, code, words.read().decode(errors="replace")))
+
+
+@contextmanager
+def shown(role: Role) -> Iterator[Callable[[Progress], None]]:
+    """Show how far a build is and how long it took so far; what is given back is told it."""
+    with phases(f"building the {role} graph") as show:
+        yield lambda progress: show(progress.phase, progress.step, progress.steps)
 
 
 def _messages(process: subprocess.Popen[bytes], request: bytes) -> Iterator[Message]:

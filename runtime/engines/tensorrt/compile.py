@@ -13,13 +13,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 import msgspec
 
+from ...cuda import open_cuda
 from ...errors import EngineError
-from .api import Library, LibraryName, Messages, find_library
+from .api import Library, LibraryName, Messages, find_library, is_memory, made
 from .plan import BuildOptions, Built, PlanKey, Tensor
 
 if TYPE_CHECKING:
@@ -70,13 +72,14 @@ def compile_graph(request: Request, report: Callable[[Progress], None]) -> Built
 
     Raises:
         EngineError: the parser refuses the graph or the builder gives no plan.
+        OSError: the plan cannot be written.
     """
     key = request.key
     name: LibraryName = "tensorrt-rtx" if key.library == "tensorrt-rtx" else "tensorrt"
     library, messages = find_library(name), Messages()
     started = time.monotonic()
     logger = messages.logger(library)
-    builder = _made(library.api.Builder, messages, logger)
+    builder = made(library.api.Builder, messages, logger)
     network = builder.create_network(_network_flags(library.api))
     parser = library.api.OnnxParser(network, logger)
     if not parser.parse_from_file(request.graph):
@@ -96,7 +99,8 @@ def compile_graph(request: Request, report: Callable[[Progress], None]) -> Built
         raise EngineError(_failed(key, messages.why("it gives no reason")))
     Path(request.target).write_bytes(plan)
     if timings:
-        keep_timings(config, timings)
+        with suppress(OSError):  # the next build takes them again
+            keep_timings(config, timings)
     return Built(
         seconds=round(time.monotonic() - started, 3),
         inputs=inputs,
@@ -111,7 +115,10 @@ def reuse_timings(config: trt.IBuilderConfig, kept: Path) -> None:
 
     What the library does not know as its own and this GPU's is passed over.
     """
-    for content in (kept.read_bytes() if kept.is_file() else b"", b""):
+    found = b""
+    with suppress(OSError):
+        found = kept.read_bytes()
+    for content in (found, b""):
         cache = config.create_timing_cache(content)
         if cache is not None and config.set_timing_cache(cache, False):
             return
@@ -122,19 +129,6 @@ def keep_timings(config: trt.IBuilderConfig, kept: Path) -> None:
     partial = kept.with_suffix(f".{os.getpid()}.partial")
     partial.write_bytes(config.get_timing_cache().serialize())
     partial.replace(kept)
-
-
-def _made(
-    builder: Callable[[trt.ILogger], trt.Builder], messages: Messages, logger: trt.ILogger
-) -> trt.Builder:
-    try:
-        return builder(logger)
-    except TypeError as error:  # how pybind11 says that the constructor returned nothing
-        reason = messages.why(str(error))
-        raise EngineError(
-            f"TensorRT cannot start: {reason}. It builds on the GPU that will run: check that "
-            "nvidia-smi shows one and that the driver is new enough for this TensorRT."
-        ) from None
 
 
 def _network_flags(api: object) -> int:
@@ -180,8 +174,8 @@ def _configure(config: trt.IBuilderConfig, library: Library, options: BuildOptio
     api = library.api
     # FP32 means FP32: TF32 keeps ten bits of a product's inputs.
     config.clear_flag(api.BuilderFlag.TF32)
-    if options.workspace:
-        config.set_memory_pool_limit(api.MemoryPoolType.WORKSPACE, options.workspace)
+    if workspace := workspace_for(library, options):
+        config.set_memory_pool_limit(api.MemoryPoolType.WORKSPACE, workspace)
     if options.level is not None:
         config.builder_optimization_level = options.level
     if options.version_compatible:
@@ -189,6 +183,19 @@ def _configure(config: trt.IBuilderConfig, library: Library, options: BuildOptio
     if options.hardware_compatible:
         level = api.HardwareCompatibilityLevel.AMPERE_PLUS
         config.hardware_compatibility_level = level
+
+
+def workspace_for(library: Library, options: BuildOptions) -> int:
+    """Return the bytes of GPU memory that a layer may use for scratch.
+
+    If nobody asked for a number: three quarters of what is free now, or 0, which leaves it to the
+    library, where that builds without a GPU.
+    """
+    if options.workspace or library.portable:
+        return options.workspace
+    cuda = open_cuda()
+    with cuda.current():
+        return cuda.free_memory() * 3 // 4
 
 
 def _use_dla(builder: trt.Builder, config: trt.IBuilderConfig, library: Library, core: int) -> None:
@@ -253,14 +260,23 @@ def _refused(key: PlanKey, parser: trt.OnnxParser) -> str:
 
 
 def _failed(key: PlanKey, reason: str) -> str:
-    lowered = reason.lower()
-    if "out of memory" in lowered or "outofmemory" in lowered:
+    if is_memory(reason):
         advice = "Use a smaller --max-batch or --workspace, and close what else uses the memory"
-    elif "workspace" in lowered:
+    elif "workspace" in reason.lower():
         advice = "Give it a larger --workspace, or use a smaller --max-batch"
+    elif "nvinfer_lean" in reason:
+        advice = "Leave --version-compatible out, or install the library's lean runtime"
     else:
         advice = "Run with --engine onnxruntime, and report this"
     return f"{key.library} cannot build the {key.role} graph: {reason}. {advice}."
+
+
+def _unwritten(request: Request, error: OSError) -> str:
+    return (
+        f"the plan of the {request.key.role} graph cannot be written to "
+        f"{Path(request.target).parent}: {error.strerror or error}. Make room there, or choose "
+        "another place with --engine-dir."
+    )
 
 
 def _end_with_parent(stdin: TextIO) -> None:
@@ -286,3 +302,5 @@ def main() -> None:
         send(Result(compile_graph(request, send)))
     except EngineError as error:
         send(Refusal(str(error)))
+    except OSError as error:
+        send(Refusal(_unwritten(request, error)))

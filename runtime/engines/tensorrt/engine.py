@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -15,23 +15,20 @@ from ...cuda.base import describe
 from ...errors import EngineError
 from ...manifest import ROLES, Role
 from ..base import Array, EngineOptions, Float32, batch_sizes
-from .api import Library, LibraryName, Messages, find_library
+from .api import Library, LibraryName, find_library
+from .build import shown
 from .check import EngineCheck
-from .compile import Progress
-from .plan import Batches, BuildOptions, default_batches, plan_key
+from .executable import Executable, Shape
+from .plan import Batches, BuildOptions, Check, default_batches, plan_key
 from .store import PlanStore, StoredPlan
 
-if TYPE_CHECKING:
-    import tensorrt as trt
-
 _log = logging.getLogger("glass_edge")
-Shape: TypeAlias = tuple[int, ...]
 _FLOAT = 4  # bytes
 _LANES = 2  # one is filled while the other is computed
 
 
 class TensorRtEngine:
-    """The three graphs as TensorRT engines on the first GPU."""
+    """The three graphs as TensorRT engines on the first GPU, on streams of their own."""
 
     def __init__(self, bundle: Bundle, name: LibraryName, options: EngineOptions) -> None:
         """Load the plans; build and check those that are not there yet.
@@ -42,52 +39,55 @@ class TensorRtEngine:
         """
         if options.device == "cpu":
             raise EngineError(f"the {name} engine runs on an NVIDIA GPU, not on the cpu.")
-        library, cuda = find_library(name), open_cuda()
-        self.description = f"{name} {library.version} {describe(cuda)}"
+        library, self._cuda = find_library(name), open_cuda()
+        # At the process's end a thread may still be judging, and all memory goes back anyway.
+        weakref.finalize(self, self._cuda.close).atexit = False
+        gpu, store = describe(self._cuda), PlanStore(bundle, options.folder)
+        self.description = f"{name} {library.version} {gpu}"
         self.precision: str = bundle.manifest.precision
-        plans = _plans(bundle, library, describe(cuda), options)
-        self._device = Device(bundle, library, cuda, plans, options.batch_size)
-        _check(bundle, self._device, plans, PlanStore(bundle, options.folder), describe(cuda))
+        plans = _plans(bundle, library, gpu, options.batch_size, store)
+        with self._cuda.current():
+            self._device = Device(bundle, library, self._cuda, plans, options.batch_size)
+            _check(bundle, self._device, plans, store, gpu)
 
     def run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
         """Run one graph, see :meth:`..base.Engine.run`."""
-        return self._device.run(role, inputs)
+        with self._cuda.current():
+            return self._device.run(role, inputs)
 
     def judge(self, overviews: Array, crops: Array) -> tuple[Float32, Float32]:
         """Run all graphs, see :meth:`..base.DeviceEngine.judge`."""
-        return self._device.judge(overviews, crops)
+        with self._cuda.current():
+            return self._device.judge(overviews, crops)
 
 
 def _plans(
-    bundle: Bundle, library: Library, gpu: str, options: EngineOptions
+    bundle: Bundle, library: Library, gpu: str, batch_size: int, store: PlanStore
 ) -> dict[Role, StoredPlan]:
     """Find a plan for every graph, however it was built, or build one."""
     usual = default_batches(bundle)
-    most = max(usual.most, options.batch_size)
+    most = max(usual.most, batch_size)
     wanted = BuildOptions(Batches(1, min(usual.best, most), most))
-    needed = BuildOptions(Batches(1, 1, options.batch_size))
-    store, found = PlanStore(bundle, options.folder), {}
+    needed = BuildOptions(Batches(1, 1, batch_size))
+    found = {}
     target = "any" if library.portable else gpu
     for role in ROLES:
         there = store.find_fitting(plan_key(bundle, role, library, target, needed))
         if there is None:
             key = plan_key(bundle, role, library, target, wanted)
             _log.warning("building the %s engine: %s", role, store.why(key))
-            there, _ = store.build(key, _say_nothing)
+            with shown(role) as report:
+                there, _ = store.build(key, report)
         found[role] = there
     return found
-
-
-def _say_nothing(progress: Progress) -> None:
-    """Leave the progress of a build to glass-build, which builds ahead of time."""
 
 
 def _check(
     bundle: Bundle, device: Device, plans: Mapping[Role, StoredPlan], store: PlanStore, gpu: str
 ) -> None:
-    """Compare plans with their graphs once on every kind of GPU."""
+    """Compare plans with their graphs on every kind of GPU, in batches as large as will be run."""
     checks = {role: plans[role].record.check for role in ROLES}
-    unchecked = [role for role, done in checks.items() if done is None or done.gpu != gpu]
+    unchecked = [role for role in ROLES if not _covers(checks[role], device.batch_size, gpu)]
     if not unchecked:
         return
     check = EngineCheck(bundle)
@@ -95,6 +95,10 @@ def _check(
         batches = plans[role].record.key.options.batches
         usable = Batches(1, min(batches.best, device.batch_size), device.batch_size)
         store.add_check(plans[role], check.check(role, device.run, usable, gpu))
+
+
+def _covers(check: Check | None, batch_size: int, gpu: str) -> bool:
+    return check is not None and check.gpu == gpu and max(check.batches) >= batch_size
 
 
 @dataclass(frozen=True)
@@ -270,106 +274,3 @@ class Device:
         pixels = self._cuda.allocate(host.nbytes)
         features = self._cuda.allocate(self.batch_size * self._width * _FLOAT)
         return _Lane(host, pixels, features, self._cuda.event(), self._cuda.event())
-
-
-class Executable:
-    """One plan, launched for fixed shapes at fixed addresses.
-
-    For each of them there is one execution context, and, where the library does not keep CUDA
-    graphs itself, one captured graph. All contexts share their scratch memory, since they run
-    one after the other.
-    """
-
-    def __init__(self, library: Library, cuda: Cuda, plan: StoredPlan) -> None:
-        """Load the plan.
-
-        Raises:
-            EngineError: the library refuses it, or there is not enough memory.
-        """
-        self._library, self._cuda = library, cuda
-        self._messages = Messages()
-        self._runtime = library.api.Runtime(self._messages.logger(library))
-        # Such a plan brings the code that runs it; ours are ours by their hash.
-        self._runtime.engine_host_code_allowed = plan.record.key.options.version_compatible
-        self._engine = _loaded(self._runtime, plan, self._messages)
-        self._role = plan.record.key.role
-        self._scratch_size = int(self._engine.device_memory_size_v2)
-        self._scratch = cuda.allocate(self._scratch_size)
-        self._launchers: dict[tuple[object, ...], Callable[[int], None]] = {}
-        self._contexts: list[trt.IExecutionContext] = []  # graphs need theirs
-
-    def launch(
-        self, shapes: Mapping[str, Shape], addresses: Mapping[str, int], stream: int
-    ) -> None:
-        """Put the plan's work on a stream.
-
-        Raises:
-            EngineError: the library refuses the shapes, or the GPU's memory is full.
-        """
-        key = (*shapes.items(), *addresses.items(), stream)
-        launcher = self._launchers.get(key)
-        if launcher is None:
-            launcher = self._launchers[key] = self._prepare(shapes, addresses, stream)
-        launcher(stream)
-
-    def _prepare(
-        self, shapes: Mapping[str, Shape], addresses: Mapping[str, int], stream: int
-    ) -> Callable[[int], None]:
-        context = self._context()
-        self._contexts.append(context)
-        for name, shape in shapes.items():
-            if not context.set_input_shape(name, shape):
-                raise EngineError(
-                    f"the {self._role} engine was not built for {name} of shape {shape}: "
-                    f"{self._messages.why('build it with a larger --max-batch')}."
-                )
-        for name, address in addresses.items():
-            context.set_tensor_address(name, address)
-        self._execute(context, stream)  # the first time prepares more than a graph may hold
-        if self._library.portable:
-            return lambda on: self._execute(context, on)
-        graph = self._cuda.capture(stream, lambda: self._execute(context, stream))
-        if graph is None:
-            return lambda on: self._execute(context, on)
-        return lambda on: self._cuda.launch(graph, on)
-
-    def _context(self) -> trt.IExecutionContext:
-        strategy = self._library.api.ExecutionContextAllocationStrategy.USER_MANAGED
-        if self._library.portable:
-            config = self._engine.create_runtime_config()
-            config.set_execution_context_allocation_strategy(strategy)
-            _keep_cuda_graphs(config, self._library)
-            context = self._engine.create_execution_context(config)
-        else:
-            context = self._engine.create_execution_context(strategy)
-        if context is None:
-            raise EngineError(
-                f"the {self._role} engine cannot run: "
-                f"{self._messages.why('its memory is not to be had')}."
-            )
-        context.set_device_memory(self._scratch, self._scratch_size)
-        return context
-
-    def _execute(self, context: trt.IExecutionContext, stream: int) -> None:
-        if not context.execute_async_v3(stream):
-            raise EngineError(
-                f"the {self._role} engine failed: {self._messages.why('it gives no reason')}."
-            )
-
-
-def _keep_cuda_graphs(config: trt.IRuntimeConfig, library: Library) -> None:
-    """Let TensorRT-RTX capture graphs: it alone knows when its kernels are final."""
-    strategies = getattr(library.api, "CudaGraphStrategy", None)
-    if strategies is not None:
-        setattr(config, "cuda_graph_strategy", strategies.WHOLE_GRAPH_CAPTURE)  # noqa: B010
-
-
-def _loaded(runtime: trt.Runtime, plan: StoredPlan, messages: Messages) -> trt.ICudaEngine:
-    engine = runtime.deserialize_cuda_engine(plan.load())
-    if engine is None:
-        raise EngineError(
-            f"{plan.record.key.library} cannot load {plan.path.name}: "
-            f"{messages.why('it gives no reason')}. It was built for {plan.record.key.gpu} by "
-            f"version {plan.record.key.version}; build it again with glass-build --force."
-        )
-    return engine

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -21,6 +21,7 @@ from .api import Library
 PLAN_FORMAT: Final = 1
 GIB = 1 << 30
 _FEWEST_CROPS_ALLOWED = 32  # crops per image that the aggregator takes, or the bundle's if more
+_LEAST_MOST = 16
 _LEVELS = range(6)
 _AMPERE = 80  # compute capability 8.0
 
@@ -46,9 +47,14 @@ class Batches(msgspec.Struct, frozen=True):
 
 
 def default_batches(bundle: Bundle) -> Batches:
-    """One image's crops at best, rounded up to a power of two, and four times that at most."""
+    """One image's crops at best, rounded up to a power of two."""
     best = 1 << (bundle.manifest.views.num_crops - 1).bit_length()
-    return Batches(1, best, max(16, 4 * best))
+    return Batches(1, best, usual_most(best))
+
+
+def usual_most(best: int) -> int:
+    """Return the largest batch for the one that a plan is tuned for."""
+    return max(_LEAST_MOST, 4 * best)
 
 
 class BuildOptions(msgspec.Struct, frozen=True):
@@ -56,8 +62,8 @@ class BuildOptions(msgspec.Struct, frozen=True):
 
     Attributes:
         batches: sizes served, in views for the backbones and images for the aggregator.
-        workspace: bytes of GPU memory that a layer may use for scratch; 0 leaves it to
-            TensorRT, which takes what is free.
+        workspace: bytes of GPU memory that a layer may use for scratch; 0 where nobody asked,
+            so that what is free by chance makes no other plan.
         level: 0 builds fast, 5 searches longest; ``None`` is TensorRT's default.
         version_compatible: the plan also runs on later versions of the same major number.
         hardware_compatible: the plan also runs on other GPUs (Ampere and later).
@@ -214,6 +220,6 @@ def _is_ampere_or_later(gpu: str) -> bool:
     return found is not None and int(found[1]) >= _AMPERE
 
 
-def best_of(records: Sequence[PlanRecord]) -> PlanRecord:
-    """Return the record of the plan built last."""
-    return max(records, key=lambda record: record.created)
+def newest_first(records: Iterable[PlanRecord]) -> list[PlanRecord]:
+    """Order records by when their plans were built."""
+    return sorted(records, key=lambda record: record.created, reverse=True)

@@ -6,10 +6,12 @@ the sidecar holds the plan's hash.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,16 +20,19 @@ import msgspec
 from filelock import FileLock
 
 from ...bundle import Bundle, sha256_of
-from ...cache import cache_folder
+from ...cache import recent_folder
 from ...errors import EngineError, OutputError
 from ...manifest import Role
 from .build import build_plan
 from .compile import Progress
-from .plan import Check, PlanKey, PlanRecord, best_of, differences, runs_as
+from .plan import Check, PlanKey, PlanRecord, differences, newest_first, runs_as
 
 PLAN_SUFFIX = ".plan"
 _BUILDING = ".building-"
+_PARTIAL = ".partial"
 _FOLDER_NAME = 16  # characters of the graphs' digest
+_BUNDLES_KEPT = 16  # in the user's cache; more than OpenVINO's, since building takes minutes
+_PATIENCE = 5  # seconds that a check waits for a build that goes on
 
 
 @dataclass(frozen=True)
@@ -41,21 +46,28 @@ class StoredPlan:
         """Return the plan's bytes, which are those that were built.
 
         Raises:
-            EngineError: they were changed.
+            EngineError: they were changed, or cannot be read.
         """
-        if sha256_of(self.path) != self.record.sha256:
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
             raise EngineError(
-                f"{self.path} is not what was built (its hash differs): delete it, and it will be "
+                f"{self.path} cannot be read ({error.strerror}): run again, and what is missing "
+                "will be built."
+            ) from None
+        if hashlib.sha256(content).hexdigest() != self.record.sha256:
+            raise EngineError(
+                f"{self.path} is not what was built (its hash differs): run again, and it will be "
                 "built again."
             )
-        return self.path.read_bytes()
+        return content
 
 
 class PlanStore:
     """The plans of one bundle's graphs, for any machine."""
 
     def __init__(self, bundle: Bundle, folder: Path | None = None) -> None:
-        """Use a folder below ``folder``, or below the user's cache.
+        """Use a folder below ``folder``, or below the user's cache, where few stay.
 
         Raises:
             OutputError: the folder cannot be made.
@@ -63,7 +75,7 @@ class PlanStore:
         self._bundle = bundle
         name = bundle.graphs_digest[:_FOLDER_NAME]
         if folder is None:
-            self.folder = cache_folder("engines", name)
+            self.folder = recent_folder("engines", name, _BUNDLES_KEPT)
         else:
             self.folder = folder / name
             try:
@@ -79,7 +91,7 @@ class PlanStore:
         return StoredPlan(self._path(key), record) if record and record.key == key else None
 
     def find_fitting(self, key: PlanKey) -> StoredPlan | None:
-        """Return the newest plan for this machine that serves these batches, however built."""
+        """Return the newest undamaged plan for this machine that serves these batches."""
         asked = key.options.batches
         fitting = [
             record
@@ -87,10 +99,8 @@ class PlanStore:
             if runs_as(record.key, key)
             and record.key.options.batches.least <= asked.most <= record.key.options.batches.most
         ]
-        if not fitting:
-            return None
-        newest = best_of(fitting)
-        return StoredPlan(self._path(newest.key), newest)
+        plans = (StoredPlan(self._path(record.key), record) for record in newest_first(fitting))
+        return next(filter(_intact, plans), None)
 
     def build(
         self, key: PlanKey, report: Callable[[Progress], None], *, again: bool = False
@@ -104,26 +114,32 @@ class PlanStore:
             EngineError: it cannot be built.
             OutputError: the plan cannot be written.
         """
-        with FileLock(self.folder / f"{key.role}.lock"):
-            found = self.find(key)
-            if found and not again and _intact(found):
-                return found, None
-            why = self.why(key)
-            self._remove_leftovers(key.role)
-            try:
+        try:
+            with FileLock(self._lock(key.role)):
+                found = self.find(key)
+                if found and not again and _intact(found):
+                    return found, None
+                why = self.why(key)
+                self._remove_leftovers(key.role)
                 stored = self._build(key, report)
-            except OSError as error:
-                raise OutputError(
-                    f"the plan cannot be written to {self.folder}: {error.strerror}."
-                ) from None
-            self._remove_replaced(key)
-            return stored, why
+                self._remove_replaced(key)
+                return stored, why
+        except OSError as error:
+            raise OutputError(
+                f"the plan cannot be written to {self.folder}: {error.strerror or error}."
+            ) from None
 
-    def add_check(self, stored: StoredPlan, check: Check) -> StoredPlan:
-        """Note in the sidecar that a plan was compared with ONNX Runtime."""
-        record = msgspec.structs.replace(stored.record, check=check)
-        _write(self._sidecar(record.key), record)
-        return StoredPlan(stored.path, record)
+    def add_check(self, stored: StoredPlan, check: Check) -> None:
+        """Note in the sidecar that a plan was compared with ONNX Runtime.
+
+        Where that cannot be noted, or is of a plan that was replaced meanwhile, the next run
+        compares again.
+        """
+        sidecar = self._sidecar(stored.record.key)
+        with suppress(OSError), FileLock(self._lock(stored.record.key.role), timeout=_PATIENCE):
+            now = _read(sidecar)
+            if now is not None and now.sha256 == stored.record.sha256:
+                _write(sidecar, msgspec.structs.replace(now, check=check))
 
     def _build(self, key: PlanKey, report: Callable[[Progress], None]) -> StoredPlan:
         place = Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{key.role}-", dir=self.folder))
@@ -161,9 +177,13 @@ class PlanStore:
         return [record for record in records if record is not None and record.key.role == role]
 
     def _remove_leftovers(self, role: Role) -> None:
-        """Delete what builds that were killed left; nobody else builds while the lock is held."""
+        """Delete what builds that were killed left; nobody else writes while the lock is held."""
         for place in self.folder.glob(f"{_BUILDING}{role}-*"):
             shutil.rmtree(place, ignore_errors=True)
+        for path in self.folder.glob(f"{role}-*"):
+            alone = path.suffix == PLAN_SUFFIX and not path.with_suffix(".json").exists()
+            if alone or path.suffix == _PARTIAL:
+                path.unlink(missing_ok=True)
 
     def _remove_replaced(self, key: PlanKey) -> None:
         """Delete plans that differ only by the version that built them: none can load them."""
@@ -179,6 +199,9 @@ class PlanStore:
             return None
         return self.folder.parent / f"timings-{key.machine}.cache"
 
+    def _lock(self, role: Role) -> Path:
+        return self.folder / f"{role}.lock"
+
     def _path(self, key: PlanKey) -> Path:
         return self.folder / f"{key.role}-{key.digest}{PLAN_SUFFIX}"
 
@@ -187,7 +210,10 @@ class PlanStore:
 
 
 def _intact(stored: StoredPlan) -> bool:
-    return stored.path.is_file() and sha256_of(stored.path) == stored.record.sha256
+    try:
+        return sha256_of(stored.path) == stored.record.sha256
+    except OSError:
+        return False
 
 
 def _likeness(one: PlanKey, other: PlanKey) -> int:
@@ -203,6 +229,6 @@ def _read(path: Path) -> PlanRecord | None:
 
 def _write(path: Path, record: PlanRecord) -> None:
     content = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial = path.with_suffix(f".{os.getpid()}{_PARTIAL}")
     partial.write_bytes(content)
     partial.replace(path)

@@ -1,0 +1,149 @@
+"""One plan loaded and launched, through a CUDA graph where that can be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+from ...cuda import Cuda
+from ...errors import EngineError
+from .api import Library, Messages, is_memory, made
+from .store import StoredPlan
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+_log = logging.getLogger("glass_edge")
+Shape: TypeAlias = tuple[int, ...]
+_CROPS = ("local_features", 1)  # the input and its axis that an image's crops are
+
+
+class Executable:
+    """One plan, launched for fixed shapes at fixed addresses.
+
+    For each of them there is one execution context, and, where the library does not keep CUDA
+    graphs itself, one captured graph. All contexts share their scratch memory, since they run
+    one after the other.
+    """
+
+    def __init__(self, library: Library, cuda: Cuda, plan: StoredPlan) -> None:
+        """Load the plan.
+
+        Raises:
+            EngineError: the library refuses it, or there is not enough memory.
+        """
+        self._library, self._cuda, self._key = library, cuda, plan.record.key
+        self._messages = Messages()
+        logger = self._messages.logger(library)
+        self._runtime = made(library.api.Runtime, self._messages, logger)
+        # Such a plan brings the code that runs it; ours are ours by their hash.
+        self._runtime.engine_host_code_allowed = self._key.options.version_compatible
+        self._engine = self._loaded(plan)
+        self._scratch_size = int(self._engine.device_memory_size_v2)
+        self._scratch = cuda.allocate(self._scratch_size)
+        self._captures = not library.portable
+        self._launchers: dict[tuple[object, ...], Callable[[int], None]] = {}
+        self._contexts: list[trt.IExecutionContext] = []  # graphs need theirs
+
+    def launch(
+        self, shapes: Mapping[str, Shape], addresses: Mapping[str, int], stream: int
+    ) -> None:
+        """Put the plan's work on a stream.
+
+        Raises:
+            EngineError: the library refuses the shapes, or the GPU's memory is full.
+        """
+        key = (*shapes.items(), *addresses.items(), stream)
+        launcher = self._launchers.get(key)
+        if launcher is None:
+            launcher = self._launchers[key] = self._prepare(shapes, addresses, stream)
+        launcher(stream)
+
+    def _prepare(
+        self, shapes: Mapping[str, Shape], addresses: Mapping[str, int], stream: int
+    ) -> Callable[[int], None]:
+        context = self._context()
+        self._contexts.append(context)
+        for name, shape in shapes.items():
+            if not context.set_input_shape(name, shape):
+                raise EngineError(
+                    f"the {self._key.role} engine was not built for {name} of shape {shape}: "
+                    f"{self._larger(name, shape)}."
+                )
+        for name, address in addresses.items():
+            context.set_tensor_address(name, address)
+        self._execute(context, stream)  # the first time prepares more than a graph may hold
+        graph = self._captured(context, stream) if self._captures else None
+        if graph is None:
+            return lambda on: self._execute(context, on)
+        return lambda on: self._cuda.launch(graph, on)
+
+    def _captured(self, context: trt.IExecutionContext, stream: int) -> int | None:
+        """Return a CUDA graph; none after the first that cannot be had, as with a DLA."""
+        try:
+            return self._cuda.capture(stream, lambda: self._execute(context, stream))
+        except EngineError as error:
+            _log.warning("the %s engine runs without CUDA graphs: %s", self._key.role, error)
+            self._messages.errors.clear()  # they would explain what fails later
+            self._captures = False
+            return None
+
+    def _context(self) -> trt.IExecutionContext:
+        strategy = self._library.api.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self._library.portable:
+            config = self._engine.create_runtime_config()
+            config.set_execution_context_allocation_strategy(strategy)
+            _keep_cuda_graphs(config, self._library)
+            context = self._engine.create_execution_context(config)
+        else:
+            context = self._engine.create_execution_context(strategy)
+        if context is None:
+            raise self._failed("cannot run")
+        context.set_device_memory(self._scratch, self._scratch_size)
+        return context
+
+    def _execute(self, context: trt.IExecutionContext, stream: int) -> None:
+        if not context.execute_async_v3(stream):
+            raise self._failed("failed")
+
+    def _failed(self, how: str) -> EngineError:
+        reason = self._messages.why("it gives no reason")
+        advice = (
+            "Use a smaller --batch-size, or close what else uses the GPU"
+            if is_memory(reason)
+            else "Build it again with glass-build --force, or run with --engine onnxruntime"
+        )
+        return EngineError(f"the {self._key.role} engine {how}: {reason}. {advice}.")
+
+    def _larger(self, name: str, shape: Shape) -> str:
+        """Say how to have an engine for a larger shape."""
+        tensor, axis = _CROPS
+        if name == tensor and shape[axis] > self._key.crops:
+            return (
+                f"it takes at most {self._key.crops} crops of an image. Use fewer --crops, export "
+                "the bundle with more, or run with --engine onnxruntime"
+            )
+        return "build it with a larger --max-batch"
+
+    def _loaded(self, plan: StoredPlan) -> trt.ICudaEngine:
+        engine = self._runtime.deserialize_cuda_engine(plan.load())
+        if engine is None:
+            reason = self._messages.why("it gives no reason")
+            advice = (
+                "Close what else uses the GPU"
+                if is_memory(reason)
+                else f"It was built for {self._key.gpu} by version {self._key.version}; build it "
+                "again with glass-build --force"
+            )
+            raise EngineError(
+                f"{self._key.library} cannot load {plan.path.name}: {reason}. {advice}."
+            )
+        return engine
+
+
+def _keep_cuda_graphs(config: trt.IRuntimeConfig, library: Library) -> None:
+    """Let TensorRT-RTX capture graphs: it alone knows when its kernels are final."""
+    strategies = getattr(library.api, "CudaGraphStrategy", None)
+    if strategies is not None:
+        setattr(config, "cuda_graph_strategy", strategies.WHOLE_GRAPH_CAPTURE)  # noqa: B010

@@ -1,0 +1,116 @@
+"""ONNX Runtime with bound buffers, as on a GPU, on the CPU device; and what it says of failures."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.engines.bound import BoundGraphs
+from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine, _check_provider
+from glass_edge.runtime.errors import EngineError
+from glass_edge.runtime.manifest import ROLES
+from glass_edge.runtime.network import Network
+
+MOST = 4
+
+
+class Watched:
+    """A session that remembers the batch sizes that it was given."""
+
+    def __init__(self, session):
+        self.session, self.sizes = session, []
+
+    def run_with_iobinding(self, binding):
+        self.session.run_with_iobinding(binding)
+        self.sizes.append(binding.get_outputs()[0].shape()[0])
+
+    def __getattr__(self, name):
+        return getattr(self.session, name)
+
+
+@pytest.fixture(scope="module")
+def network(vit_bundle):
+    return Network(vit_bundle, "onnxruntime", EngineOptions("cpu", batch_size=MOST))
+
+
+@pytest.fixture
+def sessions(vit_bundle):
+    paths = {role: str(vit_bundle.graph_path(role)) for role in ROLES}
+    return {
+        role: Watched(onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]))
+        for role, path in paths.items()
+    }
+
+
+def views(images, crops):
+    generator = np.random.default_rng(images * crops)
+    overviews = generator.uniform(0, 255, (images, 224, 224, 3)).astype(np.float32)
+    return overviews, generator.integers(0, 256, (images, crops, 224, 224, 3), dtype=np.uint8)
+
+
+def test_any_number_of_images_and_crops_gives_what_sessions_alone_give(sessions, network):
+    bound = BoundGraphs(sessions, "cpu", MOST)
+    answers = []
+    for images, crops in ((1, 1), (3, 7), (9, 2), (2, 3), (4, 1), (3, 7)):
+        logits, attention = bound.judge(*views(images, crops))
+        expected = network.judge(*views(images, crops))
+        assert logits == pytest.approx(expected.logits, abs=1e-5)
+        assert attention == pytest.approx(expected.attention, abs=1e-6)
+        answers.append(logits)
+    assert (answers[1] == answers[-1]).all()  # each is the caller's own
+
+
+def test_every_graph_sees_the_fixed_batch_sizes_only(sessions):
+    """So that memory grows no more once each was seen."""
+    bound = BoundGraphs(sessions, "cpu", MOST)
+    for images in range(1, 8):
+        bound.judge(*views(images, 1))
+    assert {role: set(session.sizes) for role, session in sessions.items()} == {
+        role: {1, 2, 4} for role in ROLES
+    }
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 9",
+        "CUDA failure 2: out of memory ; GPU=0",
+        "std::bad_alloc",
+    ],
+)
+def test_full_memory_comes_with_advice(said, sessions, vit_bundle, monkeypatch):
+    def fail(*_):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(sessions["local"], "run_with_iobinding", fail)
+    with pytest.raises(EngineError) as raised:
+        BoundGraphs(sessions, "cpu", MOST).judge(*views(1, 1))
+    advice = "Use a smaller --batch-size, or close what else uses the memory."
+    assert str(raised.value) == f"ONNX Runtime failed in the local graph: {said}. {advice}"
+    engine = OnnxRuntimeEngine(vit_bundle, EngineOptions("cpu"))
+    monkeypatch.setattr(engine._sessions["local"], "run", fail)
+    with pytest.raises(EngineError, match=f"failed in the local graph: {said}. {advice}"):
+        engine.run("local", [np.zeros((1, 224, 224, 3), np.uint8)])
+
+
+def test_no_room_for_buffers_is_one_sentence(sessions, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_shape_and_type", fail)
+    with pytest.raises(EngineError, match=r"has no room for .*: CUDA error: out of memory\. Use a"):
+        BoundGraphs(sessions, "cpu", MOST).judge(*views(1, 1))
+
+
+def test_other_failures_come_as_they_are(sessions):
+    with pytest.raises(EngineError, match="failed in the global graph") as raised:
+        BoundGraphs(sessions, "cpu", MOST).judge(
+            np.zeros((1, 99, 224, 3), np.float32), np.zeros((1, 1, 224, 224, 3), np.uint8)
+        )
+    assert "--batch-size" not in str(raised.value)
+
+
+def test_falling_back_to_the_cpu_is_refused(sessions):
+    with pytest.raises(EngineError, match=r"CUDAExecutionProvider was asked for and could not be"):
+        _check_provider(sessions["global"].session, "CUDAExecutionProvider")
