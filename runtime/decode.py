@@ -28,6 +28,7 @@ Rgb: TypeAlias = npt.NDArray[np.uint8]
 """Pixels ``(height, width, 3)``, uint8, RGB."""
 
 DEFAULT_MAX_PIXELS = 200_000_000
+MAX_SIDE = 100_000  # JPEG ends at 65,535; resampling needs memory for each column and row
 CHANNELS = 3
 _HEIF_BRANDS = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1")}
 # Pillow opens many more: EPS by running Ghostscript on it, and formats that nobody tests.
@@ -85,8 +86,9 @@ def decode(content: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Rgb:
 def read_header(content: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> EncodedImage:
     """Read an image's size and choose its decoder; nothing is decoded yet.
 
-    Images of more than ``max_pixels`` pixels are refused. For the formats that Pillow
-    opens, its own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, holds as well.
+    Images of more than ``max_pixels`` pixels or with a side above ``MAX_SIDE`` are refused.
+    For the formats that Pillow opens, its own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, holds as
+    well.
 
     Raises:
         ImageError: empty, not an image, a damaged header, or too large.
@@ -95,14 +97,28 @@ def read_header(content: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Enco
         raise ImageError("the file is empty.")
     _check_scans(content)
     image = _jpeg(content) or _pillow(content)
-    if image.width < 1 or image.height < 1:
-        raise ImageError(f"the image has no pixels ({image.width}x{image.height}).")
-    if image.width * image.height > max_pixels:
-        raise ImageError(
-            f"the image has {image.width}x{image.height} pixels, more than the limit of "
-            f"{max_pixels}; raise the limit or scale it down."
-        )
+    check_size(image.width, image.height, max_pixels)
     return image
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Check that an image of this size can be judged.
+
+    Raises:
+        ImageError: it is empty, too large or too long.
+    """
+    size = f"{width}x{height} pixels"
+    if width < 1 or height < 1:
+        raise ImageError(f"the image has no pixels ({width}x{height}).")
+    if width * height > max_pixels:
+        raise ImageError(
+            f"the image has {size}, more than the limit of {max_pixels}; "
+            "raise the limit or scale it down."
+        )
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(
+            f"the image has {size}, and no side may be longer than {MAX_SIDE}; cut it in pieces."
+        )
 
 
 # --- simplejpeg: JPEG in RGB or greyscale ------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .decode import EncodedImage, Rgb, read_header
+from .decode import EncodedImage, Rgb, check_size, read_header
 from .errors import ImageError
 from .manifest import ViewSpec
 from .placement import Placement, ReferenceGenerator, array_content, image_seed, place_crops
@@ -155,11 +155,10 @@ def _read(path: Path, max_bytes: int) -> bytes:
 
 
 def _checked_array(array: npt.NDArray[np.generic], max_pixels: int) -> Rgb:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise ImageError(
             f"an array of shape {array.shape} and type {array.dtype} is not an RGB image: "
             "uint8 of shape (height, width, 3) is needed."
         )
-    if not 0 < array.shape[0] * array.shape[1] <= max_pixels:
-        raise ImageError(f"an array of shape {array.shape} is empty or over {max_pixels} pixels.")
+    check_size(array.shape[1], array.shape[0], max_pixels)
     return np.ascontiguousarray(array, np.uint8)
