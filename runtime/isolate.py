@@ -29,10 +29,11 @@ _SERVE = "from glass_edge.runtime.isolate import serve; serve({memory})"
 
 
 class _Answer(msgspec.Struct):
-    """What the process says: the image's size in pixels, or why it has none."""
+    """What the process says: the image's size in pixels and peak, or why it has none."""
 
     width: int = 0
     height: int = 0
+    peak: float = 0.0
     error: str | None = None
 
 
@@ -58,7 +59,7 @@ class IsolatedDecoder:
             ImageError: it cannot be judged, or its decoder crashed or hung.
         """
         answer = self._ask(_LOOK + _SIZES.pack(len(content), max_pixels) + content)
-        return EncodedImage(answer.width, answer.height, "isolated", self._decode)
+        return EncodedImage(answer.width, answer.height, "isolated", self._decode, answer.peak)
 
     def close(self) -> None:
         """End the process and give the memory back; once more does nothing."""
@@ -135,7 +136,7 @@ def serve(memory: int) -> None:
                 image = read_header(stdin.read(size), max_pixels=max_pixels)
             elif image is not None:
                 _write(memory, image)
-            answer = _Answer(image.width, image.height) if image else _Answer()
+            answer = _Answer(image.width, image.height, image.peak) if image else _Answer()
         except ImageError as error:
             answer = _Answer(error=str(error))
         stdout.write(msgspec.json.encode(answer) + b"\n")

@@ -130,7 +130,7 @@ def open_image(
     """
     if isinstance(content, np.ndarray):
         rgb = _checked_array(content, max_pixels)
-        image = EncodedImage(rgb.shape[1], rgb.shape[0], "array", lambda _: rgb)
+        image = EncodedImage(rgb.shape[1], rgb.shape[0], "array", lambda _: rgb, peak=1.0)
         return image, sampling.generator_seed(array_content(rgb))
     return look(content, max_pixels=max_pixels), sampling.generator_seed(content)
 

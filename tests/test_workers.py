@@ -115,6 +115,14 @@ def test_a_folder_of_large_images_stays_within_the_budget(hundred_megapixels, ph
     assert growth < 1.3 * 12000 * 8400 * 3
 
 
+def test_what_decoders_take_besides_is_within_the_budget(tmp_path, photograph, photographs):
+    """Four threads, eight images of 72 MB whose decoder takes 180 MB, room for one."""
+    large = tmp_path / "large.tiff"
+    photograph.resize((6000, 4000)).save(large)
+    growth = peak_growth(large, photographs[2], images=8, memory=180_000_000)
+    assert growth < 1.1 * 180_000_000
+
+
 def test_a_mosaic_of_every_format_in_one_pool(photograph):
     picture = photograph.resize((500, 400))
     contents = []

@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from glass_edge.runtime.decode import DEFAULT_MAX_PIXELS, decode
+from glass_edge.runtime.decode import DEFAULT_MAX_PIXELS, decode, read_header
 from glass_edge.runtime.manifest import ViewSpec
 from glass_edge.runtime.views import Sampling, ViewBatch, open_image
 from PIL import Image
 
+from .child import resident
 from .mutate import mutated, truncated
 
 TARGET = "fuzz.images:read"
@@ -51,6 +52,16 @@ def make_views(content: bytes) -> str:
     image, seed = open_image(content, Sampling(spec), max_pixels=DEFAULT_MAX_PIXELS)
     ViewBatch(1, spec).fill(0, image.decode(), seed, spec)
     return f"{image.height}x{image.width}"
+
+
+def held(content: bytes) -> str:
+    """Decode an image, keep it, and return by how many bytes resident memory has grown."""
+    before = resident()
+    image = read_header(content)
+    pixels = image.decode()
+    grown = resident() - before
+    del pixels, image
+    return str(grown)
 
 
 def _pillows(content: bytes) -> np.ndarray | None:
