@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -12,7 +10,15 @@ import click
 
 from ..runtime.engines import ENGINE_NAMES
 from ..runtime.options import report_option
-from ..runtime.reports import JSON, MARKDOWN, PICTURE, Makers, check_report_files, write_report
+from ..runtime.reports import (
+    JSON,
+    MARKDOWN,
+    PICTURE,
+    Makers,
+    check_report_files,
+    typed_command,
+    write_report,
+)
 
 TABLES = (JSON, MARKDOWN)
 TABLES_AND_PLOTS = (JSON, MARKDOWN, PICTURE)
@@ -64,7 +70,7 @@ checkpoint_option = click.option(
 
 
 def numbers(context: click.Context, option: click.Parameter, text: str) -> list[float]:
-    """Parse ``1,12,24``.
+    """Parse ``1,12,24``; return each number once.
 
     Raises:
         click.BadParameter: it is not a list of positive numbers.
@@ -75,11 +81,11 @@ def numbers(context: click.Context, option: click.Parameter, text: str) -> list[
         found = []
     if not found or min(found) <= 0:
         raise click.BadParameter(f"{text!r} is not a list of positive numbers such as 1,12,24.")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def counts(context: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
-    """Parse ``1,4,16``; return each number once, in order.
+    """Parse ``1,4,16``; return each number once, sorted.
 
     Raises:
         click.BadParameter: it is not a list of positive whole numbers.
@@ -92,7 +98,7 @@ def counts(context: click.Context, option: click.Parameter, text: str) -> tuple[
 
 def command_line() -> str:
     """Return the command as it was typed."""
-    return shlex.join(["glass-bench", *sys.argv[1:]])
+    return typed_command("glass-bench")
 
 
 def plotted_makers(report: PlottedReport) -> Makers:

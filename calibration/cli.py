@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,7 +18,15 @@ from ..runtime.options import (
     force_option,
     report_option,
 )
-from ..runtime.reports import JSON, MARKDOWN, PICTURE, Makers, check_report_files, write_report
+from ..runtime.reports import (
+    JSON,
+    MARKDOWN,
+    PICTURE,
+    Makers,
+    check_report_files,
+    typed_command,
+    write_report,
+)
 from .histogram import METHODS, Method
 from .images import split_images
 from .options import DEFAULT_IMAGES, CalibrationOptions
@@ -97,7 +103,7 @@ def main(
     # Imported here, so that --help and wrong usage do not wait for ONNX Runtime.
     with step("loading ONNX Runtime"):
         from .report import measure_sensitivity
-    command = shlex.join(["glass-calibrate", *sys.argv[1:]])
+    command = typed_command("glass-calibrate")
     report = measure_sensitivity(opened, sets, options, command=command)
     _show(report)
     makers: Makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}

@@ -28,37 +28,58 @@ Scores = npt.NDArray[np.float64]
 
 
 def compare_bundles(
-    reference: Bundle, candidate: Bundle, images: Sequence[ImageSource], judgements: int
+    reference: Bundle,
+    candidate: Bundle,
+    images: Sequence[ImageSource],
+    judgements: int,
+    stand_in: Bundle | None = None,
 ) -> Comparison:
     """Let two bundles judge the same crops of images, with as many seeds as needed.
 
-    Images that cannot be read are left out, as in a run; ``judgements`` is the least number
-    of images times seeds.
+    Images that cannot be read are left out, as in a run.
+
+    Args:
+        reference: in FP32.
+        candidate: the same network in a lower precision.
+        images: to judge; none that the candidate was made with.
+        judgements: the least number of images times seeds.
+        stand_in: computes what the candidate says on any CPU. Where this machine's engine
+            computes the candidate in another type, verdicts are the stand-in's, and only the
+            speed is the candidate's.
 
     Raises:
+        AccuracyError: the candidate's values overflow.
         CalibrationError: no image can be read.
         EngineError: an engine cannot run a bundle.
     """
     manifest = reference.manifest
     networks = [open_network(bundle) for bundle in (reference, candidate)]
+    serving = networks[1]
+    if stand_in and serving.precision != candidate.manifest.precision:
+        networks.append(open_network(stand_in, "onnxruntime"))
     seeds = -(-judgements // len(images))
-    found: list[list[Scores]] = [[], []]
-    seconds: list[list[float]] = [[], []]
+    found: list[list[Scores]] = [[] for _ in networks]
+    seconds: list[list[float]] = [[] for _ in networks]
     with closing(_views(manifest.views, images, seeds)) as batches:
         total = seeds * -(-len(images) // _BATCH)
         for number, batch in enumerate(track(batches, "comparing with FP32", total)):
             # In turns, because the first of them runs while the next views are made.
-            for index in (0, 1) if number % 2 else (1, 0):
+            for index in range(len(networks))[:: 1 if number % 2 else -1]:
                 started = time.perf_counter()
                 found[index].append(fake_scores(networks[index], batch, manifest))
                 seconds[index].append(time.perf_counter() - started)
-    first, second = (np.concatenate(scores) for scores in found)
+    first, second = (np.concatenate(scores) for scores in (found[0], found[-1]))
     if not len(first):
         raise CalibrationError("none of the images to compare on can be read.")
+    _check_numbers(second, candidate)
     compared = compare_scores(first, second)
+    engine, precision = serving.engine, serving.precision
+    if len(networks) > 2:
+        engine = f"{networks[2].engine}, simulating; speed of {engine} in {precision}"
+        precision = candidate.manifest.precision
     return Comparison(
-        engine=networks[1].engine,
-        precision=networks[1].precision,
+        engine=engine,
+        precision=precision,
         images=len(first) // seeds,
         judgements=len(first),
         flips=compared.flips,
@@ -66,6 +87,17 @@ def compare_bundles(
         largest_change=compared.largest_change,
         speed=_warm(seconds[0]) / _warm(seconds[1]),
     )
+
+
+def _check_numbers(scores: Scores, candidate: Bundle) -> None:
+    bad = int(np.count_nonzero(~np.isfinite(scores)))
+    if bad:
+        precision = candidate.manifest.precision.upper()
+        raise AccuracyError(
+            f"values overflow in {precision}: {bad} of {len(scores)} verdicts are no numbers. "
+            "Nothing was written; choose another --precision, or --calibrate with more images, "
+            "which show what must stay in FP32."
+        )
 
 
 def _warm(seconds: Sequence[float]) -> float:
@@ -80,10 +112,10 @@ def _views(
         yield from stream_views(images, Sampling(spec, seed), StreamOptions(_BATCH))
 
 
-def open_network(bundle: Bundle) -> Network:
-    """Open a bundle on the best engine of this machine's CPU."""
+def open_network(bundle: Bundle, engine: str = "auto") -> Network:
+    """Open a bundle on the best engine of this machine's CPU, or on the one named."""
     options = EngineOptions("cpu", available_cpus(), DEFAULT_BATCH_SIZE)
-    return Network(bundle, "auto", options)
+    return Network(bundle, engine, options)
 
 
 def fake_scores(network: Network, batch: PreparedBatch, manifest: Manifest) -> Scores:

@@ -45,7 +45,8 @@ def split_images(folder: Path, limit: int) -> ImageSets:
     """Divide a folder's images by their content, alike on every machine.
 
     One in five is held out. Of two files with equal bytes one is left out, so that nothing
-    is on both sides; of a folder with many more images than needed an even part is taken.
+    is on both sides; of a folder with more images than needed those taken are spread evenly
+    over it, so that each of its folders has its share.
 
     Raises:
         CalibrationError: there are fewer than five different images.
@@ -56,8 +57,9 @@ def split_images(folder: Path, limit: int) -> ImageSets:
         raise InputError(f"there is no folder {folder} with images to calibrate on.")
     paths = [Path(path) for path in find_images([str(folder)])]
     wanted = max(FEWEST, limit + -(-limit // (_HELD_OUT - 1)))
-    step = max(1, len(paths) // wanted)
-    hashed = {_digest(path): path for path in reversed(paths[::step][:wanted])}
+    count = min(wanted, len(paths))
+    spread = [paths[place * len(paths) // count] for place in range(count)]
+    hashed = {_digest(path): path for path in reversed(spread)}
     order = sorted(hashed)
     if len(order) < FEWEST:
         raise CalibrationError(
@@ -89,15 +91,20 @@ class Suitability:
     flat: int = 0
     saturated: int = 0
     grey: int = 0
+    small: int = 0
+    crop_size: int = 0
 
     def add(self, batch: PreparedBatch) -> None:
         """Look at the views of some images."""
         self.images += len(batch.infos)
         self.unreadable += len(batch.outcomes) - len(batch.infos)
-        for overview, crops in zip(batch.overviews, batch.crops, strict=True):
+        self.crop_size = batch.crops.shape[2]
+        for info, overview, padded in zip(batch.infos, batch.overviews, batch.crops, strict=True):
+            crops = padded[:, : info.height, : info.width]  # zeros beyond say nothing
             self.flat += bool(overview.std(axis=(0, 1)).max() < _FLAT)
             self.saturated += bool(np.mean((crops == 0) | (crops == 255)) > _SATURATED)
             self.grey += bool(np.ptp(overview, axis=2).max() < 1.0)
+            self.small += min(info.height, info.width) < self.crop_size
 
     def check(self) -> list[str]:
         """Return what the user should know.
@@ -116,6 +123,12 @@ class Suitability:
         notes = []
         if self.grey == self.images:
             notes.append("all calibration images are grey: colour photographs may be judged worse.")
+        if self.small > _MOST * self.images:
+            notes.append(
+                f"{self.small} of {self.images} calibration images are smaller than a crop of "
+                f"{self.crop_size}x{self.crop_size}, and the rest of it is black: larger ones may "
+                "be judged worse."
+            )
         if self.unreadable:
             notes.append(f"{self.unreadable} calibration images could not be read.")
         return notes

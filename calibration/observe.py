@@ -14,6 +14,7 @@ from ..runtime.bundle import Bundle
 from ..runtime.console import track
 from ..runtime.cpus import available_cpus
 from ..runtime.engines.base import Array, Float32
+from ..runtime.engines.onnxruntime import session_options
 from ..runtime.manifest import Role
 from ..runtime.stream import PreparedBatch, StreamOptions, stream_views
 from ..runtime.views import Sampling
@@ -21,7 +22,6 @@ from .images import ImageSets
 
 CROPS = 2  # of an image's crops; other images tell more than other crops of the same
 _BATCH = 4  # images, and views at a time: every inner tensor of them is held
-_ERRORS_ONLY = 3
 
 
 def calibration_batches(
@@ -67,9 +67,7 @@ def _session(graph: Path, tensors: Sequence[str]) -> onnxruntime.InferenceSessio
         for name in tensors
         if name not in known
     )
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = available_cpus()
-    settings.log_severity_level = _ERRORS_ONLY
+    settings = session_options(available_cpus())
     settings.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(graph.parent)
     )

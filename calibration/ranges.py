@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -12,6 +12,7 @@ import msgspec
 
 from ..runtime.bundle import Bundle
 from ..runtime.cache import cache_folder
+from ..runtime.errors import OutputError
 from ..runtime.manifest import Role
 from .histogram import METHODS, Histogram, Method
 from .images import ImageSets, Suitability
@@ -21,13 +22,13 @@ from .observe import Observer, backbone_views, calibration_batches
 Ranges: TypeAlias = Mapping[str, float]
 """For each activation the magnitude that INT8's largest value stands for."""
 
-_RULE: Final = 1  # of the way below; another number makes older caches unknown
+_RULE: Final = 2  # of the way below; another number makes older caches unknown
 
 
 class RangesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The cache of one graph: what it was made from, and each method's ranges."""
 
-    rule: Literal[1]
+    rule: Literal[2]
     graph: str
     data: str
     images: int
@@ -41,21 +42,33 @@ def collect_ranges(
     """Run the calibration images' views through the backbones, or read the caches.
 
     Global views give the ranges of the ``global`` graph, crops those of the ``local`` one.
-    Images are read as they are needed; memory does not grow with their number.
+    Images are read as they are needed; memory does not grow with their number. Ranges are not
+    kept where an image could not be read, which another decoder may read tomorrow, nor where
+    the cache cannot be written.
 
     Raises:
         CalibrationError: the images tell nothing about ranges.
     """
-    folder = cache_folder("calibration")
-    paths = {role: folder / f"{_key(bundle, role, sets)}.json" for role in layers}
+    paths = _cache_files(bundle, layers, sets)
     cached = {role: _read(path, bundle, role, sets) for role, path in paths.items()}
     known = {role: file for role, file in cached.items() if file is not None}
     if len(known) == len(layers):
         return known
     files = _collect(bundle, layers, sets)
-    for role, file in files.items():
-        paths[role].write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=1))
+    for role, path in paths.items():
+        if files[role].images == len(sets.calibration):
+            with suppress(OSError):
+                path.write_bytes(msgspec.json.format(msgspec.json.encode(files[role]), indent=1))
     return files
+
+
+def _cache_files(bundle: Bundle, roles: Iterable[Role], sets: ImageSets) -> dict[Role, Path]:
+    """Return where each graph's ranges are kept; nothing where there can be no cache."""
+    try:
+        folder = cache_folder("calibration")
+    except OutputError:
+        return {}
+    return {role: folder / f"{_key(bundle, role, sets)}.json" for role in roles}
 
 
 def _collect(

@@ -24,14 +24,16 @@ _Floats = TypeVar("_Floats", Float32, Float64)
 
 LARGEST_STEP = 127  # of symmetric INT8
 _DAMPING = 0.01  # of the mean variance, added to each: few images do not tell all directions
-_ROWS = 1024  # multiplied at once
+_ROWS = 1024  # multiplied at once; so many products of 127 by 127 are exact in float32
 _BLOCK = 128  # columns whose errors reach the columns after them in one product
 
 
 class Moments:
     """What a product reads in INT8: moments of rows of inputs once they are rounded.
 
-    Memory does not grow with the number of rows.
+    Memory does not grow with the number of rows. Sums are of whole steps: where many rows are
+    alike, as those of black or white areas are, errors of sums would add up and leave a
+    covariance that is none.
     """
 
     def __init__(self, groups: int, inputs: int, magnitude: float) -> None:
@@ -45,24 +47,26 @@ class Moments:
 
     def add(self, rows: Float32) -> None:
         """Count rows ``(groups, rows, inputs)`` of inputs in full precision."""
-        read = _steps(rows, self._scale) * self._scale if self._scale else np.zeros_like(rows)
+        steps = _steps(rows, self._scale) if self._scale else np.zeros_like(rows)
         self._count += rows.shape[1]
-        self._sum += read.sum(axis=1, dtype=np.float64)
-        self._lost += (rows - read).sum(axis=1, dtype=np.float64)
-        self._waiting.append(read)
+        self._sum += steps.sum(axis=1, dtype=np.float64)
+        self._lost += (rows - steps * self._scale).sum(axis=1, dtype=np.float64)
+        self._waiting.append(steps)
         if sum(each.shape[1] for each in self._waiting) >= _ROWS:
             self._multiply()
 
     def _multiply(self) -> None:
         """Add the products of the rows that wait: few rows at a time cost more than many."""
         if self._waiting:
-            rows = np.concatenate(self._waiting, axis=1)
-            self._products += rows.transpose(0, 2, 1) @ rows
+            steps = np.concatenate(self._waiting, axis=1)
+            for start in range(0, steps.shape[1], _ROWS):
+                rows = steps[:, start : start + _ROWS]
+                self._products += rows.transpose(0, 2, 1) @ rows
             self._waiting.clear()
 
     def mean(self) -> Float64:
         """Return the mean of the rounded inputs, ``(groups, inputs)``."""
-        mean: Float64 = self._sum / self._count
+        mean: Float64 = self._sum * (np.float64(self._scale) / self._count)
         return mean
 
     def lost(self) -> Float64:
@@ -73,7 +77,7 @@ class Moments:
     def second(self) -> Float64:
         """Return the mean of each two inputs' product, ``(groups, inputs, inputs)``."""
         self._multiply()
-        second: Float64 = self._products / np.float64(self._count)
+        second: Float64 = self._products * (np.float64(self._scale) ** 2 / self._count)
         return second
 
     def covariance(self) -> Float64:

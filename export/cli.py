@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
 import click
+from click.core import ParameterSource
 
 from ..calibration.cli import calibration_options
 from ..calibration.histogram import Method
@@ -17,6 +18,15 @@ from ..runtime.errors import InputError
 from ..runtime.manifest import Calibration, Comparison, Manifest, Parity, Precision
 from ..runtime.options import backbone_option, common_options, force_option
 
+_LOWER = ("fp16", "bf16", "int8")
+_MEANT_FOR: Mapping[str, Sequence[Precision]] = {
+    "calibrate": _LOWER,
+    "calibration_images": _LOWER,
+    "calibration_method": ("int8",),
+    "int8_budget": ("int8",),
+    "judgements": _LOWER,
+    "accept_loss": _LOWER,
+}
 _EXAMPLES = """
 \b
 Examples:
@@ -93,7 +103,9 @@ Examples:
 )
 @force_option("the bundle")
 @common_options
+@click.pass_context
 def main(
+    ctx: click.Context,
     checkpoint: Path | None,
     output: Path | None,
     precision: Precision,
@@ -110,6 +122,7 @@ def main(
     force: bool,
 ) -> None:
     """Export a checkpoint; see ``glass-export --help``."""
+    _check_meant(ctx, precision)
     # Imported here, so that --help and wrong usage do not wait for torch.
     with step("loading PyTorch"), needing_libraries("exporting", extra="export"):
         from .checkpoint import find_checkpoint
@@ -134,6 +147,21 @@ def main(
     target = output or Path(source.with_suffix(BUNDLE_SUFFIX).name)
     check_target(target, force=force)
     _summarise(source, export_bundle(source, target, options))
+
+
+def _check_meant(ctx: click.Context, precision: Precision) -> None:
+    """Refuse options that the user gave and that this precision would ignore.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name, precisions in _MEANT_FOR.items():
+        given = ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+        if given and precision not in precisions:
+            raise InputError(
+                f"--{name.replace('_', '-')} means nothing with --precision {precision}: leave it "
+                f"out, or choose {' or '.join(precisions)}."
+            )
 
 
 def _summarise(source: Path, bundle: Bundle) -> None:
@@ -185,7 +213,7 @@ def _survival(comparison: Comparison) -> str:
     return (
         f"{comparison.flips} of {comparison.judgements} differ from FP32's; P(fake) changes by "
         f"{comparison.mean_change:.4f} on average, {comparison.largest_change:.4f} at most; "
-        f"{comparison.speed:.1f} times FP32's speed ({comparison.engine})"
+        f"{comparison.speed:.2f} times FP32's speed ({comparison.engine})"
     )
 
 
@@ -195,7 +223,7 @@ def _notes(manifest: Manifest) -> Iterator[str]:
     comparison = manifest.comparison
     if comparison is not None and comparison.speed < 1.0:
         yield (
-            f"{manifest.precision} does not pay here: it runs at {comparison.speed:.1f} times "
+            f"{manifest.precision} does not pay here: it runs at {comparison.speed:.2f} times "
             f"FP32's speed on {comparison.engine}."
         )
     if comparison is not None and comparison.precision != manifest.precision:

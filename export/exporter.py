@@ -74,6 +74,8 @@ class ExportOptions:
             raise InputError(f"crops must be at least 1, not {self.crops}.")
         if self.judgements < 1:
             raise InputError(f"judgements must be at least 1, not {self.judgements}.")
+        if self.precision == "fp32" and self.calibrate is not None:
+            raise InputError("FP32 needs no images: choose a lower precision, or do not calibrate.")
         if self.precision == "int8" and self.calibrate is None:
             raise InputError(
                 "INT8 takes its ranges from images of the kind that will be judged: name their "

@@ -9,7 +9,11 @@ from __future__ import annotations
 import copy
 
 import torch
+from timm.layers import LayerNorm2d as TimmLayerNorm2d
+from timm.layers import Mlp
+from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
+from torchvision.models.convnext import CNBlock, LayerNorm2d
 
 
 class MeanPool(nn.Module):
@@ -58,10 +62,72 @@ class SelfAttention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).reshape(batch, tokens, width)), None
 
 
+class ChannelsNorm(nn.Module):
+    """``LayerNorm2d`` of torchvision and timm, over the channels of ``(B, C, H, W)``.
+
+    The pixels stand in one row while it normalises: OpenVINO has a kernel for three dimensions
+    and takes the normalisation apart for four.
+    """
+
+    def __init__(self, original: nn.LayerNorm) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(original.normalized_shape, original.eps)
+        self.norm.weight, self.norm.bias = original.weight, original.bias
+
+    def forward(self, maps: Tensor) -> Tensor:
+        pixels = maps.permute(0, 2, 3, 1)
+        normalised: Tensor = self.norm(pixels.flatten(1, 2)).reshape(pixels.shape)
+        return normalised.permute(0, 3, 1, 2)
+
+
+class ConvNextBlock(nn.Module):
+    """A ConvNeXt block whose residual stream is ``(B, H, W, C)``.
+
+    Between the convolution and the sum the pixels stand in one row, because engines fuse what
+    follows a product, biases, activation and rounding, only where it has three dimensions. The
+    scale of the block's result is part of the last product's weights.
+    """
+
+    def __init__(
+        self,
+        depthwise: nn.Module,
+        norm: nn.Module,
+        expand: nn.Linear,
+        activation: nn.Module,
+        project: nn.Linear,
+        scale: Tensor | None,
+    ) -> None:
+        super().__init__()
+        self.depthwise, self.norm, self.expand = depthwise, norm, expand
+        self.activation = activation
+        self.project = project if scale is None else _scaled(project, scale.detach().flatten())
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        seen = self.depthwise(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        mixed = self.project(self.activation(self.expand(self.norm(seen.flatten(1, 2)))))
+        result: Tensor = pixels + mixed.reshape(pixels.shape)
+        return result
+
+
+class ConvNextStage(nn.Sequential):
+    """ConvNeXt blocks in a row, from ``(B, C, H, W)`` to the same.
+
+    The originals turn their input around and back in each block; here it is done once.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        pixels: Tensor = super().forward(maps.permute(0, 2, 3, 1))
+        return pixels.permute(0, 3, 1, 2)
+
+
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     linear = nn.Linear(weight.shape[1], weight.shape[0])
     linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(bias)
     return linear
+
+
+def _scaled(linear: nn.Linear, scale: Tensor) -> nn.Linear:
+    return _linear(linear.weight.detach() * scale[:, None], linear.bias.detach() * scale)
 
 
 def simplified(module: nn.Module) -> nn.Module:
@@ -74,6 +140,38 @@ def _replace(module: nn.Module) -> nn.Module:
         return MeanPool()
     if isinstance(module, nn.MultiheadAttention) and module.batch_first:
         return SelfAttention(module)
+    if isinstance(module, LayerNorm2d | TimmLayerNorm2d):
+        return ChannelsNorm(module)
+    if isinstance(module, nn.Sequential) and (stage := _convnext_stage(module)):
+        return stage
     for name, child in module.named_children():
         setattr(module, name, _replace(child))
     return module
+
+
+def _convnext_stage(blocks: nn.Sequential) -> ConvNextStage | None:
+    """Return the stand-in for a row of ConvNeXt blocks, if it is nothing else."""
+    replaced = [_convnext_block(block) for block in blocks]
+    found = [block for block in replaced if block is not None]
+    return ConvNextStage(*found) if found and len(found) == len(replaced) else None
+
+
+def _convnext_block(block: nn.Module) -> ConvNextBlock | None:
+    if isinstance(block, CNBlock):
+        depthwise, _, norm, expand, activation, project, _ = block.block
+        return ConvNextBlock(depthwise, norm, expand, activation, project, block.layer_scale)
+    if isinstance(block, ConvNeXtBlock) and _is_plain(block):
+        mlp = block.mlp
+        return ConvNextBlock(block.conv_dw, block.norm, mlp.fc1, mlp.act, mlp.fc2, block.gamma)
+    return None
+
+
+def _is_plain(block: ConvNeXtBlock) -> bool:
+    """Whether one of timm's blocks is the first ConvNeXt's: linear layers, nothing between them."""
+    return (
+        type(block.mlp) is Mlp
+        and not block.use_conv_mlp
+        and isinstance(block.norm, nn.LayerNorm)
+        and isinstance(block.shortcut, nn.Identity)
+        and isinstance(block.mlp.norm, nn.Identity)
+    )

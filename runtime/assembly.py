@@ -46,6 +46,11 @@ class Assembly(Generic[_Owner]):
         return self._open is not None or self._used < self._most
 
     @property
+    def has_open(self) -> bool:
+        """Whether a batch has room for another image, and at least one in it."""
+        return self._open is not None
+
+    @property
     def has_complete(self) -> bool:
         """Whether a batch waits to be judged."""
         return bool(self._complete)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from .errors import BundleError, InputError
 from .graphfile import check_graph
 from .manifest import MANIFEST_NAME, ROLES, Manifest, Role, parse_manifest
+from .sources import readable_path
 
 BUNDLE_SUFFIX = ".glass"
 BUNDLE_VARIABLE = "GLASS_BUNDLE"
 _LARGEST_MANIFEST = 1 << 20  # bytes
 _LARGEST_GRAPH = (1 << 31) - 1  # bytes that protobuf allows in one message
 _LARGEST_FILE = 1 << 34  # bytes of weights
+
+_Stamp: TypeAlias = tuple[int, ...] | None
+"""What changes when a file is written to or another takes its place."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class Bundle:
     path: Path
     manifest: Manifest
     digest: str
+    _stamps: Mapping[str, _Stamp] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], digest: str | None = None) -> Bundle:
@@ -45,17 +52,37 @@ class Bundle:
             found = hashlib.sha256(content).hexdigest()
             _check_digest(found, digest)
             manifest = parse_manifest(content)
+            stamps = {name: _stamp(folder / name) for name, _ in manifest.files}
             _check_files(folder, manifest)
         except BundleError as error:
             raise BundleError(f"bundle {folder}: {error}") from None
         except OSError as error:
             raise BundleError(f"bundle {folder} cannot be read: {error.strerror}.") from None
-        return cls(folder, manifest, found)
+        return cls(folder, manifest, found, stamps)
+
+    def check_unchanged(self) -> None:
+        """Check those files again that were touched since the bundle was opened.
+
+        Engines open files by their names: what they loaded is this bundle if this holds after.
+
+        Raises:
+            BundleError: a file is not what it was.
+        """
+        for name, sha256 in self.manifest.files:
+            path = self.path / name
+            stamp = _stamp(path)
+            if stamp is None or stamp != self._stamps.get(name):
+                try:
+                    _check_file(path, sha256)
+                except (BundleError, OSError) as error:
+                    raise BundleError(
+                        f"bundle {self.path} was changed since it was opened: {error}"
+                    ) from None
 
     @property
     def name(self) -> str:
         """What records call the bundle: its folder's name and the start of its digest."""
-        return f"{self.path.resolve().name}@{self.digest[:12]}"
+        return f"{readable_path(self.path.resolve().name)}@{self.digest[:12]}"
 
     @property
     def graphs_digest(self) -> str:
@@ -96,10 +123,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
         _check_file(folder / name, sha256)
     weights = {entry.file for entry in manifest.weights}
     for role in ROLES:
-        path = folder / manifest.graphs[role].file
-        if path.stat().st_size > _LARGEST_GRAPH:
-            raise BundleError(f"{path.name} is larger than a graph can be.")
-        check_graph(path, weights)
+        check_graph(folder / manifest.graphs[role].file, weights)
 
 
 def _check_inside(path: Path) -> None:
@@ -114,14 +138,24 @@ def _check_file(path: Path, sha256: str) -> None:
     if not path.is_file():
         raise BundleError(f"{path.name} is missing; copy the whole folder again.")
     _check_inside(path)
-    if path.stat().st_size > _LARGEST_FILE:
-        raise BundleError(f"{path.name} is larger than {_LARGEST_FILE} bytes.")
+    largest = _LARGEST_GRAPH if path.suffix == ".onnx" else _LARGEST_FILE
+    if path.stat().st_size > largest:
+        raise BundleError(f"{path.name} is larger than {largest} bytes.")
     found = sha256_of(path)
     if found != sha256:
         raise BundleError(
             f"{path.name} is damaged or was changed (SHA-256 {found[:12]}…, "
             f"expected {sha256[:12]}…); copy or export it again."
         )
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Return nothing for a file that cannot be looked at: checking it says why."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def sha256_of(path: Path) -> str:

@@ -16,7 +16,7 @@ def cache_folder(*parts: str) -> Path:
     """Return a folder for built things, made if it does not exist.
 
     It lies below ``GLASS_CACHE``, else below ``glass-edge`` in ``XDG_CACHE_HOME``, else in
-    ``~/.cache``. Only its owner can write to it.
+    ``~/.cache``. What is made is its owner's alone; a folder that is there stays as it is.
 
     Raises:
         OutputError: it cannot be made.
@@ -25,9 +25,12 @@ def cache_folder(*parts: str) -> Path:
         base = Path(named)
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glass-edge"
-    folder = base.joinpath(*parts)
+    folder = base
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in parts:  # one by one: parents made on the way would be anybody's
+            folder /= part
+            folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise OutputError(
             f"the cache folder {folder} cannot be made ({error.strerror}): set {CACHE_VARIABLE} to "

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import click
 
+from .advice import int8_note
 from .bundle import Bundle, find_bundle
 from .console import GlassCommand, settle_pillow, track
 from .decode import DEFAULT_MAX_PIXELS
 from .detector import DEFAULT_BATCH_SIZE, MODES, Detector, DetectorOptions, Mode
+from .environment import cpu_flags
 from .errors import InputError
 from .options import (
     bundle_option,
@@ -26,7 +28,7 @@ from .options import (
 )
 from .output import STANDARD_OUTPUT, Writer, check_output, open_writer
 from .records import Failure, Record
-from .resume import check_same_run, take_up
+from .resume import take_up
 from .signals import finishing_on_signals
 from .sources import STANDARD_INPUT, find_images, listed_images
 from .timings import Timings
@@ -199,10 +201,10 @@ def main(
         click.echo(str(detector.self_test()), err=bool(paths))
     if not paths:
         return
+    _advise(detector)
     settle_pillow(max_pixels)
     if resume and output:
-        finished = take_up(Path(output))
-        check_same_run(finished, detector)
+        finished = take_up(Path(output), detector)
         images = finished.remaining(images)
         total = None if total is None else max(0, total - finished.count)
         click.echo(f"{finished.count} records are there already", err=True)
@@ -216,12 +218,20 @@ def main(
         ctx.exit(1)
 
 
+def _advise(detector: Detector) -> None:
+    """Say on standard error where an INT8 bundle does not pay."""
+    if detector.bundle.manifest.precision == "int8":
+        note = int8_note(detector.engine, detector.precision, cpu_flags())
+        if note:
+            click.echo(f"Note: {note}", err=True)
+
+
 def _images(paths: tuple[str, ...]) -> tuple[Iterable[str], int | None]:
     """Return the images and, where it can be known beforehand, their number."""
     if STANDARD_INPUT in paths:
         if len(paths) > 1:
             raise InputError("- (a list on standard input) cannot be combined with other paths.")
-        return listed_images(sys.stdin), None
+        return listed_images(sys.stdin.buffer), None
     found = find_images(paths)
     return found, len(found)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +31,9 @@ from .signals import Interrupted
 
 INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE
 INTERRUPTED = 130  # 128 + SIGINT
+CLOSED_PIPE = 141  # 128 + SIGPIPE, which ends other programs in `… | head`
 _Item = TypeVar("_Item")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # where a module bears another name
 
 
@@ -46,8 +51,11 @@ class GlassCommand(click.Command):
         except (KeyboardInterrupt, click.Abort) as error:
             code = error.exit_code if isinstance(error, Interrupted) else INTERRUPTED
             _report(ctx, "interrupted.", code)
-        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+        except (click.ClickException, click.exceptions.Exit):
             raise
+        except BrokenPipeError:
+            _forget_output()
+            ctx.exit(CLOSED_PIPE)
         except Exception as error:
             if debug:
                 raise
@@ -60,8 +68,24 @@ class GlassCommand(click.Command):
 
 def _report(ctx: click.Context, message: str, exit_code: int) -> None:
     """End the command as click ends it for wrong usage: ``Error: sentence`` and a code."""
-    click.ClickException(message).show()
+    lines = map(printable, message.split("\n"))  # some engines' messages have several
+    click.ClickException("\n".join(lines)).show()
     ctx.exit(exit_code)
+
+
+def _forget_output() -> None:
+    """Let what Python still holds for standard output go nowhere, and not fail at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def printable(text: str) -> str:
+    """Escape what ends a line, drives a terminal or turns the direction of writing.
+
+    Files may have such names, and people would read what whoever named them wants them to.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def check_libraries(

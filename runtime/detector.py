@@ -51,7 +51,8 @@ class DetectorOptions:
         threads: CPU threads of one run of the engine; 0 chooses by the mode: one, and as many
             runs at once as there are CPUs, or all.
         engine_folder: where built engines are kept; ``None`` is the user's cache.
-        workers: threads that decode and, on a CPU, judge; 0 takes one per CPU available.
+        workers: threads that decode and, on a CPU, judge; 0 takes one per CPU available. In
+            latency mode there is one.
         memory: bytes that decoded images may take at once; a larger image goes alone.
         max_pixels: images with more pixels are refused.
         isolate: decode in processes of their own, so that a crash in an image library costs
@@ -86,6 +87,11 @@ class DetectorOptions:
     def _check_choices(self) -> None:
         if self.mode not in MODES:
             raise InputError(f"mode must be {' or '.join(MODES)}, not {self.mode!r}.")
+        if self.mode == "latency" and self.workers > 1:
+            raise InputError(
+                f"workers must be 1 in latency mode, which takes one image at a time, not "
+                f"{self.workers}: leave it out."
+            )
         if not 0.0 <= self.threshold <= 1.0:
             raise InputError(f"threshold must lie between 0 and 1, not {self.threshold}.")
         if not -(2**63) <= self.seed < 2**63:
@@ -136,6 +142,11 @@ class Detector:
         """What executes the graphs, as records say it."""
         return self._network.engine
 
+    @property
+    def precision(self) -> str:
+        """The type that the engine really computes in."""
+        return self._network.precision
+
     def self_test(self) -> SelfTest:
         """Judge the bundle's reference views now, see :func:`.selftest.self_test`."""
         return self_test(self.bundle, self._network)
@@ -151,9 +162,8 @@ class Detector:
             ImageError: an image cannot be judged. To go on past such images, use
                 :meth:`stream`.
         """
-        several = [images] if isinstance(images, _SINGLE) else images
         verdicts = []
-        with closing(self.stream(several)) as records:
+        with closing(self.stream(images)) as records:
             for index, record in enumerate(records):
                 if isinstance(record, Failure):
                     name = record.path or f"image {index}"
@@ -170,16 +180,18 @@ class Detector:
         _, seed = open_image(read_image(image), self._sampling, max_pixels=self.options.max_pixels)
         return seed
 
-    def stream(self, images: Iterable[ImageSource]) -> RecordStream:
+    def stream(self, images: ImageSource | Iterable[ImageSource]) -> RecordStream:
         """Judge images as they come; iterate over the result for one record each, in order.
 
+        One image alone is taken as a list of one, as by :meth:`detect`.
         Images that cannot be judged give :class:`Failure` records. Reading, decoding and
         judging go on at the same time, in bounded memory, in threads that begin with the
         first record asked for and take ``images`` a little ahead. Close the stream to end
         early, see :class:`RecordStream`.
         """
         timings = Timings()
-        pipeline = Pipeline(images, self._network, self._sampling, self._pipeline, timings)
+        several = [images] if isinstance(images, _SINGLE) else images
+        pipeline = Pipeline(several, self._network, self._sampling, self._pipeline, timings)
         return RecordStream(pipeline, self._record, timings)
 
     def _record(self, origin: Origin, outcome: Outcome) -> Record:
@@ -284,6 +296,7 @@ def engine_options(options: DetectorOptions, crops: int) -> EngineOptions:
         threads=threads,
         lanes=max(1, min(pipeline.workers, cpus // threads)),
         batch_size=min(pipeline.images * crops, options.batch_size),
+        images=pipeline.images,
         folder=options.engine_folder,
     )
 

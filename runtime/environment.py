@@ -51,7 +51,7 @@ class Environment(msgspec.Struct, frozen=True):
 
 def environment() -> Environment:
     """Describe this machine."""
-    flags = _cpu_flags()
+    flags = cpu_flags()
     return Environment(
         processor=processor_name(),
         cpus=available_cpus(),
@@ -60,7 +60,7 @@ def environment() -> Environment:
         python=platform.python_version(),
         libraries={name: found for name in _LIBRARIES if (found := _version(name))},
         gpu=_gpu(),
-        driver=_driver(),
+        driver=driver_version(),
     )
 
 
@@ -76,7 +76,8 @@ def _gpu() -> str | None:
     return name
 
 
-def _driver() -> str | None:
+def driver_version() -> str | None:
+    """Return the version of NVIDIA's driver; nothing where it does not say, as on a Jetson."""
     try:
         text = _DRIVER.read_text(encoding="utf-8")
     except OSError:
@@ -107,6 +108,7 @@ def processor_name() -> str:
     return next(named, platform.processor() or os.uname().machine)
 
 
-def _cpu_flags() -> set[str]:
+def cpu_flags() -> set[str]:
+    """Return what the processor says it can do, as Linux names it; nothing elsewhere."""
     listed = (value for key, value in _cpu_lines() if key in ("flags", "Features"))
     return set(next(listed, "").split())

@@ -53,6 +53,7 @@ _PARTS: Mapping[str, Mapping[int, str]] = {
     "dimension": {**dict.fromkeys((2, 3), "text")},
 }
 _REFUSED = frozenset({"training steps", "functions of its own", "loops or branches"})
+_LARGEST_NUMBER = (1 << 29) - 1  # of a field
 _VARINT, _LENGTH = 0, 2  # wire types
 _FIXED = {1: 8, 5: 4}  # wire types and their bytes
 _KEY, _VALUE = 1, 2  # fields of an entry of a tensor's external data
@@ -141,22 +142,40 @@ class _Walk:
             self._left -= 1
             if self._left < 0:
                 raise _DamagedError(f"it has more than {_MOST_FIELDS} fields")
-            tag, position = _varint(message, position)
-            kind = tag & 7
+            number, kind, position = _tag(message, position)
             if kind == _VARINT:
                 _, position = _varint(message, position)
             elif kind in _FIXED:
                 position += _FIXED[kind]
             elif kind == _LENGTH:
-                size, start = _varint(message, position)
+                size, start = _shortest(message, position)
                 position = start + size
                 if position <= end:
                     with message[start:position] as content:
-                        yield tag >> 3, content
+                        yield number, content
             else:
                 raise _DamagedError("it has a field of no known type")
         if position != end:
             raise _DamagedError("it ends within a field")
+
+
+def _tag(message: memoryview, position: int) -> tuple[int, int, int]:
+    """Return a field's number, its wire type and the position after them.
+
+    Engines drop bits above the 32nd: a number too large here could be a graph's to them.
+    """
+    tag, position = _shortest(message, position)
+    if not 0 < tag >> 3 <= _LARGEST_NUMBER:
+        raise _DamagedError("it has a field of no possible number")
+    return tag >> 3, tag & 7, position
+
+
+def _shortest(message: memoryview, position: int) -> tuple[int, int]:
+    """Return a number and the position after it; only some engines read one that is padded."""
+    value, end = _varint(message, position)
+    if end - position > 1 and message[end - 1] == 0:
+        raise _DamagedError("it has a number written longer than it need be")
+    return value, end
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, TypeVar
 
 from .decode import Rgb
@@ -62,7 +63,8 @@ class Intake(Generic[_Result]):
             timings: where the time of reading is added.
             window: the most images begun and not given back.
             files: the most files read and not taken up.
-            file_bytes: the size of such files from which no more are read.
+            file_bytes: the size of such files and of those being read, from which no more are
+                begun.
         """
         self.ended = False
         self._source = iter(images)
@@ -82,7 +84,7 @@ class Intake(Generic[_Result]):
             Exception: whatever the source raises.
         """
         while (begun := self._next()) is not None:
-            ticket, image = begun
+            ticket, image, expected = begun
             content: bytes | Rgb | None = None
             try:
                 with self._timings.stage("read"):
@@ -91,6 +93,7 @@ class Intake(Generic[_Result]):
                 ticket.outcome = error
             with self._changed:
                 self._reading -= 1
+                self._held -= expected
                 if content is not None:
                     self._read.append((ticket, content))
                     self._held += _size(content)
@@ -106,7 +109,7 @@ class Intake(Generic[_Result]):
 
     def give_back(self) -> Ticket[_Result] | None:
         """Return the first image begun if its outcome is known, and forget it."""
-        if self._tickets and self._tickets[0].outcome is not None:
+        if self.known:
             self._changed.notify_all()
             return self._tickets.popleft()
         return None
@@ -122,27 +125,45 @@ class Intake(Generic[_Result]):
         return self._reading > 0
 
     @property
+    def open(self) -> bool:
+        """Whether the source may give another image without one being given back first."""
+        return not self.ended and len(self._tickets) < self._window
+
+    @property
+    def known(self) -> bool:
+        """Whether the outcome of the first image begun is known, so that it can be given back."""
+        return bool(self._tickets) and self._tickets[0].outcome is not None
+
+    @property
     def empty(self) -> bool:
         """Whether everything begun was given back, and nothing more will be begun."""
         return self.ended and not self._tickets
 
-    def _next(self) -> tuple[Ticket[_Result], ImageSource] | None:
-        """Begin the source's next image as soon as there is room for it."""
+    def _next(self) -> tuple[Ticket[_Result], ImageSource, int] | None:
+        """Begin the source's next image as soon as there is room for it.
+
+        Returns:
+            Its ticket, the image, and the bytes that are held for it while it is read.
+        """
         with self._asking:
             with self._changed:
                 self._changed.wait_for(lambda: self.ended or self._has_room())
                 if self.ended:
                     return None
-            image = next(self._source, None)
+            found = list(islice(self._source, 1))
             with self._changed:
-                if image is None or self.ended:
+                if not found or self.ended:
                     self.ended = True
                     self._changed.notify_all()
                     return None
-                ticket: Ticket[_Result] = Ticket(_origin(image))
+                (image,) = found
+                origin = _origin(image)
+                ticket: Ticket[_Result] = Ticket(origin)
+                expected = origin.file.bytes if origin.file else 0
                 self._tickets.append(ticket)
                 self._reading += 1
-                return ticket, image
+                self._held += expected
+                return ticket, image, expected
 
     def _has_room(self) -> bool:
         return (

@@ -21,11 +21,13 @@ import numpy as np
 
 from .decode import CHANNELS, EncodedImage, Rgb, read_header
 from .errors import EngineError, ImageError
+from .interpreter import python_command
 
 SECONDS = 60.0  # for any one image
 _LOOK, _DECODE = b"L", b"D"
 _SIZES = struct.Struct("<QQ")  # of the file in bytes, and the most pixels allowed
-_SERVE = "from glass_edge.runtime.isolate import serve; serve({memory})"
+_GRACE = 5.0  # seconds by which a process outlives the limit that its parent keeps
+_SERVE = "from glass_edge.runtime.isolate import serve; serve({memory}, {seconds})"
 
 
 class _Answer(msgspec.Struct):
@@ -70,9 +72,11 @@ class IsolatedDecoder:
         """Return the pixels of the image looked at last, in memory that the next one reuses."""
         answer = self._ask(_DECODE)
         size = answer.width * answer.height * CHANNELS
-        pixels = np.frombuffer(
-            mmap.mmap(self._memory.fileno(), size, access=mmap.ACCESS_READ), np.uint8
-        )
+        try:
+            mapped = mmap.mmap(self._memory.fileno(), size, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise ImageError(f"its pixels cannot be shared: {error.strerror}.") from None
+        pixels = np.frombuffer(mapped, np.uint8)
         return pixels.reshape(answer.height, answer.width, CHANNELS)
 
     def _ask(self, request: bytes) -> _Answer:
@@ -98,7 +102,7 @@ class IsolatedDecoder:
     def _start(self) -> subprocess.Popen[bytes]:
         memory = self._memory.fileno()
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", _SERVE.format(memory=memory)],
+            python_command(_SERVE.format(memory=memory, seconds=self._seconds + _GRACE)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -121,14 +125,19 @@ class IsolatedDecoder:
             self._process = None
 
 
-def serve(memory: int) -> None:
-    """Answer requests on standard input until it is closed; pixels go to the file ``memory``."""
+def serve(memory: int, seconds: float) -> None:
+    """Answer requests on standard input until it is closed; pixels go to the file ``memory``.
+
+    One that takes longer than ``seconds`` ends the process: who would have stopped it is gone.
+    """
     from .console import settle_pillow
 
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     image: EncodedImage | None = None
     while kind := stdin.read(1):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             if kind == _LOOK:
                 size, max_pixels = _SIZES.unpack(stdin.read(_SIZES.size))
@@ -139,6 +148,7 @@ def serve(memory: int) -> None:
             answer = _Answer(image.width, image.height, image.peak) if image else _Answer()
         except ImageError as error:
             answer = _Answer(error=str(error))
+        signal.setitimer(signal.ITIMER_REAL, 0)
         stdout.write(msgspec.json.encode(answer) + b"\n")
         stdout.flush()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .bundle import Bundle
 from .engines import open_engine
-from .engines.base import Array, DeviceEngine, EngineOptions, Float32, batch_sizes
+from .engines.base import Array, DeviceEngine, EngineOptions, Float32, batch_sizes, padded
 from .manifest import Role
 from .timings import Timings
 from .views import Crops, Overviews
@@ -27,8 +27,8 @@ class Judgement:
 class Network:
     """A bundle's graphs on one engine.
 
-    Rows are given to the engine in batches of powers of two up to ``batch_size``, the last
-    one padded with zeros, so that an engine sees few shapes and prepares each once.
+    Rows are given to the engine in full batches or powers of two, the last one padded with
+    zeros, so that an engine sees few shapes and prepares each once.
 
     Attributes:
         engine: what executes the graphs, as records say it.
@@ -41,10 +41,15 @@ class Network:
         """Load the graphs.
 
         Raises:
+            BundleError: the bundle's files changed since it was opened.
             EngineError: the engine cannot run the bundle as asked.
         """
         self._engine = open_engine(bundle, engine, options)
-        self._batch_sizes = batch_sizes(options.batch_size)
+        bundle.check_unchanged()
+        images = batch_sizes(options.images or options.batch_size)
+        self._batch_sizes: Mapping[Role, list[int]] = {
+            "global": images, "local": batch_sizes(options.batch_size), "aggregator": images,
+        }  # fmt: skip
         self.engine = self._engine.description
         self.precision = self._engine.precision
         self.on_host = not isinstance(self._engine, DeviceEngine)
@@ -82,13 +87,14 @@ class Network:
         return features
 
     def _run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
-        rows, largest = len(inputs[0]), self._batch_sizes[-1]
+        rows, sizes = len(inputs[0]), self._batch_sizes[role]
+        largest = sizes[-1]
         parts = []
         for start in range(0, rows, largest):
             taken = [array[start : start + largest] for array in inputs]
             count = len(taken[0])
-            size = next(size for size in self._batch_sizes if size >= count)
-            outputs = self._engine.run(role, [_padded(array, size) for array in taken])
+            size = next(size for size in sizes if size >= count)
+            outputs = self._engine.run(role, [padded(array, size) for array in taken])
             parts.append([output[:count] for output in outputs])
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
@@ -99,11 +105,3 @@ def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     exponentials = np.exp(shifted)
     shares: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return shares
-
-
-def _padded(rows: Array, size: int) -> Array:
-    """Append rows of zeros up to ``size``."""
-    if len(rows) == size:
-        return rows
-    padding = np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)
-    return np.concatenate([rows, padding])

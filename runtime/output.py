@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import sys
@@ -14,6 +15,7 @@ from typing import Protocol
 import click
 import msgspec
 
+from .console import printable
 from .errors import InputError, OutputError
 from .records import Failure, Record
 
@@ -64,17 +66,36 @@ class FileSink:
         except OSError as error:
             with suppress(OSError):  # a device or pipe has no end to cut off
                 os.ftruncate(self._descriptor, self._size)
-            raise OutputError(
-                f"{self._path} cannot be written any more: {error.strerror}. What it holds is "
-                "valid: make room, and go on with --resume."
-            ) from None
+            raise self._stopped(error, "What it holds is valid") from None
         self._size += len(line)
 
     def close(self) -> None:
-        """Have the system write what it holds back."""
-        with suppress(OSError):
+        """Have the system write what it holds back.
+
+        Raises:
+            OutputError: it could not; some of the last lines are lost.
+        """
+        try:
+            self._synchronise()
+        except OSError as error:
+            raise self._stopped(error, "Its last records may be lost") from None
+
+    def _synchronise(self) -> None:
+        try:
             os.fsync(self._descriptor)
-        os.close(self._descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # what a pipe or a terminal says: it holds nothing back
+                raise
+        finally:
+            os.close(self._descriptor)
+
+    def _stopped(self, error: OSError, state: str) -> OutputError:
+        resumable = self._path.suffix.lower() == JSON_LINES
+        advice = "go on with --resume" if resumable else "run again with --force"
+        return OutputError(
+            f"{self._path} cannot be written any more: {error.strerror}. {state}: make room, and "
+            f"{advice}."
+        )
 
 
 class StandardOutput:
@@ -155,12 +176,13 @@ class TableWriter:
     def write(self, record: Record) -> None:
         if isinstance(record, Failure):
             word = self._coloured("error", "yellow")
-            self._line(f"{word}  {'-':>7}  {'-':>11}  {record.path}: {record.error.message}")
+            what = printable(f"{record.path}: {record.error.message}")
+            self._line(f"{word}  {'-':>7}  {'-':>11}  {what}")
             return
         colour = "red" if record.verdict == self._fake_class else "green"
         word = self._coloured(record.verdict, colour)
         size = f"{record.width}x{record.height}"
-        self._line(f"{word}  {record.score:>7.4f}  {size:>11}  {record.path}")
+        self._line(f"{word}  {record.score:>7.4f}  {size:>11}  {printable(str(record.path))}")
 
     def _coloured(self, word: str, colour: str) -> str:
         padded = f"{word:<{self._width}}"
@@ -176,6 +198,7 @@ def check_output(target: str | None, *, force: bool, resume: bool) -> None:
     Raises:
         InputError: unknown format; or the file exists and neither ``force`` nor ``resume`` is
             given; or ``resume`` where nothing can be resumed.
+        OutputError: there can be no such file.
     """
     path = None if target in (None, STANDARD_OUTPUT) else Path(str(target))
     if resume and (path is None or path.suffix.lower() != JSON_LINES):
@@ -189,11 +212,18 @@ def check_output(target: str | None, *, force: bool, resume: bool) -> None:
             f"cannot tell the format of {path}: give a name that ends in {' or '.join(_FORMATS)}, "
             "or - for JSON lines on standard output."
         )
-    if path.exists() and not (force or resume):
+    if not (force or resume) and _exists(path):
         raise InputError(
             f"{path} exists already: choose another name, --force to replace it, or --resume to go "
             "on with it."
         )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # above all a name that is too long
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
 
 
 @contextmanager
@@ -203,7 +233,7 @@ def open_writer(
     """Open the writer that ``--output`` names; ``None`` is the table on standard output.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or at the end not all of it was.
     """
     if target is None:
         yield TableWriter(StandardOutput(), classes, fake_class)

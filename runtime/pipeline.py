@@ -24,7 +24,7 @@ from .engines.base import Float32
 from .errors import ImageError
 from .intake import Intake, Origin, Ticket
 from .network import Network
-from .timings import Timings
+from .timings import Awaited, Timings
 from .views import ImageSource, Sampling, ViewInfo
 from .workers import ViewMaker
 
@@ -94,7 +94,7 @@ class Pipeline:
             timings,
             window=options.window or _WINDOW * options.workers,
             files=_FILES_AHEAD * options.workers,
-            file_bytes=options.memory // _FILES_SHARE,
+            file_bytes=max(1, options.memory // _FILES_SHARE),
         )
         # One batch for each run of the engine, enough open ones for all workers, and one more.
         most = network.lanes + -(-options.workers // options.images) + 1
@@ -201,6 +201,8 @@ class Pipeline:
                     ticket, content = self._intake.take()
                     return partial(self._make_views, *self._assembly.reserve(ticket), content)
                 if self._intake.empty:
+                    # Whoever takes the records may have looked before that was so.
+                    self._changed.notify_all()
                     break
                 self._wait(counted=views)
         return None
@@ -214,10 +216,19 @@ class Pipeline:
         if not counted:
             self._changed.wait()
             return
-        with self._timings.stage("wait"):
-            something = self._changed.wait(_LINGER if idle else None)
+        with self._timings.waiting(self._awaited()):
+            something = self._changed.wait(_LINGER if idle and self._assembly.has_open else None)
         if not something and self._assembly.close_open():
             self._changed.notify_all()
+
+    def _awaited(self) -> Awaited | None:
+        """Say what a worker without work waits for; while others do the last, for nothing."""
+        behind = self._assembly.has_complete and self._judging == self._network.lanes
+        if behind or self._intake.ready:  # for which there is no room
+            return "engine"
+        if self._intake.open:
+            return "images"
+        return "records" if self._intake.known else None
 
     def _make_views(self, batch: _Batch, slot: int, content: bytes | Rgb) -> None:
         info: ViewInfo | None = None

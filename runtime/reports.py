@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from .errors import InputError, OutputError
+from .sources import readable_path
 
 JSON, MARKDOWN, PICTURE = ".json", ".md", ".png"
 Makers: TypeAlias = Mapping[str, Callable[[], str | bytes]]
 """For each format what makes a report's content in it."""
+
+
+def typed_command(program: str) -> str:
+    """Return the command as it was typed, in text that any file can hold."""
+    return readable_path(shlex.join([program, *sys.argv[1:]]))
 
 
 def check_report_files(paths: Iterable[Path], formats: Sequence[str], *, force: bool) -> None:

@@ -1,15 +1,19 @@
 """Going on with a run that was stopped: what its output holds, and what is left to judge.
 
-Records are appended whole and in order, so whatever ended the run, at most the last line is
-torn. Images whose file has changed since are judged again and their old records dropped.
+Records are appended whole and in order, so whatever ended the run, at most the last line is torn.
+Only where the power fails may more be lost: what the system had not yet put on the disk, which
+leaves a shorter file, or NULs where lines should be. From there on all is judged again. So are
+images whose file has changed since; their old records are dropped.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -34,11 +38,9 @@ class Finished:
 
     Attributes:
         count: how many records are kept.
-        verdict: one of them, to tell what made it.
     """
 
     count: int = 0
-    verdict: Verdict | None = None
     _files: Counter[bytes] = field(default_factory=Counter)
     _paths: Counter[bytes] = field(default_factory=Counter)
 
@@ -47,8 +49,6 @@ class Finished:
         self.count += 1
         self._files[_key(record.path, record.file)] += 1
         self._paths[_key(record.path)] += 1
-        if self.verdict is None and isinstance(record, Verdict):
-            self.verdict = record
 
     def remaining(self, images: Iterable[str]) -> Iterator[str]:
         """Pass on the images that there is no record of; one named twice needs two."""
@@ -63,77 +63,96 @@ class Finished:
         return _used(self._files, _key(path, file)) and _used(self._paths, _key(path))
 
 
-def take_up(path: Path) -> Finished:
+def take_up(path: Path, detector: Detector) -> Finished:
     """Read the output of an earlier run, and repair it so that records can be appended.
 
-    Cuts off a torn last line, and drops the records of files that have changed since.
+    Cuts off what is torn, and drops the records of files that have changed since. The file is
+    replaced only when all of it is known to be right.
 
     Raises:
-        InputError: the file is not what glass-run wrote.
+        InputError: the file is not what glass-run wrote, or ``detector`` would have judged
+            otherwise.
         OutputError: it cannot be read or mended.
     """
-    finished = Finished()
-    if not path.exists():
-        return finished
-    mended = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    finished, same = Finished(), _SameRun(detector)
+    path = Path(os.path.realpath(path))  # a link stays one
+    mended = path.with_name(f".{path.name}.partial")
     try:
         with open(path, "rb") as old, open(mended, "wb") as new:
             for line, record in _records(path, old):
+                same.check(record)
                 if not _changed(record):
                     new.write(line)
                     finished.add(record)
             new.flush()
             os.fsync(new.fileno())
+        shutil.copymode(path, mended)
         mended.replace(path)
+    except FileNotFoundError:
+        return finished
     except OSError as error:
         raise OutputError(f"{path} cannot be taken up again: {error.strerror}.") from None
     finally:
-        mended.unlink(missing_ok=True)
+        with suppress(OSError):
+            mended.unlink(missing_ok=True)
     return finished
 
 
-def check_same_run(finished: Finished, detector: Detector) -> None:
-    """Refuse to mix records of different bundles or ways to judge in one file.
+class _SameRun:
+    """Tells records that were made with another bundle or in another way."""
 
-    Raises:
-        InputError: the records there were made in another way.
-    """
-    verdict, options = finished.verdict, detector.options
-    if verdict is None:
-        return
-    crops = options.crops or detector.bundle.manifest.views.num_crops
-    fake = verdict.verdict == detector.bundle.manifest.fake_class
-    wrong = [
-        what
-        for what, same in (
-            (f"--bundle {verdict.bundle}", verdict.bundle == detector.bundle.name),
-            (f"--crops {len(verdict.crops)}", len(verdict.crops) == crops),
-            ("another --threshold", fake == (verdict.score >= options.threshold)),
-            ("another --seed or --fixed-seed", _same_seed(verdict, detector)),
-        )
-        if not same
-    ]
-    if wrong:
-        raise InputError(
-            f"the records there were made with {' and '.join(wrong)}: give the same options, or "
-            "another --output."
-        )
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self._seed_compared = False
 
+    def check(self, record: Record) -> None:
+        """Refuse to mix records of different bundles or ways to judge in one file.
 
-def _same_seed(verdict: Verdict, detector: Detector) -> bool:
-    """Whether an image that is still there gets the seed that it got; if it is gone, yes."""
-    if verdict.path is None or _changed(verdict):
-        return True
-    try:
-        return detector.generator_seed(verdict.path) == verdict.seed
-    except ImageError:
-        return True
+        Raises:
+            InputError: the record was made in another way.
+        """
+        if not isinstance(record, Verdict):
+            return
+        bundle, options = self._detector.bundle, self._detector.options
+        crops = options.crops or bundle.manifest.views.num_crops
+        fake = record.verdict == bundle.manifest.fake_class
+        wrong = [
+            what
+            for what, same in (
+                (f"--bundle {record.bundle}", record.bundle == bundle.name),
+                (f"--crops {len(record.crops)}", len(record.crops) == crops),
+                ("another --threshold", fake == (record.score >= options.threshold)),
+                ("another --seed or --fixed-seed", self._same_seed(record)),
+            )
+            if not same
+        ]
+        if wrong:
+            raise InputError(
+                f"the records there were made with {' and '.join(wrong)}: give the same options, "
+                "or another --output."
+            )
+
+    def _same_seed(self, verdict: Verdict) -> bool:
+        """Whether an image gets the seed that it got, as far as its file is as it was.
+
+        One such image is enough: its file has to be read.
+        """
+        if self._seed_compared or verdict.path is None or verdict.file is None:
+            return True
+        if image_file(verdict.path) != verdict.file:
+            return True
+        try:
+            seed = self._detector.generator_seed(verdict.path)
+        except ImageError:
+            return True
+        self._seed_compared = True
+        return seed == verdict.seed
 
 
 def _records(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[bytes, Record]]:
     for number, line in enumerate(lines, 1):
-        if not line.endswith(b"\n"):
-            return  # torn: its image is judged again
+        if not line.endswith(b"\n") or b"\0" in line:
+            return  # torn: its image and those after it are judged again
         try:
             status = msgspec.json.decode(line, type=_Status).status
             kind: type[Record] = Verdict if status == "ok" else Failure

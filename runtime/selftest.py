@@ -21,7 +21,7 @@ from .bundle import Bundle
 from .cache import cache_folder
 from .decode import decode
 from .engines.base import Float32
-from .environment import processor_name
+from .environment import driver_version, processor_name
 from .errors import BundleError, EngineError, ImageError, OutputError
 from .manifest import Precision, Reference
 from .network import Network
@@ -174,6 +174,7 @@ def _mark(reference: Reference, bundle: Bundle, network: Network) -> Path | None
         network.engine,
         network.precision,
         processor_name(),
+        driver_version() or "no driver",
     )
     name = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     try:

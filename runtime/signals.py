@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -13,7 +14,7 @@ _NOTE = b"\nfinishing the images begun; once more ends at once.\n"
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was ended by a signal and has finished what it had begun.
+    """A run was ended by a signal.
 
     Attributes:
         exit_code: what shells expect, 128 plus the signal's number.
@@ -26,21 +27,23 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def finishing_on_signals(finish: Callable[[], None]) -> Iterator[None]:
-    """Call ``finish`` on the first SIGINT or SIGTERM; the second raises KeyboardInterrupt.
+    """Call ``finish`` on the first SIGINT or SIGTERM; the second ends the block at once.
 
-    For the main thread. The block goes on until it ends by itself.
+    For the main thread. After the first the block goes on until it ends by itself.
 
     Raises:
-        Interrupted: at the end of a block in which a signal came.
+        Interrupted: at the end of a block in which a signal came, or by the second one.
     """
     received: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:
         received.append(number)
         for each in _SIGNALS:
-            signal.signal(each, signal.default_int_handler)
-        os.write(2, _NOTE)  # print may be interrupted within itself
+            signal.signal(each, _end_at_once)
         finish()
+        if sys.stderr is not None:  # else it was closed, and 2 may be any file
+            with suppress(OSError):  # nobody may be reading it
+                os.write(2, _NOTE)  # print may be interrupted within itself
 
     before = {each: signal.signal(each, handle) for each in _SIGNALS}
     try:
@@ -50,3 +53,7 @@ def finishing_on_signals(finish: Callable[[], None]) -> Iterator[None]:
             signal.signal(each, handler)
     if received:
         raise Interrupted(received[0])
+
+
+def _end_at_once(number: int, _: FrameType | None) -> None:
+    raise Interrupted(number)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .decode import EncodedImage, Rgb, check_size, read_header
-from .errors import ImageError
+from .errors import ImageError, InputError
 from .manifest import ViewSpec
 from .placement import Placement, ReferenceGenerator, array_content, image_seed, place_crops
 from .resample import resample
@@ -108,9 +108,15 @@ def read_image(source: ImageSource, *, max_bytes: int = DEFAULT_MAX_BYTES) -> by
 
     Raises:
         ImageError: the file cannot be read, or is too large.
+        InputError: it is none of these.
     """
     if isinstance(source, bytes | np.ndarray):
         return source
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            "an image must be given as a path, a file's bytes or an RGB array, not as "
+            f"{type(source).__name__}."
+        )
     return _read(Path(source), max_bytes)
 
 
@@ -138,8 +144,11 @@ def open_image(
 def _read(path: Path, max_bytes: int) -> bytes:
     try:
         found = path.stat()
-        if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
-            return path.read_bytes()
+        if stat.S_ISREG(found.st_mode):  # else left alone: some devices act on being opened
+            with open(path, "rb", opener=_open) as file:
+                found = os.fstat(file.fileno())  # which may be another one by now
+                if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
+                    return file.read(found.st_size)
     except FileNotFoundError:
         raise ImageError("there is no such file.") from None
     except (OSError, ValueError) as error:
@@ -152,6 +161,11 @@ def _read(path: Path, max_bytes: int) -> bytes:
     raise ImageError(
         f"the file has {found.st_size} bytes, more than the limit of {max_bytes}; scale it down."
     )
+
+
+def _open(path: str, flags: int) -> int:
+    """Open what is thought to be a file without waiting, should it be a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _checked_array(array: npt.NDArray[np.generic], max_pixels: int) -> Rgb:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from .decode import Rgb, read_header
+from .errors import ImageError
 from .isolate import IsolatedDecoder
 from .timings import Timings
 from .views import (
@@ -31,8 +32,8 @@ class ByteBudget:
     What is larger than the whole limit proceeds alone.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, timings: Timings | None = None) -> None:
+        self._limit, self._timings = limit, timings or Timings()
         self._held = 0
         self._changed = threading.Condition()
 
@@ -41,7 +42,9 @@ class ByteBudget:
         """Wait until ``size`` bytes may be held, and hold them."""
         size = min(size, self._limit)
         with self._changed:
-            self._changed.wait_for(lambda: self._held + size <= self._limit)
+            if self._held + size > self._limit:
+                with self._timings.waiting("memory"):
+                    self._changed.wait_for(lambda: self._held + size <= self._limit)
             self._held += size
         try:
             yield
@@ -74,7 +77,7 @@ class ViewMaker:
         self._isolated: list[IsolatedDecoder] | None = [] if isolate else None
         self._max_pixels = max_pixels
         self._timings = timings
-        self._budget = ByteBudget(memory)
+        self._budget = ByteBudget(memory, timings)
         self._largest_kept = memory // (4 * threads)
         self._own = threading.local()
 
@@ -82,8 +85,21 @@ class ViewMaker:
         """Write an image's views into a batch's slot, as soon as the memory may be held.
 
         Raises:
-            ImageError: the image cannot be judged.
+            ImageError: the image cannot be judged, or takes more memory than there is.
         """
+        try:
+            return self._make(batch, slot, content)
+        except MemoryError:
+            raise ImageError(
+                "the image takes more memory than is left; scale it down, or decode fewer at once."
+            ) from None
+
+    def close(self) -> None:
+        """End the processes that decode, when no thread makes views any more."""
+        for decoder in self._isolated or ():
+            decoder.close()
+
+    def _make(self, batch: ViewBatch, slot: int, content: bytes | Rgb) -> ViewInfo:
         image, seed = open_image(
             content, self._sampling, max_pixels=self._max_pixels, look=self._look()
         )
@@ -92,11 +108,6 @@ class ViewMaker:
                 rgb = image.decode(self._buffer(image.decoded_bytes))
             with self._timings.stage("views"):
                 return batch.fill(slot, rgb, seed, self._sampling.spec)
-
-    def close(self) -> None:
-        """End the processes that decode, when no thread makes views any more."""
-        for decoder in self._isolated or ():
-            decoder.close()
 
     def _look(self) -> HeaderReader:
         """Return what looks at files for this thread."""

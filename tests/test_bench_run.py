@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,9 +32,12 @@ from glass_edge.benchmarks.measuring.usage import PeakMemory, cpu_seconds, memor
 from glass_edge.benchmarks.run.report import DecodeFloor, Peak, Roofline, RunReport
 from glass_edge.benchmarks.run.roofline import count_multiply_adds
 from glass_edge.benchmarks.run.tables import MARK, UNSTEADY, end_to_end_table, run_markdown
+from glass_edge.benchmarks.run.turns import Entry
 from glass_edge.benchmarks.show.machines import Machines, read_report
 from glass_edge.export.loading import load_model
 from glass_edge.runtime import Detector, DetectorOptions, EngineError, ImageError
+from glass_edge.runtime.cuda import gpu_present
+from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from glass_edge.runtime.views import Sampling
 from PIL import Image
 from torch import nn
@@ -247,7 +251,7 @@ def test_decoding_and_computing_share_the_cpus(report):
     floor = DecodeFloor("a test", seconds=0.25)
     assert Roofline(2_000_000_000, (peak,), {}, floor).images_per_second(peak) == 1 / 0.75
     table = rows(run_markdown(report).partition("## Bounds")[2])
-    most = {row[0]: float(row[2]) for row in table[1:]}
+    most = {row[0]: float(row[2]) for row in table[2:]}  # below the header and its line
     for precision in ("fp32", half_precision()):
         both = most[f"decoding, then {precision} at its peak"]
         assert both < most["decoding alone, on all CPUs"]
@@ -299,6 +303,18 @@ def test_a_contender_missing_on_one_machine_leaves_its_cell_empty(report):
     assert cells[report.contenders[-1].name][1] == ""
 
 
+def test_a_bundle_may_have_a_comma_in_its_name(report):
+    def renamed(name: str) -> str:
+        return name.replace("vit.glass", "vit, first.glass")
+
+    bundles = tuple(msgspec.structs.replace(b, name=renamed(b.name)) for b in report.bundles)
+    contenders = tuple(msgspec.structs.replace(c, name=renamed(c.name)) for c in report.contenders)
+    other = msgspec.structs.replace(report, bundles=bundles, contenders=contenders)
+    assert other.bundles[0].name.startswith("vit, first.glass@")
+    table = Machines(["a", "b"], [report, other]).best_table()
+    assert all(row[1] == row[2] for row in rows(table)[2:])
+
+
 def test_crops_are_the_same_for_all(setup, plain, vit_bundle):
     photos = plan_photos(IMAGES, setup)
     verdicts = Detector(
@@ -311,6 +327,25 @@ def test_crops_are_the_same_for_all(setup, plain, vit_bundle):
     for contender in (BundleContender(vit_bundle, "onnxruntime"), NaiveContender(vit_bundle)):
         judged = contender.open(setup).judge(photos)
         assert judged.placements == tuple(photo.placements for photo in photos)
+
+
+@pytest.mark.parametrize("images", [1, 2, 4, 16])
+def test_no_zeros_are_computed_beside_the_views_of_a_batch(images, setup, vit_bundle, monkeypatch):
+    """A detector that serves such batches has an engine for just so many views, up to the most."""
+    setup = replace(setup, batch_size=16)
+    rows: Counter[str] = Counter()
+    run = OnnxRuntimeEngine.run
+
+    def counted(engine, role, inputs):
+        rows[role] += len(inputs[0])
+        return run(engine, role, inputs)
+
+    loaded = BundleContender(vit_bundle, "onnxruntime").open(setup)
+    loaded.batch(plan_photos(IMAGES[:1], setup))  # another size before
+    call = loaded.batch(cycled(plan_photos(IMAGES, setup), images))
+    monkeypatch.setattr(OnnxRuntimeEngine, "run", counted)
+    call()
+    assert rows == {"global": images, "local": images * CROPS, "aggregator": images}
 
 
 def test_tiles_cover_every_pixel_once(setup):
@@ -328,10 +363,18 @@ def test_images_are_spread_and_cycled(setup):
     assert cycled(photos, 4) == (*photos, photos[0])
 
 
+@pytest.mark.skipif(gpu_present(), reason="on a GPU PyTorch's profiler times the parts")
 def test_a_bundle_is_measured_without_torch(setup, vit_bundle):
+    """From the first step to the last, as the benchmark takes them."""
     contender = BundleContender(vit_bundle, "onnxruntime")
+    photos = plan_photos(IMAGES[:1], setup)
     with OwnProcess("bundle", Runner, contender, setup) as process:
-        process.ask(Runner.judge, plan_photos(IMAGES[:1], setup))
+        entry = Entry(contender, "ours", process)
+        entry.warm_up(photos)
+        entry.judge(photos)
+        entry.prepare_batch(photos, 0.01)
+        entry.time_batch(photos, 0.01)
+        assert entry.result().engine_only[0].calls
         with open(f"/proc/{process.pid}/maps") as maps:
             assert "libtorch" not in maps.read()
 

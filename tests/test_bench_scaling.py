@@ -29,7 +29,7 @@ def place(checkpoints, vit_bundle, tmp_path_factory) -> Path:
     """A working directory with the files of one small run."""
     place = tmp_path_factory.mktemp("scaling")
     done = run(place, "scaling", "--checkpoint", checkpoints["vit"], "-b", vit_bundle.path,
-               "--engine", "onnxruntime", "--crops", "1,3", "--megapixels", "0.1,0.4",
+               "--engine", "onnxruntime", "--crops", "1,3", "--megapixels", "0.1,0.4,0.1",
                "--batches", "1,2,3", "--rounds", str(ROUNDS), "--seconds", "0.01",
                "-o", "report.json", "-o", "report.md", "-o", "report.png")  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
-from glass_edge.runtime import Bundle, BundleError, Detector, EngineError, InputError
+from glass_edge.runtime import (
+    Bundle,
+    BundleError,
+    Detector,
+    DetectorOptions,
+    EngineError,
+    InputError,
+)
 from glass_edge.runtime.bundle import find_bundle, sha256_of
 
 
@@ -115,6 +125,45 @@ def test_a_graph_that_is_not_what_the_manifest_says(copied_bundle, export_family
     change(copied_bundle, lambda m: m["graphs"]["aggregator"].update(sha256=sha256))
     with pytest.raises(EngineError, match="aggregator graph does not fit the manifest"):
         Detector(copied_bundle)
+
+
+def other_aggregator(bundle: Path) -> bytes:
+    """The same graph with other weights, as a later export has them."""
+    model = onnx.load(bundle / "aggregator.onnx")
+    (bias,) = (tensor for tensor in model.graph.initializer if list(tensor.dims) == [2])
+    bias.raw_data = (onnx.numpy_helper.to_array(bias) + np.float32([0.3, 0])).tobytes()
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("how", ["overwritten", "replaced", "gone"])
+def test_files_that_change_before_an_engine_reads_them(
+    how, engine, copied_bundle, tmp_path, monkeypatch
+):
+    """The self-test passed here before, so that nothing else would find it."""
+    monkeypatch.setenv("GLASS_CACHE", str(tmp_path / "cache"))
+    options = DetectorOptions(engine=engine)
+    bundle = Bundle.open(copied_bundle)
+    Detector(bundle, options)
+    path = copied_bundle / "aggregator.onnx"
+    content, times = other_aggregator(copied_bundle), path.stat()
+    if how != "overwritten":
+        path.unlink()
+    if how != "gone":
+        path.write_bytes(content)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises((BundleError, EngineError)) as raised:
+        Detector(bundle, options)
+    if how != "gone":
+        assert "was changed since it was opened: aggregator.onnx" in str(raised.value)
+
+
+def test_files_that_were_only_touched_are_the_same(copied_bundle):
+    bundle = Bundle.open(copied_bundle)
+    for path in copied_bundle.glob("*.onnx"):
+        path.rename(path.with_suffix(".old"))
+        path.write_bytes(path.with_suffix(".old").read_bytes())
+    Detector(bundle)
 
 
 def test_the_bundle_to_use_when_none_is_named(tmp_path, monkeypatch):

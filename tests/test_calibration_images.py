@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from glass_edge.calibration.errors import CalibrationError
-from glass_edge.calibration.images import ENOUGH, split_images
+from glass_edge.calibration.images import ENOUGH, ImageSets, split_images
 from glass_edge.calibration.int8 import Int8Search
+from glass_edge.calibration.layers import find_layers
 from glass_edge.calibration.options import CalibrationOptions
+from glass_edge.calibration.ranges import RangesFile, collect_ranges
 from glass_edge.calibration.trial import BACKBONES
-from glass_edge.runtime import InputError
+from glass_edge.runtime import Bundle, InputError, workers
+from glass_edge.runtime.decode import read_header
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 
@@ -26,6 +33,12 @@ def fill(folder: Path, count: int, make) -> Path:
 
 def noise(draw: np.random.Generator) -> np.ndarray:
     return draw.integers(0, 256, (240, 260, 3), np.uint8)
+
+
+def ranges_of(bundle: Bundle, sets: ImageSets) -> RangesFile:
+    """The local graph's ranges, and what is to be known of the images."""
+    layers = {role: find_layers(onnx.load(bundle.graph_path(role)).graph) for role in BACKBONES}
+    return collect_ranges(bundle, layers, sets)["local"]
 
 
 class TestSplit:
@@ -57,6 +70,21 @@ class TestSplit:
         sets = split_images(fill(tmp_path, 40, noise), limit)
         assert len(sets.calibration) == limit
         assert sets.held_out
+
+    @settings(max_examples=40)
+    @given(fakes=st.integers(5, 70), reals=st.integers(5, 70), limit=st.integers(4, 120))
+    def test_each_folder_has_its_share(self, fakes, reals, limit):
+        """Files of a class lie together in path order: what is left out must not be one of them."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, count in (("fake", fakes), ("real", reals)):
+                (Path(folder) / name).mkdir()
+                for number in range(count):
+                    (Path(folder) / name / f"{number:03}.png").write_text(f"{name} {number}")
+            sets = split_images(Path(folder), limit)
+        taken = [path.parent.name for path in (*sets.calibration, *sets.held_out)]
+        share = fakes / (fakes + reals)
+        assert len(sets.calibration) >= min(limit, (fakes + reals) * 4 // 5)
+        assert abs(taken.count("fake") - share * len(taken)) < 2
 
     def test_too_few(self, tmp_path):
         with pytest.raises(CalibrationError, match="holds 4 different images, and at least 5"):
@@ -92,6 +120,21 @@ class TestSuitability:
         assert any(
             "all calibration images are grey" in n for n in self.search(vit_bundle, grey).notes
         )
+
+    @pytest.mark.parametrize("size", [(64, 64), (64, 400)])
+    def test_small_images_are_a_note_and_not_called_black(self, size, vit_bundle, tmp_path):
+        folder = fill(tmp_path, 8, lambda draw: draw.integers(0, 256, (*size, 3), np.uint8))
+        notes = ranges_of(vit_bundle, split_images(folder, 100)).notes
+        assert any(
+            "7 of 7 calibration images are smaller than a crop of 224x224" in note for note in notes
+        )
+
+    def test_small_images_may_be_saturated_all_the_same(self, vit_bundle, tmp_path):
+        def sketch(draw: np.random.Generator) -> np.ndarray:
+            return np.where(draw.random((64, 64, 1)) > 0.5, 255, 0).repeat(3, 2).astype(np.uint8)
+
+        with pytest.raises(CalibrationError, match="black or white only"):
+            self.search(vit_bundle, fill(tmp_path, 10, sketch))
 
     def test_images_that_cannot_be_read(self, vit_bundle, tmp_path):
         for number in range(6):
@@ -151,6 +194,42 @@ class TestCache:
             path.write_bytes(path.read_bytes()[:100])
         self.ranges(vit_bundle, calibration_images)
         assert {path: path.read_bytes() for path in cache.iterdir()} == before
+
+    def test_it_waits_until_every_image_can_be_read(self, cache, vit_bundle, tmp_path, monkeypatch):
+        """Whoever installs a decoder must not get ranges, and a note, from before."""
+        images = tmp_path / "images"
+        images.mkdir()
+        fill(images, 12, noise)
+        for number in range(4):
+            (images / f"bad{number}.jpg").write_bytes(b"no image" + bytes([number]))
+        sets = split_images(images, 100)
+        before = ranges_of(vit_bundle, sets)
+        unreadable = len(sets.calibration) - before.images
+        assert f"{unreadable} calibration images could not be read." in before.notes
+
+        def decodable(content: bytes, **options: int) -> object:
+            return read_header(pixels if content.startswith(b"no image") else content, **options)
+
+        pixels = (images / "0.png").read_bytes()
+        monkeypatch.setattr(workers, "read_header", decodable)
+        after = ranges_of(vit_bundle, sets)
+        assert after.images == len(sets.calibration)
+        assert not any("could not be read" in note for note in after.notes)
+
+    @pytest.mark.parametrize("place", ["folder", "file"])
+    def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(
+        self, place, cache, vit_bundle, calibration_images
+    ):
+        sets = split_images(calibration_images, 8)
+        expected = ranges_of(vit_bundle, sets)
+        names = [path.name for path in cache.iterdir()]
+        shutil.rmtree(cache)
+        if place == "folder":
+            cache.write_text("in the way of the folder")
+        else:
+            for name in names:
+                (cache / name).mkdir(parents=True)  # in the way of the file
+        assert ranges_of(vit_bundle, sets) == expected
 
     def test_global_views_and_crops_are_never_mixed(self, cache, calibration_images, tmp_path):
         """With one backbone for both, the two graphs still have ranges of their own."""

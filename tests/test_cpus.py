@@ -20,18 +20,55 @@ def test_affinity_is_respected():
     assert done.stdout.strip() == "1"
 
 
+@pytest.fixture
+def groups(tmp_path, monkeypatch):
+    """Let a process on eight CPUs be in some control groups, given their files."""
+
+    def make(own: str, files: dict[str, str]) -> None:
+        (tmp_path / "own").write_text(own)
+        for name, content in files.items():
+            (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "groups" / name).write_text(content)
+
+    monkeypatch.setattr(cpus, "_OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(cpus, "_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    return make
+
+
 @pytest.mark.parametrize(
     ("quota", "expected"),
     [("150000 100000", 2), ("100000 100000", 1), ("50000 100000", 1), ("max 100000", 8),
      ("6400000 100000", 8), ("", 8)],
 )  # fmt: skip
-def test_a_containers_quota_is_respected(quota, expected, tmp_path, monkeypatch):
-    (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(cpus, "_CGROUP_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+def test_a_containers_quota_is_respected(quota, expected, groups):
+    groups("0::/\n", {"cpu.max": quota})
     assert cpus.available_cpus() == expected
 
 
-def test_no_cgroup_at_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(cpus, "_CGROUP_QUOTA", tmp_path / "nothing")
-    assert cpus.available_cpus() >= 1
+def test_the_tightest_of_the_groups_around_a_process_counts(groups):
+    """As in a systemd slice, or in a container that sees the machine's groups."""
+    groups(
+        "0::/work.slice/run-1.scope\n",
+        {
+            "work.slice/cpu.max": "300000 100000",
+            "work.slice/run-1.scope/cpu.max": "500000 100000",
+            "other.slice/cpu.max": "100000 100000",
+        },
+    )
+    assert cpus.available_cpus() == 3
+
+
+V1 = "12:memory:/docker/1f\n3:cpu,cpuacct:/docker/1f\n1:name=systemd:/docker/1f\n"
+
+
+@pytest.mark.parametrize("seen", ["", "docker/1f/"])  # a container's own view, and the machine's
+@pytest.mark.parametrize(("quota", "expected"), [("250000", 3), ("-1", 8)])
+def test_the_quota_of_cgroup_v1_is_respected(quota, expected, seen, groups):
+    files = {"cpu.cfs_quota_us": f"{quota}\n", "cpu.cfs_period_us": "100000\n"}
+    groups(V1, {f"cpu/{seen}{name}": content for name, content in files.items()})
+    assert cpus.available_cpus() == expected
+
+
+def test_no_cgroup_at_all(groups):
+    assert cpus.available_cpus() == 8

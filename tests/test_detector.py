@@ -22,6 +22,8 @@ from glass_edge.runtime import (
     InputError,
     Verdict,
 )
+from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from networks import FULL, SMALL, random_glass
 from PIL import Image
 
@@ -131,6 +133,24 @@ def test_arrays_give_what_the_file_gives(vit_bundle, photographs):
     assert mirrored == detector.detect(np.ascontiguousarray(rgb[:, ::-1]))
 
 
+def test_one_image_alone_is_a_list_of_one(vit_bundle, photographs):
+    detector, path = Detector(vit_bundle), photographs[2]
+    rgb = np.asarray(Image.open(path).convert("RGB"))
+    for image in (path, str(path), path.read_bytes(), rgb):
+        (record,) = detector.stream(image)
+        assert [record] == detector.detect(image)
+        assert isinstance(record, Verdict)
+
+
+@pytest.mark.parametrize("other", [None, 3, ["list.jpg"]])
+def test_what_is_no_image_at_all_is_refused(other, vit_bundle, photographs):
+    """It must not pass for the end of the images."""
+    images = [photographs[2], other, photographs[3]]
+    sentence = f"as a path, a file's bytes or an RGB array, not as {type(other).__name__}."
+    with pytest.raises(InputError, match=sentence):
+        list(Detector(vit_bundle).stream(images))
+
+
 @pytest.mark.parametrize(
     "array",
     [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.float32), np.zeros((0, 9, 3), np.uint8)],
@@ -208,14 +228,15 @@ def test_stream_is_lazy(vit_bundle, photographs):
     assert len(taken) < 40
 
 
-def test_numbers_that_are_not_finite_are_no_verdict(vit_bundle, photographs, monkeypatch):
+@pytest.mark.parametrize("factor", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_no_verdict(factor, vit_bundle, photographs, monkeypatch):
     detector = Detector(vit_bundle)
     engine = detector._network._engine
     run = engine.run
 
     def broken(role, inputs):
         outputs = run(role, inputs)
-        return [output * np.nan for output in outputs] if role == "aggregator" else outputs
+        return [output * factor for output in outputs] if role == "aggregator" else outputs
 
     monkeypatch.setattr(engine, "run", broken)
     (record,) = detector.stream([photographs[0]])
@@ -226,7 +247,8 @@ def test_numbers_that_are_not_finite_are_no_verdict(vit_bundle, photographs, mon
 @pytest.mark.parametrize(
     "options",
     [{"crops": 0}, {"batch_size": 0}, {"threads": -1}, {"workers": -1}, {"threshold": 1.5},
-     {"seed": 2**63}, {"fixed_seed": -1}, {"max_pixels": 0}],
+     {"seed": 2**63}, {"fixed_seed": -1}, {"max_pixels": 0},
+     {"workers": 2, "mode": "latency"}],
 )  # fmt: skip
 def test_senseless_options(options):
     with pytest.raises(InputError, match=next(iter(options))):
@@ -246,6 +268,34 @@ def test_a_device_that_is_not_there_is_no_silent_fall_back(vit_bundle: Bundle):
         pytest.skip("this ONNX Runtime offers CUDA")
     with pytest.raises(EngineError, match="cannot run on cuda: it offers"):
         Detector(vit_bundle, DetectorOptions(device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("precision", "computed"), [("fp32", "fp32"), ("fp16", "fp16"), ("int8", "fp32")]
+)
+def test_what_onnx_runtime_is_told_and_computes_on_cuda(
+    precision, computed, make_precision, monkeypatch
+):
+    """FP32 is never TF32; INT8 has no kernels there. The sessions really run on the CPU."""
+    import onnxruntime
+
+    asked = []
+
+    class OnCpu(onnxruntime.InferenceSession):
+        def __init__(self, model, settings, providers):
+            asked.extend(providers)
+            super().__init__(model, settings, providers=["CPUExecutionProvider"])
+
+        def get_providers(self):
+            return ["CUDAExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", OnCpu)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    engine = OnnxRuntimeEngine(make_precision("vit", precision), EngineOptions("cuda"))
+    assert engine.precision == computed
+    assert len(asked) == 3
+    for name, told in asked:
+        assert (name, told["use_tf32"]) == ("CUDAExecutionProvider", "0")
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])

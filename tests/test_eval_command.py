@@ -233,6 +233,31 @@ def test_each_bundle_says_what_it_is(report, bundles):
         assert result.engine.startswith("onnxruntime ")
 
 
+def test_a_bundle_below_fp32_says_what_its_export_found(
+    images, tmp_path, vit_bundle, make_precision
+):
+    low = make_precision("vit", "int8")
+    manifest = json.loads((low.path / "glass.json").read_bytes())
+    kept = {"global": ["first", "second"], "local": ["third"]}
+    bundle = shutil.copytree(low.path, tmp_path / "int8.glass")
+    (bundle / "glass.json").write_text(json.dumps(manifest | {"kept": kept}))
+    report = evaluated(tmp_path, images, "-b", vit_bundle.path, "-b", bundle)
+    full, ours = report.bundles
+    assert (full.kept, full.gate) == (None, None)
+    assert (ours.kept, ours.gate) == (3, low.manifest.comparison)
+    rows = {cells[0]: cells[1:] for cells in table_cells(report)}
+    gate = manifest["comparison"]
+    assert rows["nodes kept in FP32"] == ["", "3"]
+    assert rows["gate: verdicts unlike FP32's"] == ["", f"{gate['flips']} of {gate['judgements']}"]
+    assert rows["gate: mean change of P(fake)"] == ["", f"{gate['mean_change']:.4f}"]
+    assert rows["gate: largest change of P(fake)"] == ["", f"{gate['largest_change']:.4f}"]
+
+
+def table_cells(report: EvaluationReport) -> list[list[str]]:
+    lines = report.table().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
 def test_speed_leaves_out_the_first_batch(report):
     for result in report.bundles:
         assert (result.speed.images, result.speed.warm) == (len(IMAGES) * SEEDS - BATCH, True)
@@ -267,6 +292,22 @@ def test_unreadable_images_are_named(images, tmp_path, vit_bundle):
     assert "## 1 image not judged" in report.to_markdown()
     assert f"- {unreadable.path}: {unreadable.reason}" in report.to_markdown()
     assert len(report.judgements) == 8
+
+
+def test_names_that_are_no_utf8_do_not_lose_the_report(images, tmp_path, vit_bundle):
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/im\xe4ges"))
+    images.rename(place)
+    folder = place / "fake"
+    (folder / os.fsdecode(b"empt\xff.jpg")).touch()
+    (folder / "deeper" / "cat.jpg").rename(folder / os.fsdecode(b"c\xe9t.jpg"))
+    bundle = place / os.fsdecode(b"g\xfc.glass")
+    bundle.symlink_to(shutil.copytree(vit_bundle.path, place / os.fsdecode(b"\xfc.glass")))
+    report = evaluated(tmp_path, place, "-b", bundle)
+    base = rf"{tmp_path}/im\xe4ges"
+    assert [each.path for each in report.unreadable] == [base + r"/fake/empt\xff.jpg"]
+    assert base + r"/fake/c\xe9t.jpg" in [each.path for each in report.judgements]
+    assert base in report.command
+    assert report.bundles[0].name.startswith(r"\xfc.glass@")
 
 
 def test_pillows_own_limit_of_179_million_pixels_gives_way(images, tmp_path, vit_bundle):

@@ -120,6 +120,7 @@ def test_classes_and_their_order_are_the_users(checkpoints, tmp_path):
         ({"crops": 0}, "at least 1"),
         ({"classes": ("a", "a")}, "two different"),
         ({"fake_class": "generated"}, "not among"),
+        ({"calibrate": Path("photographs")}, "FP32 needs no images"),
     ],
 )
 def test_senseless_options(options, sentence):

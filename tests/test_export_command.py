@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from glass_edge.export.cli import _summarise
 from glass_edge.runtime import Bundle
+from glass_edge.runtime.manifest import Comparison
 from networks import TIMM_NAME
 
 PROGRAM = Path(sys.executable).parent / "glass-export"
@@ -59,8 +62,21 @@ def test_a_timm_backbone_and_other_classes(tmp_path, checkpoints):
         (["gl_vit.pt", "--precison", "fp32"], "--precision"),
         (["gl_vit.pt", "--precision", "int8"], "name their folder with --calibrate"),
         (["gl_vit.pt", "--precision", "int8", "--calibrate", "."], "holds no image"),
-        (["gl_vit.pt", "--int8-budget", "2"], "must lie between 0 and 1"),
-        (["gl_vit.pt", "--calibration-images", "0"], "at least 1"),
+        (["gl_vit.pt", "--precision", "int8", "--int8-budget", "2"], "must lie between 0 and 1"),
+        (["gl_vit.pt", "--precision", "int8", "--calibration-images", "0"], "at least 1"),
+        (
+            ["gl_vit.pt", "--calibrate", "nowhere"],
+            "--calibrate means nothing with --precision",
+        ),
+        (["gl_vit.pt", "--judgements", "200"], "or choose fp16 or bf16 or int8"),
+        (
+            ["gl_vit.pt", "--precision", "fp16", "--int8-budget", "0.75"],
+            "--int8-budget means nothing with --precision fp16: leave it out, or choose int8.",
+        ),
+        (
+            ["gl_vit.pt", "--precision", "bf16", "--calibration-method", "auto"],
+            "--calibration-method means nothing with --precision bf16",
+        ),
         (["gl_vit.pt", "--calibration-method", "guess"], "'guess' is not one of"),
         (["gl_vit.pt", "--classes", "fake"], "two names separated by a comma"),
         (["gl_vit.pt", "--fake-class", "generated"], "not among the classes"),
@@ -80,6 +96,24 @@ def test_no_checkpoint_here(tmp_path):
     done = run(tmp_path)
     assert done.returncode == 2
     assert "should hold one gl_*.pt" in done.stderr
+
+
+def test_a_loss_of_speed_is_seen(vit_bundle, capsys):
+    comparison = Comparison(
+        engine="openvino 2026.1 cpu",
+        precision="int8",
+        images=5,
+        judgements=200,
+        flips=0,
+        mean_change=0.001,
+        largest_change=0.01,
+        speed=0.97,
+    )
+    manifest = msgspec.structs.replace(vit_bundle.manifest, precision="int8", comparison=comparison)
+    _summarise(Path("gl_vit.pt"), Bundle(vit_bundle.path, manifest, vit_bundle.digest))
+    shown = capsys.readouterr()
+    assert "0.97 times FP32's speed (openvino 2026.1 cpu)" in shown.out
+    assert "int8 does not pay here: it runs at 0.97 times FP32's speed" in shown.err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, which not even root may write")

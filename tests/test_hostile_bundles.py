@@ -12,9 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
-from glass_edge.runtime import Bundle, BundleError
+from glass_edge.runtime import Bundle, BundleError, EngineError
 from glass_edge.runtime.bundle import sha256_of
+from glass_edge.runtime.engines import open_engine
+from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.engines.openvino import shared_core
 from glass_edge.runtime.graphfile import _PARTS, check_graph
 from glass_edge.runtime.manifest import parse_manifest
 from hypothesis import given
@@ -128,6 +132,110 @@ def test_nothing_that_may_never_end(tmp_path):
     assert "holds training steps" in refused(model, tmp_path)
 
 
+def disguised(field: bytes, size_bytes: int = 1) -> bytes:
+    """A graph with an operator of Microsoft's, behind this tag and a size of so many bytes."""
+    model = graph(nodes=[helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")])
+    model.opset_import.add(domain="com.microsoft", version=1)
+    content = model.graph.SerializeToString()
+    model.ClearField("graph")
+    size = bytes(len(content) >> 7 * index & 0x7F | 0x80 for index in range(size_bytes))
+    last = bytes([size[-1] & 0x7F])
+    return model.SerializeToString() + field + size[:-1] + last + content
+
+
+PLAIN = b"\x3a"  # field 7, with a length
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        disguised(PLAIN, 2),
+        *(disguised(PLAIN, size_bytes) for size_bytes in (3, 4, 5, 10)),
+        disguised(b"\xba\x00", 2),
+        *(disguised(b"\xba\x80\x80\x80" + bytes([last]), 2) for last in (0x10, 0x40, 0x70)),
+        disguised(b"\xba\x80\x80\x80\x80\x01", 2),
+        disguised(b"\xba" + b"\x80" * 8 + b"\x01", 2),
+        disguised(b"\0" + PLAIN, 2),
+        disguised(b"\x02\0" + PLAIN, 2),
+        disguised(b"\x0b" + PLAIN, 2) + b"\x0c",
+    ],
+    ids=[
+        *("plainly", "size of 3 bytes", "size of 4", "size of 5", "size of 10", "tag of 2 bytes"),
+        *("bit 32", "bit 34", "bits 32 to 34", "bit 35", "bit 63", "end", "field 0", "group"),
+    ],
+)
+def test_no_way_of_writing_hides_what_an_engine_reads(content, tmp_path):
+    """What ONNX Runtime finds behind other spellings of tags and sizes, the check finds too."""
+    try:
+        onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    except Exception:  # pybind's exceptions have no common base but Exception
+        with suppress(BundleError):
+            (tmp_path / "global.onnx").write_bytes(content)
+            check_graph(tmp_path / "global.onnx", [])
+        return
+    sentence = refused(content, tmp_path)
+    assert "an operator of 'com.microsoft'" in sentence or "is no ONNX graph" in sentence
+
+
+@pytest.mark.parametrize("tag", [b"\xba\x80\x80\x80\x10", b"\0", b"\x02"])
+def test_fields_have_numbers_that_protobuf_allows(tag, tmp_path):
+    assert "a field of no possible number" in refused(disguised(tag, 2), tmp_path)
+
+
+def exchanged(bundle: Path, role: str, content: bytes) -> Path:
+    """Put other bytes in the place of a graph, and make the manifest fit."""
+    path = bundle / f"{role}.onnx"
+    path.write_bytes(content)
+    change(bundle, lambda m: m["graphs"][role].update(sha256=sha256_of(path)))
+    return bundle
+
+
+def noted(content: bytes) -> bytes:
+    """Bytes that the walk passes over: a field that ONNX does not have."""
+    return b"\xfa\x01" + _size(len(content)) + content
+
+
+def _size(count: int) -> bytes:
+    low = count & 0x7F
+    return bytes([low]) if count == low else bytes([low | 0x80]) + _size(count >> 7)
+
+
+def test_onnx_runtime_reads_no_other_format(shared_bundle, tmp_path):
+    """Its own format's mark, where it looks for it, in a graph that it is given as bytes."""
+    bundle = Path(shutil.copytree(shared_bundle.path, tmp_path / "copied.glass"))
+    marked = noted(b"\0ORTM") + (bundle / "global.onnx").read_bytes()
+    assert marked[4:8] == b"ORTM"
+    opened = Bundle.open(exchanged(bundle, "global", marked))
+    engine, plain = (
+        open_engine(which, "onnxruntime", EngineOptions("cpu", 1))
+        for which in (opened, shared_bundle)
+    )
+    views = np.random.default_rng(0).random((1, 224, 224, 3), np.float32)
+    assert np.array_equal(engine.run("global", [views]), plain.run("global", [views]))
+
+
+XML = b"""
+<net name="m" version="11"><layers>
+<layer id="0" name="pixels" type="Parameter" version="opset1">
+<data shape="4" element_type="f32"/>
+<output><port id="0" precision="FP32"><dim>4</dim></port></output></layer>
+<layer id="1" name="features" type="Result" version="opset1">
+<input><port id="0" precision="FP32"><dim>4</dim></port></input></layer>
+</layers><edges><edge from-layer="0" from-port="0" to-layer="1" to-port="0"/></edges></net>
+"""
+
+
+def test_openvino_reads_no_other_format(copied_bundle):
+    """A graph in its own format, which it would find in a note of an ONNX file."""
+    content = noted(XML)
+    (copied_bundle / "probe.onnx").write_bytes(content)
+    assert shared_core().read_model(copied_bundle / "probe.onnx").get_parameters()
+    check_graph(copied_bundle / "probe.onnx", [])
+    bundle = Bundle.open(exchanged(copied_bundle, "global", content))
+    with pytest.raises(EngineError, match="the global graph: it does not look like ONNX"):
+        open_engine(bundle, "openvino", EngineOptions("cpu", 1))
+
+
 HARMLESS = {  # notes, devices, and types that no tensor of ours has
     "OperatorSetIdProto", "StringStringEntryProto", "TensorAnnotation", "Segment", "Sequence",
     "Map", "Optional", "SparseTensor", "Opaque", "DeviceConfigurationProto",
@@ -232,6 +340,13 @@ def test_what_is_no_file_is_not_read(name, sentence, copied_bundle):
     (copied_bundle / name).unlink()
     os.mkfifo(copied_bundle / name)
     assert sentence in refusal(copied_bundle)
+
+
+@pytest.mark.parametrize(("name", "size"), [("local.onnx", 2**31), ("backbone.bin", 2**34 + 1)])
+def test_files_too_large_are_not_even_hashed(name, size, shared_bundle, tmp_path):
+    bundle = Path(shutil.copytree(shared_bundle.path, tmp_path / "copied.glass"))
+    os.truncate(bundle / name, size)  # takes no room
+    assert f"{name} is larger than {size - 1} bytes" in refusal(bundle)
 
 
 def test_hashes_come_before_parsers(copied_bundle):

@@ -7,9 +7,13 @@ import os
 import resource
 import socket
 import struct
+import subprocess
+import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -294,3 +298,52 @@ def test_a_file_larger_than_any_image_is_not_read(tmp_path):
     assert read_image(path, max_bytes=size) == path.read_bytes()
     with pytest.raises(ImageError, match="more than the limit"):
         read_image(path, max_bytes=size - 1)
+
+
+EXCHANGE = """
+import os, sys
+path = sys.argv[1]
+while True:
+    os.mkfifo("pipe")
+    os.replace("pipe", path)
+    with open("file", "wb") as file:
+        file.write(b"content")
+    os.replace("file", path)
+"""
+GROW = """
+import os, sys
+descriptor = os.open(sys.argv[1], os.O_WRONLY)
+while True:
+    os.ftruncate(descriptor, 7)
+    os.ftruncate(descriptor, 1 << 16)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no pipes")
+@pytest.mark.parametrize("program", [EXCHANGE, GROW])
+def test_a_file_that_changes_while_it_is_opened(program, tmp_path):
+    """Now and then between the look at it and the reading: it neither blocks nor is too large."""
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"content")
+
+    def read() -> set[str]:
+        seen = set()
+        for _ in range(20_000):
+            try:
+                seen.add(f"{len(read_image(path, max_bytes=7))} bytes")
+            except ImageError as error:
+                seen.add(str(error))
+        return seen
+
+    changing = subprocess.Popen([sys.executable, "-c", program, path], cwd=tmp_path)
+    reading = Future()
+    threading.Thread(target=lambda: reading.set_result(read()), daemon=True).start()
+    try:
+        seen = reading.result(60)
+    finally:
+        changing.kill()
+        changing.wait()
+    refusal = "it is a pipe" if program is EXCHANGE else "the file has 65536 bytes"
+    assert "7 bytes" in seen
+    assert any(message.startswith(refusal) for message in seen)
+    assert len(seen) == 2

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
+import struct
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,6 +16,7 @@ import numpy as np
 import pytest
 from glass_edge.runtime import Detector, DetectorOptions, Failure, ImageError
 from glass_edge.runtime.decode import decode
+from glass_edge.runtime.interpreter import python_command
 from glass_edge.runtime.isolate import IsolatedDecoder
 
 LIMIT = 10**8
@@ -70,6 +75,71 @@ def test_one_that_hangs_is_stopped(photographs):
         image.decode()
     assert decoder.read_header(content, max_pixels=LIMIT).decode().size
     decoder.close()
+
+
+HANGING = """
+from glass_edge.runtime import isolate
+
+def hang(content, max_pixels):
+    while True:
+        pass
+
+isolate.read_header = hang
+isolate.serve(1, 0.5)
+"""
+
+
+def test_one_that_hangs_ends_by_itself_when_nobody_is_left_to_stop_it():
+    request = b"L" + struct.pack("<QQ", 4, LIMIT) + b"file"
+    done = subprocess.run([sys.executable, "-c", HANGING], input=request, timeout=30)
+    assert done.returncode == -signal.SIGALRM
+
+
+def test_one_that_waits_for_work_does_not_end_by_itself(photographs):
+    content = photographs[0].read_bytes()
+    request = b"L" + struct.pack("<QQ", len(content), LIMIT) + content
+    serve = "from glass_edge.runtime.isolate import serve; serve(1, 0.5)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", serve], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    for _ in range(2):
+        process.stdin.write(request)
+        process.stdin.flush()
+        assert b"width" in process.stdout.readline()
+        time.sleep(1)
+    process.communicate()
+    assert process.returncode == 0
+
+
+def trap(folder: Path) -> Path:
+    """A folder whose modules end whoever imports them, named like those that glass-edge needs."""
+    folder.mkdir()
+    spring = "from pathlib import Path; Path('sprung').touch(); 1 / 0"
+    for name in ("msgspec", "numpy", "glass_edge", "tensorrt_rtx", "struct"):
+        (folder / f"{name}.py").write_text(spring)
+    return folder
+
+
+def test_no_code_is_taken_from_the_working_directory(photographs, tmp_path, monkeypatch):
+    monkeypatch.chdir(trap(tmp_path / "downloads"))
+    decoder = IsolatedDecoder()
+    image = decoder.read_header(photographs[0].read_bytes(), max_pixels=LIMIT)
+    assert np.array_equal(image.decode(), decode(photographs[0].read_bytes()))
+    decoder.close()
+    assert not Path("sprung").exists()
+
+
+def test_modules_are_found_where_the_caller_finds_them():
+    """Also in places that only the running program knows, and in those with odd names."""
+    there = [*sys.path, "/no such place", '/it\'s "odd"/\udcff\n']
+    found = sys.path[:]
+    sys.path[:] = there
+    try:
+        command = python_command("print(ascii(sys.path))")
+    finally:
+        sys.path[:] = found
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert ast.literal_eval(done.stdout) == there, done.stderr
 
 
 def decoders() -> list[int]:

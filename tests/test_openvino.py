@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 from conftest import FAMILIES
 from glass_edge.runtime import Detector, DetectorOptions, EngineError, OutputError
-from glass_edge.runtime.cache import recent_folder
+from glass_edge.runtime.cache import cache_folder, recent_folder
 from glass_edge.runtime.engines import open_engine
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import OpenVinoEngine
+from glass_edge.runtime.manifest import ROLES, Role
 
 OPENVINO = DetectorOptions(engine="openvino")
 
@@ -32,6 +34,67 @@ def test_fp32_is_computed_in_fp32_whatever_the_cpu_prefers(family, export_family
         assert [crop.attention for crop in one.crops] == pytest.approx(
             [crop.attention for crop in other.crops], abs=1e-4
         )
+
+
+def computed_in(engine: OpenVinoEngine, role: Role) -> dict[str, set[str]]:
+    """What OpenVINO itself says that each kind of operator of a graph computes in."""
+    compiled = engine._requests[role].queue[0].get_compiled_model()
+    found: dict[str, set[str]] = {}
+    for operator in compiled.get_runtime_model().get_ordered_ops():
+        info = operator.get_rt_info()
+        kind, precision = (info[key].astype(str) for key in ("layerType", "runtimePrecision"))
+        found.setdefault(kind, set()).add(precision)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("family", "products", "normalisations"),
+    [
+        ("vit", {"FullyConnected", "MatMul", "Convolution"}, {"MVN", "Softmax"}),
+        ("convnext", {"FullyConnected", "Convolution"}, {"MVN"}),
+    ],
+)
+def test_bf16_is_what_the_graph_says_and_no_more(family, products, normalisations, make_precision):
+    engine = OpenVinoEngine(make_precision(family, "bf16"), EngineOptions("cpu", 1))
+    if engine.precision != "bf16":
+        pytest.skip("this CPU has no BF16")
+    for role in ("global", "local"):
+        found = computed_in(engine, role)
+        assert set().union(*(found[kind] for kind in products)) == {"bf16"}
+        assert set().union(*(found[kind] for kind in normalisations)) == {"f32"}
+    assert "bf16" not in set().union(*computed_in(engine, "aggregator").values())
+
+
+def test_fp16_is_computed_in_fp32_and_said_to_be(make_precision):
+    engine = OpenVinoEngine(make_precision("vit", "fp16"), EngineOptions("cpu", 1))
+    assert engine.precision == "fp32"
+    for role in ROLES:
+        assert "f16" not in set().union(*computed_in(engine, role).values())
+
+
+def test_a_convnext_compiled_for_full_batches_computes_the_same_of_fewer(export_family):
+    bundle = export_family("convnext")
+    full = OpenVinoEngine(bundle, EngineOptions("cpu", 1, batch_size=8, images=2))
+    any_number = OpenVinoEngine(bundle, EngineOptions("cpu", 1, batch_size=8))
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), np.uint8)
+    for rows in (1, 5, 8):
+        (found,), (expected,) = (each.run("local", [pixels[:rows]]) for each in (full, any_number))
+        assert found == pytest.approx(expected, abs=1e-5)
+    assert compiled_rows(full) == {"global": 2, "local": 8, "aggregator": None}
+
+
+def test_other_families_take_any_number_of_rows(vit_bundle):
+    engine = OpenVinoEngine(vit_bundle, EngineOptions("cpu", 1, batch_size=8, images=2))
+    assert compiled_rows(engine) == dict.fromkeys(ROLES)
+
+
+def compiled_rows(engine: OpenVinoEngine) -> dict[str, int | None]:
+    """The number of rows that each graph was compiled for, ``None`` if any will do."""
+    found = {}
+    for role in ROLES:
+        rows = engine._requests[role].queue[0].get_compiled_model().inputs[0].partial_shape[0]
+        found[role] = None if rows.is_dynamic else rows.get_length()
+    return found
 
 
 def test_any_batch_gives_the_same_features(vit_bundle):
@@ -147,6 +210,18 @@ def test_the_cache_keeps_the_bundles_used_last(tmp_path, monkeypatch):
     recent_folder("openvino", "e", keep=5)
     recent_folder("openvino", "f", keep=3)
     assert {path.name for path in (tmp_path / "openvino").iterdir()} == {"a", "e", "f"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such permissions")
+def test_what_is_made_for_a_cache_is_its_owners_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLASS_CACHE", str(tmp_path / "cache"))
+    before = os.umask(0)
+    try:
+        folder = cache_folder("engines", "name")
+    finally:
+        os.umask(before)
+    for made in (folder, folder.parent, tmp_path / "cache"):
+        assert stat.S_IMODE(made.stat().st_mode) == 0o700
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, which not even root may write")

@@ -6,13 +6,16 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
-from glass_edge.runtime import Detector, DetectorOptions, EngineError, Failure
+from glass_edge.runtime import Detector, DetectorOptions, EngineError, Failure, intake
+from glass_edge.runtime.cpus import available_cpus
 from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.intake import Intake
 from glass_edge.runtime.network import Network
-from glass_edge.runtime.timings import STAGES
+from glass_edge.runtime.timings import STAGES, Timings
 
 PATIENCE = 30  # seconds
 
@@ -114,6 +117,36 @@ def test_images_are_taken_only_a_little_ahead(vit_bundle, photographs):
         next(records)
         time.sleep(1)  # in which a pipeline without bounds would take thousands
         assert len(taken) < 100
+
+
+def test_files_being_read_count_as_held(tmp_path, monkeypatch):
+    """Four readers of a slow disk: large files are read one by one, small ones all at once."""
+    going_on, let_go = [], threading.Event()
+
+    def read_slowly(path: Path) -> bytes:
+        going_on.append(path)
+        assert let_go.wait(PATIENCE)
+        return path.read_bytes()
+
+    monkeypatch.setattr(intake, "read_image", read_slowly)
+    for size, at_once in ((1000, 1), (300, 4)):
+        paths = [tmp_path / f"{size}-{number}" for number in range(8)]
+        for path in paths:
+            path.write_bytes(bytes(size))
+        changed = threading.Condition()
+        reader = Intake(paths, changed, Timings(), window=99, files=99, file_bytes=1000)
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(4):
+                pool.submit(reader.read)
+            time.sleep(0.2)
+            assert len(going_on) == at_once
+            let_go.set()
+            for _ in paths:
+                with changed:
+                    assert changed.wait_for(lambda: reader.ready, PATIENCE)  # noqa: B023
+                    reader.take()
+        going_on.clear()
+        let_go.clear()
 
 
 def test_latency_mode_takes_one_image_at_a_time(vit_bundle, photographs):
@@ -218,3 +251,80 @@ def test_every_stage_is_timed(detector, photographs):
     assert list(seconds) == list(STAGES)
     for stage in ("read", "decode", "views", "infer", "aggregate"):
         assert seconds[stage] > 0
+
+
+def bound(vit_bundle, images, *, engine=0.0, elsewhere=False, consumer=0.0, **options) -> str:
+    """Return what is said to bound a run in which one of the parts sleeps so many seconds."""
+    detector = Detector(vit_bundle, DetectorOptions(crops=2, batch_size=2, **options))
+    run = detector._network._engine.run
+    detector._network._engine.run = lambda *given: (time.sleep(engine), run(*given))[1]
+    if elsewhere:
+        detector._network.on_host, detector._network.lanes = False, 1
+    with detector.stream(images) as records:
+        for _ in records:
+            time.sleep(consumer)
+        return records.timings.bottleneck()
+
+
+def slowly(images):
+    for image in images:
+        time.sleep(0.1)
+        yield image
+
+
+def test_what_bounds_a_run_is_named(vit_bundle, photographs):
+    small, large = photographs[:3], photographs[-1:]
+    assert "for images: they come too slowly" in bound(vit_bundle, slowly(small * 4))
+    assert "for records to be taken" in bound(vit_bundle, small[:1] * 100, workers=1, consumer=0.03)
+    assert "for memory: a larger --memory" in bound(vit_bundle, large * 6, workers=3, memory=1)
+    assert "the engine takes" in bound(vit_bundle, small * 4, workers=1, engine=0.1)
+    assert "decoding and views take" in bound(vit_bundle, large * 4, workers=1)
+
+
+def test_an_engine_that_workers_wait_for_is_named(vit_bundle, photographs):
+    """One that computes elsewhere, and one whose single run takes all CPUs."""
+    small = photographs[:3] * 5
+    for options in ({"elsewhere": True}, {"threads": available_cpus()}):
+        said = bound(vit_bundle, small, workers=2, engine=0.05, **options)
+        assert "of their time for the engine: a bundle in INT8" in said
+
+
+def test_workers_sleep_while_there_is_nothing_to_judge(detector, photographs):
+    """The source waits for more images: nobody looks again and again."""
+    more = threading.Event()
+
+    def source():
+        yield photographs[0]
+        assert more.wait(PATIENCE)
+
+    with detector.stream(source()) as records:
+        next(records)
+        time.sleep(0.2)  # in which all come to rest
+        waited = records.timings.seconds["wait"]
+        time.sleep(0.5)
+        assert records.timings.seconds["wait"] == waited  # one wait goes on, none has ended
+        more.set()
+
+
+def test_finish_between_a_look_and_the_wait_ends_the_run(detector, monkeypatch):
+    """A signal handler may run there. Nothing was begun, and the source blocks."""
+    empty, finished = Intake.empty.fget, threading.Event()
+
+    def interrupted(intake):
+        found = empty(intake)
+        if threading.current_thread() is reader and not finished.is_set():
+            finished.set()
+            records.finish()
+        return found
+
+    def source():
+        threading.Event().wait()
+        yield
+
+    monkeypatch.setattr(Intake, "empty", property(interrupted))
+    with detector.stream(source()) as records:
+        reader = threading.Thread(target=lambda: list(records), daemon=True)
+        reader.start()
+        reader.join(PATIENCE)
+        assert finished.is_set()
+        assert not reader.is_alive()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ import pytest
 import reference
 import torch
 from conftest import FAMILIES, JUDGEMENTS
-from glass_edge.calibration.comparison import CHANGE_ALLOWED
+from glass_edge.calibration.comparison import CHANGE_ALLOWED, open_network
 from glass_edge.calibration.errors import AccuracyError
 from glass_edge.calibration.layers import find_layers
 from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.calibration.quantize import quantise
+from glass_edge.export import variants
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.runtime import Bundle, Detector, DetectorOptions, EngineError
 from glass_edge.runtime.manifest import ROLES, Role
@@ -138,8 +140,9 @@ class TestFp16:
         assert [v.score for v in ours] == pytest.approx([v.score for v in theirs], abs=2e-3)
         assert {v.precision for v in (*ours, *theirs)} <= {"fp16", "fp32"}
 
-    def test_what_overflows_stays_in_fp32(self, tmp_path):
-        """Values of a hundred thousand and more in attention, divided away after it."""
+    @pytest.fixture
+    def overflowing(self, tmp_path) -> Path:
+        """A network with values of a hundred thousand and more in attention, divided away after."""
         model = random_glass("vit")
         for backbone in (model.global_model, model.local_model):
             attention = backbone.encoder.layers[0].self_attention
@@ -149,11 +152,12 @@ class TestFp16:
                 attention.in_proj_bias[2 * width :] *= 1e6
                 attention.out_proj.weight /= 1e6
         torch.save(model.state_dict(), tmp_path / "gl_vit.pt")
-        bundle = export_bundle(
-            tmp_path / "gl_vit.pt",
-            tmp_path / "vit.glass",
-            ExportOptions(precision="fp16", judgements=JUDGEMENTS),
-        )
+        return tmp_path / "gl_vit.pt"
+
+    options = ExportOptions(precision="fp16", judgements=JUDGEMENTS)
+
+    def test_what_overflows_stays_in_fp32(self, overflowing):
+        bundle = export_bundle(overflowing, overflowing.with_suffix(".glass"), self.options)
         kept = bundle.manifest.kept
         comparison = bundle.manifest.comparison
         assert kept["global"]
@@ -166,6 +170,31 @@ class TestFp16:
             if n.op_type in PRODUCTS
         )
         assert still_low[TensorProto.FLOAT16] > still_low[TensorProto.FLOAT] > 0
+
+    def test_what_overflows_unforeseen_is_found_by_trying(self, overflowing, monkeypatch):
+        """No engine here computes in FP16, so that only the simulation can show it."""
+        monkeypatch.setattr(variants, "_largest", lambda *_: {})
+        bundle = export_bundle(overflowing, overflowing.with_suffix(".glass"), self.options)
+        assert bundle.manifest.kept["local"]
+        assert bundle.manifest.comparison.largest_change < 0.005
+
+    def test_what_overflows_unforeseen_does_not_pass_the_gate(self, overflowing, monkeypatch):
+        monkeypatch.setattr(variants, "_largest", lambda *_: {})
+        monkeypatch.setattr(variants, "_FRONTS", (0,))
+        options = replace(self.options, accept_loss=True)
+        with pytest.raises(AccuracyError, match=r"overflow in FP16: \d+ of 24 verdicts"):
+            export_bundle(overflowing, overflowing.with_suffix(".glass"), options)
+        assert [path.name for path in overflowing.parent.iterdir()] == ["gl_vit.pt"]
+
+
+@floating
+def test_verdicts_are_compared_in_what_the_bundle_says(precision, make_precision):
+    comparison = make_precision("vit", precision).manifest.comparison
+    assert comparison.precision == precision
+    serving = open_network(make_precision("vit", precision))
+    simulated = serving.precision != precision
+    assert ("simulating" in comparison.engine) == simulated
+    assert serving.engine in comparison.engine
 
 
 def test_bf16_on_an_engine_without_it_is_an_error(make_precision):
@@ -260,6 +289,18 @@ def test_residual_adds_of_convolutional_networks_are_quantised_on_both_branches(
         assert len(residual) == 4  # blocks
         for node in residual:
             assert [makers[name] for name in node.input] == ["DequantizeLinear"] * 2
+
+
+@pytest.mark.parametrize("family", ["convnext", "vit"])
+def test_residual_adds_of_networks_with_layer_normalisation_stay_in_fp32(family, make_precision):
+    for role in BACKBONES:
+        found = graph(make_precision(family, "int8"), role)
+        makers = {name: node.op_type for node in found.node for name in node.output}
+        constants = {tensor.name for tensor in found.initializer}
+        residual = [n for n in found.node if n.op_type == "Add" and not constants & set(n.input)]
+        assert residual
+        for node in residual:
+            assert "DequantizeLinear" not in [makers[name] for name in node.input]
 
 
 class TestGate:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from glass_edge.runtime import Failure
+from glass_edge.runtime.errors import OutputError
+from glass_edge.runtime.output import open_writer
+from glass_edge.runtime.records import ErrorInfo
 from PIL import Image
 
 PROGRAM = Path(sys.executable).parent / "glass-run"
@@ -57,36 +64,53 @@ def assert_same(found: list[dict], expected: list[dict]) -> None:
         assert one == other
 
 
-def killed_run(place: Path, output: str, wait: float) -> None:
-    """Start or take up a run and kill it after a while, or when it is done."""
+def killed_run(place: Path, output: str, moment: random.Random) -> bool:
+    """Start or take up a run and kill it, one in three perhaps while it is still starting.
+
+    Returns:
+        Whether it was killed with images left to judge, and not through before.
+    """
     command = [PROGRAM, "images", "-o", output, "--crops", "2", "--resume", "--workers", "1"]
     process = subprocess.Popen(command, cwd=place, stderr=subprocess.DEVNULL)
-    before = (place / output).stat().st_size if (place / output).exists() else 0
-    while process.poll() is None:
-        if (place / output).exists() and (place / output).stat().st_size > before:
-            time.sleep(wait)
+    before = size(place / output)
+    deadline = time.monotonic() + moment.uniform(0, 1) if moment.random() < 1 / 3 else math.inf
+    while process.poll() is None and time.monotonic() < deadline:
+        if size(place / output) > before:
+            time.sleep(moment.uniform(0, 0.12))
             break
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed = process.wait() == -signal.SIGKILL
+    return killed and (not size(place / output) or len(records_of(place / output)) < 40)
 
 
-def survive(place: Path, output: str, kills: int, seed: int) -> int:
-    """Kill runs at random moments until one is through; return how many were killed midway."""
-    rng, midway = random.Random(seed), 0
-    for _ in range(kills):
-        killed_run(place, output, rng.uniform(0, 0.12))
-        midway += 0 < len((place / output).read_bytes().splitlines()) < 40
-        if rng.random() < 0.5:  # what a power cut may leave: part of the last line
-            size = (place / output).stat().st_size
-            os.truncate(place / output, max(0, size - rng.randrange(1, 400)))
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def records_of(path: Path) -> list[bytes]:
+    return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def survive(place: Path, output: str, kills: int, seed: int) -> None:
+    """Kill so many runs before they are through, at random moments; then let one get through.
+
+    After half of them, and where a run was through, part of the file is gone, as after a power cut.
+    """
+    moment, killed = random.Random(seed), 0
+    while killed < kills:
+        midway = killed_run(place, output, moment)
+        killed += midway
+        if size(place / output) and (not midway or moment.random() < 0.5):
+            lost = moment.randrange(1, 400 if midway else size(place / output))
+            os.truncate(place / output, max(0, size(place / output) - lost))
     done = run(place, output, "--resume")
     assert done.returncode == 0, done.stderr
-    return midway
+    assert not list(place.glob(f".{output}*"))
 
 
 def test_runs_killed_at_random_moments_end_like_an_undisturbed_one(place):
-    assert survive(place, "killed.jsonl", kills=4, seed=1) >= 2
+    survive(place, "killed.jsonl", kills=4, seed=1)
     assert_same(records(place / "killed.jsonl"), records(place / "undisturbed.jsonl"))
 
 
@@ -105,6 +129,34 @@ def test_a_torn_last_line_is_judged_again(cut, place):
     assert "39 records are there already" in done.stderr
     assert "1 images in" in done.stderr
     assert_same(records(output), records(place / "undisturbed.jsonl"))
+
+
+@pytest.mark.parametrize("line", [0, 17, 39])
+def test_what_a_power_cut_left_blank_is_judged_again(line, place):
+    """Blocks that never came to the disk read as NULs, in the middle of lines."""
+    lines = (place / "undisturbed.jsonl").read_bytes().splitlines(keepends=True)
+    start = sum(map(len, lines[:line])) + 50
+    content = b"".join(lines)
+    blank = content[:start] + bytes(600) + content[start + 600 :]
+    output = place / f"blank-{line}.jsonl"
+    output.write_bytes(blank[: len(content)])
+    done = run(place, output.name, "--resume")
+    assert f"{line} records are there already" in done.stderr
+    assert_same(records(output), records(place / "undisturbed.jsonl"))
+
+
+def test_the_file_stays_the_one_that_it_was(place):
+    """A link stays a link, rights stay as they were; what a killed run left is cleaned up."""
+    shutil.copy(place / "undisturbed.jsonl", place / "target.jsonl")
+    (place / "target.jsonl").chmod(0o640)
+    (place / "link.jsonl").symlink_to("target.jsonl")
+    (place / ".target.jsonl.partial").write_text("what a run killed while it mended left behind")
+    done = run(place, "link.jsonl", "--resume")
+    assert "40 records are there already" in done.stderr
+    assert (place / "link.jsonl").readlink() == Path("target.jsonl")
+    assert stat.S_IMODE((place / "target.jsonl").stat().st_mode) == 0o640
+    assert_same(records(place / "target.jsonl"), records(place / "undisturbed.jsonl"))
+    assert not list(place.glob(".target*"))
 
 
 def test_a_finished_run_has_nothing_left_to_do(place):
@@ -145,21 +197,47 @@ def test_images_that_changed_are_judged_again_and_their_old_records_dropped(plac
         (["--crops", "3"], "--crops 2"),
         (["--seed", "7"], "another --seed"),
         (["--fixed-seed", "7"], "another --seed"),
-        (["--threshold", "0"], "another --threshold"),
-        (["--threshold", "1"], "another --threshold"),
         (["--force"], "give one of them"),
     ],
 )
 def test_records_made_in_another_way_are_not_mixed(options, words, place):
-    """With random weights every verdict is one class, so one of both thresholds changes it."""
     before = (place / "undisturbed.jsonl").read_bytes()
     done = run(place, "undisturbed.jsonl", "--resume", *options)
-    if "--threshold" in options and done.returncode == 0:
-        assert "0 images in" in done.stderr
-    else:
-        assert done.returncode == 2
-        assert words in done.stderr
+    assert done.returncode == 2
+    assert words in done.stderr
     assert (place / "undisturbed.jsonl").read_bytes() == before
+
+
+def test_a_threshold_that_would_change_a_verdict_is_another(place):
+    """Even if it is one alone and not the first; one that changes none is as good as the same."""
+    path = place / "threshold.jsonl"
+    shutil.copy(place / "undisturbed.jsonl", path)
+    judged = [record for record in records(path) if record["status"] == "ok"]
+    scores = sorted(record["score"] for record in judged)
+    assert len({record["verdict"] for record in judged}) == 1  # random weights tell nothing apart
+    if judged[0]["verdict"] == "fake":
+        other, same = (scores[0] + scores[1]) / 2, scores[0]
+    else:
+        other, same = (scores[-2] + scores[-1]) / 2, scores[-1] + 1e-6
+    assert [r["score"] >= other for r in judged].count(judged[0]["verdict"] != "fake") == 1
+    assert (judged[0]["score"] >= other) == (judged[0]["verdict"] == "fake")
+    done = run(place, path.name, "--resume", "--threshold", repr(other))
+    assert done.returncode == 2
+    assert "another --threshold" in done.stderr
+    assert path.read_bytes() == (place / "undisturbed.jsonl").read_bytes()
+    assert run(place, path.name, "--resume", "--threshold", repr(same)).returncode == 0
+
+
+def test_a_run_that_is_refused_drops_nothing(place):
+    """Records of images that changed go only when their images are judged again."""
+    own = place.parent / "refused"
+    shutil.copytree(place, own, symlinks=True)
+    run(own, "verdicts.jsonl")
+    before = (own / "verdicts.jsonl").read_bytes()
+    (own / "images" / "05.jpg").touch()
+    assert run(own, "verdicts.jsonl", "--resume", "--crops", "3").returncode == 2
+    assert (own / "verdicts.jsonl").read_bytes() == before
+    assert "39 records are there" in run(own, "verdicts.jsonl", "--resume").stderr
 
 
 def test_what_glass_run_did_not_write_is_left_alone(place):
@@ -188,6 +266,7 @@ def test_a_full_disk_leaves_whole_records(output, place):
     done = run(place, output, "--force", preexec_fn=limit)
     assert done.returncode == 2
     assert f"{output} cannot be written any more: File too large" in done.stderr
+    assert ("go on with --resume" in done.stderr) == output.endswith("jsonl")
     assert "Traceback" not in done.stderr
     text = (place / output).read_text()
     assert text.endswith("\n")
@@ -196,6 +275,44 @@ def test_a_full_disk_leaves_whole_records(output, place):
         done = run(place, output, "--resume")
         assert done.returncode == 0
         assert_same(records(place / output), records(place / "undisturbed.jsonl"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_what_the_disk_refuses_at_the_end_is_an_error(number, tmp_path, monkeypatch):
+    """Network file systems and quotas may take every write and say so only then."""
+
+    def refuse(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    path = tmp_path / "verdicts.jsonl"
+    with (
+        pytest.raises(OutputError, match=f"{os.strerror(number)}. Its last records may be lost"),
+        open_writer(str(path), ("fake", "real"), "fake") as writer,
+    ):
+        writer.write(Failure(path="a.jpg", error=ErrorInfo("ImageError", "it is empty.")))
+
+
+def test_what_holds_nothing_back_may_be_an_output(place):
+    """Pipes cannot be synchronised, and need not be."""
+    os.mkfifo(place / "pipe.jsonl")
+    with subprocess.Popen(["cat", place / "pipe.jsonl"], stdout=subprocess.PIPE) as reader:
+        done = run(place, "pipe.jsonl", "--force")
+        assert reader.stdout is not None
+        lines = reader.stdout.read().splitlines()
+    assert done.returncode == 0, done.stderr
+    assert len(lines) == 40
+
+
+def test_a_folder_that_may_not_be_written_to_is_one_sentence(tmp_path, monkeypatch, request):
+    tmp_path.chmod(0o555)
+    monkeypatch.chdir(tmp_path)
+    request.getfixturevalue("unprivileged")
+    with (
+        pytest.raises(OutputError, match=r"verdicts.csv cannot be written: Permission denied"),
+        open_writer("verdicts.csv", ("fake", "real"), "fake"),
+    ):
+        pass
 
 
 def test_a_full_standard_output_is_one_sentence(place):

@@ -68,6 +68,16 @@ class TestMoments:
         moments = moments_of(np.zeros((1, 8, 3), np.float32), 0.0)
         assert not moments.second().any()
 
+    def test_many_equal_rows_leave_a_covariance(self):
+        """Patches of 16x16 pixels, most of them black: none of their variances is below nought."""
+        black = np.repeat(np.array([-2.1179, -2.0357, -1.8044], np.float32), 256)
+        rows = np.broadcast_to(black, (1, 1000, 768)).copy()
+        rows[:, ::20] = np.random.default_rng(0).normal(size=(1, 50, 768))
+        covariance = moments_of(rows, 2.6).covariance()
+        assert np.linalg.eigvalsh(covariance).min() > -1e-9
+        weights = np.random.default_rng(1).normal(size=(1, 8, 768))
+        assert np.isfinite(round_together(weights, covariance).values()).all()
+
 
 class TestRounding:
     @settings(max_examples=30)

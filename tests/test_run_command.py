@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from glass_edge.runtime import Detector
+from glass_edge.runtime.advice import int8_note
+from glass_edge.runtime.engines.base import X86
 
 PROGRAM = Path(sys.executable).parent / "glass-run"
 
@@ -74,10 +78,73 @@ def test_json_and_csv_files_say_the_same(place, tmp_path):
     assert [str(r["score"]) for r in records] == [r["score"] for r in rows]
 
 
+@pytest.mark.skipif(platform.machine() not in X86, reason="kernels of other CPUs are others")
+def test_int8_that_does_not_pay_is_said_beside_the_records(place, make_precision):
+    for precision, notes in (("int8", 1), ("fp32", 0)):
+        bundle = str(make_precision("resnet", precision).path)
+        done = run(place, "images", "-b", bundle, "-o", "-", "--engine", "onnxruntime")
+        assert len([json.loads(line) for line in done.stdout.splitlines()]) == 4
+        said = [line for line in done.stderr.splitlines() if line.startswith("Note: ")]
+        assert len(said) == notes
+        assert all("int8" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("engine", "computed", "flags", "note"),
+    [
+        ("onnxruntime 1.32.0 cpu", "int8", ["avx512_vnni"], "may be no faster than fp32"),
+        ("openvino 2026.4.1 cpu", "int8", ["avx2"], "this CPU has no VNNI"),
+        ("openvino 2026.4.1 cpu", "int8", ["avx2", "avx_vnni"], None),
+        ("openvino 2026.4.1 cpu", "int8", [], None),
+        ("onnxruntime 1.32.0 cuda", "fp32", ["avx512_vnni"], "computes this int8 bundle in fp32"),
+        ("tensorrt 10.9 NVIDIA H100", "int8", ["avx2"], None),
+    ],
+)
+def test_where_int8_does_not_pay(engine, computed, flags, note, monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    found = int8_note(engine, computed, flags)
+    assert found is None if note is None else note in found
+
+
+def test_onnx_runtime_on_arm_has_kernels_of_its_own(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert int8_note("onnxruntime 1.32.0 cpu", "int8", ["asimd"]) is None
+
+
 def test_a_list_on_standard_input(place):
     done = run(place, "-", "-o", "-", stdin="images/tiny.png\n\nimages/small.jpg\n")
     paths = [json.loads(line)["path"] for line in done.stdout.splitlines()]
     assert paths == ["images/tiny.png", "images/small.jpg"]
+
+
+def test_a_list_may_hold_names_that_are_no_utf_8(place, photographs):
+    """In most locales Python itself would refuse to read them from standard input."""
+    (place / os.fsdecode(b"caf\xe9.png")).symlink_to(photographs[0])
+    done = subprocess.run(
+        [PROGRAM, "-", "-o", "-"],
+        cwd=place,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+        input=b"caf\xe9.png\nimages/tiny.png\n",
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["path"] for record in records] == ["caf\\xe9.png", "images/tiny.png"]
+    assert [record["status"] for record in records] == ["ok", "ok"]
+
+
+def test_names_cannot_forge_a_line_nor_drive_the_terminal(place, tmp_path, photographs):
+    name = "a\x1b]0;\r\x9b\u202egpj.\nreal   0.0000      1x1  c.png"
+    (tmp_path / name).symlink_to(photographs[0])
+    (tmp_path / f"{name}.empty").touch()
+    for path in (tmp_path / name, tmp_path / f"{name}.empty"):
+        _, line = run(place, str(path)).stdout.splitlines()
+        assert (line.split()[0] == "error") == (path.suffix == ".empty")
+        assert "a\\x1b]0;\\r\\x9b\\u202egpj.\\nreal   0.0000      1x1  c.png" in line
+    done = run(place, "images", "-b", str(tmp_path / "\x1b]0;"))
+    assert done.returncode == 2
+    assert "\\x1b]0;" in done.stderr
+    assert "\x1b" not in done.stderr
 
 
 def test_a_bad_image_is_a_record_and_strict_makes_it_the_exit_code(place, tmp_path):
@@ -126,6 +193,9 @@ def test_the_bundle_may_come_from_the_environment(place, tmp_path, vit_bundle):
         (["images", "--max-pixels", "0"], "0 is not in the range x>=1"),
         (["images", "-o", "verdicts.xml"], ".jsonl or .csv"),
         (["images", "-o", "missing/folder/verdicts.csv"], "cannot be written"),
+        (["images", "-o", f"{'long' * 99}.jsonl"], "cannot be written: File name too long"),
+        (["images", "-o", f"{'long' * 99}.jsonl", "--resume"], "File name too long"),
+        (["images", "-o", f"{'long' * 99}.csv", "--force"], "File name too long"),
         (["*.gif"], "matches no image"),
         (["-", "images"], "cannot be combined"),
     ],
@@ -151,11 +221,17 @@ def test_help_has_examples():
     assert "glass-run photo.jpg" in done.stdout
 
 
-def started_run(place: Path, output: Path, image: Path, images: int = 500) -> subprocess.Popen:
+def started_run(
+    place: Path, output: Path, image: Path, images: int = 500, *, closed_stderr: bool = False
+) -> subprocess.Popen:
     """Start a long run and return when it has written some records."""
     command = [PROGRAM, "-", "-o", output, "--workers", "1"]
     process = subprocess.Popen(
-        command, cwd=place, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ["sh", "-c", f'exec "$@" {"2>&-" if closed_stderr else ""}', "sh", *command],
+        cwd=place,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdin is not None
     process.stdin.write("\n".join([str(image)] * images) + "\n")
@@ -181,15 +257,39 @@ def test_a_signal_ends_a_run_after_the_images_begun(number, code, place, tmp_pat
     assert 4 <= len(records) < 200
 
 
-def test_a_second_signal_ends_it_at_once(place, tmp_path, photographs):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_it_at_once(number, code, place, tmp_path, photographs):
     output = tmp_path / "verdicts.jsonl"
     process = started_run(place, output, photographs[-1])
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     assert process.stderr is not None
     while "finishing" not in process.stderr.readline():
         pass
-    process.send_signal(signal.SIGINT)
-    assert process.wait(5) == 130
+    process.send_signal(number)
+    assert process.wait(5) == code
+    assert all(json.loads(line)["status"] == "ok" for line in output.read_text().splitlines())
+
+
+def test_a_signal_ends_a_run_whose_messages_nobody_reads(place, tmp_path, photographs):
+    output = tmp_path / "verdicts.jsonl"
+    process = started_run(place, output, photographs[-1])
+    assert process.stderr is not None
+    process.stderr.close()
+    before = len(output.read_text().splitlines())
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)  # four files are read ahead, and so many more records are to come
+    assert before + 3 <= len(output.read_text().splitlines()) < 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_writes_nothing_into_the_output_of_a_run_without_standard_error(
+    number, place, tmp_path, photographs
+):
+    """Where 2 is closed, the next file opened gets that number."""
+    output = tmp_path / "verdicts.jsonl"
+    process = started_run(place, output, photographs[-1], closed_stderr=True)
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number
     assert all(json.loads(line)["status"] == "ok" for line in output.read_text().splitlines())
 
 
@@ -209,9 +309,17 @@ def test_latency_mode_says_the_same(place):
         assert one["score"] == pytest.approx(two["score"], abs=1e-5)
 
 
-def test_a_closed_pipe_is_no_fault(place):
-    command = f"{PROGRAM} images images images -o - --batch-size 1 | head -n 1"
-    done = subprocess.run(command, shell=True, cwd=place, capture_output=True, text=True)
-    assert len(done.stdout.splitlines()) == 1
-    assert "Traceback" not in done.stderr
-    assert "fault" not in done.stderr
+@pytest.mark.parametrize("options", [["-o", "-"], []], ids=["JSON", "table"])
+def test_a_closed_pipe_ends_a_run_as_it_ends_other_programs(options, place):
+    """Without a word, and with the code that shells give for SIGPIPE; --strict has another."""
+    reading, writing = os.pipe()
+    command = [PROGRAM, *["images"] * 20, *options, "--batch-size", "1", "--strict"]
+    process = subprocess.Popen(
+        command, cwd=place, stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    with open(reading) as output:
+        assert output.readline()
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 141
+    assert re.fullmatch(r"\d+ images in [^\n]+\n", messages)

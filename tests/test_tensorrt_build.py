@@ -14,6 +14,7 @@ import msgspec
 import onnx
 import pytest
 from conftest import FAMILIES
+from glass_edge.runtime import Bundle, BundleError
 from glass_edge.runtime.engines.tensorrt.api import Messages, find_library
 from glass_edge.runtime.engines.tensorrt.build import build_plan
 from glass_edge.runtime.engines.tensorrt.compile import (
@@ -34,6 +35,8 @@ from glass_edge.runtime.engines.tensorrt.store import PlanStore
 from glass_edge.runtime.errors import EngineError, InputError
 from glass_edge.runtime.manifest import ROLES
 from onnx import TensorProto, helper
+from test_bundle import other_aggregator
+from test_isolate import trap
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -194,6 +197,17 @@ class TestKeeping:
         path.with_suffix(".json").write_bytes(msgspec.json.encode(record))
 
 
+def test_a_graph_that_changed_after_its_hash_was_checked_leaves_no_plan(copied_bundle, tmp_path):
+    bundle, store = (
+        Bundle.open(copied_bundle),
+        PlanStore(Bundle.open(copied_bundle), tmp_path / "e"),
+    )
+    (copied_bundle / "aggregator.onnx").write_bytes(other_aggregator(copied_bundle))
+    with pytest.raises(BundleError, match=r"changed since it was opened: aggregator\.onnx"):
+        store.build(key_of(bundle), say_nothing)
+    assert [path.name for path in store.folder.iterdir()] == ["aggregator.lock"]
+
+
 class TestTheCommand:
     def test_a_bundle_is_built_and_described(self, vit_bundle, tmp_path):
         done = glass_build(vit_bundle.path, "--engine-dir", tmp_path, "--builder-level", 1)
@@ -256,6 +270,12 @@ class TestTheCommand:
         assert done.returncode == 2
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr
+
+    def test_no_code_is_taken_from_the_working_directory(self, vit_bundle, tmp_path):
+        folder = trap(tmp_path / "downloads")
+        done = glass_build(vit_bundle.path, "--engine-dir", tmp_path / "engines", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert not (folder / "sprung").exists()
 
     def building(self, bundle, folder):
         """Start a build; return it and its compiler's process id once that is at work."""

@@ -123,6 +123,50 @@ def test_what_decoders_take_besides_is_within_the_budget(tmp_path, photograph, p
     assert growth < 1.1 * 180_000_000
 
 
+LIMITED = """
+import resource, sys
+from glass_edge.runtime import ImageError
+from glass_edge.runtime.manifest import ViewSpec
+from glass_edge.runtime.timings import Timings
+from glass_edge.runtime.views import Sampling, ViewBatch, read_image
+from glass_edge.runtime.workers import ViewMaker
+
+small, large, memory, isolate = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "True"
+spec = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
+batch = ViewBatch(1, spec)
+maker = ViewMaker(Sampling(spec), threads=1, memory=memory, max_pixels=10**9, timings=Timings(),
+                  isolate=isolate)
+maker.make(batch, 0, read_image(small))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), -1))
+try:
+    maker.make(batch, 0, read_image(large))
+except ImageError as error:
+    print(error)
+maker.make(batch, 0, read_image(small))
+maker.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+@pytest.mark.parametrize(
+    ("memory", "isolate", "sentence"),
+    [
+        (1, False, "takes more memory than is left"),  # the decoder's own
+        (4 << 30, False, "takes more memory than is left"),  # the buffer that is kept
+        (1, True, "its pixels cannot be shared"),
+    ],
+)
+def test_an_image_for_which_memory_is_not_left_is_an_error_and_the_next_is_not(
+    memory, isolate, sentence, hundred_megapixels, photographs
+):
+    arguments = map(str, (photographs[2], hundred_megapixels, memory, isolate))
+    command = [sys.executable, "-c", LIMITED, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert sentence in done.stdout
+
+
 def test_a_mosaic_of_every_format_in_one_pool(photograph):
     picture = photograph.resize((500, 400))
     contents = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from ...runtime.cuda import gpu_present
 from ...runtime.decode import decode
 from ...runtime.detector import Detector, DetectorOptions
 from ...runtime.engines import ENGINE_NAMES
-from ...runtime.engines.base import EngineOptions
+from ...runtime.engines.base import EngineOptions, batch_sizes
 from ...runtime.engines.tensorrt.api import LIBRARY_NAMES
 from ...runtime.errors import EngineError
 from ...runtime.network import Network
@@ -49,6 +48,7 @@ class BundleContender:
 class _LoadedBundle:
     def __init__(self, bundle: Bundle, engine: str, setup: Setup) -> None:
         self._bundle, self._engine, self._setup = bundle, engine, setup
+        self._networks: dict[int, Network] = {}  # by the most crops at once
         options = DetectorOptions(
             engine=engine,
             crops=setup.views.num_crops,
@@ -76,8 +76,8 @@ class _LoadedBundle:
 
     def batch(self, photos: Photos) -> Callable[[], object]:
         """Return the call that judges all images, see :meth:`.work.Loaded.batch`."""
-        network = self._network
         spec = msgspec.structs.replace(self._setup.views, num_crops=len(photos[0].placements))
+        network = self._network(len(photos) * spec.num_crops)
         views = ViewBatch(len(photos), spec)
         for slot, photo in enumerate(photos):
             rgb = decode(Path(photo.path).read_bytes())
@@ -85,11 +85,17 @@ class _LoadedBundle:
             views.write_crops(slot, rgb, photo.placements)
         return lambda: network.judge(views.overviews, views.crops)
 
-    @cached_property
-    def _network(self) -> Network:
-        """The graphs without a detector around them, loaded when they are first needed."""
-        options = EngineOptions("auto", self._setup.threads, self._setup.batch_size)
-        return Network(self._bundle, self._engine, options)
+    def _network(self, crops: int) -> Network:
+        """Return the graphs as a detector loads them for batches of so many crops.
+
+        Sizes that need no rows of zeros anyway share one network: each holds the weights again.
+        """
+        most = self._setup.batch_size
+        size = most if min(crops, most) in batch_sizes(most) else crops
+        if size not in self._networks:
+            options = EngineOptions("auto", self._setup.threads, size)
+            self._networks[size] = Network(self._bundle, self._engine, options)
+        return self._networks[size]
 
 
 def available_engines() -> list[str]:

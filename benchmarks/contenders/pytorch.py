@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -88,7 +88,7 @@ def torch_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def half_precision() -> str:
+def half_precision() -> Literal["fp16", "bf16"]:
     """Return the half precision of PyTorch's device: ``fp16`` on a GPU, else ``bf16``."""
     return "fp16" if torch_device() == "cuda" else "bf16"
 

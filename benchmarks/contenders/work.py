@@ -14,6 +14,7 @@ from typing import Protocol, TypeAlias
 
 from ...runtime.console import track
 from ...runtime.cpus import available_cpus
+from ...runtime.cuda import gpu_present
 from ...runtime.decode import read_header
 from ...runtime.detector import DEFAULT_BATCH_SIZE
 from ...runtime.errors import ImageError
@@ -43,8 +44,8 @@ class Setup:
         views: how images become views.
         seed: the run's seed, from which placements follow.
         batch_size: images that PyTorch takes at once; a bundle's most views at once.
-        threads: CPU threads of the network.
-        workers: threads or processes that read and decode.
+        threads: CPU threads of the network; of a bundle's only where views lie ready.
+        workers: threads or processes that read and decode; in bundles they judge, too.
     """
 
     views: ViewSpec
@@ -141,7 +142,12 @@ class Runner:
         return tuple(taken[1:] or taken)
 
     def time_parts(self, photos: Photos, calls: int) -> dict[str, tuple[float, ...]]:
-        """Return what calls of the network spend in each part of a GPU's work, in seconds."""
+        """Return what calls of the network spend in each part of a GPU's work, in seconds.
+
+        Nothing without a GPU, where PyTorch need not be loaded beside a bundle.
+        """
+        if not gpu_present():
+            return {}
         from .gpu_parts import time_parts  # it imports PyTorch
 
         return time_parts(self._batches[photos], calls)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 
 import click
@@ -22,7 +20,15 @@ from ...runtime.options import (
     threads_option,
     threshold_option,
 )
-from ...runtime.reports import JSON, MARKDOWN, PICTURE, Makers, check_report_files, write_report
+from ...runtime.reports import (
+    JSON,
+    MARKDOWN,
+    PICTURE,
+    Makers,
+    check_report_files,
+    typed_command,
+    write_report,
+)
 
 _FORMATS = (JSON, MARKDOWN, PICTURE)
 _EXAMPLES = """
@@ -101,8 +107,7 @@ def main(
         batch_size=batch_size,
         threads=threads,
     )
-    command = shlex.join(["glass-eval", *sys.argv[1:]])
-    report = evaluate(folder, bundles, options, command=command)
+    report = evaluate(folder, bundles, options, command=typed_command("glass-eval"))
     click.echo(report.to_markdown(), nl=False)
     makers: Makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
     write_report(output, makers)

@@ -24,7 +24,7 @@ from ...runtime.environment import environment
 from ...runtime.errors import EngineError, ImageError, InputError
 from ...runtime.manifest import ViewSpec
 from ...runtime.network import Network
-from ...runtime.sources import find_images
+from ...runtime.sources import find_images, readable_path
 from ...runtime.stream import PreparedBatch, StreamOptions, stream_views
 from ...runtime.views import Sampling
 from ..measuring.bundles import common_views
@@ -99,13 +99,15 @@ def evaluate(
         seeds=options.seeds,
         batch_size=options.batch_size,
         images={name: counts[name] for name in classes},
-        unreadable=tuple(Unreadable(*pair) for pair in unreadable.items()),
+        unreadable=tuple(
+            Unreadable(readable_path(path), reason) for path, reason in unreadable.items()
+        ),
         bundles=tuple(
             judge.result(truth, None if judge is judges[0] else scores[0], options.threshold)
             for judge in judges
         ),
         judgements=tuple(
-            ScoredImage(path, labels[path], seed, tuple(map(float, each)))
+            ScoredImage(readable_path(path), labels[path], seed, tuple(map(float, each)))
             for (path, seed), each in zip(judged, np.stack(scores, axis=1), strict=True)
         ),
     )
@@ -189,16 +191,19 @@ class _Judge:
     ) -> BundleResult:
         """Say what the bundle is worth; ``first`` is P(fake) by the bundle to compare with."""
         scores = self.scores()
+        manifest = self._bundle.manifest
         files = (path for path in self._bundle.path.rglob("*") if path.is_file())
         return BundleResult(
             name=self._bundle.name,
             size_bytes=sum(path.stat().st_size for path in files),
-            bundle_precision=self._bundle.manifest.precision,
+            bundle_precision=manifest.precision,
             engine_precision=self._network.precision,
             engine=self._network.engine,
             metrics=score_metrics(truth, scores, threshold),
             speed=_speed(self._times),
             change=None if first is None else _change(first, scores, threshold),
+            kept=None if manifest.precision == "fp32" else sum(map(len, manifest.kept.values())),
+            gate=manifest.comparison,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ...runtime.environment import Environment
-from ...runtime.manifest import ViewSpec
+from ...runtime.manifest import Comparison, ViewSpec
 from ...runtime.reports import markdown_table
 from .reliability import BINS, Bin, plot_reliability
 
@@ -53,7 +53,11 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class BundleResult(msgspec.Struct, frozen=True):
-    """One bundle. ``change`` is ``None`` for the first, with which others are compared."""
+    """One bundle. ``change`` is ``None`` for the first, with which others are compared.
+
+    Of a bundle below FP32 its manifest says how many nodes were ``kept`` in FP32, and what the
+    export's ``gate`` found; both are ``None`` for FP32, and in reports older than they are.
+    """
 
     name: str
     size_bytes: int
@@ -63,6 +67,8 @@ class BundleResult(msgspec.Struct, frozen=True):
     metrics: Metrics
     speed: Speed
     change: Change | None
+    kept: int | None = None
+    gate: Comparison | None = None
 
 
 class Unreadable(msgspec.Struct, frozen=True):
@@ -141,7 +147,7 @@ class EvaluationReport(msgspec.Struct, frozen=True):
 
 def _column(result: BundleResult) -> dict[str, str]:
     """The cells of a bundle by measure."""
-    metrics, speed, change = result.metrics, result.speed, result.change
+    metrics, speed = result.metrics, result.speed
     cells = {
         "accuracy": f"{metrics.accuracy:.4f}",
         "ROC AUC": f"{metrics.roc_auc:.4f}",
@@ -157,11 +163,19 @@ def _column(result: BundleResult) -> dict[str, str]:
         "type computed in": result.engine_precision,
         "engine": result.engine,
     }
-    if change is not None:
+    if (change := result.change) is not None:
         cells |= {
             "verdicts unlike the first's": f"{change.flips} ({change.flip_share:.2%})",
             "mean change of P(fake)": f"{change.mean_change:.4f}",
             "largest change of P(fake)": f"{change.largest_change:.4f}",
+        }
+    if result.kept is not None:
+        cells["nodes kept in FP32"] = str(result.kept)
+    if (gate := result.gate) is not None:
+        cells |= {
+            "gate: verdicts unlike FP32's": f"{gate.flips} of {gate.judgements}",
+            "gate: mean change of P(fake)": f"{gate.mean_change:.4f}",
+            "gate: largest change of P(fake)": f"{gate.largest_change:.4f}",
         }
     return cells
 

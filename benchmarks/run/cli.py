@@ -95,14 +95,15 @@ _positive = click.IntRange(min=1)
     type=_positive,
     default=available_cpus,
     show_default="all CPUs available",
-    help="CPU threads of each network.",
+    help="CPU threads of PyTorch, and of a bundle's engine alone; from files a bundle takes those "
+    "of --workers.",
 )
 @click.option(
     "--workers",
     type=_positive,
     default=available_cpus,
     show_default="all CPUs available",
-    help="Threads or processes that read and decode.",
+    help="Threads or processes that read and decode; in bundles they judge, too.",
 )
 @plots_option
 @common_options

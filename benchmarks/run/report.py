@@ -128,7 +128,7 @@ class Roofline(msgspec.Struct, frozen=True):
     decode_floor: DecodeFloor
 
     def images_per_second(self, peak: Peak) -> float:
-        """Return what CPUs that first decode and then compute in a type could do at most."""
+        """Return what CPUs that first decode and then compute in a type could do."""
         return 1 / (self.decode_floor.seconds + self.multiply_adds / peak.per_second)
 
     def share(self, images_per_second: float, precision: str) -> float | None:

@@ -1,4 +1,4 @@
-"""What this machine could do at most: its matrix products, and its decoders alone."""
+"""What this machine can do: its fastest matrix products, and its decoders alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import onnx
 import simplejpeg
 import torch
@@ -21,14 +22,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...export.model import Glass
 from ...runtime.decode import decode
-from ...runtime.engines.openvino import shared_core
+from ...runtime.engines.openvino import computed, shared_core
 from ...runtime.errors import ImageError
+from ...runtime.manifest import Precision
 from ..contenders.pytorch import half_precision, torch_device
 from ..views.roads import pillow_rgb
 from .report import DecodeFloor, Peak, Roofline
 
 # Of the matrices: large enough for the best kernels, and on a CPU for its caches.
 _SIDES: Mapping[str, tuple[int, ...]] = {"cpu": (1024, 2048), "cuda": (8192,)}
+_DTYPES: Mapping[Precision, torch.dtype] = {
+    "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16,
+}  # fmt: skip
 _SECONDS = 1.0
 _PASSES = 3
 _SCALE = np.float32(1 / 64)
@@ -39,14 +44,14 @@ def measure_roofline(
 ) -> Roofline:
     """Count what an image costs and measure the machine's bounds, with all ``threads``."""
     torch.set_num_threads(threads)
-    peaks = [_torch_peak("fp32", torch.float32), _torch_peak(half_precision(), _half())]
+    peaks = [_peak("fp32", threads), _peak(half_precision(), threads)]
     left_out = {}
     if torch_device() == "cuda":
         left_out["int8"] = "it is measured by OpenVINO, on CPUs only"
     elif find_spec("openvino") is None:
         left_out["int8"] = "it is measured by OpenVINO, which is not installed"
     else:
-        peaks.append(_openvino_int8_peak(threads))
+        peaks.append(_openvino_peak("int8", threads))
     return Roofline(
         count_multiply_adds(model, crop_size, crops),
         tuple(peaks),
@@ -77,15 +82,22 @@ def _count(module: nn.Module, *inputs: Tensor) -> int:
     return operations // 2
 
 
-def _half() -> torch.dtype:
-    return torch.float16 if half_precision() == "fp16" else torch.bfloat16
+def _peak(precision: Precision, threads: int) -> Peak:
+    """Return the best of PyTorch and, on a CPU that has the type, OpenVINO."""
+    peaks = [_torch_peak(precision)]
+    on_cpu = torch_device() == "cpu" and find_spec("openvino") is not None
+    if on_cpu and computed(shared_core(), precision)[0] == precision:
+        peaks.append(_openvino_peak(precision, threads))
+    return max(peaks, key=lambda each: each.per_second)
 
 
-def _torch_peak(precision: str, dtype: torch.dtype) -> Peak:
+def _torch_peak(precision: Precision) -> Peak:
     device = torch_device()
     found = []
     for side in _SIDES[device]:
-        one, other = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
+        one, other = (
+            torch.rand(side, side, device=device).to(_DTYPES[precision]) for _ in range(2)
+        )
         found.append((_products_per_second(partial(_multiply, one, other), side), side))
     best, side = max(found)
     return Peak(precision, best, f"torch.matmul, {side} by {side}")
@@ -97,19 +109,23 @@ def _multiply(one: Tensor, other: Tensor) -> None:
         torch.cuda.synchronize()
 
 
-def _openvino_int8_peak(threads: int) -> Peak:
-    """Multiply quantised matrices on OpenVINO; quantising the input is part of the time."""
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+def _openvino_peak(precision: Precision, threads: int) -> Peak:
+    """Multiply matrices on OpenVINO; in INT8 quantising the input is part of the time."""
     core = shared_core()
+    _, hint = computed(core, precision)
+    settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
+    quantised = precision == "int8"
     found = []
     for side in _SIDES["cpu"]:
-        model = core.read_model(_quantised_product(side).SerializeToString())
+        graph = (_quantised_product if quantised else _product)(side)
+        model = core.read_model(graph.SerializeToString())
         request = core.compile_model(model, "CPU", settings).create_infer_request()
         matrix = np.random.default_rng(0).uniform(-1, 1, (side, side)).astype(np.float32)
         multiply = partial(request.infer, [matrix], share_inputs=True)
         found.append((_products_per_second(multiply, side), side))
     best, side = max(found)
-    return Peak("int8", best, f"OpenVINO, Q/DQ MatMul, {side} by {side}")
+    kind = "Q/DQ MatMul" if quantised else "MatMul"
+    return Peak(precision, best, f"OpenVINO, {kind}, {side} by {side}")
 
 
 def _products_per_second(product: Callable[[], object], side: int) -> float:
@@ -117,15 +133,27 @@ def _products_per_second(product: Callable[[], object], side: int) -> float:
     return side**3 / _best(product)
 
 
+def _product(side: int) -> onnx.ModelProto:
+    weights = np.random.default_rng(1).uniform(-1, 1, (side, side)).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["matrix", "weights"], ["product"])]
+    return _graph(side, nodes, {"weights": weights})
+
+
 def _quantised_product(side: int) -> onnx.ModelProto:
     weights = np.random.default_rng(1).integers(-127, 128, (side, side), dtype=np.int8)
-    constants = {"weights": weights, "scale": _SCALE, "zero": np.int8(0)}
     nodes = [
         helper.make_node("QuantizeLinear", ["matrix", "scale", "zero"], ["quantised"]),
         helper.make_node("DequantizeLinear", ["quantised", "scale", "zero"], ["left"]),
         helper.make_node("DequantizeLinear", ["weights", "scale", "zero"], ["right"]),
         helper.make_node("MatMul", ["left", "right"], ["product"]),
     ]
+    return _graph(side, nodes, {"weights": weights, "scale": _SCALE, "zero": np.int8(0)})
+
+
+def _graph(
+    side: int, nodes: Sequence[onnx.NodeProto], constants: Mapping[str, npt.ArrayLike]
+) -> onnx.ModelProto:
+    """Return a model from ``matrix`` to ``product``, both of this side."""
     graph = helper.make_graph(
         nodes,
         "product",

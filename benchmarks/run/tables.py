@@ -107,8 +107,8 @@ def _stages(report: RunReport) -> list[str]:
         rows.append([contender.name, *cells, f"{measured.passages.median / count * 1e3:.1f}"])
     return [
         "Milliseconds per image by stage, summed over threads and processes, which work side by "
-        "side; wait is the network's for views, and an empty cell is a stage that a contender "
-        "does not tell apart.",
+        "side; wait is PyTorch's network's for views, a bundle's workers' with nothing to do; an "
+        "empty cell is a stage that a contender does not tell apart.",
         markdown_table(["contender", *STAGES, "elapsed"], rows),
     ]
 
@@ -228,11 +228,12 @@ def _bounds(report: RunReport) -> str:
     rows.append([*decoding, floor.decoder])
     if report.environment.gpu is None:
         rows += [_bound_of_both(report, peak) for peak in roofline.peaks]
-    header = ["bound", "value", "images/s at most", "reached end to end", "measured by"]
+    header = ["bound", "value", "images/s at that speed", "reached end to end", "measured by"]
     missing = [f"No peak in {name}: {why}." for name, why in roofline.left_out.items()]
     cost = (
         f"One image costs {roofline.multiply_adds / 1e9:.2f} thousand million multiply-adds, "
-        "counted in the model's convolutions and matrix products."
+        "counted in the model's convolutions and matrix products. Speeds of products are the best "
+        "seen, not limits: who needs fewer, as Winograd's convolutions do, may be faster."
     )
     return "\n\n".join([cost, markdown_table(header, rows), *missing])
 

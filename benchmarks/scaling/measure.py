@@ -26,6 +26,7 @@ from ..views.measure import generated_images
 from .report import SCHEMA_VERSION, Axis, Point, ScalingReport, Series
 
 _COPIES = 8  # of an image in a passage, so that workers have something to do side by side
+_AT_ONCE = 2  # of them in a batch of PyTorch's, so that its loaders read on while it judges
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,13 @@ def measure_scaling(
         with step("making images"):
             cases = list(_cases(Path(folder), setup, options))
         runners = {}
-        contenders: list[Contender] = [plain, *bundle_contenders(bundles, options.engines)]
-        for contender in contenders:
+        contenders: list[tuple[Contender, Setup]] = [
+            (plain, replace(setup, batch_size=_AT_ONCE)),
+            *((each, setup) for each in bundle_contenders(bundles, options.engines)),
+        ]
+        for contender, own in contenders:
             with refusing(contender.name, refusals), ExitStack() as opening:
-                runners[contender.name] = _open(contender, setup, cases, options, opening)
+                runners[contender.name] = _open(contender, own, cases, options, opening)
                 stack.push(opening.pop_all())
         if not runners:
             raise EngineError(refusals[0].reason)

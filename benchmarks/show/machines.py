@@ -117,7 +117,7 @@ def _best_of_kinds(report: RunReport) -> dict[str, str]:
         if contender.kind == "naive":
             found.setdefault("naive", _described(report, contender))
         if contender.kind == "ours":
-            precision = precisions[contender.name.partition(", ")[0]]
+            precision = precisions[contender.name.rpartition(", ")[0]]
             found.setdefault(f"glass-edge {precision}", _described(report, contender))
     return found
 

@@ -29,6 +29,9 @@ class EngineOptions:
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: bound of the CPU threads that one run takes; 0 leaves it to the engine.
         batch_size: the most rows that one call of :meth:`Engine.run` will give.
+        images: how many images' views are given at once when all goes well: the rows of the
+            global graph, while those of the local one are ``batch_size``. ``None`` if that is
+            not known beforehand.
         folder: where built engines are kept; ``None`` is the user's cache.
         lanes: how many runs may go on at once, each from a thread of its own.
     """
@@ -36,6 +39,7 @@ class EngineOptions:
     device: str = "auto"
     threads: int = 0
     batch_size: int = 16
+    images: int | None = None
     folder: Path | None = None
     lanes: int = 1
 
@@ -89,6 +93,14 @@ def batch_sizes(largest: int) -> list[int]:
     """Return the few sizes that engines see: powers of two below ``largest``, and ``largest``."""
     powers = itertools.takewhile(lambda size: size < largest, (2**i for i in itertools.count()))
     return [*powers, largest]
+
+
+def padded(rows: Array, size: int) -> Array:
+    """Append rows of zeros up to ``size``."""
+    if len(rows) == size:
+        return rows
+    padding = np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)
+    return np.concatenate([rows, padding])
 
 
 def check_tensors(

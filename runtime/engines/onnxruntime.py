@@ -36,13 +36,11 @@ class OnnxRuntimeEngine:
         onnxruntime = _library(device)
         self.description = f"onnxruntime {onnxruntime.__version__} {device}"
         self.precision: str = _computed(bundle.manifest.precision, device)
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = options.threads
-        settings.log_severity_level = _ERRORS_ONLY
+        settings = session_options(options.threads)
         # Threads that spin after a run would take the CPUs from those that decode.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         weights = _hold_weights(bundle, settings)
-        provider = (_PROVIDERS[device], _provider_options(bundle.manifest.precision, device))
+        provider = (_PROVIDERS[device], _provider_options(device))
         self._sessions: dict[Role, ort.InferenceSession] = {}
         for role in ROLES:
             try:
@@ -78,6 +76,18 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
     def judge(self, overviews: Array, crops: Array) -> tuple[Float32, Float32]:
         """Run all graphs, see :meth:`.base.DeviceEngine.judge`."""
         return self._bound.judge(overviews, crops)
+
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """Return options for a session on so many threads that reads ONNX and nothing else."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.log_severity_level = _ERRORS_ONLY
+    # Left to itself it takes bytes for its own format if four of them say so.
+    settings.add_session_config_entry("session.load_model_format", "ONNX")
+    return settings
 
 
 def chosen_device(asked: str) -> str:
@@ -129,26 +139,31 @@ def _hold_weights(bundle: Bundle, settings: ort.SessionOptions) -> list[bytes]:
     return contents
 
 
-def _provider_options(precision: Precision, device: str) -> dict[str, str]:
+def _provider_options(device: str) -> dict[str, str]:
     """Say to CUDA what its defaults would decide otherwise.
 
     Convolutions are chosen by cuDNN's rules, not by timing them at every start: the same
     machine then gives the same bits. The arena grows by what is asked for, not to the next
-    power of two. FP32 means FP32, not TF32, which keeps ten bits of a product's inputs.
+    power of two. FP32 means FP32, also for what a bundle of lower precision leaves in it, and
+    not TF32, which keeps ten bits of a product's inputs.
     """
     if device == "cpu":
         return {}
     return {
         "cudnn_conv_algo_search": "HEURISTIC",
         "arena_extend_strategy": "kSameAsRequested",
-        "use_tf32": "0" if precision == "fp32" else "1",
+        "use_tf32": "0",
     }
 
 
 def _computed(precision: Precision, device: str) -> str:
-    """Return what is computed in: x86 has no FP16 kernels, so FP32 between rounded tensors."""
-    fp16_missing = device == "cpu" and platform.machine() in X86
-    return "fp32" if precision == "fp16" and fp16_missing else precision
+    """Return what is computed in: without kernels for a type, FP32 between rounded tensors.
+
+    x86 has none for FP16, and CUDA none for INT8: what makes INT8 products of Q/DQ nodes serves
+    the CPU's kernels only.
+    """
+    missing = "int8" if device == "cuda" else "fp16" if platform.machine() in X86 else None
+    return "fp32" if precision == missing else precision
 
 
 def _check_provider(session: ort.InferenceSession, provider: str) -> None:

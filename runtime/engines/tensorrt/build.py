@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,10 +14,11 @@ from typing import IO, cast
 import msgspec
 
 from ...errors import EngineError
+from ...interpreter import python_command
 from .compile import Message, Progress, Refusal, Request, Result
 from .plan import Built, PlanKey
 
-_COMPILER = "glass_edge.runtime.engines.tensorrt.compile"
+_COMPILE = "from glass_edge.runtime.engines.tensorrt.compile import main; main()"
 _LAST_WORDS = 500  # characters of what a compiler that died wrote
 
 
@@ -39,7 +39,7 @@ def build_plan(
     with (
         tempfile.TemporaryFile() as words,
         subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", _COMPILER],
+            python_command(_COMPILE),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=words,

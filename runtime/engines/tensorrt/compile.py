@@ -286,7 +286,3 @@ def main() -> None:
         send(Result(compile_graph(request, send)))
     except EngineError as error:
         send(Refusal(str(error)))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Plans on disk: found again, built once, and loaded only if this store wrote them.
 
-A plan is code that runs with the process's rights. The folder belongs to its user alone, and
+A plan is code that runs with the process's rights. The folder is made for its user alone, and
 the sidecar holds the plan's hash.
 """
 
@@ -100,6 +100,7 @@ class PlanStore:
         Of several processes one builds and the others wait for it.
 
         Raises:
+            BundleError: the bundle's files changed since it was opened.
             EngineError: it cannot be built.
             OutputError: the plan cannot be written.
         """
@@ -130,6 +131,7 @@ class PlanStore:
             plan = place / "plan"
             graph = self._bundle.graph_path(key.role)
             built = build_plan(graph, key, plan, self._timings(key), report)
+            self._bundle.check_unchanged()
             record = PlanRecord(
                 key=key,
                 bundle=self._bundle.name,

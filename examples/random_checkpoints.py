@@ -1,0 +1,67 @@
+"""Write full-size GLASS checkpoints with random weights, for benchmarks.
+
+Speed does not depend on the weights. Those written are always the same and leave no logit at
+nought, so that reports name the same bundles and numeric errors are those of real values:
+``gl_resnet50.pt``, ``gl_convnext.pt`` (ConvNeXt-T) and ``gl_vit.pt`` (ViT-B/16).
+
+    python examples/random_checkpoints.py checkpoints
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from glass_edge.export.model import Glass
+from torch import nn
+from torchvision.models import convnext_tiny, resnet50, vit_b_16
+from torchvision.models.convnext import CNBlock
+
+# Of each file the seed, the backbone, the name of its head and what stands there, and the features.
+NETWORKS: dict[str, tuple[int, Callable[[], nn.Module], str, Callable[[], nn.Module], int]] = {
+    "gl_resnet50": (6, resnet50, "fc", nn.Identity, 2048),
+    "gl_convnext": (8, convnext_tiny, "classifier", lambda: nn.Flatten(1), 768),
+    "gl_vit": (3, vit_b_16, "heads", nn.Identity, 768),
+}
+
+
+def random_glass(name: str) -> Glass:
+    """Make one of the networks; its normalisation gets parameters and statistics like trained ones.
+
+    So do ConvNeXt's blocks, which start with hardly any weight beside what passes them by.
+    """
+    seed, build, head, stand_in, features = NETWORKS[name]
+    torch.manual_seed(seed)
+    backbones = [build(), build()]
+    for backbone in backbones:
+        setattr(backbone, head, stand_in())
+    model = Glass(*backbones, features)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.8, 1.2)
+        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
+            nn.init.uniform_(module.weight, 0.8, 1.2)
+            nn.init.uniform_(module.bias, -0.1, 0.1)
+        if isinstance(module, CNBlock):
+            nn.init.uniform_(module.layer_scale, 0.2, 1.0)
+        if isinstance(module, nn.MultiheadAttention):
+            nn.init.uniform_(module.in_proj_bias, -0.1, 0.1)
+            nn.init.uniform_(module.out_proj.bias, -0.1, 0.1)
+    return model.eval()
+
+
+def main() -> None:
+    """Write all three, 1.1 GB together."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in NETWORKS:
+        torch.save(random_glass(name).state_dict(), folder / f"{name}.pt")
+
+
+if __name__ == "__main__":
+    main()
