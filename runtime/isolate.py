@@ -31,10 +31,11 @@ _SERVE = "from glass_edge.runtime.isolate import serve; serve({memory}, {seconds
 
 
 class _Answer(msgspec.Struct):
-    """What the process says: the image's size in pixels, or why it has none."""
+    """What the process says: the image's size in pixels and peak, or why it has none."""
 
     width: int = 0
     height: int = 0
+    peak: float = 0.0
     error: str | None = None
 
 
@@ -60,7 +61,7 @@ class IsolatedDecoder:
             ImageError: it cannot be judged, or its decoder crashed or hung.
         """
         answer = self._ask(_LOOK + _SIZES.pack(len(content), max_pixels) + content)
-        return EncodedImage(answer.width, answer.height, "isolated", self._decode)
+        return EncodedImage(answer.width, answer.height, "isolated", self._decode, answer.peak)
 
     def close(self) -> None:
         """End the process and give the memory back; once more does nothing."""
@@ -144,7 +145,7 @@ def serve(memory: int, seconds: float) -> None:
                 image = read_header(stdin.read(size), max_pixels=max_pixels)
             elif image is not None:
                 _write(memory, image)
-            answer = _Answer(image.width, image.height) if image else _Answer()
+            answer = _Answer(image.width, image.height, image.peak) if image else _Answer()
         except ImageError as error:
             answer = _Answer(error=str(error))
         signal.setitimer(signal.ITIMER_REAL, 0)

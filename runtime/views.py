@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .decode import EncodedImage, Rgb, read_header
+from .decode import EncodedImage, Rgb, check_size, read_header
 from .errors import ImageError, InputError
 from .manifest import ViewSpec
 from .placement import Placement, ReferenceGenerator, array_content, image_seed, place_crops
@@ -136,7 +136,7 @@ def open_image(
     """
     if isinstance(content, np.ndarray):
         rgb = _checked_array(content, max_pixels)
-        image = EncodedImage(rgb.shape[1], rgb.shape[0], "array", lambda _: rgb)
+        image = EncodedImage(rgb.shape[1], rgb.shape[0], "array", lambda _: rgb, peak=1.0)
         return image, sampling.generator_seed(array_content(rgb))
     return look(content, max_pixels=max_pixels), sampling.generator_seed(content)
 
@@ -169,11 +169,10 @@ def _open(path: str, flags: int) -> int:
 
 
 def _checked_array(array: npt.NDArray[np.generic], max_pixels: int) -> Rgb:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise ImageError(
             f"an array of shape {array.shape} and type {array.dtype} is not an RGB image: "
             "uint8 of shape (height, width, 3) is needed."
         )
-    if not 0 < array.shape[0] * array.shape[1] <= max_pixels:
-        raise ImageError(f"an array of shape {array.shape} is empty or over {max_pixels} pixels.")
+    check_size(array.shape[1], array.shape[0], max_pixels)
     return np.ascontiguousarray(array, np.uint8)

@@ -24,7 +24,6 @@ from .views import (
 )
 
 DEFAULT_MEMORY = 1 << 30  # bytes
-_OVERHEAD = 1.3  # an image in flight takes up to this much of its decoded size
 
 
 class ByteBudget:
@@ -104,7 +103,7 @@ class ViewMaker:
         image, seed = open_image(
             content, self._sampling, max_pixels=self._max_pixels, look=self._look()
         )
-        with self._budget.holding(int(image.decoded_bytes * _OVERHEAD)):
+        with self._budget.holding(image.peak_bytes):
             with self._timings.stage("decode"):
                 rgb = image.decode(self._buffer(image.decoded_bytes))
             with self._timings.stage("views"):

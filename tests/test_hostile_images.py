@@ -197,6 +197,37 @@ def test_png_chunks_made_to_exhaust(bomb):
     assert result.memory < MEMORY
 
 
+def grey_png(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = zlib.compress((b"\0" + b"\x55" * width) * height)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.fixture
+def viewer():
+    """A process that makes views, and has made some."""
+    with Child(images.VIEWS, seconds=images.SECONDS, memory=images.MEMORY) as child:
+        assert child.run(grey_png(3, 3)).outcome == "read"
+        yield child
+
+
+@pytest.mark.parametrize(("width", "height"), [(5_000_000, 1), (1, 5_000_000), (100_001, 2)])
+def test_a_longer_side_than_any_camera_writes_is_refused(width, height, viewer):
+    """Resampling needs memory for each column and row: 0.5 GB for a file of 5 kB."""
+    result = viewer.run(grey_png(width, height))
+    assert result.outcome == "refused"
+    assert f"{width}x{height} pixels, and no side may be longer than 100000" in result.what
+    assert result.memory < 5e6
+
+
+@pytest.mark.parametrize(("width", "height"), [(100_000, 1), (1, 100_000), (100_000, 20)])
+def test_the_longest_sides_allowed_take_little(width, height, viewer):
+    result = viewer.run(grey_png(width, height))
+    assert result.outcome == "read"
+    assert result.memory < 50e6
+
+
 def gif_without_end(frames: int) -> bytes:
     content = bytes(small("GIF"))
     frame = content[content.index(b"\x2c", 13) : -1]

@@ -24,6 +24,7 @@ from torchvision.transforms.v2 import functional as TF
 from ...runtime.decode import read_header
 from ...runtime.manifest import ViewSpec
 from ...runtime.placement import Placement
+from ...runtime.resample import make_filters
 from ...runtime.views import Sampling, ViewBatch, plan
 
 Float32 = npt.NDArray[np.float32]
@@ -112,13 +113,17 @@ def _opencv(rule: int) -> Road:
 
 
 def glass_edge() -> Road:
-    """The runtime's own code with what a worker thread keeps: a buffer and a batch."""
+    """The runtime's own code with what a worker thread keeps: a buffer and a batch.
+
+    What resampling keeps for images of the same size is dropped, for not all folders hold such.
+    """
     buffer = np.empty(0, np.uint8)
     batch: ViewBatch | None = None
 
     def road(content: bytes, places: Sequence[Placement], spec: ViewSpec) -> Run:
         nonlocal buffer, batch
         batch = batch or ViewBatch(1, spec)
+        make_filters.cache_clear()
         run = Run()
         image = read_header(content)
         seed = Sampling(spec).generator_seed(content)

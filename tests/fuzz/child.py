@@ -36,14 +36,14 @@ def main() -> None:
 
 def _measured(target: Callable[[bytes], str], content: bytes) -> dict[str, object]:
     Path("/proc/self/clear_refs").write_text(_PEAK_IS_RESIDENT)
-    before = _resident("VmRSS")
+    before = resident()
     started = time.process_time()
     outcome, what = _outcome(target, content)
     return {
         "outcome": outcome,
         "what": what,
         "seconds": time.process_time() - started,
-        "memory": _resident("VmHWM") - before,
+        "memory": resident("VmHWM") - before,
     }
 
 
@@ -57,7 +57,8 @@ def _outcome(target: Callable[[bytes], str], content: bytes) -> tuple[str, str]:
         return "fault", f"{type(error).__name__}: {error}"
 
 
-def _resident(name: str) -> int:
+def resident(name: str = "VmRSS") -> int:
+    """Return this process's resident memory in bytes; ``VmHWM`` is its peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
