@@ -25,9 +25,12 @@ test: $(VENV)/.test lint
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow
 
-# FILES damaged images of each format; what crashes, hangs or differs is kept in build-fuzz/.
-fuzz: $(VENV)/.test
+# FILES damaged images of each format, and FILES damaged bundles; what crashes, hangs or differs is
+# kept in build-fuzz/. OpenVINO is known to crash (docs/trust.md): by hand, with --engine openvino.
+fuzz: $(VENV)/.test demo
 	cd tests && $(abspath $(BIN))/python -m fuzz images --files $(FILES) --keep $(abspath $(FUZZ))
+	cd tests && $(abspath $(BIN))/python -m fuzz bundles $(abspath $(DEMO))/demo.glass \
+	    --engine onnxruntime --files $(FILES) --keep $(abspath $(FUZZ))
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

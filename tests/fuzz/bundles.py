@@ -37,16 +37,16 @@ def damaged(bundle: Path, count: int, seed: int) -> Iterator[bytes]:
     files = {path.name: path.read_bytes() for path in sorted(bundle.glob("*.onnx"))}
     models = {name: onnx.load_model_from_string(content) for name, content in files.items()}
     manifest = (bundle / _MANIFEST).read_bytes()
-    yield _input(_MANIFEST, manifest)
+    yield as_input(_MANIFEST, manifest)
     for index in range(count):
         chance = random.Random(f"{seed} {index}")
         name = chance.choice(sorted(files))
         if index % 10 == 0:
-            yield _input(_MANIFEST, mutated([manifest], f"{seed} {index}"))
+            yield as_input(_MANIFEST, mutated([manifest], f"{seed} {index}"))
         elif index % 10 < 4:
-            yield _input(name, mutated([files[name]], f"{seed} {index}"))
+            yield as_input(name, mutated([files[name]], f"{seed} {index}"))
         else:
-            yield _input(name, _rewritten(models[name], chance))
+            yield as_input(name, _rewritten(models[name], chance))
 
 
 def with_onnxruntime(content: bytes) -> str:
@@ -59,7 +59,8 @@ def with_openvino(content: bytes) -> str:
     return _open(content, "openvino")
 
 
-def _input(name: str, content: bytes) -> bytes:
+def as_input(name: str, content: bytes) -> bytes:
+    """Return the input that puts ``content`` in the place of the bundle's file ``name``."""
     return name.encode() + b"\0" + content
 
 

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 _ABSURD = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000,
            0xFFFFFFFE, 0xFFFFFFFF)  # fmt: skip
 _HEADER = 200  # bytes in which most formats say their sizes
-_STEPS = 100  # cuts beyond the header
+_EVERY = 1000  # bytes at each of which a file is cut; the headers of a JPEG end about there
+_STEPS = 100  # cuts beyond them
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def truncated(content: bytes) -> Iterator[bytes]:
-    """Cut at every byte of the header, then in steps."""
-    yield from (content[:size] for size in range(min(_HEADER, len(content))))
-    yield from (content[:size] for size in range(_HEADER, len(content), len(content) // _STEPS + 1))
+    """Cut at every byte of the headers, then in steps."""
+    yield from (content[:size] for size in range(min(_EVERY, len(content))))
+    yield from (content[:size] for size in range(_EVERY, len(content), len(content) // _STEPS + 1))
 
 
 def mutated(seeds: Sequence[bytes], seed: str) -> bytes:
