@@ -13,6 +13,7 @@ images begun but not given back.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,7 @@ from .workers import ViewMaker
 
 _LINGER = 0.01  # seconds that a batch waits for more images when there is nothing else to do
 _READERS = 4
+_FAREWELL = 0.5  # seconds that readers have to end, where the source of images blocks
 _FILES_AHEAD = 4  # for each worker
 _FILES_SHARE = 4  # files read ahead take at most a quarter of the memory for decoded images
 _WINDOW = 64  # images begun and not given back, for each worker
@@ -114,6 +116,7 @@ class Pipeline:
         self._closed = False
         self._error: BaseException | None = None
         self._workers: list[threading.Thread] = []
+        self._readers: list[threading.Thread] = []
 
     def __iter__(self) -> Iterator[tuple[Origin, Outcome]]:
         return self
@@ -148,7 +151,7 @@ class Pipeline:
     def close(self, *, wait: bool = True) -> None:
         """Drop what is not done, and wait for what is being computed, if asked to.
 
-        A source that blocks is not waited for.
+        A source that blocks is not waited for longer than a moment.
         """
         with self._changed:
             self._intake.ended = self._closed = True
@@ -157,6 +160,9 @@ class Pipeline:
             for worker in self._workers:
                 worker.join()
             self._maker.close()
+            until = time.monotonic() + _FAREWELL
+            for reader in self._readers:  # none shall run while the interpreter ends
+                reader.join(max(0.0, until - time.monotonic()))
 
     def _start(self) -> None:
         here = self._network.on_host
@@ -165,8 +171,7 @@ class Pipeline:
             roles += [(False, True)] * self._network.lanes
         for views, judges in roles:
             self._workers.append(self._thread("glass-worker", partial(self._work, views, judges)))
-        for _ in range(_READERS):
-            self._thread("glass-reader", self._intake.read)
+        self._readers = [self._thread("glass-reader", self._intake.read) for _ in range(_READERS)]
 
     def _thread(self, name: str, work: _Task) -> threading.Thread:
         def guarded() -> None:
