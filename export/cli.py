@@ -18,7 +18,7 @@ from ..runtime.errors import InputError
 from ..runtime.manifest import Calibration, Comparison, Manifest, Parity, Precision
 from ..runtime.options import backbone_option, common_options, force_option
 
-_LOWER = ("fp16", "bf16", "int8")
+_LOWER: Sequence[Precision] = ("fp16", "bf16", "int8")
 _MEANT_FOR: Mapping[str, Sequence[Precision]] = {
     "calibrate": _LOWER,
     "calibration_images": _LOWER,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 
 import torch
-from timm.layers import LayerNorm2d as TimmLayerNorm2d
-from timm.layers import Mlp
+from timm.layers.mlp import Mlp
+from timm.layers.norm import LayerNorm2d as TimmLayerNorm2d
 from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 from torchvision.models.convnext import CNBlock, LayerNorm2d
@@ -116,7 +116,9 @@ class ConvNextStage(nn.Sequential):
     """
 
     def forward(self, maps: Tensor) -> Tensor:
-        pixels: Tensor = super().forward(maps.permute(0, 2, 3, 1))
+        pixels = maps.permute(0, 2, 3, 1)
+        for block in self:
+            pixels = block(pixels)
         return pixels.permute(0, 3, 1, 2)
 
 
@@ -161,13 +163,16 @@ def _convnext_block(block: nn.Module) -> ConvNextBlock | None:
         depthwise, _, norm, expand, activation, project, _ = block.block
         return ConvNextBlock(depthwise, norm, expand, activation, project, block.layer_scale)
     if isinstance(block, ConvNeXtBlock) and _is_plain(block):
-        mlp = block.mlp
-        return ConvNextBlock(block.conv_dw, block.norm, mlp.fc1, mlp.act, mlp.fc2, block.gamma)
+        expand, activation, project = block.mlp.fc1, block.mlp.act, block.mlp.fc2
+        if isinstance(expand, nn.Linear) and isinstance(project, nn.Linear):
+            return ConvNextBlock(
+                block.conv_dw, block.norm, expand, activation, project, block.gamma
+            )
     return None
 
 
 def _is_plain(block: ConvNeXtBlock) -> bool:
-    """Whether one of timm's blocks is the first ConvNeXt's: linear layers, nothing between them."""
+    """Whether one of timm's blocks is the first ConvNeXt's: nothing between its products."""
     return (
         type(block.mlp) is Mlp
         and not block.use_conv_mlp

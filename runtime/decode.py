@@ -249,7 +249,7 @@ def _with_opencv(content: bytes) -> Rgb | None:
 def _pillow(content: bytes) -> EncodedImage:
     with _PillowErrors(), _opened(content) as image:
         by_opencv = _opencv_agrees(image, content)
-        size, peak = image.size, _pillow_peak(image, content)
+        (width, height), peak = image.size, _pillow_peak(image, content)
 
     def with_pillow(buffer: Rgb | None) -> Rgb:
         if by_opencv and (rgb := _with_opencv(content)) is not None:
@@ -260,8 +260,8 @@ def _pillow(content: bytes) -> EncodedImage:
             return _pixels(image, buffer)
 
     if by_opencv:
-        return EncodedImage(*size, "opencv", with_pillow, _OPENCV_PEAK)
-    return EncodedImage(*size, "pillow", with_pillow, peak)
+        return EncodedImage(width, height, "opencv", with_pillow, _OPENCV_PEAK)
+    return EncodedImage(width, height, "pillow", with_pillow, peak)
 
 
 def _pillow_peak(image: Image.Image, content: bytes) -> float:
@@ -310,7 +310,9 @@ def _pixels(image: Image.Image, buffer: Rgb | None) -> Rgb:
     rows = max(1, _STRIPE // width)
     for top in range(0, height, rows):
         stripe = image.crop((0, top, width, min(top + rows, height)))
-        rgb[top : top + rows] = stripe if stripe.mode == "RGB" else stripe.convert("RGB")
+        rgb[top : top + rows] = np.asarray(
+            stripe if stripe.mode == "RGB" else stripe.convert("RGB")
+        )
     return rgb
 
 

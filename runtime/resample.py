@@ -152,10 +152,10 @@ def _row_bands(height: int, size: int) -> tuple[_Band, ...]:
 def _column_bands(width: int, size: int) -> list[_Band]:
     cut = _Cut(width, size, _centres_per_column_band(width, size))
     plain = cut.weights().transpose(0, 2, 1)
-    weights = np.zeros((len(plain), cut.inputs, _CHANNELS, cut.outputs, _CHANNELS), np.float32)
+    spread = np.zeros((len(plain), cut.inputs, _CHANNELS, cut.outputs, _CHANNELS), np.float32)
     for channel in range(_CHANNELS):
-        weights[:, :, channel, :, channel] = plain
-    weights = weights.reshape(len(plain), cut.inputs * _CHANNELS, cut.outputs * _CHANNELS)
+        spread[:, :, channel, :, channel] = plain
+    weights = spread.reshape(len(plain), cut.inputs * _CHANNELS, cut.outputs * _CHANNELS)
     bands = []
     for place, matrix in zip(cut.places(), weights, strict=True):
         start, stop, first, last = place

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...export.model import Glass
 from ...runtime.decode import decode
-from ...runtime.engines.openvino import computed, shared_core
+from ...runtime.engines.openvino import shared_core
 from ...runtime.errors import ImageError
 from ...runtime.manifest import Precision
 from ..contenders.pytorch import half_precision, torch_device
@@ -34,6 +34,7 @@ _SIDES: Mapping[str, tuple[int, ...]] = {"cpu": (1024, 2048), "cuda": (8192,)}
 _DTYPES: Mapping[Precision, torch.dtype] = {
     "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16,
 }  # fmt: skip
+_HINTS: Mapping[Precision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}  # OpenVINO's
 _SECONDS = 1.0
 _PASSES = 3
 _SCALE = np.float32(1 / 64)
@@ -85,9 +86,10 @@ def _count(module: nn.Module, *inputs: Tensor) -> int:
 def _peak(precision: Precision, threads: int) -> Peak:
     """Return the best of PyTorch and, on a CPU that has the type, OpenVINO."""
     peaks = [_torch_peak(precision)]
-    on_cpu = torch_device() == "cpu" and find_spec("openvino") is not None
-    if on_cpu and computed(shared_core(), precision)[0] == precision:
-        peaks.append(_openvino_peak(precision, threads))
+    if torch_device() == "cpu" and find_spec("openvino") is not None:
+        capabilities = shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision.upper() in capabilities:
+            peaks.append(_openvino_peak(precision, threads))
     return max(peaks, key=lambda each: each.per_second)
 
 
@@ -111,10 +113,9 @@ def _multiply(one: Tensor, other: Tensor) -> None:
 
 def _openvino_peak(precision: Precision, threads: int) -> Peak:
     """Multiply matrices on OpenVINO; in INT8 quantising the input is part of the time."""
-    core = shared_core()
-    _, hint = computed(core, precision)
+    core, quantised = shared_core(), precision == "int8"
+    hint = _HINTS["fp32" if quantised else precision]
     settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
-    quantised = precision == "int8"
     found = []
     for side in _SIDES["cpu"]:
         graph = (_quantised_product if quantised else _product)(side)

@@ -40,7 +40,7 @@ class OpenVinoEngine:
             raise EngineError(f"the openvino engine runs on the cpu, not on {options.device}.")
         version = core.get_versions("CPU")["CPU"].build_number
         self.description = f"openvino {version.partition('-')[0]} cpu"
-        self.precision = _computed(core, bundle.manifest.precision)
+        self.precision: str = _computed(core, bundle.manifest.precision)
         settings: dict[str, object] = {
             # The graph says what computes in BF16. Any other hint, and what OpenVINO chooses
             # without one, lowers what is to stay in FP32, the aggregator included.
