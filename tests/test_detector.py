@@ -279,6 +279,7 @@ def test_what_onnx_runtime_is_told_and_computes_on_cuda(
     """FP32 is never TF32; INT8 has no kernels there. The sessions really run on the CPU."""
     import onnxruntime
 
+    bundle = make_precision("vit", precision)
     asked = []
 
     class OnCpu(onnxruntime.InferenceSession):
@@ -291,7 +292,7 @@ def test_what_onnx_runtime_is_told_and_computes_on_cuda(
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", OnCpu)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    engine = OnnxRuntimeEngine(make_precision("vit", precision), EngineOptions("cuda"))
+    engine = OnnxRuntimeEngine(bundle, EngineOptions("cuda"))
     assert engine.precision == computed
     assert len(asked) == 3
     for name, told in asked:
