@@ -104,10 +104,19 @@ class ViewMaker:
             content, self._sampling, max_pixels=self._max_pixels, look=self._look()
         )
         with self._budget.holding(image.peak_bytes):
-            with self._timings.stage("decode"):
-                rgb = image.decode(self._buffer(image.decoded_bytes))
-            with self._timings.stage("views"):
-                return batch.fill(slot, rgb, seed, self._sampling.spec)
+            try:
+                with self._timings.stage("decode"):
+                    rgb = image.decode(self._buffer(image.decoded_bytes))
+                with self._timings.stage("views"):
+                    return batch.fill(slot, rgb, seed, self._sampling.spec)
+            finally:
+                self._shrink()
+
+    def _shrink(self) -> None:
+        """Keep no more memory shared with this thread's process than a buffer may have."""
+        decoder: IsolatedDecoder | None = getattr(self._own, "decoder", None)
+        if decoder is not None:
+            decoder.shrink(self._largest_kept)
 
     def _look(self) -> HeaderReader:
         """Return what looks at files for this thread."""
