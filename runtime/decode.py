@@ -276,7 +276,7 @@ def _opened(content: bytes) -> Image.Image:
         ImageError: it is HEIC, and pillow-heif is missing.
         UnidentifiedImageError: it is none of the formats that are read.
     """
-    heif = content[4:12] in _HEIF_BRANDS and _teach_pillow_heif()
+    heif = content[4:12] in _HEIF_BRANDS and teach_pillow_heif()
     try:
         return Image.open(io.BytesIO(content), formats=(*_FORMATS, "HEIF") if heif else _FORMATS)
     except UnidentifiedImageError:
@@ -286,7 +286,7 @@ def _opened(content: bytes) -> Image.Image:
         raise ImageError(message) from None
 
 
-def _teach_pillow_heif() -> bool:
+def teach_pillow_heif() -> bool:
     """Let Pillow read HEIC, and return whether it can."""
     try:
         from pillow_heif import register_heif_opener
