@@ -151,8 +151,8 @@ def _check_scans(content: bytes) -> None:
     10 kB can keep any decoder busy for minutes. Encoders write about ten; libtiff, too, stops at
     a hundred.
     """
-    if not content.startswith(b"\xff\xd8\xff") or content.count(_SCAN) <= _MOST_SCANS:
-        return  # counting first is fast, and most files end here
+    if not _comes_in_scans(content) or content.count(_SCAN) <= _MOST_SCANS:
+        return  # at the first scan of nearly all files; decoders, too, read no other of these
     scans, position = 0, 2
     while (marker := _MARKER.search(content, position)) and marker[0] != _END:
         scans += marker[0] == _SCAN

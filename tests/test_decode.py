@@ -162,7 +162,7 @@ FAST = {
 @pytest.mark.parametrize(
     ("decoder", "name"), [(decoder, name) for decoder, names in FAST.items() for name in names]
 )
-def test_the_fastest_decoder_that_is_exact_is_taken(decoder, name, picture):
+def test_a_faster_decoder_is_taken_only_where_it_is_exact(decoder, name, picture):
     assert read_header(FILES[name](picture)).decoder == decoder
 
 

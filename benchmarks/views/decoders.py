@@ -151,7 +151,10 @@ def _decoders(content: bytes) -> Mapping[str, Callable[[], _Pixels | None]]:
             return None
         return rgb
 
-    return {"Pillow": pillow, "OpenCV": opencv, "simplejpeg": jpeg}
+    def ours() -> _Pixels:
+        return read_header(content).decode()
+
+    return {"Pillow": pillow, "OpenCV": opencv, "simplejpeg": jpeg, "glass-edge": ours}
 
 
 def _measure(name: str, content: bytes, repeats: int) -> FormatResult:
