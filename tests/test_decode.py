@@ -13,6 +13,7 @@ import numpy as np
 import pillow_heif
 import pytest
 from conftest import EXAMPLES
+from fuzz.seeds import seeds
 from glass_edge.runtime import ImageError
 from glass_edge.runtime.decode import decode, read_header
 from hypothesis import HealthCheck, given, settings
@@ -109,16 +110,27 @@ def test_real_photographs(path):
     assert np.array_equal(decode(path.read_bytes()), np.asarray(Image.open(path).convert("RGB")))
 
 
-# Cut near its end, each of these still holds a whole first picture.
+# Of animations, and of what has something appended, the first picture is soon whole.
 WHOLE_PICTURE_FIRST = ("JPEG with something appended", "animated GIF")
+WHOLE_SEED_FIRST = ("mpo 0", "png animated 0", "tiff 10", "gif 1")
+SEEDS = {f"{name} {i}": file for name, files in seeds().items() for i, file in enumerate(files)}
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in WHOLE_PICTURE_FIRST])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+@pytest.mark.parametrize("name", [name for name in FILES if name not in WHOLE_PICTURE_FIRST])
 def test_truncated_files_are_errors(name, share, picture):
     content = FILES[name](picture)
     with pytest.raises(ImageError, match=r"truncated or damaged|not an image"):
         decode(content[: int(len(content) * share)])
+
+
+@pytest.mark.parametrize("name", [name for name in SEEDS if name not in WHOLE_SEED_FIRST])
+def test_truncated_files_of_every_format_are_errors(name):
+    content = SEEDS[name]
+    assert decode(content).size
+    for share in (0.02, 0.5, 0.9):
+        with pytest.raises(ImageError, match=r"truncated or damaged|not an image"):
+            decode(content[: 1 + int(len(content) * share)])
 
 
 @pytest.mark.parametrize(
