@@ -151,8 +151,8 @@ def _check_scans(content: bytes) -> None:
     10 kB can keep any decoder busy for minutes. Encoders write about ten; libtiff, too, stops at
     a hundred.
     """
-    if not content.startswith(b"\xff\xd8\xff") or content.count(_SCAN) <= _MOST_SCANS:
-        return  # counting first is fast, and most files end here
+    if not _comes_in_scans(content) or content.count(_SCAN) <= _MOST_SCANS:
+        return  # at the first scan of nearly all files; decoders, too, read no other of these
     scans, position = 0, 2
     while (marker := _MARKER.search(content, position)) and marker[0] != _END:
         scans += marker[0] == _SCAN
@@ -276,7 +276,7 @@ def _opened(content: bytes) -> Image.Image:
         ImageError: it is HEIC, and pillow-heif is missing.
         UnidentifiedImageError: it is none of the formats that are read.
     """
-    heif = content[4:12] in _HEIF_BRANDS and _teach_pillow_heif()
+    heif = content[4:12] in _HEIF_BRANDS and teach_pillow_heif()
     try:
         return Image.open(io.BytesIO(content), formats=(*_FORMATS, "HEIF") if heif else _FORMATS)
     except UnidentifiedImageError:
@@ -286,7 +286,7 @@ def _opened(content: bytes) -> Image.Image:
         raise ImageError(message) from None
 
 
-def _teach_pillow_heif() -> bool:
+def teach_pillow_heif() -> bool:
     """Let Pillow read HEIC, and return whether it can."""
     try:
         from pillow_heif import register_heif_opener

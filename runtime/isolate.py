@@ -63,6 +63,11 @@ class IsolatedDecoder:
         answer = self._ask(_LOOK + _SIZES.pack(len(content), max_pixels) + content)
         return EncodedImage(answer.width, answer.height, "isolated", self._decode, answer.peak)
 
+    def shrink(self, kept: int) -> None:
+        """Give shared memory beyond ``kept`` bytes back; pixels returned before are gone."""
+        if os.fstat(self._memory.fileno()).st_size > kept:
+            os.ftruncate(self._memory.fileno(), kept)
+
     def close(self) -> None:
         """End the process and give the memory back; once more does nothing."""
         self._kill()
@@ -148,13 +153,15 @@ def serve(memory: int, seconds: float) -> None:
             answer = _Answer(image.width, image.height, image.peak) if image else _Answer()
         except ImageError as error:
             answer = _Answer(error=str(error))
+        if kind == _DECODE:
+            image = None  # and its file
         signal.setitimer(signal.ITIMER_REAL, 0)
         stdout.write(msgspec.json.encode(answer) + b"\n")
         stdout.flush()
 
 
 def _write(memory: int, image: EncodedImage) -> None:
-    """Decode an image into the shared file, which only grows."""
+    """Decode an image into the shared file, which grows; the other side shrinks it."""
     size = image.width * image.height * CHANNELS
     if os.fstat(memory).st_size < size:
         os.ftruncate(memory, size)

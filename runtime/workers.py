@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +26,8 @@ from .views import (
 )
 
 DEFAULT_MEMORY = 1 << 30  # bytes
+# The C library keeps what decoders free, for each thread, and gives it back when told (glibc).
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
 
 
 class ByteBudget:
@@ -104,10 +108,21 @@ class ViewMaker:
             content, self._sampling, max_pixels=self._max_pixels, look=self._look()
         )
         with self._budget.holding(image.peak_bytes):
-            with self._timings.stage("decode"):
-                rgb = image.decode(self._buffer(image.decoded_bytes))
-            with self._timings.stage("views"):
-                return batch.fill(slot, rgb, seed, self._sampling.spec)
+            try:
+                with self._timings.stage("decode"):
+                    rgb = image.decode(self._buffer(image.decoded_bytes))
+                with self._timings.stage("views"):
+                    return batch.fill(slot, rgb, seed, self._sampling.spec)
+            finally:
+                self._give_back(image.peak_bytes)
+
+    def _give_back(self, taken: int) -> None:
+        """Keep no more than a buffer may have of what an image has taken."""
+        if taken > self._largest_kept and _malloc_trim is not None:
+            _malloc_trim(0)
+        decoder: IsolatedDecoder | None = getattr(self._own, "decoder", None)
+        if decoder is not None:
+            decoder.shrink(self._largest_kept)
 
     def _look(self) -> HeaderReader:
         """Return what looks at files for this thread."""

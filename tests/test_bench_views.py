@@ -9,8 +9,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from glass_edge.benchmarks.views.decoders import DecodersReport
 from glass_edge.benchmarks.views.measure import ViewsReport, generated_images
 from PIL import Image
+from pillow_heif import register_heif_opener
 
 PROGRAM = Path(sys.executable).parent / "glass-bench"
 
@@ -61,10 +63,53 @@ def test_every_sample_is_kept(report):
     assert {result.threads for result in report[0].threads} == {1, 2}
 
 
-def test_images_of_the_users(tmp_path, photographs):
-    done = run(tmp_path, "views", str(photographs[5]), "--repeats", "2", "--threads", "1")
+def saved(picture: Image.Image, path: Path) -> str:
+    register_heif_opener()
+    picture.save(path)
+    return str(path)
+
+
+def test_images_of_the_users_and_those_who_read_them(tmp_path, photographs, photograph):
+    """simplejpeg reads JPEG only, and OpenCV no HEIC: who refuses a file is left out."""
+    picture = photograph.resize((640, 480))
+    images = [str(photographs[5]), *(saved(picture, tmp_path / f"my.{k}") for k in ("png", "heic"))]
+    done = run(tmp_path, "views", *images, "--repeats", "2", "--threads", "1", "-o", "report.json")
     assert done.returncode == 0, done.stderr
     assert "1280x853" in done.stdout
+    report = msgspec.json.decode((tmp_path / "report.json").read_bytes(), type=ViewsReport)
+    decoders = [{road.name.split(",")[0] for road in image.decoders} for image in report.images]
+    assert decoders == [{"Pillow", "OpenCV", "simplejpeg"}, {"Pillow", "OpenCV"}, {"Pillow"}]
+    *_, heic = report.images
+    assert [road.name for road in heic.roads] == ["reference (Pillow, torchvision)", "glass-edge"]
+    assert heic.roads[1].max_error <= 0.02
+    row = next(line for line in report.summary().splitlines() if "my.heic" in line)
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert [cell == "-" for cell in cells] == [False, False, True, True, False, False, False, True,
+                                               True, False]  # fmt: skip
+
+
+def test_an_image_that_is_to_be_turned(tmp_path, photograph):
+    """Crops lie in the pixels as they are stored, on every road."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photograph.resize((900, 300)).save(tmp_path / "turned.jpg", exif=exif)
+    done = run(tmp_path, "views", "turned.jpg", "--repeats", "2", "--threads", "2,3")
+    assert done.returncode == 0, done.stderr
+    assert "times 2 threads" in done.stdout
+    assert "times one thread" not in done.stdout
+
+
+def test_decoders_are_compared_on_every_format(tmp_path):
+    done = run(tmp_path, "decoders", "--megapixels", "0.1", "--repeats", "2", "-o", "report.json")
+    assert done.returncode == 0, done.stderr
+    report = msgspec.json.decode((tmp_path / "report.json").read_bytes(), type=DecodersReport)
+    found = {result.name: result for result in report.formats}
+    assert {"JPEG 4:2:2", "PNG interlaced", "WebP lossy", "AVIF", "HEIC", "TIFF"} <= set(found)
+    for result in found.values():
+        decoders = {decoder.decoder.lower(): decoder for decoder in result.decoders}
+        for name in ("glass-edge", result.taken):
+            assert decoders[name].largest_difference == 0
+            assert len(decoders[name].time.seconds) == 2
 
 
 @pytest.mark.parametrize("size", [0.05, 1, 12])
@@ -81,6 +126,8 @@ def test_generated_images_have_the_size_asked_for(size):
         (["--megapixels", "many"], "not a list of positive numbers"),
         (["--megapixels", "-1"], "not a list of positive numbers"),
         (["--repeats", "1"], "2"),
+        (["--threads", "0.5"], "not a list of whole numbers"),
+        (["--threads", "1,1.5"], "not a list of whole numbers"),
         (["missing.jpg"], "missing.jpg cannot be read"),
         (["-o", "report.xml"], "cannot tell the format of report.xml"),
     ],

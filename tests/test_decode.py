@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
+import sys
+import threading
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
 from conftest import EXAMPLES
+from fuzz.seeds import seeds
 from glass_edge.runtime import ImageError
 from glass_edge.runtime.decode import decode, read_header
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pillow_heif import register_heif_opener
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +110,27 @@ def test_real_photographs(path):
     assert np.array_equal(decode(path.read_bytes()), np.asarray(Image.open(path).convert("RGB")))
 
 
-# Cut near its end, each of these still holds a whole first picture.
+# Of animations, and of what has something appended, the first picture is soon whole.
 WHOLE_PICTURE_FIRST = ("JPEG with something appended", "animated GIF")
+WHOLE_SEED_FIRST = ("mpo 0", "png animated 0", "tiff 10", "gif 1")
+SEEDS = {f"{name} {i}": file for name, files in seeds().items() for i, file in enumerate(files)}
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in WHOLE_PICTURE_FIRST])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+@pytest.mark.parametrize("name", [name for name in FILES if name not in WHOLE_PICTURE_FIRST])
 def test_truncated_files_are_errors(name, share, picture):
     content = FILES[name](picture)
     with pytest.raises(ImageError, match=r"truncated or damaged|not an image"):
         decode(content[: int(len(content) * share)])
+
+
+@pytest.mark.parametrize("name", [name for name in SEEDS if name not in WHOLE_SEED_FIRST])
+def test_truncated_files_of_every_format_are_errors(name):
+    content = SEEDS[name]
+    assert decode(content).size
+    for share in (0.02, 0.5, 0.9):
+        with pytest.raises(ImageError, match=r"truncated or damaged|not an image"):
+            decode(content[: 1 + int(len(content) * share)])
 
 
 @pytest.mark.parametrize(
@@ -157,7 +174,7 @@ FAST = {
 @pytest.mark.parametrize(
     ("decoder", "name"), [(decoder, name) for decoder, names in FAST.items() for name in names]
 )
-def test_the_fastest_decoder_that_is_exact_is_taken(decoder, name, picture):
+def test_a_faster_decoder_is_taken_only_where_it_is_exact(decoder, name, picture):
     assert read_header(FILES[name](picture)).decoder == decoder
 
 
@@ -186,8 +203,82 @@ def small_files(picture) -> dict[str, bytes]:
     return {name: make(small) for name, make in FILES.items()}
 
 
-def test_a_buffer_of_the_callers_is_used(picture):
-    content = FILES["baseline JPEG"](picture)
+# --- AVIF and HEIC: one container, two codecs, threads of their own -----------------------
+
+
+@pytest.fixture
+def without_pillow_heif(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+
+
+@pytest.fixture(scope="module")
+def heic(picture) -> bytes:
+    register_heif_opener()
+    return encoded(picture, "HEIF")
+
+
+def called_mif1(content: bytes) -> bytes:
+    """Name the container first, as some encoders do, and not the codec."""
+    assert content[4:12] in (b"ftypavif", b"ftypheic")
+    return content[:8] + b"mif1" + content[12:]
+
+
+def test_avif_in_a_container_that_heic_shares_needs_no_pillow_heif(picture, without_pillow_heif):
+    content = encoded(picture, "AVIF")
+    assert np.array_equal(decode(called_mif1(content)), decode(content))
+
+
+def test_heic_says_what_it_needs(heic, without_pillow_heif):
+    for content in (heic, called_mif1(heic)):
+        with pytest.raises(ImageError, match=r"need the package pillow-heif: pip install 'glass-"):
+            decode(content)
+
+
+def test_both_are_read_with_it(picture, heic):
+    assert decode(called_mif1(heic)).shape == (301, 403, 3)
+    assert np.array_equal(decode(called_mif1(heic)), decode(heic))
+    assert decode(called_mif1(encoded(picture, "AVIF"))).shape == (301, 403, 3)
+
+
+def test_the_formats_that_are_read_are_named():
+    with pytest.raises(ImageError, match=r"JPEG, .*AVIF, .*HEIC are read"):
+        decode(b"something else")
+
+
+def threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts by /proc")
+def test_an_avif_takes_one_thread(photograph):
+    """Workers decode side by side; by default Pillow would take a thread for each CPU."""
+    content = encoded(photograph.resize((4000, 3000)), "AVIF", speed=10)
+    seen, done = [], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            seen.append(threads())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    before = threads()
+    decode(content)
+    done.set()
+    watcher.join()
+    assert len(seen) > 10
+    assert max(seen) <= before
+
+
+def test_a_heic_takes_one_thread(heic):
+    """Of those with many tiles, as phones write them and pillow-heif cannot."""
+    register_heif_opener(decode_threads=4)
+    decode(heic)
+    assert pillow_heif.options.DECODE_THREADS == 1
+
+
+@pytest.mark.parametrize("name", ["baseline JPEG", "TIFF", "palette PNG", "CMYK JPEG"])
+def test_a_buffer_of_the_callers_is_used(name, picture):
+    content = FILES[name](picture)
     image = read_header(content)
     buffer = np.zeros(image.decoded_bytes + 100, np.uint8)
     rgb = image.decode(buffer)

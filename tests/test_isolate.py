@@ -18,6 +18,10 @@ from glass_edge.runtime import Detector, DetectorOptions, Failure, ImageError
 from glass_edge.runtime.decode import decode
 from glass_edge.runtime.interpreter import python_command
 from glass_edge.runtime.isolate import IsolatedDecoder
+from glass_edge.runtime.manifest import ViewSpec
+from glass_edge.runtime.timings import Timings
+from glass_edge.runtime.views import Sampling, ViewBatch
+from glass_edge.runtime.workers import ViewMaker
 
 LIMIT = 10**8
 
@@ -154,6 +158,39 @@ def decoders() -> list[int]:
         if isolated and parent == os.getpid():
             found.append(int(place.name))
     return found
+
+
+def shared_bytes() -> int:
+    """Return the memory that this process shares with decoders."""
+    files = [place for place in Path("/proc/self/fd").iterdir() if "glass-edge" in str(held(place))]
+    return sum(512 * place.stat().st_blocks for place in files)
+
+
+def held(place: Path) -> Path | None:
+    try:
+        return place.readlink()
+    except OSError:
+        return None
+
+
+def test_a_process_that_waits_holds_no_large_image(photographs):
+    """Else each worker would keep the largest image that it ever saw, besides the budget."""
+    spec = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
+    small, large = photographs[2].read_bytes(), photographs[-1].read_bytes()
+    maker = ViewMaker(
+        Sampling(spec), threads=1, memory=8 << 20, max_pixels=LIMIT, timings=Timings(), isolate=True
+    )
+    batch, expected = ViewBatch(1, spec), ViewBatch(1, spec)
+    for content in (small, large, small):
+        maker.make(batch, 0, content)
+        expected.fill(0, decode(content), Sampling(spec).generator_seed(content), spec)
+        assert np.array_equal(batch.crops, expected.crops)
+        assert 0 < shared_bytes() <= 2 << 20
+    with pytest.raises(ImageError, match="truncated or damaged"):
+        maker.make(batch, 0, large[: len(large) // 2])
+    assert shared_bytes() <= 2 << 20
+    maker.close()
+    assert shared_bytes() == 0
 
 
 def test_verdicts_are_the_same_and_nothing_stays_open(vit_bundle, photographs):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from fuzz import images
 from fuzz.harness import Child
-from fuzz.seeds import interlaced
+from glass_edge.benchmarks.views.interlaced import interlaced_png
 from glass_edge.runtime.decode import read_header
 from PIL import Image
 
@@ -45,7 +45,7 @@ KINDS = {
 SLOW_KINDS = {
     "JPEG CMYK": (2.5, saved("JPEG", "CMYK")),
     "JPEG 2000": (9.0, saved("JPEG2000")),
-    "PNG interlaced": (3.0, interlaced),
+    "PNG interlaced": (3.0, interlaced_png),
     "PNG palette": (2.5, saved("PNG", "P")),
     "WebP": (3.0, saved("WEBP", method=0)),
     "GIF": (2.5, saved("GIF")),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ...runtime.console import GlassCommand, needing_libraries
+from ...runtime.console import GlassCommand, needing_libraries, settle_pillow
 from ...runtime.errors import ImageError
 from ...runtime.options import common_options
 from ...runtime.sources import find_images
@@ -14,6 +14,7 @@ from ..cli_common import (
     TABLES,
     check_output,
     command_line,
+    counts,
     numbers,
     tables_option,
     write_tables,
@@ -48,7 +49,7 @@ Examples:
     "--threads",
     default="1,2",
     show_default=True,
-    callback=numbers,
+    callback=counts,
     help="Numbers of worker threads to compare.",
 )
 @tables_option
@@ -58,7 +59,7 @@ def views(
     megapixels: list[float],
     crops: int,
     repeats: int,
-    threads: list[float],
+    threads: tuple[int, ...],
     output: tuple[Path, ...],
 ) -> None:
     """Measure roads to views; see ``glass-bench views --help``."""
@@ -70,7 +71,7 @@ def views(
         contents,
         crops=crops,
         repeats=repeats,
-        threads=[int(count) for count in threads],
+        threads=threads,
         command=command_line(),
     )
     write_tables(report, output)
@@ -91,6 +92,7 @@ def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
     check_output(output, TABLES)
     with needing_libraries("comparing with PyTorch", extra="export"):
         from .decoders import measure_decoders
+    settle_pillow()
     report = measure_decoders(megapixels=megapixels, repeats=repeats, command=command_line())
     write_tables(report, output)
 

@@ -14,10 +14,11 @@ import simplejpeg
 from PIL import Image
 
 from ...runtime.console import track
-from ...runtime.decode import read_header
+from ...runtime.decode import read_header, teach_pillow_heif
 from ...runtime.environment import Environment, environment
 from ...runtime.reports import markdown_table
 from ..measuring.samples import Samples
+from .interlaced import interlaced_png
 from .measure import generated_images
 
 SCHEMA_VERSION = 1
@@ -111,12 +112,14 @@ def _files(picture: Image.Image) -> Mapping[str, Callable[[], bytes]]:
 
     return {
         "JPEG 4:2:0": saved(picture, "JPEG", quality=90),
+        "JPEG 4:2:2": saved(picture, "JPEG", quality=90, subsampling=1),
         "JPEG 4:4:4": saved(picture, "JPEG", quality=90, subsampling=0),
         "JPEG progressive": saved(picture, "JPEG", quality=90, progressive=True),
         "JPEG grey": saved(grey, "JPEG", quality=90),
         "JPEG CMYK": saved(picture.convert("CMYK"), "JPEG", quality=90),
         "PNG": saved(picture, "PNG"),
         "PNG with alpha": saved(clear, "PNG"),
+        "PNG interlaced": lambda: interlaced_png(picture),
         "PNG palette": saved(picture.convert("P"), "PNG"),
         "PNG 16-bit": cv2.imencode(".png", deep)[1].tobytes,
         "PNG 16-bit grey": cv2.imencode(".png", deep[..., 0])[1].tobytes,
@@ -126,6 +129,7 @@ def _files(picture: Image.Image) -> Mapping[str, Callable[[], bytes]]:
             picture, "WEBP", save_all=True, append_images=[picture.rotate(180)], duration=100
         ),
         "AVIF": saved(picture, "AVIF", speed=10),
+        **({"HEIC": saved(picture, "HEIF")} if teach_pillow_heif() else {}),
         "TIFF": saved(picture, "TIFF"),
         "BMP": saved(picture, "BMP"),
         "GIF": saved(picture, "GIF"),
@@ -147,7 +151,10 @@ def _decoders(content: bytes) -> Mapping[str, Callable[[], _Pixels | None]]:
             return None
         return rgb
 
-    return {"Pillow": pillow, "OpenCV": opencv, "simplejpeg": jpeg}
+    def ours() -> _Pixels:
+        return read_header(content).decode()
+
+    return {"Pillow": pillow, "OpenCV": opencv, "simplejpeg": jpeg, "glass-edge": ours}
 
 
 def _measure(name: str, content: bytes, repeats: int) -> FormatResult:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from ...export.parity import photographs
-from ...runtime.console import track
+from ...runtime.console import settle_pillow, track
 from ...runtime.decode import read_header
 from ...runtime.environment import Environment, environment
 from ...runtime.manifest import ViewSpec
@@ -88,21 +88,24 @@ class ViewsReport(msgspec.Struct, frozen=True):
 
     def summary(self) -> str:
         """Return one table: a row for each image, in milliseconds and grey levels."""
-        names = [road.name for road in self.images[0].roads]
+        # OpenCV has none where it does not read the file.
+        names = max(([road.name for road in image.roads] for image in self.images), key=len)
         header = ["image", *(f"{name}: ms" for name in names), "times reference's speed",
                   "of the floor", *(f"{name}: largest error" for name in names[1:])]  # fmt: skip
         rows = []
         for image in self.images:
             reference, *_, ours = image.roads
-            totals = [f"{road.total.median * 1e3:.1f}" for road in image.roads]
+            roads = {road.name: road for road in image.roads}
+            found = [roads.get(name) for name in names]
+            totals = [f"{road.total.median * 1e3:.1f}" if road else "-" for road in found]
             speed = f"{median_ratio(reference.total, ours.total):.2f}"
             share = f"{median_ratio(ours.total, image.floor.total):.2f}"
-            errors = [_levels(road.max_error) for road in image.roads[1:]]
+            errors = [_levels(road.max_error) if road else "-" for road in found[1:]]
             rows.append([image.name, *totals, speed, share, *errors])
         return markdown_table(header, rows)
 
     def threads_table(self) -> str:
-        """Return a row for each image and number of threads."""
+        """Return a row for each image and number of threads, compared with the fewest."""
         first = {result.name: result for result in reversed(self.threads)}
         rows = [
             [
@@ -114,7 +117,9 @@ class ViewsReport(msgspec.Struct, frozen=True):
             ]
             for result in self.threads
         ]
-        header = ["image", "threads", "ms per image", "images/s", "times one thread"]
+        fewest = min((result.threads for result in self.threads), default=1)
+        base = "one thread" if fewest == 1 else f"{fewest} threads"
+        header = ["image", "threads", "ms per image", "images/s", f"times {base}"]
         return markdown_table(header, rows)
 
     def to_markdown(self) -> str:
@@ -198,12 +203,13 @@ def _in_own_process(
     function: Callable[_Arguments, _Result], *arguments: _Arguments.args, **named: _Arguments.kwargs
 ) -> _Result:
     with ProcessPoolExecutor(
-        1, mp_context=multiprocessing.get_context("spawn"), initializer=_use_one_thread
+        1, mp_context=multiprocessing.get_context("spawn"), initializer=_settle
     ) as process:
         return process.submit(function, *arguments, **named).result()
 
 
-def _use_one_thread() -> None:
+def _settle() -> None:
+    settle_pillow()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
@@ -212,21 +218,22 @@ def _measure_image(name: str, content: bytes, spec: ViewSpec, repeats: int) -> I
     header = read_header(content)
     seed = Sampling(spec).generator_seed(content)
     places = plan(header.height, header.width, seed, spec)
-    roads = {**view_roads(), **decoder_roads()}
+    to_views, decoders = view_roads(content), decoder_roads(content)
+    roads = {**to_views, **decoders}
     runs: dict[str, list[Run]] = {road: [] for road in roads}
     for repeat in range(repeats + 1):  # the first round warms up
         for road, function in roads.items():
             run = function(content, places, spec)
             if repeat:
                 runs[road].append(run)
-    reference = runs[next(iter(view_roads()))][0]
+    reference = runs[next(iter(to_views))][0]
     return ImageResult(
         name=name,
         width=header.width,
         height=header.height,
         file_bytes=len(content),
-        roads=tuple(_result(road, runs[road], reference) for road in view_roads()),
-        decoders=tuple(_result(road, runs[road], reference) for road in decoder_roads()),
+        roads=tuple(_result(road, runs[road], reference) for road in to_views),
+        decoders=tuple(_result(road, runs[road], reference) for road in decoders),
     )
 
 

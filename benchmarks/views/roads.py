@@ -96,7 +96,8 @@ def float_crops(pixels: Tensor, places: Sequence[Placement], side: int) -> Tenso
 def _opencv(rule: int) -> Road:
     def road(content: bytes, places: Sequence[Placement], spec: ViewSpec) -> Run:
         run = Run()
-        bgr: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        bgr: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
         rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
         run.done("decode")
         overview = cv2.resize(rgb, (spec.crop_size, spec.crop_size), interpolation=rule)
@@ -154,25 +155,41 @@ def _decoder(decode: Callable[[bytes], object]) -> Road:
     return road
 
 
-def view_roads() -> Mapping[str, Road]:
-    """Return the roads that make views, by name; the reference comes first."""
-    return {
-        "reference (Pillow, torchvision)": reference,
+def _opencv_pixels(content: bytes) -> object:
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+
+
+def _reads(decode: Callable[[bytes], object], content: bytes) -> bool:
+    """Whether a decoder takes a file: each has formats that it refuses, in a way of its own."""
+    try:
+        return decode(content) is not None
+    except (ValueError, cv2.error):
+        return False
+
+
+def view_roads(content: bytes) -> Mapping[str, Road]:
+    """Return the roads that make views of a file, by name; reference first, glass-edge last."""
+    by_opencv = {
         "OpenCV INTER_LINEAR": _opencv(cv2.INTER_LINEAR),
         "OpenCV INTER_AREA": _opencv(cv2.INTER_AREA),
+    }
+    return {
+        "reference (Pillow, torchvision)": reference,
+        **(by_opencv if _reads(_opencv_pixels, content) else {}),
         "glass-edge": glass_edge(),
     }
 
 
-def decoder_roads() -> Mapping[str, Road]:
-    """Return the decoders alone, by name: nothing that decodes can be faster."""
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+def decoder_roads(content: bytes) -> Mapping[str, Road]:
+    """Return the decoders alone that read a file, by name: nothing that decodes can be faster."""
+    decoders: Mapping[str, Callable[[bytes], object]] = {
+        "Pillow": lambda content: np.asarray(Image.open(io.BytesIO(content)).convert("RGB")),
+        "OpenCV": _opencv_pixels,
+        "simplejpeg": simplejpeg.decode_jpeg,
+    }
     return {
-        "Pillow, decoding only": _decoder(
-            lambda content: np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-        ),
-        "OpenCV, decoding only": _decoder(
-            lambda content: cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-        ),
-        "simplejpeg, decoding only": _decoder(simplejpeg.decode_jpeg),
+        f"{name}, decoding only": _decoder(decode)
+        for name, decode in decoders.items()
+        if _reads(decode, content)
     }

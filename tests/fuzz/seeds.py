@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
+from glass_edge.benchmarks.views.interlaced import interlaced_png
 from PIL import Image
 from pillow_heif import register_heif_opener
 
 PHOTOGRAPH = Path(__file__).parents[2] / "examples" / "images" / "real" / "cat.jpg"
 _SIZE = (67, 45)
-_ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
-          (1, 0, 2, 1))  # fmt: skip
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -63,22 +60,6 @@ def _exif() -> Image.Exif:
     return exif
 
 
-def interlaced(picture: Image.Image) -> bytes:
-    """Write an Adam7 PNG, which neither Pillow nor OpenCV can."""
-    pixels = np.asarray(picture)
-    rows = bytearray()
-    for top, left, down, right in _ADAM7:
-        for row in pixels[top::down, left::right]:
-            rows += b"\0" + row.tobytes()
-    width, height = picture.size
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(rows))), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
-    )
-
-
 _MAKERS: Mapping[str, list[Callable[[Image.Image], bytes]]] = {
     "jpeg": [
         _saved("JPEG", quality=90),
@@ -92,7 +73,7 @@ _MAKERS: Mapping[str, list[Callable[[Image.Image], bytes]]] = {
             _saved("PNG", "LA")],
     "png 16 bit": [_sixteen_bits(".png"), _sixteen_bits(".png", "L")],
     "png palette": [_saved("PNG", "P", transparency=3), _saved("PNG", "1")],
-    "png interlaced": [interlaced],
+    "png interlaced": [interlaced_png],
     "png animated": [_animated("PNG")],
     "webp": [_saved("WEBP"), _saved("WEBP", "RGBA", exif=_exif())],
     "webp lossless": [_saved("WEBP", lossless=True), _saved("WEBP", "RGBA", lossless=True)],
