@@ -300,7 +300,7 @@ def test_names_that_are_no_utf8_do_not_lose_the_report(images, tmp_path, vit_bun
     folder = place / "fake"
     (folder / os.fsdecode(b"empt\xff.jpg")).touch()
     (folder / "deeper" / "cat.jpg").rename(folder / os.fsdecode(b"c\xe9t.jpg"))
-    bundle = place / os.fsdecode(b"g\xfc.glass")
+    bundle = tmp_path / "linked.glass"
     bundle.symlink_to(shutil.copytree(vit_bundle.path, place / os.fsdecode(b"\xfc.glass")))
     report = evaluated(tmp_path, place, "-b", bundle)
     base = rf"{tmp_path}/im\xe4ges"
