@@ -22,7 +22,7 @@ from glass_edge.benchmarks.evaluation.reliability import (
     expected_calibration_error,
     reliability_bins,
 )
-from glass_edge.benchmarks.evaluation.report import EvaluationReport
+from glass_edge.benchmarks.evaluation.report import Change, EvaluationReport
 from glass_edge.runtime import Bundle, Detector, DetectorOptions
 from glass_edge.runtime.errors import InputError
 from hypothesis import given
@@ -453,6 +453,7 @@ def test_help_has_examples(tmp_path):
 
 def test_the_figures_in_the_docs_are_those_of_the_reports():
     page = (ROOT / "docs" / "precision.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     paths = sorted((ROOT / "docs" / "reports").glob("eval-*.json"))
     assert len(paths) == 3
     for path in paths:
@@ -460,3 +461,10 @@ def test_the_figures_in_the_docs_are_those_of_the_reports():
         assert report.table() in page
         assert report.command in page
         assert path.with_suffix(".md").read_text(encoding="utf-8") == report.to_markdown()
+        for bundle in report.bundles:
+            if bundle.change and bundle.bundle_precision in ("fp16", "int8"):
+                assert readme_cell(bundle.change) in readme
+
+
+def readme_cell(change: Change) -> str:
+    return f"| {change.flips}, {change.mean_change:.4f}, {change.largest_change:.4f} |"
