@@ -510,10 +510,12 @@ def test_the_figures_in_the_docs_are_those_of_the_reports():
     paths = sorted((ROOT / "docs" / "reports").glob("run-*.json"))
     assert paths
     reports = [read_report(path) for path in paths]
+    assert any(report.command in readme for report in reports)
     for path, report in zip(paths, reports, strict=True):
         assert isinstance(report, RunReport)
         assert end_to_end_table(report) in page
         assert report.command in page
+        assert report.environment.processor.partition(" (")[0] in readme
         assert path.with_suffix(".md").read_text(encoding="utf-8") == run_markdown(report)
         best = Machines([path.stem.removeprefix("run-")], [report]).best_table()
         for line in best.splitlines()[2:]:

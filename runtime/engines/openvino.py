@@ -109,7 +109,7 @@ def fixed_rows(bundle: Bundle, options: EngineOptions) -> dict[Role, int]:
     """Return the number of rows that a graph is compiled for, where only full batches pay.
 
     A ConvNeXt turns its layout around twice in each block. OpenVINO does that for nothing if the
-    batch is fixed and copies if it is open: a quarter of an INT8 graph's time (2026.4). It takes
+    batch is fixed and copies if it is open: a fifth of an INT8 graph's time (2026.4). It takes
     reading the graph at each start, and a batch that is not full the time of a full one.
     """
     if options.images is None or "convnext" not in bundle.manifest.backbone.name.casefold():
