@@ -126,7 +126,7 @@ class BundleContestant:
 
     def open(self, crops: Pixels, threads: int) -> Opened:
         """Load the graphs, see :meth:`Contestant.open`."""
-        options = EngineOptions("cpu", threads, len(crops))
+        options = EngineOptions("cpu", threads, len(crops), images=1)
         network = Network(self.bundle, self.engine, options)
         name = f"{self.bundle.name}, {network.engine}"
         return Opened(name, network.precision, lambda: network.features("local", crops))

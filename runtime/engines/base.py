@@ -61,7 +61,8 @@ class Engine(Protocol):
     def run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
         """Run one graph; inputs and outputs in the manifest's order.
 
-        The first dimension is the batch; any size of it is valid.
+        The first dimension is the batch: of any size up to what the engine was opened for, see
+        :class:`EngineOptions`.
 
         Raises:
             EngineError: the engine failed, for example for lack of memory.

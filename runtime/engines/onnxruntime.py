@@ -157,7 +157,7 @@ def _provider_options(device: str) -> dict[str, str]:
 
 
 def _computed(precision: Precision, device: str) -> str:
-    """Return what is computed in: without kernels for a type, FP32 between rounded tensors.
+    """Return what is computed in: without kernels for a type, FP32 on rounded weights.
 
     x86 has none for FP16, and CUDA none for INT8: what makes INT8 products of Q/DQ nodes serves
     the CPU's kernels only.
