@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..runtime.errors import InputError
+from ..runtime.manifest import Rest
 from .histogram import Method
 
 DEFAULT_IMAGES = 512
@@ -20,12 +21,14 @@ class CalibrationOptions:
         images: how many images to calibrate on at most.
         method: how ranges are cut; ``None`` tries each and takes the one that moves the
             logits least.
-        budget: the largest share of layers that may stay in FP32.
+        budget: the largest share of layers that may stay in floating point.
+        rest: the type of all that does.
     """
 
     images: int = DEFAULT_IMAGES
     method: Method | None = None
     budget: float = DEFAULT_BUDGET
+    rest: Rest = "fp32"
 
     def __post_init__(self) -> None:
         if self.images < 1:

@@ -15,7 +15,7 @@ from ..calibration.options import DEFAULT_BUDGET, DEFAULT_JUDGEMENTS, Calibratio
 from ..runtime.bundle import BUNDLE_SUFFIX, Bundle
 from ..runtime.console import GlassCommand, needing_libraries, step
 from ..runtime.errors import InputError
-from ..runtime.manifest import Calibration, Comparison, Manifest, Parity, Precision
+from ..runtime.manifest import Calibration, Comparison, Manifest, Parity, Precision, Rest
 from ..runtime.options import backbone_option, common_options, force_option
 
 _LOWER: Sequence[Precision] = ("fp16", "bf16", "int8")
@@ -24,6 +24,7 @@ _MEANT_FOR: Mapping[str, Sequence[Precision]] = {
     "calibration_images": _LOWER,
     "calibration_method": ("int8",),
     "int8_budget": ("int8",),
+    "int8_rest": ("int8",),
     "judgements": _LOWER,
     "accept_loss": _LOWER,
 }
@@ -74,8 +75,16 @@ Examples:
     default=DEFAULT_BUDGET,
     show_default=True,
     metavar="SHARE",
-    help="The largest share of layers that int8 may leave in FP32, the most sensitive first, if "
-    "verdicts do not hold without.",
+    help="The largest share of layers that int8 may leave in floating point, the most sensitive "
+    "first, if verdicts do not hold without.",
+)
+@click.option(
+    "--int8-rest",
+    type=click.Choice(get_args(Rest)),
+    default="fp32",
+    show_default=True,
+    help="The type of what int8 leaves in floating point: fp16 is meant for GPUs and makes smaller "
+    "bundles; a CPU computes it in FP32.",
 )
 @click.option(
     "--judgements",
@@ -113,6 +122,7 @@ def main(
     calibration_images: int,
     calibration_method: Method | None,
     int8_budget: float,
+    int8_rest: Rest,
     judgements: int,
     accept_loss: bool,
     backbone: str,
@@ -138,7 +148,9 @@ def main(
         classes=(names[0], names[1]),
         fake_class=fake_class,
         calibrate=calibrate,
-        calibration=CalibrationOptions(calibration_images, calibration_method, int8_budget),
+        calibration=CalibrationOptions(
+            calibration_images, calibration_method, int8_budget, int8_rest
+        ),
         judgements=judgements,
         accept_loss=accept_loss,
         force=force,
@@ -179,7 +191,7 @@ def _summarise(source: Path, bundle: Bundle) -> None:
         "views": f"1 global and {views.num_crops} crops of {views.crop_size}x{views.crop_size}",
         "classes": f"{', '.join(manifest.classes)} ({manifest.fake_class} means AI-generated)",
         "parity": agreement,
-        "bundle": f"{bundle.path} ({manifest.precision}, {total:.1f} MB: {files})",
+        "bundle": f"{bundle.path} ({manifest.types}, {total:.1f} MB: {files})",
     }
     if manifest.calibration is not None:
         lines["calibrated"] = _calibrated(manifest.calibration)
@@ -187,7 +199,7 @@ def _summarise(source: Path, bundle: Bundle) -> None:
         kept = ", ".join(
             f"{len(names)} of the {role} graph" for role, names in manifest.kept.items()
         )
-        lines["in FP32"] = f"{kept}: nodes whose range or sensitivity asks for it"
+        lines["kept"] = f"{kept} in a higher type: nodes whose range or sensitivity asks for it"
     if manifest.comparison is not None:
         lines["verdicts"] = _survival(manifest.comparison)
     for name, text in lines.items():

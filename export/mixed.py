@@ -4,7 +4,8 @@ Products, convolutions and what lies between them compute in the low type; norma
 softmax and reductions, which sum many values, stay in FP32 with a Cast on either side, and so
 does every operator whose values do not fit the low type's range on real views. The first
 layers stay in FP32, too, where verdicts ask for it: what tells machine-made images apart may
-be a fraction of a grey level. Inputs and outputs keep their types.
+be a fraction of a grey level. Inputs and outputs keep their types. What is INT8 already stays so,
+and is rounded from and to the types around it.
 
 Own code and not NVIDIA ModelOpt's AutoCast or ONNX Runtime's ``float16`` module; docs/precision.md
 has the comparison.
@@ -33,6 +34,8 @@ _NUMPY_TYPES: Mapping[int, npt.DTypeLike] = {
 }
 BF16_OPSET = 22  # the first whose convolutions take BF16
 _PRODUCTS = ("Conv", "MatMul", "Gemm")
+_TO_INT8, _FROM_INT8 = "QuantizeLinear", "DequantizeLinear"
+_ROUNDINGS = {_TO_INT8, _FROM_INT8}
 # Largest finite values.
 LARGEST: Mapping[LowType, float] = {"fp16": 65504.0, "bf16": 3.3895e38}
 # By how much activations may exceed what was seen: the views are few, and others reach further. A
@@ -65,7 +68,12 @@ class Plan:
 
 
 def lowered(model: ModelProto, plan: Plan) -> ModelProto:
-    """Return a copy of a backbone's FP32 graph, weights included, in a low type."""
+    """Return a copy of a backbone's graph in FP32, or FP32 and INT8, in a low type.
+
+    Args:
+        model: holds its weights.
+        plan: which nodes.
+    """
     result = copy.deepcopy(model)
     if plan.precision == "bf16":
         result = onnx.version_converter.convert_version(result, BF16_OPSET)
@@ -94,7 +102,7 @@ def float_tensors(model: ModelProto) -> list[str]:
 
 
 def _low_nodes(graph: GraphProto, plan: Plan) -> frozenset[str]:
-    """Choose the nodes to compute in the low type."""
+    """Choose the nodes that compute in the low type."""
     front = _front(graph, plan.front)
     limit = LARGEST[plan.precision]
     weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -108,7 +116,7 @@ def _low_nodes(graph: GraphProto, plan: Plan) -> frozenset[str]:
     return frozenset(
         node.name
         for node in graph.node
-        if node.op_type not in high
+        if node.op_type not in high | _ROUNDINGS
         and node.name not in front
         and all(map(fits, (*node.input, *node.output)))
     )
@@ -121,6 +129,8 @@ def _front(graph: GraphProto, products: int) -> frozenset[str]:
     """
     names = []
     for node in graph.node:
+        if node.op_type in _ROUNDINGS:  # weights' stand before all others
+            continue
         if node.op_type in _PRODUCTS:
             products -= 1
         if products < 0:
@@ -140,13 +150,16 @@ class _Rewriter:
         infos = (*graph.input, *graph.output, *graph.value_info)
         self._types = {info.name: info.type.tensor_type.elem_type for info in infos}
         self._types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
-        self._casts: dict[tuple[str, int], str] = {}
+        self._from_int8 = {x.output[0]: x for x in graph.node if x.op_type == _FROM_INT8}
+        self._made: dict[tuple[str, int], str] = {}
         self._nodes: list[NodeProto] = []
 
     def run(self) -> None:
         outputs = {output.name for output in self._graph.output}
         for node in self._graph.node:
-            wanted = self._low_type if node.name in self._low_nodes else TensorProto.FLOAT
+            if node.op_type == _FROM_INT8:
+                continue  # one is made for each type that reads it
+            wanted = self._wanted(node)
             renamed = [self._typed(name, wanted) for name in node.input]
             del node.input[:]
             node.input.extend(renamed)
@@ -157,24 +170,40 @@ class _Rewriter:
         self._graph.node.extend(self._nodes)
         self._drop_unused_weights()
 
+    def _wanted(self, node: NodeProto) -> int:
+        """Return the type that a node computes in; roundings to INT8 read what there is."""
+        if node.op_type == _TO_INT8:
+            found: int = self._types[node.input[0]]
+            return found
+        return self._low_type if node.name in self._low_nodes else TensorProto.FLOAT
+
     def _typed(self, name: str, wanted: int) -> str:
         """Return the name under which a tensor can be read in the type wanted."""
-        found = self._types.get(name)
-        if found == wanted or found not in (TensorProto.FLOAT, self._low_type):
+        rounded, found = name in self._from_int8, self._types.get(name)
+        if not rounded and (found == wanted or found not in (TensorProto.FLOAT, self._low_type)):
             return name
-        if (name, wanted) not in self._casts:
+        if (name, wanted) not in self._made:
             target = f"{name}_{TensorProto.DataType.Name(wanted).lower()}"
-            if name in self._weights:
+            if rounded:
+                self._add_rounding(name, target, wanted)
+            elif name in self._weights:
                 self._add_weight(name, target)
             else:
                 self._add_cast(name, target, wanted)
-            self._casts[name, wanted] = target
-        return self._casts[name, wanted]
+            self._made[name, wanted] = target
+        return self._made[name, wanted]
 
     def _add_weight(self, name: str, target: str) -> None:
         values = numpy_helper.to_array(self._weights[name])
         narrow = values.astype(_NUMPY_TYPES[self._low_type])
         self._graph.initializer.append(numpy_helper.from_array(narrow, target))
+
+    def _add_rounding(self, name: str, target: str, wanted: int) -> None:
+        """Read INT8 as this type: a Cast between would keep engines from fusing a product."""
+        node = copy.deepcopy(self._from_int8[name])
+        node.name, node.output[0] = f"read_{target}", target
+        node.input[1] = self._typed(node.input[1], wanted)
+        self._nodes.append(node)
 
     def _add_cast(self, name: str, target: str, wanted: int) -> None:
         cast = onnx.helper.make_node("Cast", [name], [target], f"cast_{target}", to=wanted)

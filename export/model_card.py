@@ -68,8 +68,8 @@ def _facts(manifest: Manifest, digest: str) -> Iterator[tuple[str, str]]:
     side = views.crop_size
     yield "Views", f"the whole image at {side}x{side}, {views.num_crops} crops of {side}x{side}"
     yield "Classes", f"{manifest.fake_class} (AI-generated), {', '.join(others)}"
-    yield "Precision", manifest.precision
-    yield "Nodes left in FP32", str(sum(map(len, manifest.kept.values())))
+    yield "Precision", manifest.types
+    yield "Nodes kept in a higher type", str(sum(map(len, manifest.kept.values())))
     yield "Checkpoint", f"{manifest.checkpoint.file}, SHA-256 {manifest.checkpoint.sha256}"
     yield f"SHA-256 of {MANIFEST_NAME}", digest
     yield "Made with", ", ".join(f"{name} {found}" for name, found in manifest.versions.items())

@@ -21,6 +21,7 @@ RESAMPLING: Final = "triangle-antialias-float"
 Role = Literal["global", "local", "aggregator"]
 ROLES: tuple[Role, ...] = ("global", "local", "aggregator")
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Rest = Literal["fp32", "fp16"]
 ElementType = Literal["uint8", "float32"]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -178,9 +179,10 @@ class Reference(_Strict, frozen=True):
 class Manifest(_Strict, frozen=True):
     """The content of ``glass.json``.
 
-    ``parity`` compares the FP32 graphs with PyTorch, ``comparison`` this bundle with those
-    graphs; ``kept`` names the nodes of each graph that stayed in FP32 because their range or
-    their sensitivity asked for it. ``reference`` came with version 2.
+    ``rest`` is the type of what an INT8 bundle leaves in floating point. ``parity`` compares
+    the FP32 graphs with PyTorch, ``comparison`` this bundle with those graphs; ``kept`` names
+    the nodes of each graph that stayed in a higher type than others of their kind because their
+    range or their sensitivity asked for it. ``reference`` came with version 2.
     """
 
     schema: Literal[1, 2]
@@ -199,6 +201,7 @@ class Manifest(_Strict, frozen=True):
     calibration: Calibration | None = None
     comparison: Comparison | None = None
     kept: dict[str, tuple[str, ...]] = {}
+    rest: Rest | None = None  # None for other precisions
     reference: Reference | None = None  # None in version 1, and while the export is measuring
 
     @property
@@ -208,6 +211,11 @@ class Manifest(_Strict, frozen=True):
         entries += self.weights
         entries += [self.reference] if self.reference else []
         return tuple((entry.file, entry.sha256) for entry in entries)
+
+    @property
+    def types(self) -> str:
+        """The types that the graphs are written in, as reports and people read them."""
+        return f"{self.precision} and fp16" if self.rest == "fp16" else self.precision
 
     @property
     def fake_index(self) -> int:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 from glass_edge.calibration.images import split_images
+from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.export.variants import VariantOptions, make_variant
 from glass_edge.runtime import Bundle
-from glass_edge.runtime.manifest import Precision
+from glass_edge.runtime.manifest import Precision, Rest
 from hypothesis import settings
 from networks import SMALL, TIMM_NAME, random_glass
 from PIL import Image
@@ -114,22 +115,23 @@ def make_precision(
     export_family: Callable[[str], Bundle],
     calibration_images: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[str, Precision], Bundle]:
+) -> Callable[..., Bundle]:
     """Make a family's small bundle in another precision, once per session."""
     folder = tmp_path_factory.mktemp("precisions")
-    made: dict[tuple[str, str], Bundle] = {}
+    made: dict[tuple[str, str, str], Bundle] = {}
 
-    def make(family: str, precision: Precision) -> Bundle:
+    def make(family: str, precision: Precision, rest: Rest = "fp32") -> Bundle:
         if precision == "fp32":
             return export_family(family)
-        if (family, precision) not in made:
-            place = folder / f"{family}.{precision}.glass"
+        if (family, precision, rest) not in made:
+            place = folder / f"{family}.{precision}.{rest}.glass"
             place.mkdir()
             images = split_images(calibration_images, 8)
-            options = VariantOptions(precision, images, judgements=JUDGEMENTS, accept_loss=True)
+            calibration = CalibrationOptions(rest=rest)
+            options = VariantOptions(precision, images, calibration, JUDGEMENTS, accept_loss=True)
             make_variant(export_family(family), place, options)
-            made[family, precision] = Bundle.open(place)
-        return made[family, precision]
+            made[family, precision, rest] = Bundle.open(place)
+        return made[family, precision, rest]
 
     return make
 

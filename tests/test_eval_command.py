@@ -247,7 +247,7 @@ def test_a_bundle_below_fp32_says_what_its_export_found(
     assert (ours.kept, ours.gate) == (3, low.manifest.comparison)
     rows = {cells[0]: cells[1:] for cells in table_cells(report)}
     gate = manifest["comparison"]
-    assert rows["nodes kept in FP32"] == ["", "3"]
+    assert rows["nodes kept higher"] == ["", "3"]
     assert rows["gate: verdicts unlike FP32's"] == ["", f"{gate['flips']} of {gate['judgements']}"]
     assert rows["gate: mean change of P(fake)"] == ["", f"{gate['mean_change']:.4f}"]
     assert rows["gate: largest change of P(fake)"] == ["", f"{gate['largest_change']:.4f}"]

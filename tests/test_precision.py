@@ -19,7 +19,7 @@ from glass_edge.calibration.layers import find_layers
 from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.calibration.quantize import quantise
 from glass_edge.calibration.trial import Trial
-from glass_edge.export import variants
+from glass_edge.export import lowering, variants
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.export.variants import VariantOptions, make_variant
 from glass_edge.runtime import Bundle, Detector, DetectorOptions, EngineError
@@ -175,14 +175,14 @@ class TestFp16:
 
     def test_what_overflows_unforeseen_is_found_by_trying(self, overflowing, monkeypatch):
         """No engine here computes in FP16, so that only the simulation can show it."""
-        monkeypatch.setattr(variants, "_largest", lambda *_: {})
+        monkeypatch.setattr(lowering, "_largest", lambda *_: {})
         bundle = export_bundle(overflowing, overflowing.with_suffix(".glass"), self.options)
         assert bundle.manifest.kept["local"]
         assert bundle.manifest.comparison.largest_change < 0.005
 
     def test_what_overflows_unforeseen_does_not_pass_the_gate(self, overflowing, monkeypatch):
-        monkeypatch.setattr(variants, "_largest", lambda *_: {})
-        monkeypatch.setattr(variants, "_FRONTS", (0,))
+        monkeypatch.setattr(lowering, "_largest", lambda *_: {})
+        monkeypatch.setattr(lowering, "_FRONTS", (0,))
         options = replace(self.options, accept_loss=True)
         with pytest.raises(AccuracyError, match=r"overflow in FP16: \d+ of 24 verdicts"):
             export_bundle(overflowing, overflowing.with_suffix(".glass"), options)
@@ -202,7 +202,7 @@ def test_without_images_the_photograph_that_judges_was_not_tried_on(
         judged.extend(images)
         return compare_bundles(reference, candidate, images, *more)
 
-    monkeypatch.setattr(variants, "Trial", trial)
+    monkeypatch.setattr(lowering, "Trial", trial)
     monkeypatch.setattr(variants, "compare_bundles", compare)
     variant = VariantOptions("fp16", images=None, judgements=JUDGEMENTS)
     make_variant(export_family("resnet"), tmp_path, variant)
@@ -298,6 +298,74 @@ class TestInt8:
             for engine in ("onnxruntime", "openvino")
         ]
         assert scores[0] == pytest.approx(scores[1], abs=0.02)
+
+
+@pytest.mark.parametrize("family", ["resnet", "vit"])
+class TestInt8WithFp16:
+    """What INT8 leaves in floating point is FP16, as GPUs want it."""
+
+    def test_the_bundle_says_so(self, family, make_precision):
+        manifest = make_precision(family, "int8", "fp16").manifest
+        assert (manifest.precision, manifest.rest) == ("int8", "fp16")
+        assert manifest.types == "int8 and fp16"
+        assert make_precision(family, "int8").manifest.rest == "fp32"
+
+    def test_products_read_int8_and_give_fp16_but_for_those_named(self, family, make_precision):
+        bundle, full = make_precision(family, "int8", "fp16"), make_precision(family, "fp32")
+        for role in BACKBONES:
+            found = graph(bundle, role)
+            kind = types(found)
+            nodes = {node.name: node for node in found.node}
+            makers = {name: node.op_type for node in found.node for name in node.output}
+            kept = bundle.manifest.kept.get(role, ())
+            for layer in find_layers(graph(full, role)):
+                if layer.node not in kept:
+                    node = nodes[layer.node]
+                    assert [makers.get(name) for name in node.input[:2]] == ["DequantizeLinear"] * 2
+                    assert {kind[x] for x in (*node.input, *node.output)} == {TensorProto.FLOAT16}
+
+    def test_no_cast_parts_a_product_from_its_roundings(self, family, make_precision):
+        for role in BACKBONES:
+            found = graph(make_precision(family, "int8", "fp16"), role)
+            makers = {name: node.op_type for node in found.node for name in node.output}
+            for node in found.node:
+                if node.op_type == "Cast":
+                    assert makers.get(node.input[0]) != "DequantizeLinear"
+
+    def test_weights_are_those_of_int8_with_fp32(self, family, make_precision):
+        def weights(bundle: Bundle, role: Role) -> dict[str, bytes]:
+            stored = graph(bundle, role).initializer
+            return {t.name: t.raw_data for t in stored if t.data_type == TensorProto.INT8}
+
+        low, full = make_precision(family, "int8", "fp16"), make_precision(family, "int8")
+        for role in BACKBONES:
+            assert weights(low, role) == weights(full, role)
+
+    def test_what_sums_many_values_stays_in_fp32(self, family, make_precision):
+        for role in BACKBONES:
+            found = graph(make_precision(family, "int8", "fp16"), role)
+            kind = types(found)
+            for node in found.node:
+                if node.op_type in SUMMING:
+                    assert kind[node.input[0]] == kind[node.output[0]] == TensorProto.FLOAT
+
+    def test_verdicts_are_those_of_int8_with_fp32(self, family, make_precision, photographs):
+        scores = [
+            [v.score for v in Detector(bundle, DetectorOptions(engine=engine)).detect(photographs)]
+            for bundle, engine in (
+                (make_precision(family, "int8"), "openvino"),
+                (make_precision(family, "int8", "fp16"), "openvino"),
+                (make_precision(family, "int8", "fp16"), "onnxruntime"),
+            )
+        ]
+        assert scores[1] == pytest.approx(scores[0], abs=0.005)
+        assert scores[2] == pytest.approx(scores[0], abs=0.02)
+
+    def test_its_gate_judged_what_a_cpu_does_not_compute(self, family, make_precision):
+        comparison = make_precision(family, "int8", "fp16").manifest.comparison
+        assert comparison is not None
+        assert comparison.precision == "int8"
+        assert "simulating" in comparison.engine
 
 
 def test_a_graph_of_which_every_layer_is_kept_is_the_fp32_one(make_precision):

@@ -87,6 +87,15 @@ def test_every_graph_of_every_family_builds_in_what_it_says(
         assert low == expected
 
 
+@pytest.mark.parametrize("family", ["resnet", "vit"])
+def test_int8_with_fp16_builds_in_both(family, make_precision, tmp_path):
+    bundle = make_precision(family, "int8", "fp16")
+    store = PlanStore(bundle, tmp_path)
+    for role in ("global", "local"):
+        stored, _ = store.build(key_of(bundle, role), say_nothing)
+        assert {"HALF", "INT8"} <= set(stored.record.built.layers)
+
+
 def test_a_plan_for_many_gpus_is_built(vit_bundle, tmp_path):
     store = PlanStore(vit_bundle, tmp_path)
     options = msgspec.structs.replace(OPTIONS, hardware_compatible=True)

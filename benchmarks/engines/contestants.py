@@ -43,7 +43,7 @@ class Contestant(Protocol):
 
     @property
     def bundle_precision(self) -> str | None:
-        """The precision in the bundle's manifest, ``None`` where there is no bundle."""
+        """The types in the bundle's manifest, ``None`` where there is no bundle."""
         ...
 
     @property
@@ -116,8 +116,8 @@ class BundleContestant:
 
     @property
     def bundle_precision(self) -> str:
-        """The precision in the bundle's manifest."""
-        return self.bundle.manifest.precision
+        """The types in the bundle's manifest."""
+        return self.bundle.manifest.types
 
     @property
     def file_bytes(self) -> int:

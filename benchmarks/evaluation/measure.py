@@ -196,7 +196,7 @@ class _Judge:
         return BundleResult(
             name=self._bundle.name,
             size_bytes=sum(path.stat().st_size for path in files),
-            bundle_precision=manifest.precision,
+            bundle_precision=manifest.types,
             engine_precision=self._network.precision,
             engine=self._network.engine,
             metrics=score_metrics(truth, scores, threshold),

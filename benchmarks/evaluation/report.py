@@ -55,8 +55,9 @@ class Change(msgspec.Struct, frozen=True):
 class BundleResult(msgspec.Struct, frozen=True):
     """One bundle. ``change`` is ``None`` for the first, with which others are compared.
 
-    Of a bundle below FP32 its manifest says how many nodes were ``kept`` in FP32, and what the
-    export's ``gate`` found; both are ``None`` for FP32, and in reports older than they are.
+    Of a bundle below FP32 its manifest says how many nodes were ``kept`` in a higher type, and
+    what the export's ``gate`` found; both are ``None`` for FP32, and in reports older than they
+    are.
     """
 
     name: str
@@ -170,7 +171,7 @@ def _column(result: BundleResult) -> dict[str, str]:
             "largest change of P(fake)": f"{change.largest_change:.4f}",
         }
     if result.kept is not None:
-        cells["nodes kept in FP32"] = str(result.kept)
+        cells["nodes kept higher"] = str(result.kept)
     if (gate := result.gate) is not None:
         cells |= {
             "gate: verdicts unlike FP32's": f"{gate.flips} of {gate.judgements}",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..bundle import Bundle
 from ..cuda import gpu_present
 from ..errors import EngineError
-from ..manifest import ROLES, Precision, Role
+from ..manifest import ROLES, Manifest, Role
 from .base import X86, Array, EngineOptions, Float32, Found, check_tensors
 from .bound import BoundGraphs, failed
 
@@ -35,7 +35,7 @@ class OnnxRuntimeEngine:
         device = chosen_device(options.device)
         onnxruntime = _library(device)
         self.description = f"onnxruntime {onnxruntime.__version__} {device}"
-        self.precision: str = _computed(bundle.manifest.precision, device)
+        self.precision: str = _computed(bundle.manifest, device)
         settings = session_options(options.threads)
         # Threads that spin after a run would take the CPUs from those that decode.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -156,14 +156,16 @@ def _provider_options(device: str) -> dict[str, str]:
     }
 
 
-def _computed(precision: Precision, device: str) -> str:
-    """Return what is computed in: without kernels for a type, FP32 on rounded weights.
+def _computed(manifest: Manifest, device: str) -> str:
+    """Return what products are computed in: without kernels for a type, a wider one.
 
     x86 has none for FP16, and CUDA none for INT8: what makes INT8 products of Q/DQ nodes serves
     the CPU's kernels only.
     """
-    missing = "int8" if device == "cuda" else "fp16" if platform.machine() in X86 else None
-    return "fp32" if precision == missing else precision
+    if device == "cuda" and manifest.precision == "int8":
+        return manifest.rest or "fp32"
+    missing = device == "cpu" and platform.machine() in X86 and manifest.precision == "fp16"
+    return "fp32" if missing else manifest.precision
 
 
 def _check_provider(session: ort.InferenceSession, provider: str) -> None:

@@ -1,0 +1,148 @@
+"""How much of a network FP16 or BF16 may compute: tried on real views, by what verdicts do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import ModelProto
+
+from ..calibration.images import ImageSets, Suitability
+from ..calibration.int8 import CHANGE_AIMED_AT as INT8_AIM
+from ..calibration.observe import Observer
+from ..calibration.trial import BACKBONES, Outcome, Trial
+from ..runtime.bundle import Bundle
+from ..runtime.engines.base import Array
+from ..runtime.manifest import Role
+from ..runtime.stream import PreparedBatch, StreamOptions, stream_views
+from ..runtime.views import ImageSource, Sampling
+from .mixed import LowType, Plan, float_tensors, kept_nodes, lowered
+from .parity import photographs
+from .simulated import simulated
+
+# By how much any P(fake) may move at 0.5 on the views tried: for FP16 half of what is promised
+# of it on others; BF16's steps are eight times as wide.
+CHANGE_AIMED_AT: Mapping[LowType, float] = {"fp16": 0.0025, "bf16": 0.02}
+TRIED_ON = 2  # of the package's photographs, where the user gives none; the others judge
+_FRONTS = (0, 1, 2, 4, 8, 16, 24, 32, 40, 48)  # how many of the first products to try in FP32
+_SEEDS = range(20_610, 20_622)  # not those of the comparison
+_IMAGES = 32
+_SEEDS_EACH = 4  # of the user's images: the largest of few changes says little of many
+_OBSERVED = 4  # views at a time: every inner tensor of them is held
+_CROPS = 4
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """Graphs in a low type that hold their weights, and what stayed FP32 by measurement."""
+
+    graphs: dict[Role, ModelProto]
+    kept: dict[str, tuple[str, ...]]
+
+
+def lower(reference: Bundle, precision: LowType, images: ImageSets | None) -> Lowered:
+    """Write an FP32 bundle's backbones in a low type.
+
+    Args:
+        reference: in FP32.
+        precision: the low type.
+        images: the user's; without them it is tried on photographs of the package.
+
+    Raises:
+        CalibrationError: the images cannot be read or show nothing.
+    """
+    models = {role: onnx.load(reference.graph_path(role)) for role in BACKBONES}
+    limit = CHANGE_AIMED_AT[precision]
+    search = _Search(reference, precision, images)
+    return search.run(models, lambda outcome: outcome.largest_change <= limit)
+
+
+def lower_rest(
+    reference: Bundle, quantised: Mapping[Role, ModelProto], images: ImageSets
+) -> Lowered:
+    """Write what INT8 left of a bundle's backbones in FP16.
+
+    The smallest change of a value may round to another INT8 step, so that no view's verdict
+    stays quite what it was. What must hold is what is asked of INT8: the average.
+
+    Args:
+        reference: in FP32.
+        quantised: its backbones with INT8 layers.
+        images: the user's.
+
+    Raises:
+        CalibrationError: the images cannot be read or show nothing.
+    """
+    search = _Search(reference, "fp16", images)
+    limit = max(INT8_AIM, search.trial.outcome(quantised).mean_change)
+    return search.run(quantised, lambda outcome: outcome.mean_change <= limit)
+
+
+class _Search:
+    """Keeps as many of the first products in FP32 as the verdicts need, and no more.
+
+    Attributes:
+        trial: FP32's verdicts, to set others against.
+    """
+
+    def __init__(self, reference: Bundle, precision: LowType, images: ImageSets | None) -> None:
+        views = _trial_views(reference, images)
+        self._precision = precision
+        self._largest = {role: _largest(reference, role, views) for role in BACKBONES}
+        self.trial = Trial(reference, views)
+
+    def run(self, models: Mapping[Role, ModelProto], holds: Callable[[Outcome], bool]) -> Lowered:
+        """Where no number that is tried holds, the largest stands, and the gate decides."""
+        for front in _FRONTS:
+            plans = {role: Plan(self._precision, self._largest[role], front) for role in BACKBONES}
+            graphs = {role: lowered(models[role], plans[role]) for role in BACKBONES}
+            tried = {role: simulated(graph) for role, graph in graphs.items()}
+            if holds(self.trial.outcome(tried)):
+                break
+        return Lowered(graphs, {role: kept_nodes(models[role], plans[role]) for role in BACKBONES})
+
+
+def _trial_views(reference: Bundle, images: ImageSets | None) -> PreparedBatch:
+    """Make views to try on: of the user's images, or of ours with more seeds.
+
+    Raises:
+        CalibrationError: the images cannot be read or show nothing.
+    """
+    spec = reference.manifest.views
+    if images:
+        chosen: Sequence[ImageSource] = images.calibration[:_IMAGES]
+        seeds: Iterable[int] = _SEEDS[:_SEEDS_EACH]
+    else:
+        chosen, seeds = photographs()[:TRIED_ON], _SEEDS
+    parts: list[PreparedBatch] = []
+    for seed in seeds:
+        options = StreamOptions(len(chosen))
+        with closing(stream_views(chosen, Sampling(spec, seed), options)) as batches:
+            parts.extend(batches)
+    suitability = Suitability()
+    for part in parts:
+        suitability.add(part)
+    suitability.check()
+    return PreparedBatch(
+        tuple(image for part in parts for image in part.images),
+        tuple(outcome for part in parts for outcome in part.outcomes),
+        np.concatenate([part.overviews for part in parts]),
+        np.concatenate([part.crops for part in parts]),
+    )
+
+
+def _largest(reference: Bundle, role: Role, views: PreparedBatch) -> Mapping[str, float]:
+    """Return the largest magnitude of every tensor that a graph's nodes give on the views."""
+    path = reference.graph_path(role)
+    observer = Observer(path, float_tensors(onnx.load(path, load_external_data=False)))
+    pixels: Array = views.overviews
+    if role == "local":
+        pixels = views.crops[:, :_CROPS].reshape(-1, *views.crops.shape[2:])
+    largest: dict[str, float] = {}
+    for start in range(0, len(pixels), _OBSERVED):
+        for name, values in observer.run(pixels[start : start + _OBSERVED]).items():
+            largest[name] = max(largest.get(name, 0.0), float(np.abs(values).max(initial=0.0)))
+    return largest
