@@ -1,5 +1,7 @@
 """Modules rewritten before tracing, so that graphs stay clean and engines recognise them.
 
+What no feature hangs on is left out, too.
+
 Each stand-in computes what the original computes; the parity gate compares the result
 with the untouched model.
 """
@@ -14,6 +16,7 @@ from timm.layers.norm import LayerNorm2d as TimmLayerNorm2d
 from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 from torchvision.models.convnext import CNBlock, LayerNorm2d
+from torchvision.models.vision_transformer import EncoderBlock, VisionTransformer
 
 
 class MeanPool(nn.Module):
@@ -28,7 +31,7 @@ class MeanPool(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """``nn.MultiheadAttention`` attending to its own input, batch first, without masks.
+    """``nn.MultiheadAttention``, batch first, without masks, keys and values of one width.
 
     The exporter turns the original's packed projection into chains of gathers, slices and
     squeezes, and engines copy where one product is split in three. Here queries, keys and
@@ -53,13 +56,36 @@ class SelfAttention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False
     ) -> tuple[Tensor, None]:
-        batch, tokens, width = query.shape
-        q, k, v = (
-            projection(query).reshape(batch, tokens, self.heads, -1).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
-        )
+        q = self._by_head(self.query(query))
+        k = self._by_head(self.key(key))
+        v = self._by_head(self.value(value))
         mixed = torch.softmax(q @ k.transpose(-2, -1), dim=-1) @ v
-        return self.out_proj(mixed.transpose(1, 2).reshape(batch, tokens, width)), None
+        return self.out_proj(mixed.transpose(1, 2).reshape(query.shape)), None
+
+    def _by_head(self, tokens: Tensor) -> Tensor:
+        batch, count, _ = tokens.shape
+        return tokens.reshape(batch, count, self.heads, -1).transpose(1, 2)
+
+
+class ClassTokenBlock(nn.Module):
+    """The last block of torchvision's Vision Transformer, for its first token only.
+
+    No other is read after it. Keys and values still come from all tokens.
+    """
+
+    def __init__(self, original: EncoderBlock) -> None:
+        super().__init__()
+        self.ln_1, self.self_attention = original.ln_1, original.self_attention
+        self.ln_2, self.mlp = original.ln_2, original.mlp
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        normalised = self.ln_1(tokens)
+        mixed, _ = self.self_attention(
+            normalised[:, :1], normalised, normalised, need_weights=False
+        )
+        first = tokens[:, :1] + mixed
+        result: Tensor = first + self.mlp(self.ln_2(first))
+        return result
 
 
 class ChannelsNorm(nn.Module):
@@ -148,6 +174,9 @@ def _replace(module: nn.Module) -> nn.Module:
         return stage
     for name, child in module.named_children():
         setattr(module, name, _replace(child))
+    if isinstance(module, VisionTransformer):
+        layers = module.encoder.layers
+        layers[-1] = ClassTokenBlock(layers[-1])
     return module
 
 

@@ -236,6 +236,16 @@ def test_multiply_adds_are_those_of_the_layers(report):
     assert report.roofline.multiply_adds > 1e6
 
 
+def test_what_a_vits_other_tokens_compute_last_does_not_count(checkpoints):
+    model = load_model(checkpoints["vit"]).model
+    tokens, width, mlp = 50, 128, 256
+    block = tokens * (4 * width * width + 2 * width * mlp) + 2 * tokens * tokens * width
+    last = (2 * tokens + 2) * width * width + 2 * width * mlp + 2 * tokens * width
+    view = 49 * width * 3 * 32 * 32 + block + last
+    aggregator = 2 * (width * 128 + 128) + 2 * width * 2
+    assert count_multiply_adds(model, 224, 2) == 3 * view + aggregator
+
+
 def test_bounds_are_positive_and_in_every_type(report):
     found = {peak.precision: peak.per_second for peak in report.roofline.peaks}
     assert {"fp32", half_precision()} <= set(found)

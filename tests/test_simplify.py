@@ -55,6 +55,24 @@ def test_blocks_of_the_first_convnext_are_rewritten_and_no_others():
     assert blocks(simplified(second)) == 0
 
 
+def test_a_vits_last_block_computes_its_first_token_only(export_family):
+    """The others are read as keys and values, and by nothing after that."""
+    graph = onnx.load(export_family("vit").graph_path("local")).graph
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in graph.value_info
+    }
+    weights = {tensor.name for tensor in graph.initializer}
+    products = [
+        shapes[node.output[0]][1]
+        for node in graph.node
+        if node.op_type == "MatMul" and node.input[1] in weights
+    ]
+    tokens = 1 + 7 * 7
+    before = [tokens] * 6  # query, key, value, output and two of the perceptron
+    assert products == [*before, 1, tokens, tokens, 1, 1, 1]
+
+
 def test_a_convnext_normalises_and_multiplies_rows_of_pixels(export_family):
     """In three dimensions; engines have no kernels, or fuse nothing, for four."""
     graph = onnx.load(export_family("convnext").graph_path("local")).graph
