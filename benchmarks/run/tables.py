@@ -232,7 +232,7 @@ def _bounds(report: RunReport) -> str:
     missing = [f"No peak in {name}: {why}." for name, why in roofline.left_out.items()]
     cost = (
         f"One image costs {roofline.multiply_adds / 1e9:.2f} thousand million multiply-adds, "
-        "counted in the convolutions and matrix products that its features need. Speeds of products "
+        "counted in the convolutions and matrix products that features need. Speeds of products "
         "are the best seen, not limits: who needs fewer, as Winograd's convolutions do, may be "
         "faster."
     )
