@@ -257,6 +257,8 @@ def _pillow(content: bytes) -> EncodedImage:
         # Opened anew, so that nothing is held before and nothing but the pixels after.
         with _PillowErrors(), _opened(content) as image:
             image.load()
+            if image.mode in ("P", "PA") and image.palette is None:  # Pillow fails, or gives black
+                raise ImageError("the image is damaged: its palette is missing.")
             return _pixels(image, buffer)
 
     if by_opencv:

@@ -166,6 +166,18 @@ def test_what_once_crashed_hung_or_differed(path):
         assert child.run(path.read_bytes()).outcome not in FINDINGS
 
 
+@pytest.mark.parametrize("transparency", [{}, {"transparency": 0}], ids=["opaque", "transparent"])
+def test_an_image_without_its_palette_is_refused_and_not_black(transparency, photograph):
+    """Pillow gives black for it, or fails if a colour of the palette is transparent."""
+    written = io.BytesIO()
+    photograph.resize((64, 48)).quantize(16).save(written, "PNG", **transparency)
+    content = written.getvalue()
+    start = content.index(b"PLTE") - 4
+    (size,) = struct.unpack_from(">I", content, start)
+    with pytest.raises(ImageError, match="its palette is missing"):
+        decode(content[:start] + content[start + 12 + size :])
+
+
 # --- small files that keep decoders busy --------------------------------------------------
 
 
