@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import reference
 import torch
@@ -23,6 +25,7 @@ from glass_edge.export import lowering, variants
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.export.variants import VariantOptions, make_variant
 from glass_edge.runtime import Bundle, Detector, DetectorOptions, EngineError
+from glass_edge.runtime.engines.base import X86
 from glass_edge.runtime.manifest import ROLES, Role
 from networks import TIMM_NAME, random_glass
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
@@ -30,6 +33,7 @@ from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 BACKBONES: tuple[Role, Role] = ("global", "local")
 LOW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 PRODUCTS = ("Conv", "MatMul", "Gemm")
+INTEGER_PRODUCTS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat")
 SUMMING = ("LayerNormalization", "Softmax", "ReduceMean", "GlobalAveragePool", "ReduceSum")
 
 all_low = pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
@@ -40,6 +44,14 @@ families = pytest.mark.parametrize("family", FAMILIES)
 def graph(bundle: Bundle, role: Role) -> GraphProto:
     model = onnx.load(bundle.graph_path(role))
     return onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+
+
+def optimised_nodes(path: Path, scratch: Path) -> Counter[str]:
+    """Count the operators of what ONNX Runtime's CPU really runs."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(scratch)
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(scratch).graph.node)
 
 
 def types(of: GraphProto) -> dict[str, int]:
@@ -360,6 +372,20 @@ class TestInt8WithFp16:
         ]
         assert scores[1] == pytest.approx(scores[0], abs=0.005)
         assert scores[2] == pytest.approx(scores[0], abs=0.02)
+
+    @pytest.mark.skipif(platform.machine() not in X86, reason="others have kernels for FP16")
+    def test_onnx_runtime_says_that_it_computes_none_of_it_in_int8(
+        self, family, make_precision, tmp_path
+    ):
+        bundle = make_precision(family, "int8", "fp16")
+        assert Detector(bundle, DetectorOptions(engine="openvino")).precision == "int8"
+        assert Detector(bundle, DetectorOptions(engine="onnxruntime")).precision == "fp32"
+        counts = [
+            optimised_nodes(made.graph_path("local"), tmp_path / "optimised.onnx")
+            for made in (bundle, make_precision(family, "int8"))
+        ]
+        fused = [sum(count[name] for name in INTEGER_PRODUCTS) for count in counts]
+        assert fused[0] < fused[1] / 4
 
     def test_its_gate_judged_what_a_cpu_does_not_compute(self, family, make_precision):
         comparison = make_precision(family, "int8", "fp16").manifest.comparison

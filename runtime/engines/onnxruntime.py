@@ -160,12 +160,13 @@ def _computed(manifest: Manifest, device: str) -> str:
     """Return what products are computed in: without kernels for a type, a wider one.
 
     x86 has none for FP16, and CUDA none for INT8: what makes INT8 products of Q/DQ nodes serves
-    the CPU's kernels only.
+    the CPU's kernels only, and sees none where the rest is FP16 (1.32).
     """
-    if device == "cuda" and manifest.precision == "int8":
-        return manifest.rest or "fp32"
-    missing = device == "cpu" and platform.machine() in X86 and manifest.precision == "fp16"
-    return "fp32" if missing else manifest.precision
+    precision: str = manifest.precision
+    if precision == "int8" and (device == "cuda" or manifest.rest == "fp16"):
+        precision = manifest.rest or "fp32"
+    missing = precision == "fp16" and device == "cpu" and platform.machine() in X86
+    return "fp32" if missing else precision
 
 
 def _check_provider(session: ort.InferenceSession, provider: str) -> None:
