@@ -25,6 +25,7 @@ _Item: TypeAlias = tuple[Tensor, Tensor, Tensor]
 _Forward: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From normalised global views and crops to logits and attention."""
 _LOADER_STAGES = ("read", "decode", "views")
+_BATCHES = 4  # of a passage on a CPU, at least: views of the first are waited for
 # What torch.compile must be told to be at its best: weights packed for the CPU's kernels,
 # kernels launched together on a GPU.
 _COMPILED: dict[str, dict[str, str | int | bool | Callable[..., Any]]] = {
@@ -176,12 +177,21 @@ class _LoadedModel:
         if photos not in self._loaders:
             self._loaders[photos] = DataLoader(
                 self._dataset(photos),
-                batch_size=self._setup.batch_size,
+                batch_size=self._batch_size(len(photos)),
                 num_workers=self._setup.workers,
                 persistent_workers=True,
                 pin_memory=self._device == "cuda",
             )
         return self._loaders[photos]
+
+    def _batch_size(self, images: int) -> int:
+        """Return how many images to take at once.
+
+        On a CPU, where larger batches gain next to nothing, few enough that most views are made
+        while others are judged.
+        """
+        most = self._setup.batch_size
+        return most if self._device == "cuda" else min(most, max(1, images // _BATCHES))
 
     @torch.inference_mode()
     def _scores(self, overviews: Tensor, crops: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class Setup:
     Attributes:
         views: how images become views.
         seed: the run's seed, from which placements follow.
-        batch_size: images that PyTorch takes at once; a bundle's most views at once.
+        batch_size: the most images that PyTorch takes at once; a bundle's most views at once.
         threads: CPU threads of the network; of a bundle's only where views lie ready.
         workers: threads or processes that read and decode; in bundles they judge, too.
     """

@@ -52,7 +52,7 @@ _positive = click.IntRange(min=1)
     type=_positive,
     default=DEFAULT_BATCH_SIZE,
     show_default=True,
-    help="Images that PyTorch takes at once, and a bundle's most views at once.",
+    help="The most images that PyTorch takes at once, and a bundle's most views at once.",
 )
 @click.option(
     "--batches",

@@ -52,9 +52,9 @@ def _measured(report: RunReport) -> str:
         f"{pixels / 1e6:.1f} million pixels on average, each with 1 global view and "
         f"{views.num_crops} crops of {views.crop_size}x{views.crop_size}, the same for every "
         f"contender (seed {report.seed}); {report.threads} threads, {report.workers} workers, "
-        f"batches of {report.batch_size}. Each contender has a process of its own; they take "
-        f"turns, {rounds} rounds after one to warm up. Speeds are medians; ratios are medians of "
-        "the ratios of neighbouring measurements. Agreement is with PyTorch FP32 on the same "
+        f"batches of at most {report.batch_size}. Each contender has a process of its own; they "
+        f"take turns, {rounds} rounds after one to warm up. Speeds are medians; ratios are medians "
+        "of the ratios of neighbouring measurements. Agreement is with PyTorch FP32 on the same "
         "crops: verdicts that flip at P(fake) 0.5, and absolute changes of P(fake)."
     )
 
