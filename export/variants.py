@@ -124,7 +124,9 @@ def _made(reference: Bundle, options: VariantOptions) -> _Made:
     if options.calibration.rest == "fp32":
         return _Made(found.graphs, found.kept, found.calibration, "fp32")
     lowered = lower_rest(reference, found.graphs, images)
-    kept = {name: nodes + lowered.kept[name] for name, nodes in found.kept.items()}
+    kept = {  # a layer may be neither INT8 nor FP16
+        name: tuple(dict.fromkeys(nodes + lowered.kept[name])) for name, nodes in found.kept.items()
+    }
     return _Made(lowered.graphs, kept, found.calibration, "fp16")
 
 
