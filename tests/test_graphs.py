@@ -19,7 +19,7 @@ OPERATORS = {
     *("Cast", "Transpose", "Mul", "Add", "Sub", "Div", "MatMul", "Gemm", "Conv", "Relu", "Gelu"),
     *("HardSigmoid", "HardSwish", "Clip", "Sigmoid", "Tanh", "Softmax", "LayerNormalization"),
     *("MaxPool", "ReduceMean", "ReduceSum", "Reshape", "Squeeze", "Unsqueeze", "Concat", "Split"),
-    *("Gather", "Shape", "Expand", "Flatten", "GlobalAveragePool", "Pad"),
+    *("Gather", "Slice", "Shape", "Expand", "Flatten", "GlobalAveragePool", "Pad"),
 }
 
 
@@ -69,6 +69,16 @@ def test_no_leftovers_of_tracing(bundle):
             assert not item.doc_string
         known = {value.name for value in [*graph.value_info, *graph.output]}
         assert made <= known, "a shape was not inferred"
+
+
+def test_nothing_is_cut_out_but_the_class_token_of_a_vits_last_block(bundle):
+    """Once where it is normalised and once where it passes by."""
+    cuts = {
+        role: sum(node.op_type == "Slice" for node in model.graph.node)
+        for role, model in graphs(bundle).items()
+    }
+    backbone = 2 if bundle.manifest.backbone.family == "vit" else 0
+    assert cuts == {"global": backbone, "local": backbone, "aggregator": 0}
 
 
 def test_no_path_of_the_exporting_machine_is_left(bundle):

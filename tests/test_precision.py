@@ -33,6 +33,7 @@ from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 BACKBONES: tuple[Role, Role] = ("global", "local")
 LOW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 PRODUCTS = ("Conv", "MatMul", "Gemm")
+FP16_AIM = lowering.CHANGE_AIMED_AT["fp16"]
 INTEGER_PRODUCTS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat")
 SUMMING = ("LayerNormalization", "Softmax", "ReduceMean", "GlobalAveragePool", "ReduceSum")
 
@@ -361,17 +362,21 @@ class TestInt8WithFp16:
                 if node.op_type in SUMMING:
                     assert kind[node.input[0]] == kind[node.output[0]] == TensorProto.FLOAT
 
-    def test_verdicts_are_those_of_int8_with_fp32(self, family, make_precision, photographs):
-        scores = [
-            [v.score for v in Detector(bundle, DetectorOptions(engine=engine)).detect(photographs)]
-            for bundle, engine in (
-                (make_precision(family, "int8"), "openvino"),
-                (make_precision(family, "int8", "fp16"), "openvino"),
-                (make_precision(family, "int8", "fp16"), "onnxruntime"),
-            )
-        ]
-        assert scores[1] == pytest.approx(scores[0], abs=0.005)
-        assert scores[2] == pytest.approx(scores[0], abs=0.02)
+    def test_verdicts_are_as_near_to_fp32s_as_those_of_int8_with_fp32(
+        self, family, make_precision, photographs
+    ):
+        """On average: the smallest change of a value may round to another of INT8's steps."""
+
+        def scores(bundle: Bundle, engine: str) -> np.ndarray:
+            detector = Detector(bundle, DetectorOptions(engine=engine))
+            return np.array([verdict.score for verdict in detector.detect(photographs)])
+
+        full = scores(make_precision(family, "fp32"), "openvino")
+        alone = np.abs(scores(make_precision(family, "int8"), "openvino") - full)
+        for engine in ("openvino", "onnxruntime"):
+            changes = np.abs(scores(make_precision(family, "int8", "fp16"), engine) - full)
+            assert changes.mean() <= alone.mean() + FP16_AIM
+            assert changes.max() < 0.03
 
     @pytest.mark.skipif(platform.machine() not in X86, reason="others have kernels for FP16")
     def test_onnx_runtime_says_that_it_computes_none_of_it_in_int8(
