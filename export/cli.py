@@ -84,7 +84,7 @@ Examples:
     default="fp32",
     show_default=True,
     help="The type of what int8 leaves in floating point: fp16 is meant for GPUs and makes smaller "
-    "bundles; a CPU computes it in FP32.",
+    "bundles; OpenVINO computes it in FP32, ONNX Runtime on x86 then the whole graph.",
 )
 @click.option(
     "--judgements",
