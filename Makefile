@@ -8,8 +8,7 @@ DEMO   := build-demo
 FUZZ   := build-fuzz
 FILES  ?= 2000
 
-FOLDERS := runtime export calibration benchmarks
-SOURCES := pyproject.toml $(shell find $(FOLDERS) -type f -not -name '*.pyc')
+FOLDERS := glass_edge runtime export calibration benchmarks
 
 .PHONY: demo test test-slow fuzz lint install clean
 
@@ -39,20 +38,18 @@ lint: $(VENV)/.test
 
 install: $(VENV)/.installed
 
-# The environment, then the package: editing a source file repeats only the second step.
-$(VENV)/.environment: pyproject.toml
+# Editable: an edit needs no reinstall. mypy reads no editable installs, so links stand in for one.
+$(VENV)/.installed: pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --upgrade pip 'setuptools>=77'
-	$(PIP) install '.[export]'
-	touch $@
-
-$(VENV)/.installed: $(VENV)/.environment $(SOURCES)
-	rm -rf build
-	$(PIP) install --no-deps --no-build-isolation --force-reinstall .
+	$(PIP) install -e '.[export]'
+	mkdir -p $(VENV)/tree/glass_edge
+	ln -sfn $(foreach name,__init__.py py.typed,$(CURDIR)/glass_edge/$(name)) $(VENV)/tree/glass_edge/
+	ln -sfn $(foreach folder,$(filter-out glass_edge,$(FOLDERS)),$(CURDIR)/$(folder)) $(VENV)/tree/glass_edge/
 	touch $@
 
 $(VENV)/.test: $(VENV)/.installed
-	$(PIP) install '.[test]'
+	$(PIP) install -e '.[test]'
 	$(PIP) install --no-deps --target $(VENV)/stubs --upgrade 'tensorrt-stubs==10.13.0.35.1'
 	sed -i -e 's/ in: / in_: /g' -e 's/channel_axis: int)/channel_axis: int = ...)/' \
 	    $(VENV)/stubs/tensorrt_bindings/tensorrt.pyi  # some of their lines are no Python

@@ -8,9 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
-from ..runtime.engines import ENGINE_NAMES
-from ..runtime.options import report_option
-from ..runtime.reports import (
+from ..runtime.commands.options import report_option
+from ..runtime.commands.reports import (
     JSON,
     MARKDOWN,
     PICTURE,
@@ -19,6 +18,7 @@ from ..runtime.reports import (
     typed_command,
     write_report,
 )
+from ..runtime.engines import ENGINE_NAMES
 
 TABLES = (JSON, MARKDOWN)
 TABLES_AND_PLOTS = (JSON, MARKDOWN, PICTURE)
@@ -121,6 +121,6 @@ def check_output(output: tuple[Path, ...], formats: tuple[str, ...]) -> None:
     """Refuse before the work what could not be written after it.
 
     Raises:
-        InputError: see :func:`~glass_edge.runtime.reports.check_report_files`.
+        InputError: see :func:`~glass_edge.runtime.commands.reports.check_report_files`.
     """
     check_report_files(output, formats, force=True)

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..runtime.bundle import Bundle, find_bundle
-from ..runtime.console import GlassCommand, check_libraries, settle_pillow, step
-from ..runtime.errors import InputError
-from ..runtime.options import (
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.finding import find_bundle
+from ..runtime.commands.console import GlassCommand, check_libraries
+from ..runtime.commands.options import (
     bundle_option,
     common_options,
     folder_argument,
     force_option,
     report_option,
 )
-from ..runtime.reports import (
+from ..runtime.commands.progress import on_console
+from ..runtime.commands.reports import (
     JSON,
     MARKDOWN,
     PICTURE,
@@ -27,6 +28,8 @@ from ..runtime.reports import (
     typed_command,
     write_report,
 )
+from ..runtime.images.decode import settle_pillow
+from ..runtime.machine.errors import InputError
 from .histogram import METHODS, Method
 from .images import split_images
 from .options import DEFAULT_IMAGES, CalibrationOptions
@@ -101,10 +104,10 @@ def main(
     opened = _open_fp32(bundle or find_bundle(Path.cwd()))
     sets = split_images(folder, options.images)
     # Imported here, so that --help and wrong usage do not wait for ONNX Runtime.
-    with step("loading ONNX Runtime"):
+    with on_console("loading ONNX Runtime"):
         from .report import measure_sensitivity
     command = typed_command("glass-calibrate")
-    report = measure_sensitivity(opened, sets, options, command=command)
+    report = measure_sensitivity(opened, sets, options, command=command, progress=on_console)
     _show(report)
     makers: Makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
     write_report(output, makers)

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.bundle import Bundle
-from ..runtime.console import track
-from ..runtime.cpus import available_cpus
-from ..runtime.detector import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.manifest import Comparison, Manifest
 from ..runtime.engines.base import EngineOptions
-from ..runtime.manifest import Comparison, Manifest, ViewSpec
-from ..runtime.network import Network, softmax
-from ..runtime.stream import PreparedBatch, StreamOptions, stream_views
-from ..runtime.views import ImageSource, Sampling
+from ..runtime.engines.network import Network, softmax
+from ..runtime.images.reading import ImageSource
+from ..runtime.judging.options import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
+from ..runtime.judging.stream import PreparedBatch, StreamOptions, stream_views
+from ..runtime.machine.cpus import available_cpus
+from ..runtime.machine.progress import Progress, silent, track
+from ..runtime.views.batch import Sampling
+from ..runtime.views.spec import ViewSpec
 from .errors import AccuracyError, CalibrationError
 
 FLIPS_ALLOWED = 0.005  # share of judgements whose verdict changes
@@ -33,6 +35,7 @@ def compare_bundles(
     images: Sequence[ImageSource],
     judgements: int,
     stand_in: Bundle | None = None,
+    progress: Progress = silent,
 ) -> Comparison:
     """Let two bundles judge the same crops of images, with as many seeds as needed.
 
@@ -46,6 +49,7 @@ def compare_bundles(
         stand_in: computes what the candidate says on any CPU. Where this machine's engine
             computes some of the candidate in another type, verdicts are the stand-in's, and only
             the speed is the candidate's.
+        progress: is told how far the comparison is.
 
     Raises:
         AccuracyError: the candidate's values overflow.
@@ -64,7 +68,7 @@ def compare_bundles(
     seconds: list[list[float]] = [[] for _ in networks]
     with closing(_views(manifest.views, images, seeds)) as batches:
         total = seeds * -(-len(images) // _BATCH)
-        for number, batch in enumerate(track(batches, "comparing with FP32", total)):
+        for number, batch in enumerate(track(batches, "comparing with FP32", total, progress)):
             # In turns, because the first of them runs while the next views are made.
             for index in range(len(networks))[:: 1 if number % 2 else -1]:
                 started = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..runtime.errors import GlassError
+from ..runtime.machine.errors import GlassError
 
 
 class CalibrationError(GlassError):

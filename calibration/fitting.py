@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..runtime.bundle import Bundle
-from ..runtime.console import track
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.manifest import Role
 from ..runtime.engines.base import Float32
-from ..runtime.manifest import Role
+from ..runtime.machine.progress import Progress, silent, track
 from .images import ImageSets
 from .observe import CROPS, Observer, backbone_views, calibration_batches
 from .products import Matrices, Product, Unfolding
@@ -47,6 +47,7 @@ def fit_weights(
     products: Mapping[Role, Sequence[Product]],
     ranges: Mapping[Role, Ranges],
     sets: ImageSets,
+    progress: Progress = silent,
 ) -> dict[Role, dict[str, FittedWeight]]:
     """Round the weights of both backbones' products for the calibration images.
 
@@ -55,14 +56,15 @@ def fit_weights(
         products: of each backbone.
         ranges: with which their inputs will be rounded.
         sets: the images.
+        progress: is told how far the work is.
 
     Returns:
         For each backbone the weights by their product's node.
     """
-    moments = _collect(bundle, products, ranges, sets)
+    moments = _collect(bundle, products, ranges, sets, progress)
     everything = [(role, product) for role in products for product in products[role]]
     fitted: dict[Role, dict[str, FittedWeight]] = {role: {} for role in products}
-    for role, product in track(everything, "rounding weights", len(everything)):
+    for role, product in track(everything, "rounding weights", len(everything), progress):
         fitted[role][product.node] = fit(product, moments[role][_key(product)])
     return fitted
 
@@ -98,6 +100,7 @@ def _collect(
     products: Mapping[Role, Sequence[Product]],
     ranges: Mapping[Role, Ranges],
     sets: ImageSets,
+    progress: Progress,
 ) -> dict[Role, dict[_Key, Moments]]:
     random = np.random.default_rng(0)  # any will do, but each export shall give the same
     wanted = {role: -(-_ROWS // (len(sets.calibration) * _VIEWS[role])) for role in products}
@@ -106,7 +109,7 @@ def _collect(
         role: Observer(bundle.graph_path(role), list(dict.fromkeys(name for name, _ in keys)))
         for role, keys in moments.items()
     }
-    with closing(calibration_batches(bundle, sets, "looking at inputs")) as batches:
+    with closing(calibration_batches(bundle, sets, "looking at inputs", progress)) as batches:
         for batch in batches:
             for role, views in backbone_views(batch):
                 values = observers[role].run(views)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..runtime.bundle import sha256_of
-from ..runtime.errors import ImageError, InputError
-from ..runtime.sources import find_images
-from ..runtime.stream import PreparedBatch
+from ..runtime.bundle.bundle import sha256_of
+from ..runtime.images.sources import find_images
+from ..runtime.judging.stream import PreparedBatch
+from ..runtime.machine.errors import ImageError, InputError
 from .errors import CalibrationError
 
 FEWEST = 5  # four to calibrate on and one to hold out

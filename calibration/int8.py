@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import onnx
 from onnx import ModelProto
 
-from ..runtime.bundle import Bundle
-from ..runtime.console import track
-from ..runtime.manifest import Calibration, Role
-from ..runtime.stream import PreparedBatch, StreamOptions, stream_views
-from ..runtime.views import Sampling
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.manifest import Calibration, Role
+from ..runtime.judging.stream import PreparedBatch, StreamOptions, stream_views
+from ..runtime.machine.progress import Progress, silent, track
+from ..runtime.views.batch import Sampling
 from .errors import CalibrationError
 from .fitting import FittedWeight, fit_weights
 from .histogram import Method
@@ -64,7 +64,13 @@ class Int8Search:
         notes: what the user should know of the images.
     """
 
-    def __init__(self, bundle: Bundle, sets: ImageSets, options: CalibrationOptions) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        sets: ImageSets,
+        options: CalibrationOptions,
+        progress: Progress = silent,
+    ) -> None:
         """Take ranges, choose methods and round weights.
 
         Raises:
@@ -72,6 +78,7 @@ class Int8Search:
                 to quantise.
         """
         self._sets = sets
+        self._progress = progress
         self._models: dict[Role, ModelProto] = {
             role: onnx.load(bundle.graph_path(role)) for role in BACKBONES
         }
@@ -79,7 +86,7 @@ class Int8Search:
         for role, layers in self.layers.items():
             if not layers:
                 raise CalibrationError(f"the {role} graph has no product that INT8 could compute.")
-        self._files = collect_ranges(bundle, self.layers, sets)
+        self._files = collect_ranges(bundle, self.layers, sets, progress)
         self.notes = next(iter(self._files.values())).notes
         self._trial = Trial(bundle, _trial_views(bundle, sets))
         self.methods = {role: self._choose(role, options.method) for role in BACKBONES}
@@ -90,7 +97,9 @@ class Int8Search:
         everything = [(role, layer) for role in BACKBONES for layer in self.layers[role]]
         errors = [
             LayerError(role, layer, self._try({role: [layer]}).logit_error)
-            for role, layer in track(everything, "measuring layers", len(everything))
+            for role, layer in track(
+                everything, "measuring layers", len(everything), self._progress
+            )
         ]
         return sorted(errors, key=lambda error: -error.logit_error)
 
@@ -127,7 +136,7 @@ class Int8Search:
             for role, model in self._models.items()
         }
         ranges = {role: self._ranges(role) for role in BACKBONES}
-        return fit_weights(bundle, products, ranges, self._sets)
+        return fit_weights(bundle, products, ranges, self._sets, self._progress)
 
     def _ranges(self, role: Role) -> Ranges:
         return self._files[role].ranges[self.methods[role]]

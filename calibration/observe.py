@@ -10,14 +10,14 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, ValueInfoProto
 
-from ..runtime.bundle import Bundle
-from ..runtime.console import track
-from ..runtime.cpus import available_cpus
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.manifest import Role
 from ..runtime.engines.base import Array, Float32
 from ..runtime.engines.onnxruntime import session_options
-from ..runtime.manifest import Role
-from ..runtime.stream import PreparedBatch, StreamOptions, stream_views
-from ..runtime.views import Sampling
+from ..runtime.judging.stream import PreparedBatch, StreamOptions, stream_views
+from ..runtime.machine.cpus import available_cpus
+from ..runtime.machine.progress import Progress, track
+from ..runtime.views.batch import Sampling
 from .images import ImageSets
 
 CROPS = 2  # of an image's crops; other images tell more than other crops of the same
@@ -25,10 +25,10 @@ _BATCH = 4  # images, and views at a time: every inner tensor of them is held
 
 
 def calibration_batches(
-    bundle: Bundle, sets: ImageSets, purpose: str
+    bundle: Bundle, sets: ImageSets, purpose: str, progress: Progress
 ) -> Generator[PreparedBatch, None, None]:
     """Make the calibration images' views as they are needed; the user sees the purpose."""
-    images = track(sets.calibration, purpose, len(sets.calibration))
+    images = track(sets.calibration, purpose, len(sets.calibration), progress)
     sampling = Sampling(bundle.manifest.views)
     with closing(stream_views(images, sampling, StreamOptions(_BATCH))) as batches:
         yield from batches

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..runtime.errors import InputError
-from ..runtime.manifest import Rest
+from ..runtime.bundle.manifest import Rest
+from ..runtime.machine.errors import InputError
 from .histogram import Method
 
 DEFAULT_IMAGES = 512

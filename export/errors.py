@@ -1,8 +1,8 @@
-"""Errors of the export, in the family of :mod:`glass_edge.runtime.errors`."""
+"""Errors of the export, in the family of :mod:`glass_edge.runtime.machine.errors`."""
 
 from __future__ import annotations
 
-from ..runtime.errors import GlassError
+from ..runtime.machine.errors import GlassError
 
 
 class CheckpointError(GlassError):

@@ -12,10 +12,8 @@ import msgspec
 
 from ..calibration.images import split_images
 from ..calibration.options import DEFAULT_JUDGEMENTS, CalibrationOptions
-from ..runtime.bundle import Bundle, sha256_of
-from ..runtime.console import step
-from ..runtime.errors import InputError, OutputError
-from ..runtime.manifest import (
+from ..runtime.bundle.bundle import Bundle, sha256_of
+from ..runtime.bundle.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
     Backbone,
@@ -25,9 +23,11 @@ from ..runtime.manifest import (
     Graphs,
     Manifest,
     Precision,
-    ViewSpec,
     expected_tensors,
 )
+from ..runtime.machine.errors import InputError, OutputError
+from ..runtime.machine.progress import Progress, silent
+from ..runtime.views.spec import ViewSpec
 from .graphs import IMAGENET, OPSET, make_graphs, save_graph, share_weights
 from .loading import AUTO, LoadedModel, load_model
 from .model_card import write_model_card
@@ -90,11 +90,13 @@ class ExportOptions:
             )
 
 
-def export_bundle(checkpoint: Path, target: Path, options: ExportOptions) -> Bundle:
+def export_bundle(
+    checkpoint: Path, target: Path, options: ExportOptions, progress: Progress = silent
+) -> Bundle:
     """Export a checkpoint to a bundle at ``target`` and return it.
 
     The bundle is made in a folder beside ``target`` and renamed when everything,
-    the parity gate included, has passed.
+    the parity gate included, has passed. ``progress`` is told how far the work is.
 
     Raises:
         InputError: ``target`` exists and may not be replaced.
@@ -113,7 +115,7 @@ def export_bundle(checkpoint: Path, target: Path, options: ExportOptions) -> Bun
         ) as scratch:
             folder = Path(scratch) / target.name
             folder.mkdir()
-            _make(folder, loaded, checkpoint, options)
+            _make(folder, loaded, checkpoint, options, progress)
             write_model_card(Bundle.open(folder))
             _put_in_place(folder, target, Path(scratch))
     except OSError as error:
@@ -136,17 +138,23 @@ def check_target(target: Path, *, force: bool) -> None:
         raise InputError(f"the folder {target.parent} does not exist.")
 
 
-def _make(folder: Path, loaded: LoadedModel, checkpoint: Path, options: ExportOptions) -> None:
+def _make(
+    folder: Path,
+    loaded: LoadedModel,
+    checkpoint: Path,
+    options: ExportOptions,
+    progress: Progress,
+) -> None:
     """Make the bundle in an empty folder: in FP32, and from that in a lower precision."""
     if options.precision == "fp32":
-        with step(f"exporting {checkpoint} and comparing it with PyTorch"):
+        with progress(f"exporting {checkpoint} and comparing it with PyTorch"):
             _write_fp32(folder, loaded, checkpoint, options)
         return
     images = None
     if options.calibrate is not None:
         images = split_images(options.calibrate, options.calibration.images)
     with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as scratch:
-        with step(f"exporting {checkpoint} and comparing it with PyTorch"):
+        with progress(f"exporting {checkpoint} and comparing it with PyTorch"):
             _write_fp32(Path(scratch), loaded, checkpoint, options)
         variant = VariantOptions(
             options.precision,
@@ -155,7 +163,7 @@ def _make(folder: Path, loaded: LoadedModel, checkpoint: Path, options: ExportOp
             options.judgements,
             options.accept_loss,
         )
-        make_variant(Bundle.open(scratch), folder, variant)
+        make_variant(Bundle.open(scratch), folder, variant, progress)
 
 
 def _write_fp32(

@@ -16,7 +16,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from onnx.external_data_helper import set_external_data
 from torch import Tensor, nn
 
-from ..runtime.manifest import Normalisation, Role, TensorSpec, expected_tensors
+from ..runtime.bundle.manifest import Normalisation, Role, TensorSpec, expected_tensors
 from .errors import GraphError
 from .model import Glass
 from .simplify import simplified

@@ -8,12 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .backbones import (
-    BackboneRecipe,
-    measure_feature_size,
-    recipe_from_name,
-    recipe_from_weights,
-)
+from .backbones import BackboneRecipe, measure_feature_size, recipe_from_name, recipe_from_weights
 from .checkpoint import StateDict, fit_problem, read_checkpoint
 from .errors import CheckpointError
 from .model import Aggregator, Glass

@@ -14,11 +14,12 @@ from ..calibration.images import ImageSets, Suitability
 from ..calibration.int8 import CHANGE_AIMED_AT as INT8_AIM
 from ..calibration.observe import Observer
 from ..calibration.trial import BACKBONES, Outcome, Trial
-from ..runtime.bundle import Bundle
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.manifest import Role
 from ..runtime.engines.base import Array
-from ..runtime.manifest import Role
-from ..runtime.stream import PreparedBatch, StreamOptions, stream_views
-from ..runtime.views import ImageSource, Sampling
+from ..runtime.images.reading import ImageSource
+from ..runtime.judging.stream import PreparedBatch, StreamOptions, stream_views
+from ..runtime.views.batch import Sampling
 from .mixed import LowType, Plan, float_tensors, kept_nodes, lowered
 from .parity import photographs
 from .simulated import simulated

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..runtime.bundle import Bundle
-from ..runtime.manifest import MANIFEST_NAME, Calibration, Comparison, Manifest, Parity
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.manifest import MANIFEST_NAME, Calibration, Comparison, Manifest, Parity
 
 MODEL_CARD = "MODEL_CARD.md"
 UNKNOWN = "unknown"

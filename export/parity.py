@@ -18,12 +18,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..runtime.bundle import Bundle
-from ..runtime.decode import decode
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.manifest import Normalisation, Parity, Role
 from ..runtime.engines.base import Engine, EngineOptions, Float32
 from ..runtime.engines.onnxruntime import OnnxRuntimeEngine
-from ..runtime.manifest import Normalisation, Parity, Role, ViewSpec
-from ..runtime.views import ViewBatch
+from ..runtime.images.decode import decode
+from ..runtime.views.batch import ViewBatch
+from ..runtime.views.spec import ViewSpec
 from .errors import ParityError
 from .model import Glass
 

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..runtime.bundle import Bundle, sha256_of
-from ..runtime.cpus import available_cpus
-from ..runtime.decode import Rgb
+from ..runtime.bundle.bundle import Bundle, sha256_of
+from ..runtime.bundle.manifest import Normalisation, Reference
+from ..runtime.bundle.reference import reference_of, stored_views
 from ..runtime.engines.base import EngineOptions, Float32
-from ..runtime.manifest import Normalisation, Reference, ViewSpec
-from ..runtime.network import Network
-from ..runtime.selftest import reference_of, stored_views
-from ..runtime.views import ViewBatch
+from ..runtime.engines.network import Network
+from ..runtime.images.decode import Rgb
+from ..runtime.machine.cpus import available_cpus
+from ..runtime.views.batch import ViewBatch
+from ..runtime.views.spec import ViewSpec
 from .model import Glass
 from .parity import reference_views, run_torch
 

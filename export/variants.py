@@ -19,8 +19,8 @@ from ..calibration.images import ImageSets
 from ..calibration.int8 import Int8Search
 from ..calibration.options import DEFAULT_JUDGEMENTS, CalibrationOptions
 from ..calibration.trial import BACKBONES
-from ..runtime.bundle import Bundle, sha256_of
-from ..runtime.manifest import (
+from ..runtime.bundle.bundle import Bundle, sha256_of
+from ..runtime.bundle.manifest import (
     MANIFEST_NAME,
     Calibration,
     FileEntry,
@@ -29,8 +29,9 @@ from ..runtime.manifest import (
     Rest,
     Role,
 )
-from ..runtime.selftest import reference_of
-from ..runtime.views import ImageSource
+from ..runtime.bundle.reference import reference_of
+from ..runtime.images.reading import ImageSource
+from ..runtime.machine.progress import Progress, silent
 from .graphs import save_graph, share_weights
 from .lowering import TRIED_ON, lower, lower_rest
 from .mixed import LowType
@@ -69,7 +70,9 @@ class _Made:
     rest: Rest | None = None
 
 
-def make_variant(reference: Bundle, folder: Path, options: VariantOptions) -> None:
+def make_variant(
+    reference: Bundle, folder: Path, options: VariantOptions, progress: Progress = silent
+) -> None:
     """Write a low-precision bundle into an empty folder.
 
     The bundle is compared with the FP32 one on images that played no part in making it.
@@ -79,12 +82,14 @@ def make_variant(reference: Bundle, folder: Path, options: VariantOptions) -> No
         AccuracyError: the verdicts do not survive and the loss is not accepted.
         EngineError: no engine of this machine runs this precision.
     """
-    made = _made(reference, options)
+    made = _made(reference, options, progress)
     variant = _write(reference, folder, made, options.precision)
     own = photographs()[TRIED_ON:]
     judged: Sequence[ImageSource] = options.images.held_out if options.images else own
     with _stand_in(variant) as stand_in:
-        comparison = compare_bundles(reference, variant, judged, options.judgements, stand_in)
+        comparison = compare_bundles(
+            reference, variant, judged, options.judgements, stand_in, progress
+        )
         if not options.accept_loss:
             check_comparison(comparison)
         expected = own_reference(stand_in)
@@ -109,7 +114,7 @@ def _stand_in(variant: Bundle) -> Iterator[Bundle]:
         yield _write(variant, Path(scratch), _Made(graphs, {}), "fp32")
 
 
-def _made(reference: Bundle, options: VariantOptions) -> _Made:
+def _made(reference: Bundle, options: VariantOptions, progress: Progress) -> _Made:
     images = options.images
     if options.precision != "int8":
         low: LowType = "fp16" if options.precision == "fp16" else "bf16"
@@ -120,7 +125,8 @@ def _made(reference: Bundle, options: VariantOptions) -> _Made:
             "INT8 needs images of the kind that will be judged to take its ranges from: name "
             "their folder with --calibrate."
         )
-    found = Int8Search(reference, images, options.calibration).search(options.calibration.budget)
+    search = Int8Search(reference, images, options.calibration, progress)
+    found = search.search(options.calibration.budget)
     if options.calibration.rest == "fp32":
         return _Made(found.graphs, found.kept, found.calibration, "fp32")
     lowered = lower_rest(reference, found.graphs, images)

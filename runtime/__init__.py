@@ -1,29 +1,5 @@
-"""Bundle and images in, verdicts out. Needs NumPy, OpenCV and one engine; never torch."""
+"""Bundle and images in, verdicts out. Needs NumPy, OpenCV and one engine; never torch.
 
-from .bundle import Bundle
-from .detector import Detector, DetectorOptions
-from .errors import (
-    BundleError,
-    EngineError,
-    GlassError,
-    ImageError,
-    InputError,
-    OutputError,
-)
-from .records import Crop, Failure, Record, Verdict
-
-__all__ = [
-    "Bundle",
-    "BundleError",
-    "Crop",
-    "Detector",
-    "DetectorOptions",
-    "EngineError",
-    "Failure",
-    "GlassError",
-    "ImageError",
-    "InputError",
-    "OutputError",
-    "Record",
-    "Verdict",
-]
+The rooms, each importing only those before it: ``machine``, ``images``, ``views``, ``bundle``,
+``engines``, ``results``, ``judging``, ``commands``. What users import is :mod:`glass_edge`.
+"""

@@ -15,11 +15,12 @@ from glass_edge.calibration.images import split_images
 from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.export.variants import VariantOptions, make_variant
-from glass_edge.runtime import Bundle
-from glass_edge.runtime.manifest import Precision, Rest
+from glass_edge.runtime.bundle.manifest import Precision, Rest
 from hypothesis import settings
 from networks import SMALL, TIMM_NAME, random_glass
 from PIL import Image
+
+from glass_edge import Bundle
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"

@@ -17,8 +17,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
-from glass_edge.runtime.cuda import CudaError
 from glass_edge.runtime.engines.tensorrt.plan import Built
+from glass_edge.runtime.machine.cuda import CudaError
 
 _SIZES = {np.dtype(np.uint8): ctypes.c_uint8, np.dtype(np.float32): ctypes.c_float}
 MOST_CROPS = 32  # of an image that the plans take
@@ -155,7 +155,7 @@ class Runtime:
         return ICudaEngine(path, int(most), self._logger) if Path(path).is_file() else None
 
 
-def build_plan(graph, key, target, timings, report) -> Built:
+def build_plan(graph, key, target, timings, progress) -> Built:
     """Build as the compiler does: the plan names the graph and its largest batch."""
     target.write_text(f"{graph}\n{key.options.batches.most}")
     return Built(1.0, (), (), {"FLOAT": 1}, ())

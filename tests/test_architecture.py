@@ -18,6 +18,11 @@ MAY_IMPORT = {
     "export": {"runtime", "calibration"},
     "benchmarks": {"runtime", "calibration", "export"},
 }
+ROOMS = ("machine", "images", "views", "bundle", "engines", "results", "judging", "commands")
+"""Of the runtime; each may import those before it, and itself."""
+MOST_MODULES = 12  # in a room
+PUBLIC_COMMANDS = {"cli", "commands"}
+"""What a module or folder of the other packages is called that may import the command lines'."""
 RUNTIME_LIBRARIES = {
     *("numpy", "cv2", "PIL", "simplejpeg", "pillow_heif", "msgspec", "click", "rich"),
     *("onnxruntime", "openvino", "tensorrt", "cuda", "pycuda", "filelock"),
@@ -43,8 +48,49 @@ def modules(folder: str) -> Iterator[tuple[Path, tuple[str, ...]]]:
 def test_imports_point_one_way(folder):
     for path, package in modules(folder):
         for parts in imports(path, package):
-            if parts[0] == "glass_edge":
+            if parts[0] == "glass_edge" and len(parts) > 1:
                 assert parts[1] in MAY_IMPORT[folder] | {folder}, path
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_only_those_before_them(room):
+    allowed = ROOMS[: ROOMS.index(room) + 1]
+    for path, package in modules(f"runtime/{room}"):
+        for parts in imports(path, package):
+            if parts[:2] == ("glass_edge", "runtime"):
+                assert parts[2] in allowed, f"{path} imports {'.'.join(parts)}"
+
+
+def test_the_runtime_is_its_rooms_and_none_is_crowded():
+    assert [path.name for path in (ROOT / "runtime").glob("*.py")] == ["__init__.py"]
+    for room in ROOMS:
+        assert len(list((ROOT / "runtime" / room).glob("[!_]*.py"))) <= MOST_MODULES, room
+
+
+def test_only_commands_know_a_console():
+    """Libraries never draw: they are given something to call. Benchmarks are no library."""
+    for folder in ("runtime", "calibration", "export"):
+        for path, package in modules(folder):
+            if PUBLIC_COMMANDS & {path.stem, *path.relative_to(ROOT).parts}:
+                continue
+            for parts in imports(path, package):
+                assert parts[:3] != ("glass_edge", "runtime", "commands"), path
+                assert parts[0] not in ("click", "rich"), path
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    heavy = "'numpy', 'cv2', 'torch', 'onnxruntime', 'openvino', 'msgspec'"
+    code = f"import sys, glass_edge; print([m for m in ({heavy}) if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_public_names_are_there():
+    import glass_edge
+
+    assert all(getattr(glass_edge, name) is not None for name in glass_edge.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'Detectr'"):
+        glass_edge.Detectr  # noqa: B018
 
 
 def test_the_runtime_imports_only_what_it_may():

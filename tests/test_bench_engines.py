@@ -14,7 +14,8 @@ from conftest import ROOT
 from glass_edge.benchmarks.engines.contestants import BundleContestant, Worker
 from glass_edge.benchmarks.engines.measure import EnginesOptions, EnginesReport, measure_engines
 from glass_edge.benchmarks.measuring.samples import median_ratio
-from glass_edge.runtime import EngineError
+
+from glass_edge import EngineError
 
 PROGRAM = Path(sys.executable).parent / "glass-bench"
 PYTORCH = ("PyTorch FP32", "PyTorch BF16 autocast")

@@ -35,12 +35,13 @@ from glass_edge.benchmarks.run.tables import MARK, UNSTEADY, end_to_end_table, r
 from glass_edge.benchmarks.run.turns import Entry
 from glass_edge.benchmarks.show.machines import Machines, read_report
 from glass_edge.export.loading import load_model
-from glass_edge.runtime import Detector, DetectorOptions, EngineError, ImageError
-from glass_edge.runtime.cuda import gpu_present
 from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from glass_edge.runtime.views import Sampling
+from glass_edge.runtime.machine.cuda import gpu_present
+from glass_edge.runtime.views.batch import Sampling
 from PIL import Image
 from torch import nn
+
+from glass_edge import Detector, DetectorOptions, EngineError, ImageError
 
 PROGRAM = Path(sys.executable).parent / "glass-bench"
 IMAGES = [str(EXAMPLES / name) for name in ("fake/cat.jpg", "real/coffee.jpg", "real/rocket.jpg")]

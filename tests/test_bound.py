@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
+from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.bound import BoundGraphs
+from glass_edge.runtime.engines.network import Network
 from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine, _check_provider
-from glass_edge.runtime.errors import EngineError
-from glass_edge.runtime.manifest import ROLES
-from glass_edge.runtime.network import Network
+from glass_edge.runtime.machine.errors import EngineError
 
 MOST = 4
 

@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from glass_edge.runtime import (
+from glass_edge.runtime.bundle.bundle import sha256_of
+from glass_edge.runtime.bundle.finding import find_bundle
+
+from glass_edge import (
     Bundle,
     BundleError,
     Detector,
@@ -18,7 +21,6 @@ from glass_edge.runtime import (
     EngineError,
     InputError,
 )
-from glass_edge.runtime.bundle import find_bundle, sha256_of
 
 
 def change(bundle: Path, edit) -> None:

@@ -19,8 +19,9 @@ from glass_edge.calibration.histogram import METHODS
 from glass_edge.calibration.images import split_images
 from glass_edge.calibration.layers import find_layers
 from glass_edge.calibration.report import SensitivityReport
-from glass_edge.runtime import Bundle
 from PIL import Image
+
+from glass_edge import Bundle
 
 PROGRAM = Path(sys.executable).parent / "glass-calibrate"
 PHOTOGRAPHS = ("fake/cat", "real/cat", "fake/coffee", "real/coffee", "real/rocket")

@@ -17,11 +17,13 @@ from glass_edge.calibration.layers import find_layers
 from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.calibration.ranges import RangesFile, collect_ranges
 from glass_edge.calibration.trial import BACKBONES
-from glass_edge.runtime import Bundle, InputError, workers
-from glass_edge.runtime.decode import read_header
+from glass_edge.runtime.images.decode import read_header
+from glass_edge.runtime.judging import workers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
+from glass_edge import Bundle, InputError
 
 
 def fill(folder: Path, count: int, make) -> Path:

@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from glass_edge.runtime import cpus
+from glass_edge.runtime.machine import cpus
 
-COUNT = "from glass_edge.runtime.cpus import available_cpus; print(available_cpus())"
+COUNT = "from glass_edge.runtime.machine.cpus import available_cpus; print(available_cpus())"
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")

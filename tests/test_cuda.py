@@ -9,9 +9,9 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
-from glass_edge.runtime.cuda import open_cuda
-from glass_edge.runtime.cuda.base import CudaError, describe
-from glass_edge.runtime.errors import EngineError
+from glass_edge.runtime.machine.cuda import open_cuda
+from glass_edge.runtime.machine.cuda.base import CudaError, describe
+from glass_edge.runtime.machine.errors import EngineError
 
 
 def in_a_new_thread(work):
@@ -23,7 +23,7 @@ class TestCudaPython:
     @pytest.fixture
     def driver(self, monkeypatch):
         """A runtime whose second GPU is the one that the caller chose."""
-        module = pytest.importorskip("glass_edge.runtime.cuda.cuda_python")
+        module = pytest.importorskip("glass_edge.runtime.machine.cuda.cuda_python")
         real = module.runtime
         done = (real.cudaError_t.cudaSuccess,)
         driver = SimpleNamespace(
@@ -175,7 +175,9 @@ class TestPyCuda:
         monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
         monkeypatch.setitem(sys.modules, "cuda.bindings", None)
         for name in ("cuda_python", "pycuda"):
-            monkeypatch.delitem(sys.modules, f"glass_edge.runtime.cuda.{name}", raising=False)
+            monkeypatch.delitem(
+                sys.modules, f"glass_edge.runtime.machine.cuda.{name}", raising=False
+            )
         return driver
 
     def test_any_thread_may_use_it_and_no_context_stays_on_its_stack(self, driver):
@@ -230,6 +232,6 @@ def test_without_a_package_for_cuda_it_says_which_to_install(monkeypatch):
     for name in ("cuda.bindings", "pycuda"):
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("cuda_python", "pycuda"):
-        monkeypatch.delitem(sys.modules, f"glass_edge.runtime.cuda.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"glass_edge.runtime.machine.cuda.{name}", raising=False)
     with pytest.raises(EngineError, match=r"no package .* is installed: pip install cuda-python"):
         open_cuda()

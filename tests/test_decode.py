@@ -14,12 +14,13 @@ import pillow_heif
 import pytest
 from conftest import EXAMPLES
 from fuzz.seeds import seeds
-from glass_edge.runtime import ImageError
-from glass_edge.runtime.decode import decode, read_header
+from glass_edge.runtime.images.decode import decode, read_header
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pillow_heif import register_heif_opener
+
+from glass_edge import ImageError
 
 
 @pytest.fixture(scope="module")

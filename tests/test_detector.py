@@ -12,7 +12,12 @@ import reference
 import torch
 from conftest import DATA, golden_picture
 from glass_edge.export.exporter import ExportOptions, export_bundle
-from glass_edge.runtime import (
+from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from networks import FULL, SMALL, random_glass
+from PIL import Image
+
+from glass_edge import (
     Bundle,
     Detector,
     DetectorOptions,
@@ -22,10 +27,6 @@ from glass_edge.runtime import (
     InputError,
     Verdict,
 )
-from glass_edge.runtime.engines.base import EngineOptions
-from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from networks import FULL, SMALL, random_glass
-from PIL import Image
 
 SEED = 1234
 
@@ -63,8 +64,8 @@ def test_full_size_verdicts_are_those_of_pytorch(family, photographs, tmp_path):
 def test_golden_crops_reach_the_engine(case, vit_bundle):
     import hashlib
 
-    from glass_edge.runtime.manifest import ViewSpec
-    from glass_edge.runtime.views import ViewBatch
+    from glass_edge.runtime.views.batch import ViewBatch
+    from glass_edge.runtime.views.spec import ViewSpec
 
     golden = np.load(DATA / "views.npz")
     height, width, count, seed, picture_seed = golden[f"case{case}_meta"].tolist()

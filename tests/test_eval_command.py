@@ -23,12 +23,13 @@ from glass_edge.benchmarks.evaluation.reliability import (
     reliability_bins,
 )
 from glass_edge.benchmarks.evaluation.report import Change, EvaluationReport
-from glass_edge.runtime import Bundle, Detector, DetectorOptions
-from glass_edge.runtime.errors import InputError
+from glass_edge.runtime.machine.errors import InputError
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics as sk
+
+from glass_edge import Bundle, Detector, DetectorOptions
 
 PROGRAM = Path(sys.executable).parent / "glass-eval"
 ENGINE = ("--engine", "onnxruntime")

@@ -17,8 +17,9 @@ from glass_edge.export import parity
 from glass_edge.export.errors import CheckpointError, ParityError
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.export.parity import TOLERANCE, measure_parity, reference_views
-from glass_edge.runtime import Bundle, InputError
 from networks import random_glass
+
+from glass_edge import Bundle, InputError
 
 
 def test_the_gates_figures_are_in_the_manifest(vit_bundle):

@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from glass_edge.export.cli import _summarise
-from glass_edge.runtime import Bundle
-from glass_edge.runtime.manifest import Comparison
+from glass_edge.runtime.bundle.manifest import Comparison
 from networks import TIMM_NAME
+
+from glass_edge import Bundle
 
 PROGRAM = Path(sys.executable).parent / "glass-export"
 

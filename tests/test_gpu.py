@@ -11,13 +11,14 @@ import onnxruntime
 import pytest
 import torch
 from conftest import FAMILIES
-from glass_edge.runtime import Detector, DetectorOptions
-from glass_edge.runtime.cuda import gpu_present, open_cuda
 from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.engines.network import Network
 from glass_edge.runtime.engines.tensorrt.api import LIBRARY_NAMES, find_library
-from glass_edge.runtime.errors import EngineError
-from glass_edge.runtime.network import Network
+from glass_edge.runtime.machine.cuda import gpu_present, open_cuda
+from glass_edge.runtime.machine.errors import EngineError
 from networks import random_glass
+
+from glass_edge import Detector, DetectorOptions
 
 pytestmark = [
     pytest.mark.gpu,

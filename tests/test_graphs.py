@@ -10,9 +10,10 @@ import onnx
 import pytest
 from conftest import FAMILIES
 from glass_edge.export.exporter import ExportOptions, export_bundle
-from glass_edge.runtime import Bundle
-from glass_edge.runtime.manifest import ROLES
+from glass_edge.runtime.bundle.manifest import ROLES
 from networks import SMALL
+
+from glass_edge import Bundle
 
 # What a backbone of these families is made of; nothing else may be left by tracing.
 OPERATORS = {

@@ -14,18 +14,19 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from glass_edge.runtime import Bundle, BundleError, EngineError
-from glass_edge.runtime.bundle import sha256_of
+from glass_edge.runtime.bundle.bundle import sha256_of
+from glass_edge.runtime.bundle.graphfile import _PARTS, check_graph
+from glass_edge.runtime.bundle.manifest import parse_manifest
 from glass_edge.runtime.engines import open_engine
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import shared_core
-from glass_edge.runtime.graphfile import _PARTS, check_graph
-from glass_edge.runtime.manifest import parse_manifest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.external_data_helper import set_external_data
 from test_bundle import change, refusal
+
+from glass_edge import Bundle, BundleError, EngineError
 
 
 def graph(

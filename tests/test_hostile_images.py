@@ -20,11 +20,12 @@ import pytest
 from conftest import DATA
 from fuzz import images
 from fuzz.harness import FINDINGS, Child
-from glass_edge.runtime import ImageError
-from glass_edge.runtime.decode import decode
-from glass_edge.runtime.views import read_image
+from glass_edge.runtime.images.decode import decode
+from glass_edge.runtime.images.reading import read_image
 from PIL import Image
 from pillow_heif import register_heif_opener
+
+from glass_edge import ImageError
 
 SECONDS = 5.0
 MEMORY = 200e6  # bytes

@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from glass_edge.runtime import Detector, DetectorOptions, Failure, ImageError
-from glass_edge.runtime.decode import decode
-from glass_edge.runtime.interpreter import python_command
-from glass_edge.runtime.isolate import IsolatedDecoder
-from glass_edge.runtime.manifest import ViewSpec
-from glass_edge.runtime.timings import Timings
-from glass_edge.runtime.views import Sampling, ViewBatch
-from glass_edge.runtime.workers import ViewMaker
+from glass_edge.runtime.images.decode import decode
+from glass_edge.runtime.images.isolate import IsolatedDecoder
+from glass_edge.runtime.judging.workers import ViewMaker
+from glass_edge.runtime.machine.interpreter import python_command
+from glass_edge.runtime.machine.timings import Timings
+from glass_edge.runtime.views.batch import Sampling, ViewBatch
+from glass_edge.runtime.views.spec import ViewSpec
+
+from glass_edge import Detector, DetectorOptions, Failure, ImageError
 
 LIMIT = 10**8
 
@@ -82,7 +83,7 @@ def test_one_that_hangs_is_stopped(photographs):
 
 
 HANGING = """
-from glass_edge.runtime import isolate
+from glass_edge.runtime.images import isolate
 
 def hang(content, max_pixels):
     while True:
@@ -102,7 +103,7 @@ def test_one_that_hangs_ends_by_itself_when_nobody_is_left_to_stop_it():
 def test_one_that_waits_for_work_does_not_end_by_itself(photographs):
     content = photographs[0].read_bytes()
     request = b"L" + struct.pack("<QQ", len(content), LIMIT) + content
-    serve = "from glass_edge.runtime.isolate import serve; serve(1, 0.5)"
+    serve = "from glass_edge.runtime.images.isolate import serve; serve(1, 0.5)"
     process = subprocess.Popen(
         [sys.executable, "-c", serve], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -151,7 +152,7 @@ def decoders() -> list[int]:
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            isolated = b"glass_edge.runtime.isolate" in (place / "cmdline").read_bytes()
+            isolated = b"glass_edge.runtime.images.isolate" in (place / "cmdline").read_bytes()
             parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux'
 
 HELD = """
 import json, os, sys, time
-from glass_edge.runtime import Detector, DetectorOptions
+from glass_edge import Detector, DetectorOptions
 
 bundle, engine, warm, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 

@@ -10,7 +10,7 @@ import pytest
 from fuzz import images
 from fuzz.harness import Child
 from glass_edge.benchmarks.views.interlaced import interlaced_png
-from glass_edge.runtime.decode import read_header
+from glass_edge.runtime.images.decode import read_header
 from PIL import Image
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc")

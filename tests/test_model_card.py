@@ -7,8 +7,9 @@ import re
 import msgspec
 import pytest
 from glass_edge.export.model_card import MODEL_CARD, UNKNOWN, model_card
-from glass_edge.runtime import Bundle
-from glass_edge.runtime.bundle import sha256_of
+from glass_edge.runtime.bundle.bundle import sha256_of
+
+from glass_edge import Bundle
 
 
 def lines(card: str) -> dict[str, str]:

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from conftest import FAMILIES
 from glass_edge.calibration.comparison import compare_bundles
-from glass_edge.runtime import Detector, DetectorOptions, EngineError, OutputError
-from glass_edge.runtime.cache import cache_folder, recent_folder
+from glass_edge.runtime.bundle.manifest import ROLES, Role
 from glass_edge.runtime.engines import open_engine
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import OpenVinoEngine
-from glass_edge.runtime.manifest import ROLES, Role
+from glass_edge.runtime.machine.cache import cache_folder, recent_folder
+
+from glass_edge import Detector, DetectorOptions, EngineError, OutputError
 
 OPENVINO = DetectorOptions(engine="openvino")
 
@@ -111,7 +112,7 @@ def test_any_batch_gives_the_same_features(vit_bundle):
 
 SIGNALLED = """
 import os, signal, sys
-from glass_edge.runtime import Detector, DetectorOptions
+from glass_edge import Detector, DetectorOptions
 
 signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
 detectors = [Detector(sys.argv[1], DetectorOptions(engine="openvino")) for _ in range(2)]
@@ -153,7 +154,7 @@ def test_detectors_that_come_and_go_leave_signals_handled(vit_bundle):
 TOGETHER = """
 import sys, threading
 import numpy as np
-from glass_edge.runtime import Bundle
+from glass_edge import Bundle
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import OpenVinoEngine
 
@@ -265,7 +266,8 @@ def test_a_graph_that_does_not_fit_is_refused(copied_bundle: Path):
     import hashlib
 
     import msgspec
-    from glass_edge.runtime import Bundle
+
+    from glass_edge import Bundle
 
     content = msgspec.json.decode((copied_bundle / "glass.json").read_bytes())
     swapped = copied_bundle / "local.onnx"

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from glass_edge.runtime import Detector, DetectorOptions, EngineError, Failure, intake
-from glass_edge.runtime.cpus import available_cpus
 from glass_edge.runtime.engines.base import EngineOptions
-from glass_edge.runtime.intake import Intake
-from glass_edge.runtime.network import Network
-from glass_edge.runtime.timings import STAGES, Timings
+from glass_edge.runtime.engines.network import Network
+from glass_edge.runtime.judging import intake
+from glass_edge.runtime.judging.intake import Intake
+from glass_edge.runtime.machine.cpus import available_cpus
+from glass_edge.runtime.machine.timings import STAGES, Timings
+
+from glass_edge import Detector, DetectorOptions, EngineError, Failure
 
 PATIENCE = 30  # seconds
 
@@ -227,7 +229,7 @@ def test_streams_that_share_an_engine_elsewhere_take_turns(vit_bundle, photograp
     """Its runs share buffers, so two at once would give one image the other's verdict."""
     engine, small = Elsewhere(), photographs[:3]
     detector = Detector(vit_bundle, DetectorOptions(crops=2, batch_size=2, workers=2))
-    monkeypatch.setattr("glass_edge.runtime.network.open_engine", lambda *_: engine)
+    monkeypatch.setattr("glass_edge.runtime.engines.network.open_engine", lambda *_: engine)
     detector._network = Network(vit_bundle, "elsewhere", EngineOptions(batch_size=2))
     with ThreadPoolExecutor(4) as pool:
         runs = [pool.submit(detector.detect, small) for _ in range(3)]

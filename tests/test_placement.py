@@ -10,7 +10,7 @@ import pytest
 import reference
 import torch
 from conftest import DATA
-from glass_edge.runtime.placement import (
+from glass_edge.runtime.views.placement import (
     ReferenceGenerator,
     array_content,
     image_seed,

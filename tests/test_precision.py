@@ -24,11 +24,12 @@ from glass_edge.calibration.trial import Trial
 from glass_edge.export import lowering, variants
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.export.variants import VariantOptions, make_variant
-from glass_edge.runtime import Bundle, Detector, DetectorOptions, EngineError
+from glass_edge.runtime.bundle.manifest import ROLES, Role
 from glass_edge.runtime.engines.base import X86
-from glass_edge.runtime.manifest import ROLES, Role
 from networks import TIMM_NAME, random_glass
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
+
+from glass_edge import Bundle, Detector, DetectorOptions, EngineError
 
 BACKBONES: tuple[Role, Role] = ("global", "local")
 LOW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import EXAMPLES, ROOT
-from glass_edge.runtime.cuda import gpu_present
+from glass_edge.runtime.machine.cuda import gpu_present
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROGRAMS = Path(sys.executable).parent
@@ -106,7 +106,8 @@ def test_the_demos_output_is_the_real_one(tmp_path):
 def test_the_demo_tells_fake_from_real(tmp_path):
     """The photographs in examples/ and their twins were not seen in training."""
     from glass_edge.export.exporter import ExportOptions, export_bundle
-    from glass_edge.runtime import Detector
+
+    from glass_edge import Detector
 
     options = ExportOptions(backbone="timm/tf_efficientnet_lite0", crops=4)
     bundle = export_bundle(ROOT / "examples" / "demo.safetensors", tmp_path / "demo.glass", options)
@@ -117,7 +118,7 @@ def test_the_demo_tells_fake_from_real(tmp_path):
 
 
 def test_the_record_shown_is_a_record():
-    from glass_edge.runtime.records import record_schema
+    from glass_edge.runtime.results.records import record_schema
     from jsonschema import Draft202012Validator
 
     shown = next(text for kind, text in BLOCKS if kind == "text" and '"path"' in text)

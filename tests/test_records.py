@@ -9,10 +9,12 @@ import json
 import msgspec
 import pytest
 from conftest import ROOT
-from glass_edge.runtime import Crop, Failure, Verdict
-from glass_edge.runtime.output import CsvWriter, JsonLinesWriter
-from glass_edge.runtime.records import ErrorInfo, ImageFile, record_schema
+from glass_edge.runtime.images.files import ImageFile
+from glass_edge.runtime.results.records import ErrorInfo, record_schema
+from glass_edge.runtime.results.writers import CsvWriter, JsonLinesWriter
 from jsonschema import Draft202012Validator
+
+from glass_edge import Crop, Failure, Verdict
 
 VERDICT = Verdict(
     path="images/a, b.jpg",
@@ -60,7 +62,7 @@ def test_the_published_schema_is_the_codes():
 
 
 def test_real_records_keep_the_schema(vit_bundle, photographs):
-    from glass_edge.runtime import Detector
+    from glass_edge import Detector
 
     validator = Draft202012Validator(record_schema())
     records = list(Detector(vit_bundle).stream([photographs[0], "missing.jpg"]))
@@ -83,7 +85,7 @@ def test_csv_has_a_row_for_each_record():
 
 
 def test_numbers_of_a_record_are_the_shortest_of_their_float(vit_bundle, photographs):
-    from glass_edge.runtime import Detector
+    from glass_edge import Detector
 
     (verdict,) = Detector(vit_bundle).detect(photographs[0])
     numbers = [verdict.score, *verdict.logits.values(), *(c.attention for c in verdict.crops)]

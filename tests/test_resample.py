@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 from conftest import DATA, golden_picture
-from glass_edge.runtime.resample import resample
+from glass_edge.runtime.views.resample import resample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

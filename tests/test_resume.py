@@ -17,11 +17,12 @@ import time
 from pathlib import Path
 
 import pytest
-from glass_edge.runtime import Failure
-from glass_edge.runtime.errors import OutputError
-from glass_edge.runtime.output import open_writer
-from glass_edge.runtime.records import ErrorInfo
+from glass_edge.runtime.commands.output import open_writer
+from glass_edge.runtime.machine.errors import OutputError
+from glass_edge.runtime.results.records import ErrorInfo
 from PIL import Image
+
+from glass_edge import Failure
 
 PROGRAM = Path(sys.executable).parent / "glass-run"
 

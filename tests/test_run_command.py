@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from glass_edge.runtime import Detector
-from glass_edge.runtime.advice import int8_note
+from glass_edge.runtime.commands.advice import int8_note
 from glass_edge.runtime.engines.base import X86
+
+from glass_edge import Detector
 
 PROGRAM = Path(sys.executable).parent / "glass-run"
 

@@ -15,14 +15,16 @@ import pytest
 import torch
 from conftest import ROOT
 from glass_edge.export.parity import reference_views
-from glass_edge.runtime import Bundle, BundleError, Detector, DetectorOptions, EngineError
-from glass_edge.runtime.bundle import sha256_of
+from glass_edge.runtime.bundle.bundle import sha256_of
+from glass_edge.runtime.bundle.reference import stored_views
 from glass_edge.runtime.engines.base import EngineOptions
-from glass_edge.runtime.network import Network
-from glass_edge.runtime.selftest import TOLERANCES, self_test, stored_views
+from glass_edge.runtime.engines.network import Network
+from glass_edge.runtime.engines.selftest import TOLERANCES, self_test
 from networks import random_glass
 from PIL import Image
 from test_bundle import change
+
+from glass_edge import Bundle, BundleError, Detector, DetectorOptions, EngineError
 
 ENGINES = ("onnxruntime", "openvino")
 PROGRAM = Path(sys.executable).parent / "glass-run"
@@ -160,7 +162,7 @@ def test_a_machine_is_tested_once_for_each_bundle_and_engine(vit_bundle, shared_
 @pytest.mark.parametrize("part", ["processor_name", "driver_version"])
 def test_another_processor_or_driver_is_tested_anew(part, vit_bundle, marks, monkeypatch):
     Detector(vit_bundle, DetectorOptions(engine="onnxruntime"))
-    monkeypatch.setattr(f"glass_edge.runtime.selftest.{part}", lambda: "another")
+    monkeypatch.setattr(f"glass_edge.runtime.engines.selftest.{part}", lambda: "another")
     Detector(vit_bundle, DetectorOptions(engine="onnxruntime"))
     assert len(list(marks.iterdir())) == 2
 

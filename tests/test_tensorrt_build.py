@@ -17,7 +17,7 @@ import onnx
 import pytest
 from conftest import FAMILIES
 from fake_tensorrt import FakeCuda
-from glass_edge.runtime import Bundle, BundleError
+from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.engines.tensorrt.api import Library, Messages, find_library, made
 from glass_edge.runtime.engines.tensorrt.build import build_plan
 from glass_edge.runtime.engines.tensorrt.compile import (
@@ -35,11 +35,13 @@ from glass_edge.runtime.engines.tensorrt.plan import (
     runs_as,
 )
 from glass_edge.runtime.engines.tensorrt.store import PlanStore
-from glass_edge.runtime.errors import EngineError, InputError
-from glass_edge.runtime.manifest import ROLES
+from glass_edge.runtime.machine.errors import EngineError, InputError
+from glass_edge.runtime.machine.progress import silent
 from onnx import TensorProto, helper
 from test_bundle import other_aggregator
 from test_isolate import trap
+
+from glass_edge import Bundle, BundleError
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -47,10 +49,6 @@ LIBRARY = find_library("tensorrt-rtx")
 OPTIONS = BuildOptions(Batches(1, 4, 8))
 LOW = {"fp16": "HALF", "bf16": "BF16", "int8": "INT8"}
 GLASS_BUILD = Path(sys.executable).parent / "glass-build"
-
-
-def say_nothing(progress):
-    pass
 
 
 def key_of(bundle, role="aggregator", options=OPTIONS, library=LIBRARY):
@@ -72,7 +70,7 @@ def test_every_graph_of_every_family_builds_in_what_it_says(
     side, width = bundle.manifest.views.crop_size, bundle.manifest.backbone.feature_size
     types = {"global": "FLOAT", "local": "UINT8"}
     for role in ROLES:
-        stored, why = store.build(key_of(bundle, role), say_nothing)
+        stored, why = store.build(key_of(bundle, role))
         built = stored.record.built
         assert why == "there was none"
         assert stored.path.stat().st_size == stored.record.size > 10_000
@@ -92,14 +90,14 @@ def test_int8_with_fp16_builds_in_both(family, make_precision, tmp_path):
     bundle = make_precision(family, "int8", "fp16")
     store = PlanStore(bundle, tmp_path)
     for role in ("global", "local"):
-        stored, _ = store.build(key_of(bundle, role), say_nothing)
+        stored, _ = store.build(key_of(bundle, role))
         assert {"HALF", "INT8"} <= set(stored.record.built.layers)
 
 
 def test_a_plan_for_many_gpus_is_built(vit_bundle, tmp_path):
     store = PlanStore(vit_bundle, tmp_path)
     options = msgspec.structs.replace(OPTIONS, hardware_compatible=True)
-    stored, _ = store.build(key_of(vit_bundle, options=options), say_nothing)
+    stored, _ = store.build(key_of(vit_bundle, options=options))
     assert stored.record.key.options.hardware_compatible
     assert stored.record.size > 10_000
 
@@ -108,18 +106,18 @@ def test_a_plan_for_later_versions_needs_a_library_that_tensorrt_rtx_lacks(vit_b
     """So this is as far as that option can be followed without TensorRT itself."""
     options = msgspec.structs.replace(OPTIONS, version_compatible=True)
     with pytest.raises(EngineError, match=r"libnvinfer_lean.*Leave --version-compatible out"):
-        PlanStore(vit_bundle, tmp_path).build(key_of(vit_bundle, options=options), say_nothing)
+        PlanStore(vit_bundle, tmp_path).build(key_of(vit_bundle, options=options))
 
 
 def test_weights_that_both_graphs_share_are_found(shared_bundle, tmp_path):
     store = PlanStore(shared_bundle, tmp_path)
     for role in ROLES:
-        stored, _ = store.build(key_of(shared_bundle, role), say_nothing)
+        stored, _ = store.build(key_of(shared_bundle, role))
         assert stored.record.size > 10_000
 
 
 def test_the_aggregator_takes_any_number_of_crops(vit_bundle, tmp_path):
-    stored, _ = PlanStore(vit_bundle, tmp_path).build(key_of(vit_bundle), say_nothing)
+    stored, _ = PlanStore(vit_bundle, tmp_path).build(key_of(vit_bundle))
     shapes = {tensor.name: tensor.shapes for tensor in stored.record.built.inputs}
     width = vit_bundle.manifest.backbone.feature_size
     assert shapes["local_features"] == ((1, 1, width), (4, 16, width), (8, 32, width))
@@ -134,23 +132,23 @@ class TestKeeping:
     @pytest.fixture
     def store(self, vit_bundle, tmp_path):
         store = PlanStore(vit_bundle, tmp_path)
-        store.build(key_of(vit_bundle), say_nothing)
+        store.build(key_of(vit_bundle))
         return store
 
     def test_a_plan_is_built_once(self, store, vit_bundle):
         before = self.files(store)
-        stored, why = store.build(key_of(vit_bundle), say_nothing)
+        stored, why = store.build(key_of(vit_bundle))
         assert why is None
         assert stored == store.find(key_of(vit_bundle))
         assert self.files(store) == before
 
     def test_it_can_be_asked_for_again(self, store, vit_bundle):
-        _, why = store.build(key_of(vit_bundle), say_nothing, again=True)
+        _, why = store.build(key_of(vit_bundle), again=True)
         assert why == "it was asked for"
 
     def test_other_options_make_another_plan(self, store, vit_bundle):
         options = BuildOptions(Batches(1, 8, 16))
-        _, why = store.build(key_of(vit_bundle, options=options), say_nothing)
+        _, why = store.build(key_of(vit_bundle, options=options))
         assert why == "there was none with these options"
         assert store.find(key_of(vit_bundle)) is not None
 
@@ -182,7 +180,7 @@ class TestKeeping:
     def test_another_version_replaces_it_and_says_why(self, store, vit_bundle):
         self.pretend(store, vit_bundle, version="1.3.0")
         assert store.find(key_of(vit_bundle)) is None
-        _, why = store.build(key_of(vit_bundle), say_nothing)
+        _, why = store.build(key_of(vit_bundle))
         assert why == (
             f"the one there was built for tensorrt-rtx 1.3.0, and this is {LIBRARY.version}"
         )
@@ -190,7 +188,7 @@ class TestKeeping:
 
     def test_a_plan_for_another_gpu_stays_beside_the_new_one(self, store, vit_bundle):
         self.pretend(store, vit_bundle, gpu="NVIDIA Orin (sm_87)")
-        _, why = store.build(key_of(vit_bundle), say_nothing)
+        _, why = store.build(key_of(vit_bundle))
         assert why == "the one there was built for NVIDIA Orin (sm_87), and this is any"
         assert len(list(store.folder.glob("*.plan"))) == 2
 
@@ -200,13 +198,13 @@ class TestKeeping:
             file.write(b"other bytes")
         with pytest.raises(EngineError, match="is not what was built"):
             stored.load()
-        _, why = store.build(key_of(vit_bundle), say_nothing)
+        _, why = store.build(key_of(vit_bundle))
         assert why == "its file was damaged"
 
     def test_a_sidecar_that_is_no_record_counts_as_none(self, store, vit_bundle):
         (sidecar,) = store.folder.glob("*.json")
         sidecar.write_text("{}")
-        _, why = store.build(key_of(vit_bundle), say_nothing)
+        _, why = store.build(key_of(vit_bundle))
         assert why == "there was none"
 
     def files(self, store):
@@ -231,7 +229,7 @@ def test_a_graph_that_changed_after_its_hash_was_checked_leaves_no_plan(copied_b
     )
     (copied_bundle / "aggregator.onnx").write_bytes(other_aggregator(copied_bundle))
     with pytest.raises(BundleError, match=r"changed since it was opened: aggregator\.onnx"):
-        store.build(key_of(bundle), say_nothing)
+        store.build(key_of(bundle))
     assert [path.name for path in store.folder.iterdir()] == ["aggregator.lock"]
 
 
@@ -386,7 +384,7 @@ def test_an_operator_that_the_parser_does_not_know_is_named(vit_bundle, tmp_path
             key_of(vit_bundle, "global"),
             tmp_path / "plan",
             None,
-            say_nothing,
+            silent,
         )
     assert not (tmp_path / "plan").exists()
 
@@ -411,7 +409,7 @@ def test_times_that_cannot_be_kept_cost_no_plan(vit_bundle, tmp_path):
     (tmp_path / "file").touch()
     place = tmp_path / "file" / "timings.cache"
     graph = vit_bundle.graph_path("aggregator")
-    built = build_plan(graph, key_of(vit_bundle), tmp_path / "plan", place, say_nothing)
+    built = build_plan(graph, key_of(vit_bundle), tmp_path / "plan", place)
     assert (tmp_path / "plan").stat().st_size > 10_000
     assert built.layers
 
@@ -419,7 +417,7 @@ def test_times_that_cannot_be_kept_cost_no_plan(vit_bundle, tmp_path):
 def test_a_full_disk_is_one_sentence(vit_bundle):
     graph = vit_bundle.graph_path("aggregator")
     with pytest.raises(EngineError) as raised:
-        build_plan(graph, key_of(vit_bundle), Path("/dev/full"), None, say_nothing)
+        build_plan(graph, key_of(vit_bundle), Path("/dev/full"), None)
     assert str(raised.value) == (
         "the plan of the aggregator graph cannot be written to /dev: No space left on device. "
         "Make room there, or choose another place with --engine-dir."
@@ -473,7 +471,7 @@ def test_a_driver_too_old_is_named():
 
 
 def test_running_without_a_gpu_says_what_to_look_at(vit_bundle, photographs):
-    from glass_edge.runtime import Detector, DetectorOptions
+    from glass_edge import Detector, DetectorOptions
 
     with pytest.raises(EngineError, match=r"CUDA finds no GPU .*nvidia-smi"):
         Detector(vit_bundle, DetectorOptions(engine="tensorrt-rtx"))

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from fake_tensorrt import FakeCuda, complain
-from glass_edge.runtime import build_cli
+from glass_edge.runtime.bundle.manifest import ROLES
+from glass_edge.runtime.commands import build as build_cli
 from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.engines.network import Network
 from glass_edge.runtime.engines.tensorrt import engine, store
 from glass_edge.runtime.engines.tensorrt.api import LIBRARY_NAMES, Library
 from glass_edge.runtime.engines.tensorrt.plan import Check
-from glass_edge.runtime.errors import EngineError, OutputError
-from glass_edge.runtime.manifest import ROLES
-from glass_edge.runtime.network import Network
+from glass_edge.runtime.machine.errors import EngineError, OutputError
 
 GPU = "Fake GPU (sm_87)"
 

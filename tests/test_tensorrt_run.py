@@ -13,7 +13,9 @@ import msgspec
 import numpy as np
 import pytest
 from fake_tensorrt import FakeCuda
+from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.engines.network import Network
 from glass_edge.runtime.engines.openvino import OpenVinoEngine
 from glass_edge.runtime.engines.tensorrt.api import Library
 from glass_edge.runtime.engines.tensorrt.check import EngineCheck, blotches
@@ -26,9 +28,7 @@ from glass_edge.runtime.engines.tensorrt.plan import (
     plan_key,
 )
 from glass_edge.runtime.engines.tensorrt.store import StoredPlan
-from glass_edge.runtime.errors import EngineError
-from glass_edge.runtime.manifest import ROLES
-from glass_edge.runtime.network import Network
+from glass_edge.runtime.machine.errors import EngineError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import reference
 import torch
-from glass_edge.runtime.manifest import ViewSpec
-from glass_edge.runtime.views import ViewBatch
+from glass_edge.runtime.views.batch import ViewBatch
+from glass_edge.runtime.views.spec import ViewSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from glass_edge.runtime.manifest import ViewSpec
-from glass_edge.runtime.views import Sampling, ViewBatch
-from glass_edge.runtime.workers import ByteBudget, ViewWorkers
+from glass_edge.runtime.judging.workers import ByteBudget, ViewWorkers
+from glass_edge.runtime.views.batch import Sampling, ViewBatch
+from glass_edge.runtime.views.spec import ViewSpec
 from PIL import Image
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc")
@@ -139,7 +139,7 @@ def test_what_decoders_take_besides_is_within_the_budget(tmp_path, photograph, p
 
 LIMITED = """
 import resource, sys
-from glass_edge.runtime import ImageError
+from glass_edge import ImageError
 from glass_edge.runtime.manifest import ViewSpec
 from glass_edge.runtime.timings import Timings
 from glass_edge.runtime.views import Sampling, ViewBatch, read_image

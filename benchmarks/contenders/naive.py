@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.bundle import Bundle
-from ...runtime.errors import EngineError
-from ...runtime.manifest import ROLES, Role
-from ...runtime.network import softmax
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.manifest import ROLES, Role
+from ...runtime.engines.network import softmax
+from ...runtime.machine.errors import EngineError
 from .work import Judged, Loaded, Photo, Photos, Setup, StageClock
 
 if TYPE_CHECKING:

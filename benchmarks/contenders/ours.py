@@ -13,18 +13,19 @@ from pathlib import Path
 
 import msgspec
 
-from ...runtime.bundle import Bundle
-from ...runtime.cuda import gpu_present
-from ...runtime.decode import decode
-from ...runtime.detector import Detector, DetectorOptions
+from ...runtime.bundle.bundle import Bundle
 from ...runtime.engines import ENGINE_NAMES
 from ...runtime.engines.base import EngineOptions, batch_sizes
+from ...runtime.engines.network import Network
 from ...runtime.engines.tensorrt.api import LIBRARY_NAMES
-from ...runtime.errors import EngineError
-from ...runtime.network import Network
-from ...runtime.placement import Placement
-from ...runtime.records import Record, Verdict
-from ...runtime.views import ViewBatch
+from ...runtime.images.decode import decode
+from ...runtime.judging.detector import Detector
+from ...runtime.judging.options import DetectorOptions
+from ...runtime.machine.cuda import gpu_present
+from ...runtime.machine.errors import EngineError
+from ...runtime.results.records import Record, Verdict
+from ...runtime.views.batch import ViewBatch
+from ...runtime.views.placement import Placement
 from .work import Judged, Loaded, Photos, Setup
 
 

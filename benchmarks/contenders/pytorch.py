@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...export.loading import load_model
 from ...export.model import Glass
-from ...runtime.errors import EngineError
-from ...runtime.manifest import Normalisation
+from ...runtime.bundle.manifest import Normalisation
+from ...runtime.machine.errors import EngineError
 from ..views.roads import float_crops, float_overview, float_pixels, pillow_rgb
 from .work import Judged, Loaded, Photos, Setup, StageClock
 

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from ...runtime.console import track
-from ...runtime.cpus import available_cpus
-from ...runtime.cuda import gpu_present
-from ...runtime.decode import read_header
-from ...runtime.detector import DEFAULT_BATCH_SIZE
-from ...runtime.errors import ImageError
-from ...runtime.manifest import ViewSpec
-from ...runtime.placement import Placement
-from ...runtime.views import Sampling, plan
+from ...runtime.commands.progress import on_console
+from ...runtime.images.decode import read_header
+from ...runtime.judging.options import DEFAULT_BATCH_SIZE
+from ...runtime.machine.cpus import available_cpus
+from ...runtime.machine.cuda import gpu_present
+from ...runtime.machine.errors import ImageError
+from ...runtime.machine.progress import track
+from ...runtime.views.batch import Sampling, plan
+from ...runtime.views.placement import Placement
+from ...runtime.views.spec import ViewSpec
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,9 @@ def plan_photos(paths: Sequence[str], setup: Setup) -> Photos:
         ImageError: an image cannot be judged.
     """
     sampling = Sampling(setup.views, setup.seed)
-    return tuple(_plan(path, sampling) for path in track(paths, "checking images", len(paths)))
+    return tuple(
+        _plan(path, sampling) for path in track(paths, "checking images", len(paths), on_console)
+    )
 
 
 def _plan(path: str, sampling: Sampling) -> Photo:

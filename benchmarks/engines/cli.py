@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from ...runtime.bundle import Bundle
-from ...runtime.console import GlassCommand, needing_libraries
-from ...runtime.cpus import available_cpus
-from ...runtime.options import backbone_option, bundles_option, common_options
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.commands.console import GlassCommand, needing_libraries
+from ...runtime.commands.options import backbone_option, bundles_option, common_options
+from ...runtime.machine.cpus import available_cpus
 from ..cli_common import (
     TABLES,
     check_output,

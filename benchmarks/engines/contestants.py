@@ -14,10 +14,10 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.bundle import Bundle
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.manifest import Normalisation
 from ...runtime.engines.base import EngineOptions, Float32
-from ...runtime.manifest import Normalisation
-from ...runtime.network import Network
+from ...runtime.engines.network import Network
 from ..measuring.process import OwnProcess
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]

@@ -13,14 +13,15 @@ import numpy as np
 
 from ...export.loading import AUTO, load_model
 from ...export.parity import reference_views
-from ...runtime.bundle import Bundle
-from ...runtime.console import step, track
-from ...runtime.cpus import available_cpus
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.commands.progress import on_console
 from ...runtime.engines import ENGINE_NAMES
-from ...runtime.environment import Environment, environment
-from ...runtime.errors import EngineError
-from ...runtime.manifest import ViewSpec
-from ...runtime.reports import markdown_table
+from ...runtime.machine.cpus import available_cpus
+from ...runtime.machine.environment import Environment, environment
+from ...runtime.machine.errors import EngineError
+from ...runtime.machine.progress import track
+from ...runtime.results.tables import markdown_table
+from ...runtime.views.spec import ViewSpec
 from ..measuring.bundles import check_fit
 from ..measuring.samples import Refusal, Samples, median_ratio, refusals_table
 from .contestants import BundleContestant, Pixels, PyTorchContestant, Worker
@@ -177,7 +178,7 @@ def _open(
     stack: ExitStack,
 ) -> tuple[list[Worker], list[Refusal]]:
     """Open every contestant until the stack closes. Only bundles may be refused."""
-    with step("loading"):
+    with on_console("loading"):
         workers = [stack.enter_context(Worker(one, crops, threads)) for one in pytorch]
         refusals = []
         for one in exported:
@@ -192,7 +193,7 @@ def _measure_in_turns(workers: Sequence[Worker], repeats: int) -> list[list[floa
     """Return each worker's seconds. The first round warms up and is left out."""
     rounds = [
         [worker.measure() for worker in workers]
-        for _ in track(range(repeats + 1), "measuring", repeats + 1)
+        for _ in track(range(repeats + 1), "measuring", repeats + 1, on_console)
     ]
     return [list(seconds) for seconds in zip(*rounds[1:], strict=True)]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from ...runtime.bundle import Bundle, find_bundle
-from ...runtime.console import GlassCommand, check_libraries, settle_pillow, step
-from ...runtime.detector import DEFAULT_BATCH_SIZE
-from ...runtime.options import (
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.finding import find_bundle
+from ...runtime.commands.console import GlassCommand, check_libraries
+from ...runtime.commands.options import (
     bundles_option,
     common_options,
     device_option,
@@ -20,7 +20,8 @@ from ...runtime.options import (
     threads_option,
     threshold_option,
 )
-from ...runtime.reports import (
+from ...runtime.commands.progress import on_console
+from ...runtime.commands.reports import (
     JSON,
     MARKDOWN,
     PICTURE,
@@ -29,6 +30,8 @@ from ...runtime.reports import (
     typed_command,
     write_report,
 )
+from ...runtime.images.decode import settle_pillow
+from ...runtime.judging.options import DEFAULT_BATCH_SIZE
 
 _FORMATS = (JSON, MARKDOWN, PICTURE)
 _EXAMPLES = """
@@ -96,7 +99,7 @@ def main(
     settle_pillow()
     bundles = [Bundle.open(path) for path in paths or [find_bundle(Path.cwd())]]
     # Imported here, so that --help and wrong usage do not wait for scikit-learn.
-    with step("loading scikit-learn"):
+    with on_console("loading scikit-learn"):
         from .measure import EvaluationOptions, evaluate
     options = EvaluationOptions(
         seeds=seeds,

@@ -15,18 +15,20 @@ import numpy.typing as npt
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from ...calibration.comparison import Scores, compare_scores, fake_scores
-from ...runtime.bundle import Bundle
-from ...runtime.console import track
-from ...runtime.cpus import available_cpus
-from ...runtime.detector import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.commands.progress import on_console
 from ...runtime.engines.base import EngineOptions
-from ...runtime.environment import environment
-from ...runtime.errors import EngineError, ImageError, InputError
-from ...runtime.manifest import ViewSpec
-from ...runtime.network import Network
-from ...runtime.sources import find_images, readable_path
-from ...runtime.stream import PreparedBatch, StreamOptions, stream_views
-from ...runtime.views import Sampling
+from ...runtime.engines.network import Network
+from ...runtime.images.files import readable_path
+from ...runtime.images.sources import find_images
+from ...runtime.judging.options import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
+from ...runtime.judging.stream import PreparedBatch, StreamOptions, stream_views
+from ...runtime.machine.cpus import available_cpus
+from ...runtime.machine.environment import environment
+from ...runtime.machine.errors import EngineError, ImageError, InputError
+from ...runtime.machine.progress import track
+from ...runtime.views.batch import Sampling
+from ...runtime.views.spec import ViewSpec
 from ..measuring.bundles import common_views
 from .reliability import expected_calibration_error, reliability_bins
 from .report import (
@@ -215,7 +217,7 @@ def _judge_all(
     unreadable: dict[str, str] = {}
     starts = range(0, len(images), options.batch_size)
     turns = list(itertools.product(range(options.seeds), starts))
-    for seed, start in track(turns, "judging batches", len(turns)):
+    for seed, start in track(turns, "judging batches", len(turns), on_console):
         paths = images[start : start + options.batch_size]
         batch = _prepare(paths, Sampling(views, seed))
         for path, outcome in zip(paths, batch.outcomes, strict=True):

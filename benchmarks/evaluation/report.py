@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from ...runtime.environment import Environment
-from ...runtime.manifest import Comparison, ViewSpec
-from ...runtime.reports import markdown_table
+from ...runtime.bundle.manifest import Comparison
+from ...runtime.machine.environment import Environment
+from ...runtime.results.tables import markdown_table
+from ...runtime.views.spec import ViewSpec
 from .reliability import BINS, Bin, plot_reliability
 
 SCHEMA_VERSION = 1

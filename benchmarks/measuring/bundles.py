@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ...runtime.bundle import Bundle
-from ...runtime.errors import InputError
-from ...runtime.manifest import ViewSpec
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.machine.errors import InputError
+from ...runtime.views.spec import ViewSpec
 
 if TYPE_CHECKING:
     from ...export.loading import LoadedModel

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from ...runtime.errors import EngineError, GlassError
+from ...runtime.machine.errors import EngineError, GlassError
 
 if TYPE_CHECKING:
     from typing_extensions import Self

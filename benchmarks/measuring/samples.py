@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import numpy as np
 
-from ...runtime.reports import markdown_table
+from ...runtime.results.tables import markdown_table
 
 SPREAD = ("min", "mean", "median", "p90", "p95", "p99")
 

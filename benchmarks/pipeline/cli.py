@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from ...runtime.bundle import Bundle
-from ...runtime.console import GlassCommand, settle_pillow
-from ...runtime.detector import DEFAULT_BATCH_SIZE, DetectorOptions
-from ...runtime.options import bundles_option, common_options, engine_option
-from ...runtime.sources import find_images
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.commands.console import GlassCommand
+from ...runtime.commands.options import bundles_option, common_options, engine_option
+from ...runtime.images.decode import settle_pillow
+from ...runtime.images.sources import find_images
+from ...runtime.judging.options import DEFAULT_BATCH_SIZE, DetectorOptions
 from ..cli_common import TABLES, check_output, command_line, tables_option, write_tables
 
 _EXAMPLES = """

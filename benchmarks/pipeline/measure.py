@@ -11,15 +11,17 @@ from functools import partial
 
 import msgspec
 
-from ...runtime.bundle import Bundle
-from ...runtime.console import step, track
-from ...runtime.detector import Detector, DetectorOptions, engine_options, pipeline_options
-from ...runtime.environment import Environment, environment
-from ...runtime.errors import ImageError
-from ...runtime.network import Network
-from ...runtime.reports import markdown_table
-from ...runtime.stream import PreparedBatch, StreamOptions, stream_views
-from ...runtime.views import Sampling
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.commands.progress import on_console
+from ...runtime.engines.network import Network
+from ...runtime.judging.detector import Detector
+from ...runtime.judging.options import DetectorOptions, engine_options, pipeline_options
+from ...runtime.judging.stream import PreparedBatch, StreamOptions, stream_views
+from ...runtime.machine.environment import Environment, environment
+from ...runtime.machine.errors import ImageError
+from ...runtime.machine.progress import track
+from ...runtime.results.tables import markdown_table
+from ...runtime.views.batch import Sampling
 from ..measuring.samples import Samples, median_ratio
 
 SCHEMA_VERSION = 1
@@ -133,7 +135,7 @@ def measure_pipeline(
         EngineError: an engine cannot run a bundle.
     """
     crops = options.crops or bundles[0].manifest.views.num_crops
-    with ExitStack() as stack, step("loading"):
+    with ExitStack() as stack, on_console("loading"):
         contestants = [_contestant(bundle, paths, options, stack) for bundle in bundles]
         seconds = _measure(contestants, rounds)
         return PipelineReport(
@@ -202,7 +204,7 @@ def _measure(contestants: Sequence[_Contestant], rounds: int) -> list[list[tuple
     """Return each contestant's seconds, way by way. The first round warms up."""
     taken = [
         [tuple(map(_seconds, contestant.ways)) for contestant in contestants]
-        for _ in track(range(rounds + 1), "measuring", rounds + 1)
+        for _ in track(range(rounds + 1), "measuring", rounds + 1, on_console)
     ]
     return [list(zip(*each, strict=True)) for each in zip(*taken[1:], strict=True)]
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from ...runtime.bundle import Bundle
-from ...runtime.console import GlassCommand, check_libraries, needing_libraries, settle_pillow
-from ...runtime.cpus import available_cpus
-from ...runtime.detector import DEFAULT_BATCH_SIZE
-from ...runtime.options import backbone_option, bundles_option, common_options
-from ...runtime.sources import find_images
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.commands.console import GlassCommand, check_libraries, needing_libraries
+from ...runtime.commands.options import backbone_option, bundles_option, common_options
+from ...runtime.images.decode import settle_pillow
+from ...runtime.images.sources import find_images
+from ...runtime.judging.options import DEFAULT_BATCH_SIZE
+from ...runtime.machine.cpus import available_cpus
 from ..cli_common import (
     TABLES_AND_PLOTS,
     check_output,

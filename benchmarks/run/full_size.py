@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...runtime.console import step
+from ...runtime.commands.progress import on_console
 from ..contenders.pytorch import PyTorchContender
 from ..contenders.work import Photos, Runner, Setup, spread_out, tiled
 from ..measuring.process import OwnProcess
@@ -34,7 +34,10 @@ def measure_full_size(
     some = spread_out(photos, images)
     every = replace(plain, crops_at_once=_TILES_AT_ONCE)
     alone = replace(setup, batch_size=1)
-    with step("judging every tile"), OwnProcess("full-size PyTorch", Runner, every, alone) as whole:
+    with (
+        on_console("judging every tile"),
+        OwnProcess("full-size PyTorch", Runner, every, alone) as whole,
+    ):
         paper.process.ask(Runner.judge, some)  # its loader starts
         by_crops = paper.process.ask(Runner.judge, some)
         tiles = tiled(some, setup.views.crop_size)

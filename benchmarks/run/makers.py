@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from ...runtime.reports import JSON, MARKDOWN, PICTURE, Makers
+from ...runtime.commands.reports import JSON, MARKDOWN, PICTURE, Makers
 from .plots import plot_run
 from .report import RunReport
 from .tables import run_markdown

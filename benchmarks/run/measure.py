@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...export.loading import AUTO, load_model
-from ...runtime.bundle import Bundle, sha256_of
-from ...runtime.console import step
-from ...runtime.environment import environment
-from ...runtime.errors import EngineError
+from ...runtime.bundle.bundle import Bundle, sha256_of
+from ...runtime.commands.progress import on_console
+from ...runtime.machine.environment import environment
+from ...runtime.machine.errors import EngineError
 from ..contenders.naive import NaiveContender
 from ..contenders.ours import bundle_contenders
 from ..contenders.pytorch import PyTorchContender, pytorch_contenders
@@ -79,7 +79,7 @@ def measure_run(
     for bundle in bundles:
         check_fit(checkpoint, loaded, bundle)
     photos = plan_photos(paths, setup)
-    with step("measuring the machine's bounds"):
+    with on_console("measuring the machine's bounds"):
         decoded = [photo.path for photo in spread_out(photos, _MOST_DECODED)]
         views = setup.views
         roofline = measure_roofline(

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from ...calibration.comparison import Change, compare_scores
-from ...runtime.environment import Environment
-from ...runtime.manifest import ViewSpec
+from ...runtime.machine.environment import Environment
+from ...runtime.views.spec import ViewSpec
 from ..measuring.samples import Refusal, Samples
 
 SCHEMA_VERSION = 1

@@ -22,10 +22,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...export.model import Glass
 from ...export.simplify import simplified
-from ...runtime.decode import decode
+from ...runtime.bundle.manifest import Precision
 from ...runtime.engines.openvino import shared_core
-from ...runtime.errors import ImageError
-from ...runtime.manifest import Precision
+from ...runtime.images.decode import decode
+from ...runtime.machine.errors import ImageError
 from ..contenders.pytorch import half_precision, torch_device
 from ..views.roads import pillow_rgb
 from .report import DecodeFloor, Peak, Roofline

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...calibration.comparison import Change, compare_scores
-from ...runtime.reports import markdown_table
+from ...runtime.results.tables import markdown_table
 from ..measuring.samples import SPREAD, Samples, median_ratio, refusals_table, spread, three_digits
 from .report import ContenderResult, EngineOnly, FullSize, Peak, RunReport
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from ...runtime.console import step, track
-from ...runtime.errors import EngineError
+from ...runtime.commands.progress import on_console
+from ...runtime.machine.errors import EngineError
+from ...runtime.machine.progress import track
 from ..contenders.work import Contender, Judged, Photos, Runner, Setup, cycled
 from ..measuring.process import OwnProcess
 from ..measuring.samples import Refusal, Samples
@@ -104,7 +105,7 @@ class Turns:
     def enter(self, kind: Kind, contender: Contender, photos: Photos) -> None:
         """Open a contender and let it judge all images once; if it cannot, it is refused."""
         label = f"warming up {contender.name}"
-        with step(label), refusing(contender.name, self.refusals), ExitStack() as opening:
+        with on_console(label), refusing(contender.name, self.refusals), ExitStack() as opening:
             process = OwnProcess(contender.name, Runner, contender, self._setup)
             entry = Entry(contender, kind, opening.enter_context(process))
             entry.warm_up(photos)
@@ -113,7 +114,7 @@ class Turns:
 
     def measure_end_to_end(self, photos: Photos, rounds: int) -> None:
         """Let everyone judge all images once in each round."""
-        for _ in track(range(rounds), "end to end", rounds):
+        for _ in track(range(rounds), "end to end", rounds, on_console):
             for entry in self.entries:
                 entry.judge(photos)
 
@@ -125,9 +126,9 @@ class Turns:
             batch, words = cycled(photos, size), f"batches of {size}"
             for entry in self.entries:
                 name = f"{entry.contender.name}, {words}"
-                with step(f"warming up {name}"), refusing(name, self.refusals):
+                with on_console(f"warming up {name}"), refusing(name, self.refusals):
                     entry.prepare_batch(batch, seconds)
-            for _ in track(range(rounds), words, rounds):
+            for _ in track(range(rounds), words, rounds, on_console):
                 for entry in self.entries:
                     entry.time_batch(batch, seconds)
 

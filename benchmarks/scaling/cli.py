@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from ...runtime.bundle import Bundle
-from ...runtime.console import GlassCommand, check_libraries, needing_libraries, settle_pillow
-from ...runtime.options import backbone_option, bundles_option, common_options
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.commands.console import GlassCommand, check_libraries, needing_libraries
+from ...runtime.commands.options import backbone_option, bundles_option, common_options
+from ...runtime.images.decode import settle_pillow
 from ..cli_common import (
     TABLES_AND_PLOTS,
     check_output,

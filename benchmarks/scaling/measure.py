@@ -11,10 +11,11 @@ from pathlib import Path
 import msgspec
 
 from ...export.loading import AUTO, load_model
-from ...runtime.bundle import Bundle
-from ...runtime.console import step, track
-from ...runtime.environment import environment
-from ...runtime.errors import EngineError
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.commands.progress import on_console
+from ...runtime.machine.environment import environment
+from ...runtime.machine.errors import EngineError
+from ...runtime.machine.progress import track
 from ..contenders.ours import bundle_contenders
 from ..contenders.work import Contender, Photos, Runner, Setup, cycled, plan_photos
 from ..measuring.bundles import check_fit
@@ -89,7 +90,7 @@ def measure_scaling(
     plain = plain_pytorch(checkpoint, options.backbone, bundles[0])
     refusals: list[Refusal] = []
     with tempfile.TemporaryDirectory(prefix="glass-bench-") as folder, ExitStack() as stack:
-        with step("making images"):
+        with on_console("making images"):
             cases = list(_cases(Path(folder), setup, options))
         runners = {}
         contenders: list[tuple[Contender, Setup]] = [
@@ -142,7 +143,7 @@ def _open(
     stack: ExitStack,
 ) -> OwnProcess[Runner]:
     """Open a contender and let it do everything once."""
-    with step(f"warming up {contender.name}"):
+    with on_console(f"warming up {contender.name}"):
         runner = stack.enter_context(OwnProcess(contender.name, Runner, contender, setup))
         for case in cases:
             case.measure(runner, options.seconds)
@@ -155,7 +156,7 @@ def _measure(
     costs: dict[tuple[str, _Case], list[float]] = {
         (name, case): [] for name in runners for case in cases
     }
-    for _ in track(range(options.rounds), "measuring", options.rounds):
+    for _ in track(range(options.rounds), "measuring", options.rounds, on_console):
         for case in cases:
             for name, runner in runners.items():
                 costs[name, case].append(case.measure(runner, options.seconds))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 import numpy as np
 
-from ...runtime.environment import Environment
-from ...runtime.manifest import ViewSpec
-from ...runtime.reports import markdown_table
+from ...runtime.machine.environment import Environment
+from ...runtime.results.tables import markdown_table
+from ...runtime.views.spec import ViewSpec
 from ..measuring.figures import colour, marker, new_figure, png, short_name
 from ..measuring.samples import Refusal, Samples, refusals_table, three_digits
 from ..run.report import BundleInfo

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from ...runtime.console import GlassCommand, check_libraries
-from ...runtime.errors import InputError
-from ...runtime.options import common_options
-from ...runtime.reports import MARKDOWN, Makers, write_report
+from ...runtime.commands.console import GlassCommand, check_libraries
+from ...runtime.commands.options import common_options
+from ...runtime.commands.reports import MARKDOWN, Makers, write_report
+from ...runtime.machine.errors import InputError
 from ..cli_common import TABLES_AND_PLOTS, check_output, plots_option, plotted_makers, write_made
 from ..run.makers import run_makers
 from ..run.report import RunReport

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from ...runtime.errors import InputError
-from ...runtime.reports import markdown_table
+from ...runtime.machine.errors import InputError
+from ...runtime.results.tables import markdown_table
 from ..measuring.samples import median_ratio, three_digits
 from ..run.report import SCHEMA_VERSION as RUN_VERSION
 from ..run.report import ContenderResult, RunReport

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from ...runtime.console import GlassCommand, needing_libraries, settle_pillow
-from ...runtime.errors import ImageError
-from ...runtime.options import common_options
-from ...runtime.sources import find_images
+from ...runtime.commands.console import GlassCommand, needing_libraries
+from ...runtime.commands.options import common_options
+from ...runtime.images.decode import settle_pillow
+from ...runtime.images.sources import find_images
+from ...runtime.machine.errors import ImageError
 from ..cli_common import (
     TABLES,
     check_output,

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from ...runtime.console import track
-from ...runtime.decode import read_header, teach_pillow_heif
-from ...runtime.environment import Environment, environment
-from ...runtime.reports import markdown_table
+from ...runtime.commands.progress import on_console
+from ...runtime.images.decode import read_header, teach_pillow_heif
+from ...runtime.machine.environment import Environment, environment
+from ...runtime.machine.progress import track
+from ...runtime.results.tables import markdown_table
 from ..measuring.samples import Samples
 from .interlaced import interlaced_png
 from .measure import generated_images
@@ -90,7 +91,7 @@ def measure_decoders(*, megapixels: float, repeats: int, command: str) -> Decode
     kinds = _files(picture)
     results = [
         _measure(name, make(), repeats)
-        for name, make in track(kinds.items(), "measuring formats", len(kinds))
+        for name, make in track(kinds.items(), "measuring formats", len(kinds), on_console)
     ]
     return DecodersReport(
         SCHEMA_VERSION, command, environment(), megapixels, repeats, tuple(results)

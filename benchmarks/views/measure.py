@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 
 from ...export.parity import photographs
-from ...runtime.console import settle_pillow, track
-from ...runtime.decode import read_header
-from ...runtime.environment import Environment, environment
-from ...runtime.manifest import ViewSpec
-from ...runtime.reports import markdown_table
-from ...runtime.views import Sampling, ViewBatch, plan
-from ...runtime.workers import DEFAULT_MEMORY, ViewWorkers
+from ...runtime.commands.progress import on_console
+from ...runtime.images.decode import read_header, settle_pillow
+from ...runtime.judging.workers import DEFAULT_MEMORY, ViewWorkers
+from ...runtime.machine.environment import Environment, environment
+from ...runtime.machine.progress import track
+from ...runtime.results.tables import markdown_table
+from ...runtime.views.batch import Sampling, ViewBatch, plan
+from ...runtime.views.spec import ViewSpec
 from ..measuring.samples import Samples, median_ratio
 from .roads import Run, decoder_roads, view_roads
 
@@ -155,11 +156,11 @@ def measure_views(
     spec = ViewSpec(crop_size=224, num_crops=crops, max_grid=8)
     results = [
         _in_own_process(_measure_image, name, content, spec, repeats)
-        for name, content in track(images.items(), "measuring roads", len(images))
+        for name, content in track(images.items(), "measuring roads", len(images), on_console)
     ]
     scaling = [
         result
-        for name, content in track(images.items(), "measuring threads", len(images))
+        for name, content in track(images.items(), "measuring threads", len(images), on_console)
         for result in _in_own_process(_measure_threads, name, content, spec, repeats, threads)
     ]
     return ViewsReport(

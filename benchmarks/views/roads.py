@@ -21,11 +21,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from ...runtime.decode import read_header
-from ...runtime.manifest import ViewSpec
-from ...runtime.placement import Placement
-from ...runtime.resample import make_filters
-from ...runtime.views import Sampling, ViewBatch, plan
+from ...runtime.images.decode import read_header
+from ...runtime.views.batch import Sampling, ViewBatch, plan
+from ...runtime.views.placement import Placement
+from ...runtime.views.resample import make_filters
+from ...runtime.views.spec import ViewSpec
 
 Float32 = npt.NDArray[np.float32]
 

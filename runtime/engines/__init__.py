@@ -6,8 +6,8 @@ import platform
 from dataclasses import replace
 from importlib.util import find_spec
 
-from ..bundle import Bundle
-from ..errors import EngineError
+from ..bundle.bundle import Bundle
+from ..machine.errors import EngineError
 from .base import X86, Engine, EngineOptions
 from .tensorrt.api import LIBRARY_NAMES
 

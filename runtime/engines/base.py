@@ -11,8 +11,9 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EngineError
-from ..manifest import GraphEntry, Role
+from ..bundle.manifest import GraphEntry, Role
+from ..machine.errors import EngineError
+from ..machine.progress import Progress, silent
 
 Array: TypeAlias = npt.NDArray[Any]
 Float32: TypeAlias = npt.NDArray[np.float32]
@@ -36,6 +37,7 @@ class EngineOptions:
         lanes: how many runs may go on at once, each from a thread of its own.
         keep: whether OpenVINO keeps compiled graphs for the next start. It finds them again by
             the bundle's path, so that those of a bundle about to move would only fill the cache.
+        progress: is told how far the building of engines is.
     """
 
     device: str = "auto"
@@ -45,6 +47,7 @@ class EngineOptions:
     folder: Path | None = None
     lanes: int = 1
     keep: bool = True
+    progress: Progress = silent
 
 
 class Engine(Protocol):

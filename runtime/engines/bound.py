@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EngineError
-from ..manifest import Role
+from ..bundle.manifest import Role
+from ..machine.errors import EngineError
 from .base import Array, Float32, batch_sizes
 
 if TYPE_CHECKING:

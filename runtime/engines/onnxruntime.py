@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ..bundle import Bundle
-from ..cuda import gpu_present
-from ..errors import EngineError
-from ..manifest import ROLES, Manifest, Role
+from ..bundle.bundle import Bundle
+from ..bundle.manifest import ROLES, Manifest, Role
+from ..machine.cuda import gpu_present
+from ..machine.errors import EngineError
 from .base import X86, Array, EngineOptions, Float32, Found, check_tensors
 from .bound import BoundGraphs, failed
 

@@ -8,10 +8,10 @@ from queue import LifoQueue
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from ..bundle import Bundle
-from ..cache import recent_folder
-from ..errors import EngineError
-from ..manifest import ROLES, Precision, Role
+from ..bundle.bundle import Bundle
+from ..bundle.manifest import ROLES, Precision, Role
+from ..machine.cache import recent_folder
+from ..machine.errors import EngineError
 from .base import Array, EngineOptions, Float32, Found, check_tensors, padded
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import click
-from glass_edge.runtime.reports import markdown_table
+from glass_edge.runtime.results.tables import markdown_table
 
 from . import bundles, images
 from .harness import Child, Tally, keep, run_all

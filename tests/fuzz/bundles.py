@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import onnx
-from glass_edge.runtime import Detector, DetectorOptions
 from onnx import AttributeProto, ModelProto
+
+from glass_edge import Detector, DetectorOptions
 
 from .mutate import mutated
 

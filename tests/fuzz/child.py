@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from glass_edge.runtime import GlassError
+from glass_edge import GlassError
 
 _PEAK_IS_RESIDENT = "5"  # what /proc/self/clear_refs takes to forget the peak
 

@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from glass_edge.runtime.decode import DEFAULT_MAX_PIXELS, decode, read_header
-from glass_edge.runtime.manifest import ViewSpec
-from glass_edge.runtime.views import Sampling, ViewBatch, open_image
+from glass_edge.runtime.images.decode import DEFAULT_MAX_PIXELS, decode, read_header
+from glass_edge.runtime.views.batch import Sampling, ViewBatch, open_image
+from glass_edge.runtime.views.spec import ViewSpec
 from PIL import Image
 
 from .child import resident

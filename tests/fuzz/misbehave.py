@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from glass_edge.runtime import ImageError
+from glass_edge import ImageError
 
 
 def act(content: bytes) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
-from ...errors import EngineError
+from ...machine.errors import EngineError
 
 if TYPE_CHECKING:
     import tensorrt as trt

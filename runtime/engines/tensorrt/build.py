@@ -6,18 +6,17 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, cast
 
 import msgspec
 
-from ...console import phases
-from ...errors import EngineError
-from ...interpreter import python_command
-from ...manifest import Role
-from .compile import Message, Progress, Refusal, Request, Result
+from ...machine.errors import EngineError
+from ...machine.interpreter import python_command
+from ...machine.progress import Progress
+from .compile import Message, Refusal, Request, Result, Step
 from .plan import Built, PlanKey
 
 _COMPILE = "from glass_edge.runtime.engines.tensorrt.compile import main; main()"
@@ -29,7 +28,7 @@ def build_plan(
     key: PlanKey,
     target: Path,
     timings: Path | None,
-    report: Callable[[Progress], None],
+    progress: Progress,
 ) -> Built:
     """Build a graph and write its plan to ``target``; ``timings`` keeps the times of kernels.
 
@@ -39,6 +38,7 @@ def build_plan(
     kept = str(timings.resolve()) if timings else None
     request = msgspec.json.encode(Request(str(graph.resolve()), key, str(target.resolve()), kept))
     with (
+        progress(f"building the {key.role} graph") as report,
         tempfile.TemporaryFile() as words,
         subprocess.Popen(  # noqa: S603
             python_command(_COMPILE),
@@ -50,8 +50,8 @@ def build_plan(
         try:
             for message in _messages(process, request):
                 match message:
-                    case Progress():
-                        report(message)
+                    case Step():
+                        report(message.step, message.steps, message.phase)
                     case Refusal():
                         raise EngineError(message.message)
                     case Result():
@@ -61,13 +61,6 @@ def build_plan(
             process.kill()
         words.seek(0)
         raise EngineError(_died(key, code, words.read().decode(errors="replace")))
-
-
-@contextmanager
-def shown(role: Role) -> Iterator[Callable[[Progress], None]]:
-    """Show how far a build is and how long it took so far; what is given back is told it."""
-    with phases(f"building the {role} graph") as show:
-        yield lambda progress: show(progress.phase, progress.step, progress.steps)
 
 
 def _messages(process: subprocess.Popen[bytes], request: bytes) -> Iterator[Message]:

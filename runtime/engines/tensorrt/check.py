@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import cv2
 import numpy as np
 
-from ...bundle import Bundle
-from ...cpus import available_cpus
-from ...errors import EngineError
-from ...manifest import Precision, Role
+from ...bundle.bundle import Bundle
+from ...bundle.manifest import Precision, Role
+from ...machine.cpus import available_cpus
+from ...machine.errors import EngineError
 from ..base import Array, Engine, EngineOptions, Float32
 from ..onnxruntime import OnnxRuntimeEngine
 from ..openvino import OpenVinoEngine

@@ -1,7 +1,7 @@
 """Building one plan. Runs as a program of its own, so that its memory goes back to the system.
 
 It reads a :class:`Request` as one line of JSON from standard input and writes
-:class:`Progress` lines and at last a :class:`Result` or :class:`Refusal` to standard output.
+:class:`Step` lines and at last a :class:`Result` or :class:`Refusal` to standard output.
 It ends when its standard input is closed, so it does not outlive who asked for it.
 """
 
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 import msgspec
 
-from ...cuda import open_cuda
-from ...errors import EngineError
+from ...machine.cuda import open_cuda
+from ...machine.errors import EngineError
 from .api import Library, LibraryName, Messages, find_library, is_memory, made
 from .plan import BuildOptions, Built, PlanKey, Tensor
 
@@ -44,7 +44,7 @@ class Request(msgspec.Struct, frozen=True):
     timings: str | None
 
 
-class Progress(msgspec.Struct, frozen=True, tag="progress"):
+class Step(msgspec.Struct, frozen=True, tag="step"):
     """The builder is at ``step`` of ``steps`` of a phase that it names."""
 
     phase: str
@@ -64,10 +64,10 @@ class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
     message: str
 
 
-Message: TypeAlias = Progress | Result | Refusal
+Message: TypeAlias = Step | Result | Refusal
 
 
-def compile_graph(request: Request, report: Callable[[Progress], None]) -> Built:
+def compile_graph(request: Request, report: Callable[[Step], None]) -> Built:
     """Parse a graph, build it, and write the plan.
 
     Raises:
@@ -210,7 +210,7 @@ def _use_dla(builder: trt.Builder, config: trt.IBuilderConfig, library: Library,
     config.set_flag(library.api.BuilderFlag.GPU_FALLBACK)
 
 
-def _monitor(library: Library, report: Callable[[Progress], None]) -> trt.IProgressMonitor:
+def _monitor(library: Library, report: Callable[[Step], None]) -> trt.IProgressMonitor:
     class Monitor(library.api.IProgressMonitor):  # type: ignore[misc, name-defined]
         """Called from several of the builder's threads."""
 
@@ -220,13 +220,13 @@ def _monitor(library: Library, report: Callable[[Progress], None]) -> trt.IProgr
 
         def phase_start(self, phase_name: str, parent_phase: str, num_steps: int) -> None:
             self._steps[phase_name] = num_steps
-            report(Progress(phase_name, 0, num_steps))
+            report(Step(phase_name, 0, num_steps))
 
         def phase_finish(self, phase_name: str) -> None:
             self._steps.pop(phase_name, None)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            report(Progress(phase_name, step + 1, self._steps.get(phase_name, step + 1)))
+            report(Step(phase_name, step + 1, self._steps.get(phase_name, step + 1)))
             return True
 
     return Monitor()

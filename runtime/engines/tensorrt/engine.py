@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...bundle import Bundle
-from ...cuda import Cuda, open_cuda
-from ...cuda.base import describe
-from ...errors import EngineError
-from ...manifest import ROLES, Role
+from ...bundle.bundle import Bundle
+from ...bundle.manifest import ROLES, Role
+from ...machine.cuda import Cuda, open_cuda
+from ...machine.cuda.base import describe
+from ...machine.errors import EngineError
+from ...machine.progress import Progress
 from ..base import Array, EngineOptions, Float32, batch_sizes
 from .api import Library, LibraryName, find_library
-from .build import shown
 from .check import EngineCheck
 from .executable import Executable, Shape
 from .plan import Batches, BuildOptions, Check, default_batches, plan_key
@@ -45,7 +45,7 @@ class TensorRtEngine:
         gpu, store = describe(self._cuda), PlanStore(bundle, options.folder)
         self.description = f"{name} {library.version} {gpu}"
         self.precision: str = bundle.manifest.precision
-        plans = _plans(bundle, library, gpu, options.batch_size, store)
+        plans = _plans(bundle, library, gpu, options.batch_size, store, options.progress)
         with self._cuda.current():
             self._device = Device(bundle, library, self._cuda, plans, options.batch_size)
             _check(bundle, self._device, plans, store, gpu)
@@ -62,7 +62,12 @@ class TensorRtEngine:
 
 
 def _plans(
-    bundle: Bundle, library: Library, gpu: str, batch_size: int, store: PlanStore
+    bundle: Bundle,
+    library: Library,
+    gpu: str,
+    batch_size: int,
+    store: PlanStore,
+    progress: Progress,
 ) -> dict[Role, StoredPlan]:
     """Find a plan for every graph, however it was built, or build one."""
     usual = default_batches(bundle)
@@ -76,8 +81,7 @@ def _plans(
         if there is None:
             key = plan_key(bundle, role, library, target, wanted)
             _log.warning("building the %s engine: %s", role, store.why(key))
-            with shown(role) as report:
-                there, _ = store.build(key, report)
+            there, _ = store.build(key, progress)
         found[role] = there
     return found
 

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
-from ...cuda import Cuda
-from ...errors import EngineError
+from ...machine.cuda import Cuda
+from ...machine.errors import EngineError
 from .api import Library, Messages, is_memory, made
 from .store import StoredPlan
 

@@ -13,9 +13,9 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from ...bundle import Bundle
-from ...errors import InputError
-from ...manifest import Precision, Role
+from ...bundle.bundle import Bundle
+from ...bundle.manifest import Precision, Role
+from ...machine.errors import InputError
 from .api import Library
 
 PLAN_FORMAT: Final = 1

@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -19,12 +18,12 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock
 
-from ...bundle import Bundle, sha256_of
-from ...cache import recent_folder
-from ...errors import EngineError, OutputError
-from ...manifest import Role
+from ...bundle.bundle import Bundle, sha256_of
+from ...bundle.manifest import Role
+from ...machine.cache import recent_folder
+from ...machine.errors import EngineError, OutputError
+from ...machine.progress import Progress, silent
 from .build import build_plan
-from .compile import Progress
 from .plan import Check, PlanKey, PlanRecord, differences, newest_first, runs_as
 
 PLAN_SUFFIX = ".plan"
@@ -103,7 +102,7 @@ class PlanStore:
         return next(filter(_intact, plans), None)
 
     def build(
-        self, key: PlanKey, report: Callable[[Progress], None], *, again: bool = False
+        self, key: PlanKey, progress: Progress = silent, *, again: bool = False
     ) -> tuple[StoredPlan, str | None]:
         """Return the plan of this key, built now if it is not there, and why it was built.
 
@@ -121,7 +120,7 @@ class PlanStore:
                     return found, None
                 why = self.why(key)
                 self._remove_leftovers(key.role)
-                stored = self._build(key, report)
+                stored = self._build(key, progress)
                 self._remove_replaced(key)
                 return stored, why
         except OSError as error:
@@ -141,12 +140,12 @@ class PlanStore:
             if now is not None and now.sha256 == stored.record.sha256:
                 _write(sidecar, msgspec.structs.replace(now, check=check))
 
-    def _build(self, key: PlanKey, report: Callable[[Progress], None]) -> StoredPlan:
+    def _build(self, key: PlanKey, progress: Progress) -> StoredPlan:
         place = Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{key.role}-", dir=self.folder))
         try:
             plan = place / "plan"
             graph = self._bundle.graph_path(key.role)
-            built = build_plan(graph, key, plan, self._timings(key), report)
+            built = build_plan(graph, key, plan, self._timings(key), progress)
             self._bundle.check_unchanged()
             record = PlanRecord(
                 key=key,

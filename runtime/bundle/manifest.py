@@ -1,0 +1,284 @@
+"""The manifest of a bundle, ``glass.json``: everything the runtime must know.
+
+The structures below are the schema: a file that does not fit them is refused with a
+message that names the field.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from ..machine.errors import BundleError
+from ..views.spec import ViewSpec
+
+MANIFEST_NAME = "glass.json"
+SCHEMA_VERSION: Final = 2
+# Version 1 had no reference views; its bundles run, but cannot be self-tested.
+READABLE_VERSIONS = (1, SCHEMA_VERSION)
+
+Role = Literal["global", "local", "aggregator"]
+ROLES: tuple[Role, ...] = ("global", "local", "aggregator")
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Rest = Literal["fp32", "fp16"]
+ElementType = Literal["uint8", "float32"]
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+# One plain name: no folder, no parent, nothing that leaves the bundle.
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\Z", max_length=100)]
+# Engines choose their parser by the suffix.
+GraphName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,90}\.onnx\Z")]
+# What is shown to people: nothing that a terminal would obey.
+Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z", max_length=200)]
+# Far above any GLASS, far below what would exhaust a machine's memory.
+Width = Annotated[int, msgspec.Meta(ge=1, le=65536)]
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of the manifest: immutable, without fields that this version does not know."""
+
+
+class TensorSpec(_Strict, frozen=True):
+    """A graph's input or output. A string in ``shape`` names a dimension left open."""
+
+    name: str
+    dtype: ElementType
+    shape: tuple[int | str, ...]
+
+
+class FileEntry(_Strict, frozen=True):
+    """A file of the bundle and the SHA-256 of its bytes."""
+
+    file: FileName
+    sha256: Sha256
+
+
+class CheckpointEntry(_Strict, frozen=True):
+    """What the bundle was made from: the file's name then, and the SHA-256 of its bytes."""
+
+    file: Text
+    sha256: Sha256
+
+
+class GraphEntry(_Strict, frozen=True):
+    """One ONNX graph: its file and what goes in and out."""
+
+    file: GraphName
+    sha256: Sha256
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Graphs(_Strict, frozen=True, rename={"global_": "global"}):
+    """The three graphs by role."""
+
+    global_: GraphEntry
+    local: GraphEntry
+    aggregator: GraphEntry
+
+    def __getitem__(self, role: Role) -> GraphEntry:
+        entry: GraphEntry = getattr(self, "global_" if role == "global" else role)
+        return entry
+
+
+class Normalisation(_Strict, frozen=True):
+    """``(x - mean) / std`` per RGB channel on values in [0, 1]; the graphs contain it."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Backbone(_Strict, frozen=True):
+    """Which network looks at the views. ``shared``: one set of weights for both views."""
+
+    name: Text
+    family: Text
+    feature_size: Width
+    shared: bool
+
+
+class Parity(_Strict, frozen=True):
+    """What the export measured against PyTorch on real views.
+
+    The errors are the largest absolute differences seen; ``duplicate_error`` is between
+    equal rows of one batch.
+    """
+
+    tolerance: float
+    images: int
+    batch_sizes: tuple[int, ...]
+    logit_error: float
+    attention_error: float
+    duplicate_error: float
+
+
+class Calibration(_Strict, frozen=True):
+    """From which images an INT8 bundle's ranges come, and how they were chosen.
+
+    ``data`` is the SHA-256 over the images' hashes; ``methods`` has the way chosen for each
+    backbone graph; ``notes`` say what the user should know of the images.
+    """
+
+    images: Positive
+    data: Sha256
+    methods: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+class Comparison(_Strict, frozen=True):
+    """How a bundle's verdicts differ from those of its FP32 graphs on the same views.
+
+    ``judgements`` are images times seeds, none of them used in calibration; ``flips`` are
+    verdicts that changed; changes are absolute differences of P(fake); ``speed`` is how many
+    times faster than the FP32 graphs it ran. ``engine`` and ``precision`` say what computed
+    the bundle's side.
+    """
+
+    engine: str
+    precision: str
+    images: Positive
+    judgements: Positive
+    flips: Annotated[int, msgspec.Meta(ge=0)]
+    mean_change: float
+    largest_change: float
+    speed: float
+
+
+class Reference(_Strict, frozen=True):
+    """Views that travel with the bundle, and what they must give: the self-test.
+
+    ``file`` is a lossless picture of the views: one row for each image, first its global view,
+    then ``crops`` crops, each of the bundle's crop size. ``logits`` are those of each row, in
+    the order of the classes, as ``source`` computed them.
+    """
+
+    file: FileName
+    sha256: Sha256
+    crops: Annotated[int, msgspec.Meta(ge=1, le=16)]
+    logits: Annotated[tuple[tuple[float, float], ...], msgspec.Meta(min_length=1, max_length=16)]
+    source: Text
+
+
+class Manifest(_Strict, frozen=True):
+    """The content of ``glass.json``.
+
+    ``rest`` is the type of what an INT8 bundle leaves in floating point. ``parity`` compares
+    the FP32 graphs with PyTorch, ``comparison`` this bundle with those graphs; ``kept`` names
+    the nodes of each graph that stayed in a higher type than others of their kind because their
+    range or their sensitivity asked for it. ``reference`` came with version 2.
+    """
+
+    schema: Literal[1, 2]
+    precision: Precision
+    classes: tuple[Text, Text]
+    fake_class: Text
+    backbone: Backbone
+    views: ViewSpec
+    normalisation: Normalisation
+    opset: Positive
+    graphs: Graphs
+    weights: tuple[FileEntry, ...]
+    checkpoint: CheckpointEntry
+    versions: dict[str, str]
+    parity: Parity | None = None  # None only while the export is still measuring
+    calibration: Calibration | None = None
+    comparison: Comparison | None = None
+    kept: dict[str, tuple[str, ...]] = {}
+    rest: Rest | None = None  # None for other precisions
+    reference: Reference | None = None  # None in version 1, and while the export is measuring
+
+    @property
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """Every file of the bundle but the manifest, with its SHA-256."""
+        entries: list[GraphEntry | FileEntry | Reference] = [self.graphs[role] for role in ROLES]
+        entries += self.weights
+        entries += [self.reference] if self.reference else []
+        return tuple((entry.file, entry.sha256) for entry in entries)
+
+    @property
+    def types(self) -> str:
+        """The types that the graphs are written in, as reports and people read them."""
+        return f"{self.precision} and fp16" if self.rest == "fp16" else self.precision
+
+    @property
+    def fake_index(self) -> int:
+        """Position of the fake class among the logits."""
+        return self.classes.index(self.fake_class)
+
+    def encode(self) -> bytes:
+        """Return the file's bytes: indented JSON, stable key order."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """Parse and check the bytes of ``glass.json``.
+
+    Raises:
+        BundleError: not JSON, another schema version, or a field that does not fit.
+    """
+    try:
+        fields = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"{MANIFEST_NAME} is not valid JSON: {error}.") from None
+    version = fields.get("schema") if isinstance(fields, dict) else None
+    if version not in READABLE_VERSIONS:
+        raise BundleError(
+            f"{MANIFEST_NAME} has schema version {version!r}, and this glass-edge reads versions "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}: install a release that reads it, or "
+            "export the bundle again."
+        )
+    try:
+        manifest = msgspec.convert(fields, Manifest)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{MANIFEST_NAME} does not fit its schema: {error}.") from None
+    _check_consistency(manifest)
+    return manifest
+
+
+def _check_consistency(manifest: Manifest) -> None:
+    if manifest.parity is None:
+        raise BundleError(f"{MANIFEST_NAME} holds no parity measurement: its export never ended.")
+    if (manifest.reference is None) != (manifest.schema == 1):
+        raise BundleError(
+            f"{MANIFEST_NAME} of schema version {manifest.schema} must "
+            f"{'not hold' if manifest.reference else 'hold'} reference views; export the bundle "
+            "again."
+        )
+    if manifest.fake_class not in manifest.classes or len(set(manifest.classes)) != 2:
+        raise BundleError(
+            f"{MANIFEST_NAME} names the classes {list(manifest.classes)} and "
+            f"{manifest.fake_class!r} as the fake one: two different classes are needed, "
+            "one of them the fake one."
+        )
+    expected = expected_tensors(manifest.views.crop_size, manifest.backbone.feature_size)
+    for role in ROLES:
+        entry = manifest.graphs[role]
+        if (entry.inputs, entry.outputs) != expected[role]:
+            raise BundleError(
+                f"{MANIFEST_NAME}: the {role} graph's inputs and outputs do not fit the other "
+                "graphs (crop size and feature size must agree); export the bundle again."
+            )
+
+
+def expected_tensors(
+    crop_size: int, feature_size: int
+) -> dict[Role, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
+    """Return each graph's ``(inputs, outputs)``: the contract between export and runtime."""
+    pixels = ("batch", crop_size, crop_size, 3)
+    features = TensorSpec("features", "float32", ("batch", feature_size))
+    return {
+        "global": ((TensorSpec("pixels", "float32", pixels),), (features,)),
+        "local": ((TensorSpec("pixels", "uint8", pixels),), (features,)),
+        "aggregator": (
+            (
+                TensorSpec("global_features", "float32", ("batch", feature_size)),
+                TensorSpec("local_features", "float32", ("batch", "crops", feature_size)),
+            ),
+            (
+                TensorSpec("logits", "float32", ("batch", 2)),
+                TensorSpec("attention", "float32", ("batch", "crops")),
+            ),
+        ),
+    }

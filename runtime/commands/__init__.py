@@ -1,0 +1,1 @@
+"""The command lines, their options and their console. Nothing else imports them."""

@@ -1,0 +1,120 @@
+"""Arguments and options that mean the same in two or more of glass-edge's commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ..bundle.finding import BUNDLE_VARIABLE
+from ..engines import DEVICE_NAMES, ENGINE_NAMES
+from ..judging.options import DEFAULT_THRESHOLD
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_DEFAULT_BUNDLE = f"Default: ${BUNDLE_VARIABLE}, else the only *.glass here."
+_SEVERAL_BUNDLES = "A bundle; may be given several times."
+
+
+def common_options(function: _Function) -> _Function:
+    """Add ``--debug``, ``--version`` and ``-h`` to a command."""
+    function = click.option(
+        "--debug", is_flag=True, help="Show the traceback of an error, not only its sentence."
+    )(function)
+    function = click.version_option(version("glass-edge"), prog_name="glass-edge")(function)
+    return click.help_option("-h", "--help")(function)
+
+
+folder_argument = click.argument(
+    "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+
+backbone_option = click.option(
+    "--backbone",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="timm/NAME, for a checkpoint with a timm backbone.",
+)
+
+
+def bundle_option(what: str) -> Callable[[_Function], _Function]:
+    """Add ``--bundle`` for a command that takes one; its help begins with ``what``."""
+    return click.option(
+        "-b",
+        "--bundle",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help=f"{what} {_DEFAULT_BUNDLE}",
+    )
+
+
+def bundles_option(*, required: bool) -> Callable[[_Function], _Function]:
+    """Add ``--bundle`` for a command that takes several, as ``paths``."""
+    return click.option(
+        "-b",
+        "--bundle",
+        "paths",
+        multiple=True,
+        required=required,
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help=_SEVERAL_BUNDLES if required else f"{_SEVERAL_BUNDLES} {_DEFAULT_BUNDLE}",
+    )
+
+
+threshold_option = click.option(
+    "--threshold",
+    type=click.FloatRange(0.0, 1.0),
+    default=DEFAULT_THRESHOLD,
+    show_default=True,
+    help="P(fake) from which an image is called fake.",
+)
+
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["auto", *ENGINE_NAMES]),
+    default="auto",
+    show_default=True,
+    help="What executes the graphs.",
+)
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", *DEVICE_NAMES]),
+    default="auto",
+    show_default=True,
+    help="Where it executes them.",
+)
+
+engine_folder_option = click.option(
+    "--engine-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where built engines are kept. Default: the user's cache.",
+)
+
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    help="The engine's CPU threads. Default: all.",
+)
+
+
+def report_option(text: str) -> Callable[[_Function], _Function]:
+    """Add ``--output`` for a command that writes its report to any number of files."""
+    return click.option(
+        "-o",
+        "--output",
+        multiple=True,
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help=text,
+    )
+
+
+def force_option(what: str) -> Callable[[_Function], _Function]:
+    """Add ``--force``, with which ``what`` is replaced."""
+    return click.option("--force", is_flag=True, help=f"Replace {what} if it exists.")

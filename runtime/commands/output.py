@@ -1,0 +1,120 @@
+"""Where ``--output`` sends records: a file, standard output, or a table to read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from ..machine.errors import InputError, OutputError
+from ..results.records import Failure, Record
+from ..results.writers import CSV, JSON_LINES, CsvWriter, FileSink, JsonLinesWriter, Sink, Writer
+from .printable import printable
+
+STANDARD_OUTPUT = "-"
+_FORMATS = (JSON_LINES, CSV)
+
+
+class StandardOutput:
+    """The process's standard output."""
+
+    def append(self, line: bytes) -> None:
+        """Write a line.
+
+        Raises:
+            BrokenPipeError: nobody reads it any more.
+            OutputError: it cannot be written for another reason.
+        """
+        try:
+            click.echo(line, nl=False)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"standard output cannot be written: {error.strerror}.") from None
+
+
+class TableWriter:
+    """Aligned lines for people, coloured on a terminal."""
+
+    def __init__(self, sink: Sink, classes: tuple[str, str], fake_class: str) -> None:
+        self._sink = sink
+        self._width = max(len("verdict"), *map(len, classes))
+        self._fake_class = fake_class
+        self._line(f"{'verdict':<{self._width}}  {'P(fake)':>7}  {'pixels':>11}  image")
+
+    def write(self, record: Record) -> None:
+        if isinstance(record, Failure):
+            word = self._coloured("error", "yellow")
+            what = printable(f"{record.path}: {record.error.message}")
+            self._line(f"{word}  {'-':>7}  {'-':>11}  {what}")
+            return
+        colour = "red" if record.verdict == self._fake_class else "green"
+        word = self._coloured(record.verdict, colour)
+        size = f"{record.width}x{record.height}"
+        self._line(f"{word}  {record.score:>7.4f}  {size:>11}  {printable(str(record.path))}")
+
+    def _coloured(self, word: str, colour: str) -> str:
+        padded = f"{word:<{self._width}}"
+        return click.style(padded, fg=colour) if sys.stdout.isatty() else padded
+
+    def _line(self, text: str) -> None:
+        self._sink.append(text.encode() + b"\n")
+
+
+def check_output(target: str | None, *, force: bool, resume: bool) -> None:
+    """Refuse an output that could not be written or would destroy something.
+
+    Raises:
+        InputError: unknown format; or the file exists and neither ``force`` nor ``resume`` is
+            given; or ``resume`` where nothing can be resumed.
+        OutputError: there can be no such file.
+    """
+    path = None if target in (None, STANDARD_OUTPUT) else Path(str(target))
+    if resume and (path is None or path.suffix.lower() != JSON_LINES):
+        raise InputError(f"--resume needs the {JSON_LINES} file of the run to go on with: -o FILE.")
+    if resume and force:
+        raise InputError("--resume keeps what --force would replace: give one of them.")
+    if path is None:
+        return
+    if path.suffix.lower() not in _FORMATS:
+        raise InputError(
+            f"cannot tell the format of {path}: give a name that ends in {' or '.join(_FORMATS)}, "
+            "or - for JSON lines on standard output."
+        )
+    if not (force or resume) and _exists(path):
+        raise InputError(
+            f"{path} exists already: choose another name, --force to replace it, or --resume to go "
+            "on with it."
+        )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # above all a name that is too long
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+@contextmanager
+def open_writer(
+    target: str | None, classes: tuple[str, str], fake_class: str, *, keep: bool = False
+) -> Iterator[Writer]:
+    """Open the writer that ``--output`` names; ``None`` is the table on standard output.
+
+    Raises:
+        OutputError: the file cannot be written, or at the end not all of it was.
+    """
+    if target is None:
+        yield TableWriter(StandardOutput(), classes, fake_class)
+    elif target == STANDARD_OUTPUT:
+        yield JsonLinesWriter(StandardOutput())
+    else:
+        sink = FileSink(Path(target), keep=keep)
+        try:
+            is_csv = target.lower().endswith(CSV)
+            yield CsvWriter(sink, classes) if is_csv else JsonLinesWriter(sink)
+        finally:
+            sink.close()

@@ -1,0 +1,294 @@
+"""``glass-run``: judge images with a bundle."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from ..bundle.bundle import Bundle
+from ..bundle.finding import find_bundle
+from ..commands.output import STANDARD_OUTPUT, check_output, open_writer
+from ..images.decode import DEFAULT_MAX_PIXELS, settle_pillow
+from ..images.sources import STANDARD_INPUT, find_images, listed_images
+from ..judging.detector import Detector
+from ..judging.options import DEFAULT_BATCH_SIZE, MODES, DetectorOptions, Mode
+from ..judging.same_run import SameRun
+from ..judging.workers import DEFAULT_MEMORY
+from ..machine.environment import cpu_flags
+from ..machine.errors import InputError
+from ..machine.progress import Progress, silent, track
+from ..machine.signals import finishing_on_signals
+from ..machine.timings import Timings
+from ..results.records import Failure, Record
+from ..results.resume import take_up
+from ..results.writers import Writer
+from .advice import int8_note
+from .console import GlassCommand
+from .options import (
+    bundle_option,
+    common_options,
+    device_option,
+    engine_folder_option,
+    engine_option,
+    force_option,
+    threshold_option,
+)
+from .progress import on_console
+
+_EXAMPLES = """
+\b
+Examples:
+  glass-run photo.jpg                          one image, a table on the screen
+  glass-run images/ -o verdicts.jsonl          a folder, one JSON object per line
+  glass-run images/ -o verdicts.jsonl --resume go on after a stop of any kind
+  glass-run 'images/**/*.png' -o - | jq .score a pattern, JSON lines on stdout
+  find . -name '*.jpg' | glass-run - --bundle gl_vit.glass -o verdicts.csv
+"""
+
+
+@click.command(
+    cls=GlassCommand,
+    epilog=_EXAMPLES,
+    help="Judge images: files, folders (searched recursively), glob patterns, or - for a list "
+    "of paths on standard input.",
+)
+@click.argument("paths", metavar="PATH...", nargs=-1)
+@bundle_option("The bundle.")
+@click.option(
+    "--bundle-sha256",
+    metavar="DIGEST",
+    help="Refuse any other bundle than the one whose glass.json has this SHA-256.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Write records to FILE (.jsonl or .csv); - for JSON lines on stdout. Default: a table.",
+)
+@force_option("FILE")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with FILE (.jsonl) after a stop of any kind: what it holds is not judged again, "
+    "unless an image has changed.",
+)
+@threshold_option
+@click.option("--crops", type=int, help="Crops per image. Default: the bundle's number.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="The run's seed: with the image's content it decides where crops lie.",
+)
+@click.option(
+    "--fixed-seed",
+    type=int,
+    metavar="SEED",
+    help="Use this generator seed for every image, as the reference's tests do.",
+)
+@engine_option
+@device_option
+@engine_folder_option
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default=MODES[0],
+    show_default=True,
+    help="The most images a second, or each image as soon as can be, one at a time.",
+)
+@click.option(
+    "--batch-size",
+    type=int,
+    default=DEFAULT_BATCH_SIZE,
+    show_default=True,
+    help="The most views given to the engine at once.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    help="CPU threads of one run of the engine. Default: 1, and as many runs at once as CPUs; "
+    "in latency mode all.",
+)
+@click.option(
+    "--workers",
+    type=int,
+    default=0,
+    help="Threads that decode and, on a CPU, judge. Default: one per CPU.",
+)
+@click.option(
+    "--memory",
+    metavar="MIB",
+    type=int,
+    default=DEFAULT_MEMORY >> 20,
+    show_default=True,
+    help="MiB that decoded images may take at once.",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=DEFAULT_MAX_PIXELS,
+    show_default=True,
+    help="Refuse larger images.",
+)
+@click.option(
+    "--isolate",
+    is_flag=True,
+    help="Decode in processes of their own: a file that crashes an image library is a record, not "
+    "the end of the run. Slower.",
+)
+@click.option("--timings", is_flag=True, help="Show where the time went, and what bounds the run.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if any image could not be judged.")
+@click.option(
+    "--self-test",
+    "tested",
+    is_flag=True,
+    help="First compare the engine with the bundle's reference views, and print the figures; "
+    "without PATH only that.",
+)
+@common_options
+@click.pass_context
+def main(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    bundle: Path | None,
+    bundle_sha256: str | None,
+    output: str | None,
+    force: bool,
+    resume: bool,
+    threshold: float,
+    crops: int | None,
+    seed: int,
+    fixed_seed: int | None,
+    engine: str,
+    device: str,
+    engine_dir: Path | None,
+    mode: Mode,
+    batch_size: int,
+    threads: int,
+    workers: int,
+    memory: int,
+    max_pixels: int,
+    isolate: bool,
+    timings: bool,
+    strict: bool,
+    tested: bool,
+) -> None:
+    """Judge images; see ``glass-run --help``."""
+    if not (paths or tested):
+        raise click.UsageError("Missing argument 'PATH...'.")
+    options = DetectorOptions(
+        engine=engine,
+        device=device,
+        engine_folder=engine_dir,
+        crops=crops,
+        seed=seed,
+        fixed_seed=fixed_seed,
+        threshold=threshold,
+        mode=mode,
+        batch_size=batch_size,
+        threads=threads,
+        workers=workers,
+        memory=memory << 20,
+        max_pixels=max_pixels,
+        isolate=isolate,
+    )
+    images, total = _images(paths)
+    check_output(output, force=force, resume=resume)
+    opened = Bundle.open(bundle or find_bundle(Path.cwd()), bundle_sha256)
+    detector = Detector(opened, options, on_console)
+    if tested:
+        click.echo(str(detector.self_test()), err=bool(paths))
+    if not paths:
+        return
+    _advise(detector)
+    settle_pillow(max_pixels)
+    if resume and output:
+        finished = take_up(Path(output), SameRun(detector))
+        images = finished.remaining(images)
+        total = None if total is None else max(0, total - finished.count)
+        click.echo(f"{finished.count} records are there already", err=True)
+    manifest = detector.bundle.manifest
+    with open_writer(output, manifest.classes, manifest.fake_class, keep=resume) as writer:
+        # Records that appear on the terminal show the progress themselves.
+        on_screen = output in (None, STANDARD_OUTPUT) and sys.stdout.isatty()
+        run = _Run(detector, writer, show_timings=timings)
+        failures = run.judge(images, total=total, progress=silent if on_screen else on_console)
+    if strict and failures:
+        ctx.exit(1)
+
+
+def _advise(detector: Detector) -> None:
+    """Say on standard error where an INT8 bundle does not pay."""
+    if detector.bundle.manifest.precision == "int8":
+        note = int8_note(detector.engine, detector.precision, cpu_flags())
+        if note:
+            click.echo(f"Note: {note}", err=True)
+
+
+def _images(paths: tuple[str, ...]) -> tuple[Iterable[str], int | None]:
+    """Return the images and, where it can be known beforehand, their number."""
+    if STANDARD_INPUT in paths:
+        if len(paths) > 1:
+            raise InputError("- (a list on standard input) cannot be combined with other paths.")
+        return listed_images(sys.stdin.buffer), None
+    found = find_images(paths)
+    return found, len(found)
+
+
+class _Run:
+    """One run: judges, writes, and says on standard error how it went."""
+
+    def __init__(self, detector: Detector, writer: Writer, *, show_timings: bool) -> None:
+        self._detector, self._writer = detector, writer
+        self._show_timings = show_timings
+        self._counts: Counter[str] = Counter()
+
+    def judge(self, images: Iterable[str], *, total: int | None, progress: Progress) -> int:
+        """Judge and write everything; return the number of errors.
+
+        A first Ctrl-C, or SIGTERM, ends the run after the images begun; a second one ends it
+        at once.
+        """
+        started = time.perf_counter()
+        with self._detector.stream(images) as records:
+            try:
+                with finishing_on_signals(records.finish):
+                    for record in track(records, "judging", total, progress):
+                        with records.timings.stage("write"):
+                            self._writer.write(record)
+                        self._counts[_counted_as(record)] += 1
+            finally:
+                self._summarise(time.perf_counter() - started)
+                if self._show_timings:
+                    click.echo(_timings_table(records.timings, self._counts.total()), err=True)
+        return self._counts["error"]
+
+    def _summarise(self, seconds: float) -> None:
+        detector, counts = self._detector, self._counts
+        images, errors = counts.total(), counts["error"]
+        verdicts = ", ".join(f"{counts[name]} {name}" for name in detector.bundle.manifest.classes)
+        click.echo(
+            f"{images} images in {seconds:.1f} s ({images / max(seconds, 1e-9):.1f} images/s): "
+            f"{verdicts}, {errors} errors; {detector.engine}, "
+            f"{detector.bundle.manifest.precision}, bundle {detector.bundle.name}",
+            err=True,
+        )
+
+
+def _counted_as(record: Record) -> str:
+    return "error" if isinstance(record, Failure) else record.verdict
+
+
+def _timings_table(timings: Timings, images: int) -> str:
+    """Return a line for each stage, and what bounds the run."""
+    lines = [f"{'stage':<10}{'seconds':>9}{'ms/image':>10}"]
+    for stage, seconds in timings.seconds.items():
+        lines.append(f"{stage:<10}{seconds:>9.2f}{seconds * 1e3 / max(images, 1):>10.1f}")
+    return "\n".join([*lines, timings.bottleneck()])

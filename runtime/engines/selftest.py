@@ -1,0 +1,148 @@
+"""The self-test: whether the engine at hand gives the numbers that the export saw.
+
+A bundle carries a few views of real photographs and their logits. An engine, driver or CPU
+that computes something else is found before it judges anybody's images: by default once for
+each bundle, engine and machine, which a mark in the user's cache remembers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from ..bundle.bundle import Bundle
+from ..bundle.manifest import Precision, Reference
+from ..bundle.reference import reference_of, stored_views
+from ..machine.cache import cache_folder
+from ..machine.environment import driver_version, processor_name
+from ..machine.errors import EngineError, OutputError
+from ..views.batch import Crops, Overviews
+from .base import Float32
+from .network import Network
+
+# Shares of the largest logit, or of 1 if that is smaller. FP32 differs by the order of sums, the
+# low types by where an engine rounds: ONNX Runtime and OpenVINO were seen 3e-6 apart in FP32,
+# 3e-4 in FP16 and 3e-2 in INT8. A wrong layout, scale or row is off by tenths.
+TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 5e-2, "int8": 1e-1}
+
+_FAILED = (
+    "the self-test failed: {} gives {} on the bundle's reference views. Choose another --engine, "
+    "update this one, or export the bundle again."
+)
+
+
+class SelfTest(msgspec.Struct, frozen=True):
+    """A self-test that passed.
+
+    Attributes:
+        engine: what executed the graphs, as records say it.
+        precision: the type that it computed in.
+        source: what computed the logits that were expected.
+        images: how many images were judged, together and one by one.
+        error: largest difference in any logit, as a share of the largest logit or of 1.
+        tolerance: the largest that is allowed at the bundle's precision.
+    """
+
+    engine: str
+    precision: str
+    source: str
+    images: int
+    error: float
+    tolerance: float
+
+    def __str__(self) -> str:
+        return (
+            f"self-test passed: {self.engine} ({self.precision}) differs by {self.error:.2g} from "
+            f"{self.source} in {self.images} images' logits ({self.tolerance:g} allowed)"
+        )
+
+
+def self_test(bundle: Bundle, network: Network) -> SelfTest:
+    """Judge the bundle's reference views, together and one by one.
+
+    Raises:
+        BundleError: the bundle has no reference views, or they cannot be read.
+        EngineError: a logit is not finite or differs by more than the tolerance.
+    """
+    reference = reference_of(bundle)
+    overviews, crops = stored_views(bundle)
+    images = len(overviews)
+    slots = [slice(None), *(slice(row, row + 1) for row in range(images))]
+    together, *alone = (_logits(network, overviews[slot], crops[slot]) for slot in slots)
+    expected = np.array(reference.logits)
+    scale = max(1.0, float(np.abs(expected).max()))
+    found = np.stack([together, np.concatenate(alone)])
+    error = float(np.abs(found - expected).max()) / scale
+    tolerance = TOLERANCES[bundle.manifest.precision]
+    if not error <= tolerance:  # written so that NaN fails
+        raise EngineError(_sentence(network.engine, found, error, tolerance, reference.source))
+    return SelfTest(network.engine, network.precision, reference.source, images, error, tolerance)
+
+
+def ensure_tested(bundle: Bundle, network: Network) -> None:
+    """Self-test an engine that did not pass with this bundle on this machine before.
+
+    Bundles of schema version 1 have nothing to test with and are let through. Where the cache
+    cannot be written, the test is run at every start.
+
+    Raises:
+        BundleError: the reference views cannot be read.
+        EngineError: the self-test failed.
+    """
+    if bundle.manifest.reference is None:
+        return
+    mark = _mark(bundle.manifest.reference, bundle, network)
+    if mark is None or not mark.is_file():
+        passed = self_test(bundle, network)
+        if mark is not None:
+            _write(mark, passed)
+
+
+def _logits(network: Network, overviews: Overviews, crops: Crops) -> Float32:
+    """Judge views; a graph may give arrays of other shapes than it declares."""
+    try:
+        logits = network.judge(overviews, crops).logits
+    except ValueError as error:
+        what = f"arrays of other shapes than it declares ({error})"
+        raise EngineError(_FAILED.format(network.engine, what)) from None
+    if logits.shape != (len(overviews), 2):
+        what = f"logits of shape {logits.shape} for {len(overviews)} images"
+        raise EngineError(_FAILED.format(network.engine, what))
+    return logits
+
+
+def _sentence(engine: str, found: Float32, error: float, tolerance: float, source: str) -> str:
+    what = "numbers that are not finite"
+    if np.isfinite(found).all():
+        what = f"a logit that differs by {error:.2g} from {source}'s ({tolerance:g} allowed)"
+    return _FAILED.format(engine, what)
+
+
+def _mark(reference: Reference, bundle: Bundle, network: Network) -> Path | None:
+    """Return the file that says that the test passed; ``None`` without a cache."""
+    parts = (
+        bundle.graphs_digest,
+        msgspec.json.encode(reference).decode(),
+        network.engine,
+        network.precision,
+        processor_name(),
+        driver_version() or "no driver",
+    )
+    name = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    try:
+        return cache_folder("selftests") / f"{name}.json"
+    except OutputError:
+        return None
+
+
+def _write(mark: Path, passed: SelfTest) -> None:
+    partial = mark.with_suffix(f".{os.getpid()}.partial")
+    with suppress(OSError):  # a full or read-only cache: tested again at the next start
+        partial.write_bytes(msgspec.json.encode(passed))
+        partial.replace(mark)

@@ -1,0 +1,171 @@
+"""Decoding in processes of their own, which may crash or hang without ending the run.
+
+Image libraries are written in C, and files come from strangers. Each worker has a process that
+decodes for it; one that dies or takes too long costs its image a verdict, and is started again.
+Pixels come back in memory that both share, so they are not copied.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+from typing import IO, cast
+
+import msgspec
+import numpy as np
+
+from ..machine.errors import EngineError, ImageError
+from ..machine.interpreter import python_command
+from .decode import CHANNELS, EncodedImage, Rgb, read_header
+
+SECONDS = 60.0  # for any one image
+_LOOK, _DECODE = b"L", b"D"
+_SIZES = struct.Struct("<QQ")  # of the file in bytes, and the most pixels allowed
+_GRACE = 5.0  # seconds by which a process outlives the limit that its parent keeps
+_SERVE = "from glass_edge.runtime.images.isolate import serve; serve({memory}, {seconds})"
+
+
+class _Answer(msgspec.Struct):
+    """What the process says: the image's size in pixels and peak, or why it has none."""
+
+    width: int = 0
+    height: int = 0
+    peak: float = 0.0
+    error: str | None = None
+
+
+class IsolatedDecoder:
+    """A process that decodes for one thread, started when it is needed."""
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        """Stop the process when an image takes longer.
+
+        Raises:
+            EngineError: this system has no memory to share (it is not Linux).
+        """
+        if not hasattr(os, "memfd_create"):
+            raise EngineError("--isolate needs Linux: leave it out.")
+        self._seconds = seconds
+        self._memory = os.fdopen(os.memfd_create("glass-edge pixels"), "rb", buffering=0)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def read_header(self, content: bytes, *, max_pixels: int) -> EncodedImage:
+        """Look at an image as :func:`.decode.read_header` does; it is decoded there, too.
+
+        Raises:
+            ImageError: it cannot be judged, or its decoder crashed or hung.
+        """
+        answer = self._ask(_LOOK + _SIZES.pack(len(content), max_pixels) + content)
+        return EncodedImage(answer.width, answer.height, "isolated", self._decode, answer.peak)
+
+    def shrink(self, kept: int) -> None:
+        """Give shared memory beyond ``kept`` bytes back; pixels returned before are gone."""
+        if os.fstat(self._memory.fileno()).st_size > kept:
+            os.ftruncate(self._memory.fileno(), kept)
+
+    def close(self) -> None:
+        """End the process and give the memory back; once more does nothing."""
+        self._kill()
+        self._memory.close()
+
+    def _decode(self, _: Rgb | None) -> Rgb:
+        """Return the pixels of the image looked at last, in memory that the next one reuses."""
+        answer = self._ask(_DECODE)
+        size = answer.width * answer.height * CHANNELS
+        try:
+            mapped = mmap.mmap(self._memory.fileno(), size, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise ImageError(f"its pixels cannot be shared: {error.strerror}.") from None
+        pixels = np.frombuffer(mapped, np.uint8)
+        return pixels.reshape(answer.height, answer.width, CHANNELS)
+
+    def _ask(self, request: bytes) -> _Answer:
+        process = self._process or self._start()
+        stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+        try:
+            stdin.write(request)
+            stdin.flush()
+            ready, _, _ = select.select([stdout], [], [], self._seconds)
+            line = stdout.readline() if ready else None
+        except BrokenPipeError:
+            line = b""
+        if line is None:
+            self._kill()
+            raise ImageError(f"its decoder was stopped after {self._seconds:g} seconds.")
+        if not line:
+            raise ImageError(f"its decoder crashed ({self._end()}).")
+        answer = msgspec.json.decode(line, type=_Answer)
+        if answer.error is not None:
+            raise ImageError(answer.error)
+        return answer
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        memory = self._memory.fileno()
+        self._process = subprocess.Popen(  # noqa: S603
+            python_command(_SERVE.format(memory=memory, seconds=self._seconds + _GRACE)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[memory],
+            start_new_session=True,  # Ctrl-C is for who asked, not for the decoder
+        )
+        return self._process
+
+    def _end(self) -> str:
+        """Say how the process ended, and forget it."""
+        code = 0
+        if self._process:
+            code, self._process = self._process.wait(), None
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    def _kill(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+def serve(memory: int, seconds: float) -> None:
+    """Answer requests on standard input until it is closed; pixels go to the file ``memory``.
+
+    One that takes longer than ``seconds`` ends the process: who would have stopped it is gone.
+    """
+    from .decode import settle_pillow
+
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no answer
+    image: EncodedImage | None = None
+    while kind := stdin.read(1):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            if kind == _LOOK:
+                size, max_pixels = _SIZES.unpack(stdin.read(_SIZES.size))
+                settle_pillow(max_pixels)
+                image = read_header(stdin.read(size), max_pixels=max_pixels)
+            elif image is not None:
+                _write(memory, image)
+            answer = _Answer(image.width, image.height, image.peak) if image else _Answer()
+        except ImageError as error:
+            answer = _Answer(error=str(error))
+        if kind == _DECODE:
+            image = None  # and its file
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        stdout.write(msgspec.json.encode(answer) + b"\n")
+        stdout.flush()
+
+
+def _write(memory: int, image: EncodedImage) -> None:
+    """Decode an image into the shared file, which grows; the other side shrinks it."""
+    size = image.width * image.height * CHANNELS
+    if os.fstat(memory).st_size < size:
+        os.ftruncate(memory, size)
+    buffer = np.frombuffer(mmap.mmap(memory, size), np.uint8)
+    rgb = image.decode(buffer)
+    if not np.shares_memory(rgb, buffer):
+        buffer[:] = rgb.ravel()

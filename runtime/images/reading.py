@@ -1,0 +1,65 @@
+"""An image as users give it, to the bytes or pixels that it is decoded from."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from ..machine.errors import ImageError, InputError
+from .decode import Rgb
+
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Rgb
+"""An image as users give it: a path, an encoded file's bytes, or RGB pixels."""
+
+
+DEFAULT_MAX_BYTES = 1 << 30  # a file's; the largest images allowed have 0.6 GB of pixels
+
+
+def read_image(source: ImageSource, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes | Rgb:
+    """Return what an image is decoded from: its file's bytes, or the pixels given.
+
+    Files larger than ``max_bytes`` are refused before they are read.
+
+    Raises:
+        ImageError: the file cannot be read, or is too large.
+        InputError: it is none of these.
+    """
+    if isinstance(source, bytes | np.ndarray):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            "an image must be given as a path, a file's bytes or an RGB array, not as "
+            f"{type(source).__name__}."
+        )
+    return _read(Path(source), max_bytes)
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    try:
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode):  # else left alone: some devices act on being opened
+            with open(path, "rb", opener=_open) as file:
+                found = os.fstat(file.fileno())  # which may be another one by now
+                if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
+                    return file.read(found.st_size)
+    except FileNotFoundError:
+        raise ImageError("there is no such file.") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ImageError(f"the file cannot be read: {reason}.") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise ImageError("it is a folder, not an image.")
+    if not stat.S_ISREG(found.st_mode):  # reading a pipe or a device might never end
+        raise ImageError("it is a pipe, socket or device, not a file.")
+    raise ImageError(
+        f"the file has {found.st_size} bytes, more than the limit of {max_bytes}; scale it down."
+    )
+
+
+def _open(path: str, flags: int) -> int:
+    """Open what is thought to be a file without waiting, should it be a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -1,0 +1,1 @@
+"""The detector and its engine room: images in, verdicts out."""

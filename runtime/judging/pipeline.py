@@ -1,0 +1,270 @@
+"""The engine room: images in, logits out, with every core and the engine kept busy.
+
+Readers take images from their source and read files. Workers, one to a CPU, take the work
+that is furthest on: a batch whose views are complete is judged before another image is
+decoded. So the split of the CPUs between decoding and inference follows from the work itself,
+and no two pools of threads fight for them. An engine that computes elsewhere gets a thread of
+its own to wait for it, and the workers only make views.
+
+What is held is bounded: files read ahead, decoded pixels in flight, batches of views, and
+images begun but not given back.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+from ..engines.base import Float32
+from ..engines.network import Network
+from ..images.decode import Rgb
+from ..images.reading import ImageSource
+from ..machine.errors import ImageError
+from ..machine.timings import Awaited, Timings
+from ..views.batch import Sampling, ViewInfo
+from .assembly import Assembly, Batch
+from .intake import Intake, Origin, Ticket
+from .workers import ViewMaker
+
+_LINGER = 0.01  # seconds that a batch waits for more images when there is nothing else to do
+_READERS = 4
+_FAREWELL = 0.5  # seconds that readers have to end, where the source of images blocks
+_FILES_AHEAD = 4  # for each worker
+_FILES_SHARE = 4  # files read ahead take at most a quarter of the memory for decoded images
+_WINDOW = 64  # images begun and not given back, for each worker
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the network says of one image: logits ``(2,)``, attention ``(crops,)``."""
+
+    views: ViewInfo
+    logits: Float32
+    attention: Float32
+
+
+Outcome: TypeAlias = Judged | ImageError
+_Ticket: TypeAlias = Ticket[Judged]
+_Batch: TypeAlias = Batch[_Ticket]
+_Task: TypeAlias = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """How the work is shared out.
+
+    Attributes:
+        images: images whose views make one batch.
+        workers: threads that compute on the CPU.
+        memory: bytes that decoded images may take at once; a larger image goes alone.
+        max_pixels: images with more pixels are refused.
+        isolate: decode in processes of their own, which may crash.
+        window: the most images begun and not given back; ``None`` lets workers run well
+            ahead of an image that takes long.
+    """
+
+    images: int
+    workers: int
+    memory: int
+    max_pixels: int
+    isolate: bool = False
+    window: int | None = None
+
+
+class Pipeline:
+    """One run over some images: an iterator over each one's origin and outcome, in order.
+
+    Threads start with the first image asked for and end with :meth:`close`.
+    """
+
+    def __init__(
+        self,
+        images: Iterable[ImageSource],
+        network: Network,
+        sampling: Sampling,
+        options: PipelineOptions,
+        timings: Timings,
+    ) -> None:
+        self._network, self._options, self._timings = network, options, timings
+        self._changed = threading.Condition()  # guards the state that follows
+        self._intake: Intake[Judged] = Intake(
+            images,
+            self._changed,
+            timings,
+            window=options.window or _WINDOW * options.workers,
+            files=_FILES_AHEAD * options.workers,
+            file_bytes=max(1, options.memory // _FILES_SHARE),
+        )
+        # One batch for each run of the engine, enough open ones for all workers, and one more.
+        most = network.lanes + -(-options.workers // options.images) + 1
+        self._assembly: Assembly[_Ticket] = Assembly(
+            sampling.spec, images=options.images, most=most
+        )
+        self._maker = ViewMaker(
+            sampling,
+            threads=options.workers,
+            memory=options.memory,
+            max_pixels=options.max_pixels,
+            timings=timings,
+            isolate=options.isolate,
+        )
+        self._viewing = 0
+        self._judging = 0
+        self._closed = False
+        self._error: BaseException | None = None
+        self._workers: list[threading.Thread] = []
+        self._readers: list[threading.Thread] = []
+
+    def __iter__(self) -> Iterator[tuple[Origin, Outcome]]:
+        return self
+
+    def __next__(self) -> tuple[Origin, Outcome]:
+        """Return the next image's origin and its outcome, as soon as that is known.
+
+        Raises:
+            EngineError: the engine failed.
+            Exception: whatever the source of the images raised.
+        """
+        with self._changed:
+            if not (self._workers or self._closed):
+                self._start()
+            while not self._closed:
+                ticket = self._intake.give_back()
+                if ticket is not None and ticket.outcome is not None:
+                    return ticket.origin, ticket.outcome
+                if self._error is not None:
+                    raise self._error
+                if self._intake.empty:
+                    break
+                self._changed.wait()
+        raise StopIteration
+
+    def finish(self) -> None:
+        """Take no more images; those begun are still judged and given back."""
+        with self._changed:
+            self._intake.ended = True
+            self._changed.notify_all()
+
+    def close(self, *, wait: bool = True) -> None:
+        """Drop what is not done, and wait for what is being computed, if asked to.
+
+        A source that blocks is not waited for longer than a moment.
+        """
+        with self._changed:
+            self._intake.ended = self._closed = True
+            self._changed.notify_all()
+        if wait:
+            for worker in self._workers:
+                worker.join()
+            self._maker.close()
+            until = time.monotonic() + _FAREWELL
+            for reader in self._readers:  # none shall run while the interpreter ends
+                reader.join(max(0.0, until - time.monotonic()))
+
+    def _start(self) -> None:
+        here = self._network.on_host
+        roles = [(True, here)] * self._options.workers
+        if not here:
+            roles += [(False, True)] * self._network.lanes
+        for views, judges in roles:
+            self._workers.append(self._thread("glass-worker", partial(self._work, views, judges)))
+        self._readers = [self._thread("glass-reader", self._intake.read) for _ in range(_READERS)]
+
+    def _thread(self, name: str, work: _Task) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException as error:  # whatever it is, __next__ raises it
+                self._fail(error)
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            self._error = self._error or error
+            self._intake.ended = True
+            self._changed.notify_all()
+
+    def _work(self, views: bool, judges: bool) -> None:
+        """Do what there is to do, the furthest on first, until all is done."""
+        while (task := self._next_task(views, judges)) is not None:
+            task()
+
+    def _next_task(self, views: bool, judges: bool) -> _Task | None:
+        with self._changed:
+            while not (self._closed or self._error):
+                if judges and self._assembly.has_complete and self._judging < self._network.lanes:
+                    self._judging += 1
+                    return partial(self._judge, self._assembly.take())
+                if views and self._intake.ready and self._assembly.has_room:
+                    self._viewing += 1
+                    ticket, content = self._intake.take()
+                    return partial(self._make_views, *self._assembly.reserve(ticket), content)
+                if self._intake.empty:
+                    # Whoever takes the records may have looked before that was so.
+                    self._changed.notify_all()
+                    break
+                self._wait(counted=views)
+        return None
+
+    def _wait(self, *, counted: bool) -> None:
+        """Wait for work. If none comes, let a batch go that is not full."""
+        idle = not (self._viewing or self._intake.ready or self._intake.expecting)
+        if idle and self._intake.ended and self._assembly.close_open():
+            self._changed.notify_all()  # it may be for another thread to judge
+            return
+        if not counted:
+            self._changed.wait()
+            return
+        with self._timings.waiting(self._awaited()):
+            something = self._changed.wait(_LINGER if idle and self._assembly.has_open else None)
+        if not something and self._assembly.close_open():
+            self._changed.notify_all()
+
+    def _awaited(self) -> Awaited | None:
+        """Say what a worker without work waits for; while others do the last, for nothing."""
+        behind = self._assembly.has_complete and self._judging == self._network.lanes
+        if behind or self._intake.ready:  # for which there is no room
+            return "engine"
+        if self._intake.open:
+            return "images"
+        return "records" if self._intake.known else None
+
+    def _make_views(self, batch: _Batch, slot: int, content: bytes | Rgb) -> None:
+        info: ViewInfo | None = None
+        try:
+            info = self._maker.make(batch.views, slot, content)
+        except ImageError as error:
+            batch.owners[slot].outcome = error
+        with self._changed:
+            self._viewing -= 1
+            self._assembly.fill(batch, slot, info)
+            self._changed.notify_all()
+
+    def _judge(self, batch: _Batch) -> None:
+        filled = [slot for slot, info in enumerate(batch.infos) if info is not None]
+        if filled:
+            self._judge_slots(batch, filled)
+        with self._changed:
+            self._judging -= 1
+            self._assembly.release(batch)
+            self._changed.notify_all()
+
+    def _judge_slots(self, batch: _Batch, filled: list[int]) -> None:
+        rows: list[int] | slice = filled
+        if len(filled) == filled[-1] + 1:
+            rows = slice(len(filled))  # nothing is missing, so nothing need be copied
+        judgement = self._network.judge(
+            batch.views.overviews[rows], batch.views.crops[rows], self._timings
+        )
+        answers = zip(filled, judgement.logits, judgement.attention, strict=True)
+        for slot, logits, attention in answers:
+            info = batch.infos[slot]
+            if info is not None:
+                batch.owners[slot].outcome = Judged(info, logits, attention)

@@ -1,0 +1,48 @@
+"""Whether a record could be one of the run at hand."""
+
+from __future__ import annotations
+
+from ..images.files import image_file
+from ..machine.errors import ImageError
+from ..results.records import Verdict
+from .detector import Detector
+
+
+class SameRun:
+    """Tells verdicts that were made with another bundle or in another way.
+
+    Serves as :data:`..results.resume.Differences`.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self._seed_compared = False
+
+    def __call__(self, verdict: Verdict) -> list[str]:
+        """Return what was different, in the words of options."""
+        bundle, options = self._detector.bundle, self._detector.options
+        crops = options.crops or bundle.manifest.views.num_crops
+        fake = verdict.verdict == bundle.manifest.fake_class
+        compared = (
+            (f"--bundle {verdict.bundle}", verdict.bundle == bundle.name),
+            (f"--crops {len(verdict.crops)}", len(verdict.crops) == crops),
+            ("another --threshold", fake == (verdict.score >= options.threshold)),
+            ("another --seed or --fixed-seed", self._same_seed(verdict)),
+        )
+        return [what for what, same in compared if not same]
+
+    def _same_seed(self, verdict: Verdict) -> bool:
+        """Whether an image gets the seed that it got, as far as its file is as it was.
+
+        One such image is enough: its file has to be read.
+        """
+        if self._seed_compared or verdict.path is None or verdict.file is None:
+            return True
+        if image_file(verdict.path) != verdict.file:
+            return True
+        try:
+            seed = self._detector.generator_seed(verdict.path)
+        except ImageError:
+            return True
+        self._seed_compared = True
+        return seed == verdict.seed

@@ -1,0 +1,161 @@
+"""Threads that turn images into views, within a budget of memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+
+from ..images.decode import Rgb, read_header
+from ..images.isolate import IsolatedDecoder
+from ..images.reading import ImageSource, read_image
+from ..machine.errors import ImageError
+from ..machine.timings import Timings
+from ..views.batch import HeaderReader, Sampling, ViewBatch, ViewInfo, open_image
+
+DEFAULT_MEMORY = 1 << 30  # bytes
+# The C library keeps what decoders free, for each thread, and gives it back when told (glibc).
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+
+
+class ByteBudget:
+    """Lets threads proceed while what they hold together stays within a limit.
+
+    What is larger than the whole limit proceeds alone.
+    """
+
+    def __init__(self, limit: int, timings: Timings | None = None) -> None:
+        self._limit, self._timings = limit, timings or Timings()
+        self._held = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Wait until ``size`` bytes may be held, and hold them."""
+        size = min(size, self._limit)
+        with self._changed:
+            if self._held + size > self._limit:
+                with self._timings.waiting("memory"):
+                    self._changed.wait_for(lambda: self._held + size <= self._limit)
+            self._held += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= size
+                self._changed.notify_all()
+
+
+class ViewMaker:
+    """Turns images that were read into views, from any number of threads.
+
+    Decoding and resampling release Python's global lock, so threads run side by side. Each
+    keeps a buffer for decoded pixels, so that no fresh memory need be fetched from the system
+    for each image.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        *,
+        threads: int,
+        memory: int,
+        max_pixels: int,
+        timings: Timings,
+        isolate: bool = False,
+    ) -> None:
+        """Serve so many ``threads``; with ``isolate`` each has a process that decodes for it."""
+        self._sampling = sampling
+        self._isolated: list[IsolatedDecoder] | None = [] if isolate else None
+        self._max_pixels = max_pixels
+        self._timings = timings
+        self._budget = ByteBudget(memory, timings)
+        self._largest_kept = memory // (4 * threads)
+        self._own = threading.local()
+
+    def make(self, batch: ViewBatch, slot: int, content: bytes | Rgb) -> ViewInfo:
+        """Write an image's views into a batch's slot, as soon as the memory may be held.
+
+        Raises:
+            ImageError: the image cannot be judged, or takes more memory than there is.
+        """
+        try:
+            return self._make(batch, slot, content)
+        except MemoryError:
+            raise ImageError(
+                "the image takes more memory than is left; scale it down, or decode fewer at once."
+            ) from None
+
+    def close(self) -> None:
+        """End the processes that decode, when no thread makes views any more."""
+        for decoder in self._isolated or ():
+            decoder.close()
+
+    def _make(self, batch: ViewBatch, slot: int, content: bytes | Rgb) -> ViewInfo:
+        image, seed = open_image(
+            content, self._sampling, max_pixels=self._max_pixels, look=self._look()
+        )
+        with self._budget.holding(image.peak_bytes):
+            try:
+                with self._timings.stage("decode"):
+                    rgb = image.decode(self._buffer(image.decoded_bytes))
+                with self._timings.stage("views"):
+                    return batch.fill(slot, rgb, seed, self._sampling.spec)
+            finally:
+                self._give_back(image.peak_bytes)
+
+    def _give_back(self, taken: int) -> None:
+        """Keep no more than a buffer may have of what an image has taken."""
+        if taken > self._largest_kept and _malloc_trim is not None:
+            _malloc_trim(0)
+        decoder: IsolatedDecoder | None = getattr(self._own, "decoder", None)
+        if decoder is not None:
+            decoder.shrink(self._largest_kept)
+
+    def _look(self) -> HeaderReader:
+        """Return what looks at files for this thread."""
+        if self._isolated is None:
+            return read_header
+        decoder: IsolatedDecoder | None = getattr(self._own, "decoder", None)
+        if decoder is None:
+            self._own.decoder = decoder = IsolatedDecoder()
+            self._isolated.append(decoder)
+        return decoder.read_header
+
+    def _buffer(self, size: int) -> Rgb | None:
+        """Return this thread's buffer, or nothing for an image too large to keep room for."""
+        if size > self._largest_kept:
+            return None
+        buffer: Rgb | None = getattr(self._own, "buffer", None)
+        if buffer is None or buffer.size < size:
+            self._own.buffer = buffer = np.empty(size, np.uint8)
+        return buffer
+
+
+class ViewWorkers:
+    """A pool of threads that read images and make their views, where nothing else is wanted."""
+
+    def __init__(self, sampling: Sampling, *, workers: int, memory: int, max_pixels: int) -> None:
+        self._maker = ViewMaker(
+            sampling, threads=workers, memory=memory, max_pixels=max_pixels, timings=Timings()
+        )
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="glass-views")
+
+    def submit(self, batch: ViewBatch, slot: int, source: ImageSource) -> Future[ViewInfo]:
+        """Start turning an image into the views of a batch's slot.
+
+        The future raises ImageError for an image that cannot be judged.
+        """
+        return self._pool.submit(self._make, batch, slot, source)
+
+    def close(self) -> None:
+        """Drop what has not begun and wait for what has."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _make(self, batch: ViewBatch, slot: int, source: ImageSource) -> ViewInfo:
+        return self._maker.make(batch, slot, read_image(source))

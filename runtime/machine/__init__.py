@@ -1,0 +1,1 @@
+"""The machine under everything: CPUs, GPU, caches, signals, timings, errors."""

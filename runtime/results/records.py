@@ -1,0 +1,77 @@
+"""Results: verdicts, errors, and the records that files hold.
+
+A record is one line of results for one image. Field order is stable; docs/records.md
+describes each field, and :func:`record_schema` is the JSON Schema.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from ..images.files import ImageFile
+
+
+class Crop(msgspec.Struct, frozen=True):
+    """A crop's place in image pixels and its share of the attention (they sum to one)."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    attention: float
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The judgement of one image.
+
+    ``score`` is P(fake); ``verdict`` a class name; ``seed`` the seed of the generator that
+    placed the crops; ``width`` and ``height`` the image's size in pixels. ``path`` is null
+    for images given as bytes or arrays, and so is ``file``.
+    """
+
+    path: str | None
+    status: Literal["ok"] = "ok"
+    verdict: str
+    score: float
+    probabilities: dict[str, float]
+    logits: dict[str, float]
+    crops: tuple[Crop, ...]
+    width: int
+    height: int
+    seed: int
+    bundle: str
+    engine: str
+    precision: str
+    file: ImageFile | None = None
+
+
+class ErrorInfo(msgspec.Struct, frozen=True):
+    """Why an image has no verdict: the class of the error and one sentence."""
+
+    type: str
+    message: str
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of an image that could not be judged; ``file`` is null if there is none."""
+
+    path: str | None
+    status: Literal["error"] = "error"
+    error: ErrorInfo
+    file: ImageFile | None = None
+
+
+Record = Verdict | Failure
+
+
+def record_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a record."""
+    alternatives, definitions = msgspec.json.schema_components([Verdict, Failure])
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "glass-edge record",
+        "oneOf": list(alternatives),
+        "$defs": definitions,
+    }

@@ -1,0 +1,153 @@
+"""Going on with a run that was stopped: what its output holds, and what is left to judge.
+
+Records are appended whole and in order, so whatever ended the run, at most the last line is torn.
+Only where the power fails may more be lost: what the system had not yet put on the disk, which
+leaves a shorter file, or NULs where lines should be. From there on all is judged again. So are
+images whose file has changed since; their old records are dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from ..images.files import ImageFile, image_file, readable_path
+from ..machine.errors import InputError, OutputError
+from .records import Failure, Record, Verdict
+
+Differences: TypeAlias = Callable[[Verdict], Sequence[str]]
+"""Says of a verdict, in the words of options, in what other way than now it was made."""
+
+
+class _Status(msgspec.Struct):
+    """What tells which kind of record a line is."""
+
+    status: Literal["ok", "error"]
+
+
+@dataclass
+class Finished:
+    """The images that an output file holds records of.
+
+    Attributes:
+        count: how many records are kept.
+    """
+
+    count: int = 0
+    _files: Counter[bytes] = field(default_factory=Counter)
+    _paths: Counter[bytes] = field(default_factory=Counter)
+
+    def add(self, record: Record) -> None:
+        """Count a record that is kept."""
+        self.count += 1
+        self._files[_key(record.path, record.file)] += 1
+        self._paths[_key(record.path)] += 1
+
+    def remaining(self, images: Iterable[str]) -> Iterator[str]:
+        """Pass on the images that there is no record of; one named twice needs two."""
+        for image in images:
+            if not self._take(readable_path(image), image_file(image)):
+                yield image
+
+    def _take(self, path: str, file: ImageFile | None) -> bool:
+        """Use up a record of a file as it is now, or any of a file that is gone."""
+        if file is None:
+            return _used(self._paths, _key(path))
+        return _used(self._files, _key(path, file)) and _used(self._paths, _key(path))
+
+
+def take_up(path: Path, differences: Differences) -> Finished:
+    """Read the output of an earlier run, and repair it so that records can be appended.
+
+    Cuts off what is torn, and drops the records of files that have changed since. The file is
+    replaced only when all of it is known to be right.
+
+    Args:
+        path: the file.
+        differences: what tells verdicts that were made in another way.
+
+    Raises:
+        InputError: the file is not what glass-run wrote, or would now be judged otherwise.
+        OutputError: it cannot be read or mended.
+    """
+    finished = Finished()
+    path = Path(os.path.realpath(path))  # a link stays one
+    mended = path.with_name(f".{path.name}.partial")
+    try:
+        with open(path, "rb") as old, open(mended, "wb") as new:
+            for line, record in _records(path, old):
+                _check(record, differences)
+                if not _changed(record):
+                    new.write(line)
+                    finished.add(record)
+            new.flush()
+            os.fsync(new.fileno())
+        shutil.copymode(path, mended)
+        mended.replace(path)
+    except FileNotFoundError:
+        return finished
+    except OSError as error:
+        raise OutputError(f"{path} cannot be taken up again: {error.strerror}.") from None
+    finally:
+        with suppress(OSError):
+            mended.unlink(missing_ok=True)
+    return finished
+
+
+def _check(record: Record, differences: Differences) -> None:
+    """Refuse to mix records of different bundles or ways to judge in one file.
+
+    Raises:
+        InputError: the record was made in another way.
+    """
+    if isinstance(record, Verdict) and (found := differences(record)):
+        raise InputError(
+            f"the records there were made with {' and '.join(found)}: give the same options, "
+            "or another --output."
+        )
+
+
+def _records(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[bytes, Record]]:
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n") or b"\0" in line:
+            return  # torn: its image and those after it are judged again
+        try:
+            status = msgspec.json.decode(line, type=_Status).status
+            kind: type[Record] = Verdict if status == "ok" else Failure
+            yield line, msgspec.json.decode(line, type=kind)
+        except msgspec.MsgspecError as error:
+            raise InputError(
+                f"{path} cannot be taken up again: line {number} is not a record of this version "
+                f"({error}). Choose another --output."
+            ) from None
+
+
+def _changed(record: Record) -> bool:
+    """Whether a file is there and not as it was.
+
+    A name that is no UTF-8 cannot be looked up as the record has it, and counts as gone.
+    """
+    now = image_file(record.path) if record.path else None
+    return now is not None and now != record.file
+
+
+def _used(counter: Counter[bytes], key: bytes) -> bool:
+    there = counter[key] > 0
+    if there:
+        counter[key] -= 1
+    return there
+
+
+def _key(path: str | None, file: ImageFile | None = None) -> bytes:
+    """Return a short name for a path and state: there may be millions of them."""
+    content = msgspec.json.encode([path, file])
+    return hashlib.blake2b(content, digest_size=16).digest()

@@ -1,0 +1,1 @@
+"""RGB pixels to what a model sees: placements, resizing, batches of views."""
