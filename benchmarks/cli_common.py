@@ -18,7 +18,7 @@ from ..runtime.commands.reports import (
     typed_command,
     write_report,
 )
-from ..runtime.engines import ENGINE_NAMES
+from ..runtime.engines.registry import engine_names
 
 TABLES = (JSON, MARKDOWN)
 TABLES_AND_PLOTS = (JSON, MARKDOWN, PICTURE)
@@ -56,7 +56,7 @@ engines_option = click.option(
     "--engine",
     "engines",
     multiple=True,
-    type=click.Choice(ENGINE_NAMES),
+    type=click.Choice(engine_names()),
     help="An engine; may be given several times. Default: all that are installed.",
 )
 

@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.manifest import Comparison, Manifest
-from ..runtime.engines.base import EngineOptions
-from ..runtime.engines.network import Network, softmax
+from ..runtime.engines.base import Engine, EngineOptions, softmax
+from ..runtime.engines.registry import AUTO, open_engine
 from ..runtime.images.reading import ImageSource
 from ..runtime.judging.options import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
-from ..runtime.judging.stream import PreparedBatch, StreamOptions, stream_views
+from ..runtime.judging.pipeline import PipelineOptions
+from ..runtime.judging.stream import PreparedBatch, stream_views
 from ..runtime.machine.cpus import available_cpus
 from ..runtime.machine.progress import Progress, silent, track
 from ..runtime.views.batch import Sampling
@@ -57,31 +58,31 @@ def compare_bundles(
         EngineError: an engine cannot run a bundle.
     """
     manifest = reference.manifest
-    networks = [open_network(bundle) for bundle in (reference, candidate)]
-    serving = networks[1]
+    engines = [open_on_cpu(bundle) for bundle in (reference, candidate)]
+    serving = engines[1]
     said = candidate.manifest
     # No engine tells what it computes beside INT8, and none on a CPU that is FP16.
     if stand_in and (serving.precision != said.precision or said.rest == "fp16"):
-        networks.append(open_network(stand_in, "onnxruntime"))
+        engines.append(open_on_cpu(stand_in, "onnxruntime"))
     seeds = -(-judgements // len(images))
-    found: list[list[Scores]] = [[] for _ in networks]
-    seconds: list[list[float]] = [[] for _ in networks]
+    found: list[list[Scores]] = [[] for _ in engines]
+    seconds: list[list[float]] = [[] for _ in engines]
     with closing(_views(manifest.views, images, seeds)) as batches:
         total = seeds * -(-len(images) // _BATCH)
         for number, batch in enumerate(track(batches, "comparing with FP32", total, progress)):
-            # In turns, because the first of them runs while the next views are made.
-            for index in range(len(networks))[:: 1 if number % 2 else -1]:
+            # Alternate the order: whoever runs first competes with the decoding of the next batch.
+            for index in range(len(engines))[:: 1 if number % 2 else -1]:
                 started = time.perf_counter()
-                found[index].append(fake_scores(networks[index], batch, manifest))
+                found[index].append(fake_scores(engines[index], batch, manifest))
                 seconds[index].append(time.perf_counter() - started)
     first, second = (np.concatenate(scores) for scores in (found[0], found[-1]))
     if not len(first):
         raise CalibrationError("none of the images to compare on can be read.")
     _check_numbers(second, candidate)
     compared = compare_scores(first, second)
-    engine, precision = serving.engine, serving.precision
-    if len(networks) > 2:
-        engine = f"{networks[2].engine}, simulating; speed of {engine} in {precision}"
+    engine, precision = serving.description, serving.precision
+    if len(engines) > 2:
+        engine = f"{engines[2].description}, simulating; speed of {engine} in {precision}"
         precision = candidate.manifest.precision
     return Comparison(
         engine=engine,
@@ -115,20 +116,20 @@ def _views(
     spec: ViewSpec, images: Sequence[ImageSource], seeds: int
 ) -> Generator[PreparedBatch, None, None]:
     for seed in range(seeds):
-        yield from stream_views(images, Sampling(spec, seed), StreamOptions(_BATCH))
+        yield from stream_views(images, Sampling(spec, seed), PipelineOptions(_BATCH))
 
 
-def open_network(bundle: Bundle, engine: str = "auto") -> Network:
+def open_on_cpu(bundle: Bundle, engine: str = AUTO) -> Engine:
     """Open a bundle in the making on the best engine of this machine's CPU, or the one named."""
     options = EngineOptions("cpu", available_cpus(), DEFAULT_BATCH_SIZE, keep=False)
-    return Network(bundle, engine, options)
+    return open_engine(bundle, engine, options)
 
 
-def fake_scores(network: Network, batch: PreparedBatch, manifest: Manifest) -> Scores:
+def fake_scores(engine: Engine, batch: PreparedBatch, manifest: Manifest) -> Scores:
     """Return P(fake) of each readable image of a batch."""
     if not batch.infos:
         return np.zeros(0)
-    judgement = network.judge(batch.overviews, batch.crops)
+    judgement = engine.judge(batch.overviews, batch.crops)
     return softmax(judgement.logits)[:, manifest.fake_index]
 
 

@@ -16,7 +16,8 @@ from onnx import ModelProto
 
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.manifest import Calibration, Role
-from ..runtime.judging.stream import PreparedBatch, StreamOptions, stream_views
+from ..runtime.judging.pipeline import PipelineOptions
+from ..runtime.judging.stream import PreparedBatch, stream_views
 from ..runtime.machine.progress import Progress, silent, track
 from ..runtime.views.batch import Sampling
 from .errors import CalibrationError
@@ -177,7 +178,7 @@ class Int8Search:
 def _trial_views(bundle: Bundle, sets: ImageSets) -> PreparedBatch:
     images = sets.calibration[:_TRIAL_IMAGES]
     sampling = Sampling(bundle.manifest.views, _TRIAL_SEED)
-    with closing(stream_views(images, sampling, StreamOptions(len(images)))) as batches:
+    with closing(stream_views(images, sampling, PipelineOptions(len(images)))) as batches:
         views = next(batches)
     if not views.infos:
         raise CalibrationError(

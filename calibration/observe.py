@@ -14,7 +14,8 @@ from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.manifest import Role
 from ..runtime.engines.base import Array, Float32
 from ..runtime.engines.onnxruntime import session_options
-from ..runtime.judging.stream import PreparedBatch, StreamOptions, stream_views
+from ..runtime.judging.pipeline import PipelineOptions
+from ..runtime.judging.stream import PreparedBatch, stream_views
 from ..runtime.machine.cpus import available_cpus
 from ..runtime.machine.progress import Progress, track
 from ..runtime.views.batch import Sampling
@@ -30,7 +31,7 @@ def calibration_batches(
     """Make the calibration images' views as they are needed; the user sees the purpose."""
     images = track(sets.calibration, purpose, len(sets.calibration), progress)
     sampling = Sampling(bundle.manifest.views)
-    with closing(stream_views(images, sampling, StreamOptions(_BATCH))) as batches:
+    with closing(stream_views(images, sampling, PipelineOptions(_BATCH))) as batches:
         yield from batches
 
 

@@ -18,7 +18,8 @@ from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.manifest import Role
 from ..runtime.engines.base import Array
 from ..runtime.images.reading import ImageSource
-from ..runtime.judging.stream import PreparedBatch, StreamOptions, stream_views
+from ..runtime.judging.pipeline import PipelineOptions
+from ..runtime.judging.stream import PreparedBatch, stream_views
 from ..runtime.views.batch import Sampling
 from .mixed import LowType, Plan, float_tensors, kept_nodes, lowered
 from .parity import photographs
@@ -120,7 +121,7 @@ def _trial_views(reference: Bundle, images: ImageSets | None) -> PreparedBatch:
         chosen, seeds = photographs()[:TRIED_ON], _SEEDS
     parts: list[PreparedBatch] = []
     for seed in seeds:
-        options = StreamOptions(len(chosen))
+        options = PipelineOptions(len(chosen))
         with closing(stream_views(chosen, Sampling(spec, seed), options)) as batches:
             parts.extend(batches)
     suitability = Suitability()
@@ -128,7 +129,6 @@ def _trial_views(reference: Bundle, images: ImageSets | None) -> PreparedBatch:
         suitability.add(part)
     suitability.check()
     return PreparedBatch(
-        tuple(image for part in parts for image in part.images),
         tuple(outcome for part in parts for outcome in part.outcomes),
         np.concatenate([part.overviews for part in parts]),
         np.concatenate([part.crops for part in parts]),

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.manifest import Normalisation, Parity, Role
-from ..runtime.engines.base import Engine, EngineOptions, Float32
+from ..runtime.engines.base import EngineOptions, Float32
+from ..runtime.engines.host import HostEngine
 from ..runtime.engines.onnxruntime import OnnxRuntimeEngine
 from ..runtime.images.decode import decode
 from ..runtime.views.batch import ViewBatch
@@ -51,7 +52,7 @@ def measure_parity(model: Glass, bundle: Bundle, largest_batch: int = LARGEST_BA
     manifest = bundle.manifest
     views = reference_views(manifest.views)
     expected = run_torch(model, views, manifest.normalisation)
-    engine = OnnxRuntimeEngine(bundle, EngineOptions("cpu"))
+    engine = OnnxRuntimeEngine(bundle, EngineOptions("cpu", batch_size=largest_batch))
     batch_sizes = tuple(sorted({1, 2, largest_batch}))
     worst = {"logit": 0.0, "attention": 0.0, "duplicate": 0.0}
     for size in batch_sizes:
@@ -110,7 +111,7 @@ def run_torch(model: Glass, views: ViewBatch, normalisation: Normalisation) -> E
 
 
 def _run_engine(
-    engine: Engine, views: ViewBatch, batch_size: int
+    engine: HostEngine, views: ViewBatch, batch_size: int
 ) -> tuple[Float32, Float32, float]:
     """Return logits, attention, and the largest difference between equal rows."""
     images, count = views.crops.shape[:2]
@@ -124,7 +125,7 @@ def _run_engine(
 
 
 def _features(
-    engine: Engine, role: Role, views: npt.NDArray[np.generic], batch_size: int
+    engine: HostEngine, role: Role, views: npt.NDArray[np.generic], batch_size: int
 ) -> tuple[Float32, float]:
     """Run all views in full batches, starting over to fill the last one.
 

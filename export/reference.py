@@ -13,7 +13,7 @@ from ..runtime.bundle.bundle import Bundle, sha256_of
 from ..runtime.bundle.manifest import Normalisation, Reference
 from ..runtime.bundle.reference import reference_of, stored_views
 from ..runtime.engines.base import EngineOptions, Float32
-from ..runtime.engines.network import Network
+from ..runtime.engines.onnxruntime import OnnxRuntimeEngine
 from ..runtime.images.decode import Rgb
 from ..runtime.machine.cpus import available_cpus
 from ..runtime.views.batch import ViewBatch
@@ -48,10 +48,10 @@ def own_reference(bundle: Bundle) -> Reference:
     Raises:
         EngineError: ONNX Runtime refuses the bundle.
     """
-    network = Network(bundle, "onnxruntime", EngineOptions("cpu", available_cpus()))
-    logits = network.judge(*stored_views(bundle)).logits
+    engine = OnnxRuntimeEngine(bundle, EngineOptions("cpu", available_cpus()))
+    logits = engine.judge(*stored_views(bundle)).logits
     return msgspec.structs.replace(
-        reference_of(bundle), logits=_rows(logits), source=network.engine
+        reference_of(bundle), logits=_rows(logits), source=engine.description
     )
 
 

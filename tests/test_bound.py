@@ -8,8 +8,8 @@ import pytest
 from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.bound import BoundGraphs
-from glass_edge.runtime.engines.network import Network
 from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine, _check_provider
+from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.machine.errors import EngineError
 
 MOST = 4
@@ -31,7 +31,7 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def network(vit_bundle):
-    return Network(vit_bundle, "onnxruntime", EngineOptions("cpu", batch_size=MOST))
+    return open_engine(vit_bundle, "onnxruntime", EngineOptions("cpu", batch_size=MOST))
 
 
 @pytest.fixture
@@ -53,7 +53,8 @@ def test_any_number_of_images_and_crops_gives_what_sessions_alone_give(sessions,
     bound = BoundGraphs(sessions, "cpu", MOST)
     answers = []
     for images, crops in ((1, 1), (3, 7), (9, 2), (2, 3), (4, 1), (3, 7)):
-        logits, attention = bound.judge(*views(images, crops))
+        found = bound.judge(*views(images, crops))
+        logits, attention = found.logits, found.attention
         expected = network.judge(*views(images, crops))
         assert logits == pytest.approx(expected.logits, abs=1e-5)
         assert attention == pytest.approx(expected.attention, abs=1e-6)

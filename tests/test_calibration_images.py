@@ -18,7 +18,7 @@ from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.calibration.ranges import RangesFile, collect_ranges
 from glass_edge.calibration.trial import BACKBONES
 from glass_edge.runtime.images.decode import read_header
-from glass_edge.runtime.judging import workers
+from glass_edge.runtime.judging import view_maker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -213,7 +213,7 @@ class TestCache:
             return read_header(pixels if content.startswith(b"no image") else content, **options)
 
         pixels = (images / "0.png").read_bytes()
-        monkeypatch.setattr(workers, "read_header", decodable)
+        monkeypatch.setattr(view_maker, "read_header", decodable)
         after = ranges_of(vit_bundle, sets)
         assert after.images == len(sets.calibration)
         assert not any("could not be read" in note for note in after.notes)

@@ -13,7 +13,7 @@ import torch
 from conftest import DATA, golden_picture
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.runtime.engines.base import EngineOptions
-from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeCudaEngine
 from networks import FULL, SMALL, random_glass
 from PIL import Image
 
@@ -232,7 +232,7 @@ def test_stream_is_lazy(vit_bundle, photographs):
 @pytest.mark.parametrize("factor", [np.nan, np.inf, -np.inf])
 def test_numbers_that_are_not_finite_are_no_verdict(factor, vit_bundle, photographs, monkeypatch):
     detector = Detector(vit_bundle)
-    engine = detector._network._engine
+    engine = detector._engine
     run = engine.run
 
     def broken(role, inputs):
@@ -293,7 +293,7 @@ def test_what_onnx_runtime_is_told_and_computes_on_cuda(
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", OnCpu)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    engine = OnnxRuntimeEngine(bundle, EngineOptions("cuda"))
+    engine = OnnxRuntimeCudaEngine(bundle, EngineOptions("cuda"))
     assert engine.precision == computed
     assert len(asked) == 3
     for name, told in asked:

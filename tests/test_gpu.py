@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import FAMILIES
 from glass_edge.runtime.engines.base import EngineOptions
-from glass_edge.runtime.engines.network import Network
+from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.engines.tensorrt.api import LIBRARY_NAMES, find_library
 from glass_edge.runtime.machine.cuda import gpu_present, open_cuda
 from glass_edge.runtime.machine.errors import EngineError
@@ -56,7 +56,7 @@ def test_there_is_an_engine_to_test():
 
 
 def network(bundle, engine, batch_size=16):
-    return Network(bundle, engine, EngineOptions("cuda", batch_size=batch_size))
+    return open_engine(bundle, engine, EngineOptions("cuda", batch_size=batch_size))
 
 
 def views(images, crops, seed=0):
@@ -71,7 +71,7 @@ def test_logits_are_those_of_the_cpu(engine, family, precision, make_precision):
     bundle = make_precision(family, precision)
     # ONNX Runtime has no kernels for BF16 on the CPU.
     on_cpu = "openvino" if precision == "bf16" else "onnxruntime"
-    reference = Network(bundle, on_cpu, EngineOptions("cpu"))
+    reference = open_engine(bundle, on_cpu, EngineOptions("cpu"))
     try:
         on_gpu = network(bundle, engine)
     except EngineError as error:

@@ -17,9 +17,9 @@ import pytest
 from glass_edge.runtime.bundle.bundle import sha256_of
 from glass_edge.runtime.bundle.graphfile import _PARTS, check_graph
 from glass_edge.runtime.bundle.manifest import parse_manifest
-from glass_edge.runtime.engines import open_engine
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import shared_core
+from glass_edge.runtime.engines.registry import open_engine
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper

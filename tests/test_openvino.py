@@ -14,9 +14,9 @@ import pytest
 from conftest import FAMILIES
 from glass_edge.calibration.comparison import compare_bundles
 from glass_edge.runtime.bundle.manifest import ROLES, Role
-from glass_edge.runtime.engines import open_engine
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import OpenVinoEngine
+from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.machine.cache import cache_folder, recent_folder
 
 from glass_edge import Detector, DetectorOptions, EngineError, OutputError

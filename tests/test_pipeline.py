@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from glass_edge.runtime.engines.base import EngineOptions
-from glass_edge.runtime.engines.network import Network
+from glass_edge.runtime.engines.base import EngineOptions, Judgement
+from glass_edge.runtime.engines.device import DeviceEngine
+from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.judging import intake
 from glass_edge.runtime.judging.intake import Intake
 from glass_edge.runtime.machine.cpus import available_cpus
@@ -184,7 +185,7 @@ def test_an_engine_that_fails_ends_the_run(vit_bundle, photographs, monkeypatch)
     def broken(role, inputs):
         raise EngineError("the engine is out of memory.")
 
-    monkeypatch.setattr(detector._network._engine, "run", broken)
+    monkeypatch.setattr(detector._engine, "run", broken)
     with detector.stream(photographs * 20) as records, pytest.raises(EngineError, match="memory"):
         list(records)
     assert not workers()
@@ -194,7 +195,7 @@ def test_an_engine_elsewhere_gets_a_thread_of_its_own(vit_bundle, photographs):
     """As on a GPU: workers only make views, and batches that are not full are judged, too."""
     detector = Detector(vit_bundle, DetectorOptions(crops=2, batch_size=8, workers=2))
     expected = detector.detect(photographs)
-    detector._network.on_host, detector._network.lanes = False, 1
+    detector._engine.on_host, detector._engine.lanes = False, 1
     for count in (1, 2, 5, len(photographs)):
         verdicts = detector.detect(photographs[:count])
         assert [verdict.path for verdict in verdicts] == [str(path) for path in photographs[:count]]
@@ -202,21 +203,23 @@ def test_an_engine_elsewhere_gets_a_thread_of_its_own(vit_bundle, photographs):
             assert verdict.score == pytest.approx(other.score, abs=1e-5)
 
 
-class Elsewhere:
+class Elsewhere(DeviceEngine):
     """An engine on a device, which counts how many of its runs go on at once."""
 
-    description, precision = "elsewhere", "fp32"
+    name, description, precision = "elsewhere", "elsewhere", "fp32"
 
     def __init__(self):
+        super().__init__(batch_size=2)
         self.inside, self.seen = [], []
 
-    def run(self, role, inputs):
+    def features_now(self, backbone, pixels):
         self.work()
-        return [np.zeros((len(inputs[0]), 8), np.float32)]
+        return np.zeros((len(pixels), 8), np.float32)
 
-    def judge(self, overviews, crops):
+    def judge_now(self, overviews, crops):
         self.work()
-        return tuple(np.zeros((len(crops), n), np.float32) for n in (2, crops.shape[1]))
+        shapes = (len(crops), 2), crops.shape[:2]
+        return Judgement(*(np.zeros(shape, np.float32) for shape in shapes))
 
     def work(self):
         self.inside.append(self)
@@ -225,18 +228,17 @@ class Elsewhere:
         self.inside.pop()
 
 
-def test_streams_that_share_an_engine_elsewhere_take_turns(vit_bundle, photographs, monkeypatch):
+def test_streams_that_share_an_engine_elsewhere_take_turns(vit_bundle, photographs):
     """Its runs share buffers, so two at once would give one image the other's verdict."""
     engine, small = Elsewhere(), photographs[:3]
     detector = Detector(vit_bundle, DetectorOptions(crops=2, batch_size=2, workers=2))
-    monkeypatch.setattr("glass_edge.runtime.engines.network.open_engine", lambda *_: engine)
-    detector._network = Network(vit_bundle, "elsewhere", EngineOptions(batch_size=2))
+    detector._engine = engine
     with ThreadPoolExecutor(4) as pool:
         runs = [pool.submit(detector.detect, small) for _ in range(3)]
-        runs.append(pool.submit(detector._network.features, "local", np.zeros((9, 1))))
+        runs.append(pool.submit(engine.features, "local", np.zeros((9, 1))))
         for run in runs:
             run.result()
-    assert len(engine.seen) == 3 * 3 + 5
+    assert len(engine.seen) == 3 * 3 + 1
     assert max(engine.seen) == 1
 
 
@@ -255,7 +257,7 @@ def test_the_place_in_a_batch_does_not_change_a_bit(engine, precision, make_prec
     """So that a run's numbers do not depend on which thread was faster."""
     bundle = make_precision("vit", precision)
     side = bundle.manifest.views.crop_size
-    network = Network(bundle, engine, EngineOptions("cpu", threads=1, lanes=2, batch_size=6))
+    network = open_engine(bundle, engine, EngineOptions("cpu", threads=1, lanes=2, batch_size=6))
     rng = np.random.default_rng(5)
     overviews = rng.uniform(0, 255, (6, side, side, 3)).astype(np.float32)
     crops = rng.integers(0, 256, (6, 1, side, side, 3), np.uint8)
@@ -296,10 +298,10 @@ def test_every_stage_is_timed(detector, photographs):
 def bound(vit_bundle, images, *, engine=0.0, elsewhere=False, consumer=0.0, **options) -> str:
     """Return what is said to bound a run in which one of the parts sleeps so many seconds."""
     detector = Detector(vit_bundle, DetectorOptions(crops=2, batch_size=2, **options))
-    run = detector._network._engine.run
-    detector._network._engine.run = lambda *given: (time.sleep(engine), run(*given))[1]
+    run = detector._engine.run
+    detector._engine.run = lambda *given: (time.sleep(engine), run(*given))[1]
     if elsewhere:
-        detector._network.on_host, detector._network.lanes = False, 1
+        detector._engine.on_host, detector._engine.lanes = False, 1
     with detector.stream(images) as records:
         for _ in records:
             time.sleep(consumer)

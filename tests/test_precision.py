@@ -15,7 +15,7 @@ import pytest
 import reference
 import torch
 from conftest import FAMILIES, JUDGEMENTS
-from glass_edge.calibration.comparison import CHANGE_ALLOWED, compare_bundles, open_network
+from glass_edge.calibration.comparison import CHANGE_ALLOWED, compare_bundles, open_on_cpu
 from glass_edge.calibration.errors import AccuracyError
 from glass_edge.calibration.layers import find_layers
 from glass_edge.calibration.options import CalibrationOptions
@@ -230,10 +230,10 @@ def test_without_images_the_photograph_that_judges_was_not_tried_on(
 def test_verdicts_are_compared_in_what_the_bundle_says(precision, make_precision):
     comparison = make_precision("vit", precision).manifest.comparison
     assert comparison.precision == precision
-    serving = open_network(make_precision("vit", precision))
+    serving = open_on_cpu(make_precision("vit", precision))
     simulated = serving.precision != precision
     assert ("simulating" in comparison.engine) == simulated
-    assert serving.engine in comparison.engine
+    assert serving.description in comparison.engine
 
 
 def test_bf16_on_an_engine_without_it_is_an_error(make_precision):

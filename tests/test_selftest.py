@@ -17,8 +17,9 @@ from conftest import ROOT
 from glass_edge.export.parity import reference_views
 from glass_edge.runtime.bundle.bundle import sha256_of
 from glass_edge.runtime.bundle.reference import stored_views
-from glass_edge.runtime.engines.base import EngineOptions
-from glass_edge.runtime.engines.network import Network
+from glass_edge.runtime.engines.base import Engine, EngineOptions
+from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.engines.selftest import TOLERANCES, self_test
 from networks import random_glass
 from PIL import Image
@@ -37,8 +38,8 @@ def marks(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache" / "selftests"
 
 
-def network(bundle: Bundle, engine: str = "onnxruntime") -> Network:
-    return Network(bundle, engine, EngineOptions("cpu", 2))
+def network(bundle: Bundle, engine: str = "onnxruntime") -> Engine:
+    return open_engine(bundle, engine, EngineOptions("cpu", 2))
 
 
 def test_the_views_are_those_of_photographs_in_whole_grey_levels(vit_bundle):
@@ -70,7 +71,7 @@ def test_every_engine_passes(engine, precision, make_precision):
     bundle = make_precision("resnet", precision)
     passed = self_test(bundle, network(bundle, engine))
     assert passed.engine.startswith(engine)
-    assert passed.images == 2
+    assert passed.images == 16  # of which four crops each are more than a batch of 16
     assert passed.error <= passed.tolerance == TOLERANCES[precision]
     expected_by = "PyTorch" if precision == "fp32" else "onnxruntime"
     assert passed.source.startswith(expected_by)
@@ -84,8 +85,6 @@ def test_bf16_is_expected_as_a_simulation_gives_it(make_precision):
 
 def spoiled(monkeypatch, spoil) -> None:
     """Let ONNX Runtime's crop features come out otherwise."""
-    from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
-
     run = OnnxRuntimeEngine.run
 
     def wrong(self, role, inputs):
@@ -134,8 +133,6 @@ def test_wrong_numbers_are_refused(spoil, vit_bundle, marks, monkeypatch):
 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_logits_of_other_images_are_refused(rows, vit_bundle, marks, monkeypatch):
-    from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
-
     run = OnnxRuntimeEngine.run
 
     def wrong(self, role, inputs):
@@ -176,12 +173,26 @@ def test_without_a_cache_every_start_is_tested(vit_bundle, monkeypatch):
         Detector(vit_bundle, DetectorOptions(engine="onnxruntime"))
 
 
-def test_bundles_of_the_first_schema_run_without_one(copied_bundle, marks):
-    change(copied_bundle, lambda m: m.update(schema=1, reference=None))
-    detector = Detector(copied_bundle)
-    assert not marks.exists()
-    with pytest.raises(BundleError, match="holds no reference views"):
-        detector.self_test()
+@pytest.mark.parametrize("batch_size", [16, 12])
+def test_the_batch_that_serves_is_tested(batch_size, vit_bundle, marks, monkeypatch):
+    """Engines have been seen to get the first rows of a large batch right, and others wrong."""
+    compute = OnnxRuntimeEngine.compute
+
+    def wrong(self, role, inputs):
+        outputs = [array.copy() for array in compute(self, role, inputs)]
+        if role == "local" and len(inputs[0]) == batch_size:
+            outputs[0][8:] = outputs[0][:1]
+        return outputs
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "compute", wrong)
+    with pytest.raises(EngineError, match=r"the self-test failed: onnxruntime .* differs by"):
+        Detector(vit_bundle, DetectorOptions(engine="onnxruntime", batch_size=batch_size, crops=4))
+
+
+def test_another_batch_is_tested_anew(vit_bundle, marks):
+    for batch_size in (16, 16, 8):
+        Detector(vit_bundle, DetectorOptions(engine="onnxruntime", batch_size=batch_size))
+    assert len(list(marks.iterdir())) == 2
 
 
 def replace_picture(bundle: Path, picture: Image.Image | bytes) -> None:

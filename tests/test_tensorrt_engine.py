@@ -16,7 +16,7 @@ from fake_tensorrt import FakeCuda, complain
 from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.commands import build as build_cli
 from glass_edge.runtime.engines.base import EngineOptions
-from glass_edge.runtime.engines.network import Network
+from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.engines.tensorrt import engine, store
 from glass_edge.runtime.engines.tensorrt.api import LIBRARY_NAMES, Library
 from glass_edge.runtime.engines.tensorrt.plan import Check
@@ -45,7 +45,7 @@ class Place:
     def open(self, batch_size=8, name="tensorrt", **cuda):
         self.cuda = FakeCuda(strict=True, **cuda)
         options = EngineOptions("cuda", batch_size=batch_size, folder=self.folder)
-        return Network(self.bundle, name, options)
+        return open_engine(self.bundle, name, options)
 
     def store(self):
         return store.PlanStore(self.bundle, self.folder)
@@ -76,8 +76,8 @@ def views(images, crops):
 @pytest.mark.parametrize("name", LIBRARY_NAMES)
 def test_it_judges_as_onnx_runtime_does_from_any_thread(name, place, vit_bundle):
     network = place.open(name=name)
-    reference = Network(vit_bundle, "onnxruntime", EngineOptions("cpu"))
-    assert network.engine == f"{name} 10.3.0 {GPU}"
+    reference = open_engine(vit_bundle, "onnxruntime", EngineOptions("cpu"))
+    assert network.description == f"{name} 10.3.0 {GPU}"
     with ThreadPoolExecutor(2) as pool:
         for given in (views(3, 4), views(1, 2), views(3, 4)):
             found = pool.submit(network.judge, *given).result()
@@ -267,7 +267,7 @@ def test_so_does_one_that_was_refused(place):
 def test_what_cannot_be_captured_is_launched_and_said_once_for_each_graph(
     place, vit_bundle, caplog
 ):
-    reference = Network(vit_bundle, "onnxruntime", EngineOptions("cpu"))
+    reference = open_engine(vit_bundle, "onnxruntime", EngineOptions("cpu"))
     with caplog.at_level(logging.WARNING):
         network = place.open(graphs="cudaErrorStreamCaptureUnsupported: not permitted")
         for given in (views(3, 4), views(1, 2), views(3, 4)):
@@ -344,4 +344,4 @@ class TestFailures:
 
     def test_the_cpu(self, place):
         with pytest.raises(EngineError, match="runs on an NVIDIA GPU, not on the cpu"):
-            Network(place.bundle, "tensorrt", EngineOptions("cpu", folder=Path("/nowhere")))
+            open_engine(place.bundle, "tensorrt", EngineOptions("cpu", folder=Path("/nowhere")))

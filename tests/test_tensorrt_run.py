@@ -15,8 +15,8 @@ import pytest
 from fake_tensorrt import FakeCuda
 from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.engines.base import EngineOptions
-from glass_edge.runtime.engines.network import Network
 from glass_edge.runtime.engines.openvino import OpenVinoEngine
+from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.engines.tensorrt.api import Library
 from glass_edge.runtime.engines.tensorrt.check import EngineCheck, blotches
 from glass_edge.runtime.engines.tensorrt.engine import Device
@@ -63,7 +63,7 @@ def views(images, crops, seed=0):
 
 @pytest.fixture(scope="module")
 def network(vit_bundle):
-    return Network(vit_bundle, "onnxruntime", EngineOptions("cpu", batch_size=MOST))
+    return open_engine(vit_bundle, "onnxruntime", EngineOptions("cpu", batch_size=MOST))
 
 
 @pytest.mark.parametrize("graphs", [True, False], ids=["cuda-graphs", "no-cuda-graphs"])

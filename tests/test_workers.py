@@ -7,17 +7,28 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from glass_edge.runtime.judging.workers import ByteBudget, ViewWorkers
+from glass_edge.runtime.judging.view_maker import ByteBudget, ViewMaker
+from glass_edge.runtime.machine.timings import Timings
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
 from glass_edge.runtime.views.spec import ViewSpec
 from PIL import Image
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc")
 SPEC = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
+
+
+def make_views(batch, contents, threads, *, memory=1 << 28):
+    """Make the views of images in so many threads, all by one maker."""
+    maker = ViewMaker(
+        Sampling(SPEC), threads=threads, memory=memory, max_pixels=10**9, timings=Timings()
+    )
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(maker.make, [batch] * len(contents), range(len(contents)), contents))
 
 
 def test_the_budget_holds_back_what_would_exceed_it():
@@ -60,10 +71,8 @@ def test_threads_buffers_and_budget_do_not_change_views(memory, threads, photogr
     for slot, path in enumerate(paths):
         rgb = np.asarray(Image.open(path).convert("RGB"))
         expected.fill(slot, rgb, sampling.generator_seed(path.read_bytes()), SPEC)
-    workers = ViewWorkers(sampling, workers=threads, memory=memory, max_pixels=10**9)
-    futures = [workers.submit(batch, slot, path) for slot, path in enumerate(paths)]
-    assert all(future.result().placements for future in futures)
-    workers.close()
+    infos = make_views(batch, [path.read_bytes() for path in paths], threads, memory=memory)
+    assert all(info.placements for info in infos)
     assert np.array_equal(batch.crops, expected.crops)
     assert np.array_equal(batch.overviews, expected.overviews)
 
@@ -73,10 +82,11 @@ MEASURE = """
 import sys
 from pathlib import Path
 import numpy as np
-from glass_edge.runtime.decode import decode
-from glass_edge.runtime.manifest import ViewSpec
-from glass_edge.runtime.views import Sampling, ViewBatch
-from glass_edge.runtime.workers import ViewWorkers
+from concurrent.futures import ThreadPoolExecutor
+from glass_edge.runtime.judging.view_maker import ViewMaker
+from glass_edge.runtime.machine.timings import Timings
+from glass_edge.runtime.views.batch import Sampling, ViewBatch
+from glass_edge.runtime.views.spec import ViewSpec
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -86,11 +96,17 @@ spec = ViewSpec(crop_size=224, num_crops=10, max_grid=8)
 small, large, count, memory = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 batch = ViewBatch(8, spec)
 batch.crops[:], batch.overviews[:] = 1, 1  # else the system gives its memory later
-workers = ViewWorkers(Sampling(spec), workers=4, memory=memory, max_pixels=10**9)
-workers.submit(batch, 0, small).result()
-before = peak()
-for future in [workers.submit(batch, slot, large) for slot in range(count)]:
-    future.result()
+maker = ViewMaker(
+    Sampling(spec), threads=4, memory=memory, max_pixels=10**9, timings=Timings()
+)
+with ThreadPoolExecutor(4) as pool:
+    def make(slot, path):
+        return pool.submit(lambda: maker.make(batch, slot, Path(path).read_bytes()))
+
+    make(0, small).result()
+    before = peak()
+    for future in [make(slot, large) for slot in range(count)]:
+        future.result()
 print(peak() - before)
 """
 
@@ -140,10 +156,11 @@ def test_what_decoders_take_besides_is_within_the_budget(tmp_path, photograph, p
 LIMITED = """
 import resource, sys
 from glass_edge import ImageError
-from glass_edge.runtime.manifest import ViewSpec
-from glass_edge.runtime.timings import Timings
-from glass_edge.runtime.views import Sampling, ViewBatch, read_image
-from glass_edge.runtime.workers import ViewMaker
+from glass_edge.runtime.images.reading import read_image
+from glass_edge.runtime.judging.view_maker import ViewMaker
+from glass_edge.runtime.machine.timings import Timings
+from glass_edge.runtime.views.batch import Sampling, ViewBatch
+from glass_edge.runtime.views.spec import ViewSpec
 
 small, large, memory, isolate = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "True"
 spec = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
@@ -189,7 +206,5 @@ def test_a_mosaic_of_every_format_in_one_pool(photograph):
         picture.save(buffer, kind)
         contents.append(buffer.getvalue())
     batch = ViewBatch(len(contents), SPEC)
-    workers = ViewWorkers(Sampling(SPEC), workers=3, memory=1 << 28, max_pixels=10**9)
-    futures = [workers.submit(batch, slot, content) for slot, content in enumerate(contents)]
-    assert {(f.result().width, f.result().height) for f in futures} == {(500, 400)}
-    workers.close()
+    infos = make_views(batch, contents, 3)
+    assert {(info.width, info.height) for info in infos} == {(500, 400)}

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.manifest import ROLES, Role
-from ...runtime.engines.network import softmax
+from ...runtime.engines.base import softmax
 from ...runtime.machine.errors import EngineError
 from .work import Judged, Loaded, Photo, Photos, Setup, StageClock
 

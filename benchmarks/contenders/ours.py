@@ -8,20 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.engines import ENGINE_NAMES
-from ...runtime.engines.base import EngineOptions, batch_sizes
-from ...runtime.engines.network import Network
-from ...runtime.engines.tensorrt.api import LIBRARY_NAMES
+from ...runtime.engines.base import Engine, EngineOptions
+from ...runtime.engines.batches import BatchSizes
+from ...runtime.engines.registry import open_engine, runnable_engines
 from ...runtime.images.decode import decode
 from ...runtime.judging.detector import Detector
 from ...runtime.judging.options import DetectorOptions
-from ...runtime.machine.cuda import gpu_present
 from ...runtime.machine.errors import EngineError
 from ...runtime.results.records import Record, Verdict
 from ...runtime.views.batch import ViewBatch
@@ -49,7 +46,7 @@ class BundleContender:
 class _LoadedBundle:
     def __init__(self, bundle: Bundle, engine: str, setup: Setup) -> None:
         self._bundle, self._engine, self._setup = bundle, engine, setup
-        self._networks: dict[int, Network] = {}  # by the most crops at once
+        self._engines: dict[int, Engine] = {}  # by the most crops at once
         options = DetectorOptions(
             engine=engine,
             crops=setup.views.num_crops,
@@ -78,40 +75,30 @@ class _LoadedBundle:
     def batch(self, photos: Photos) -> Callable[[], object]:
         """Return the call that judges all images, see :meth:`.work.Loaded.batch`."""
         spec = msgspec.structs.replace(self._setup.views, num_crops=len(photos[0].placements))
-        network = self._network(len(photos) * spec.num_crops)
+        engine = self._opened(len(photos) * spec.num_crops)
         views = ViewBatch(len(photos), spec)
         for slot, photo in enumerate(photos):
             rgb = decode(Path(photo.path).read_bytes())
             views.write_overview(slot, rgb)
             views.write_crops(slot, rgb, photo.placements)
-        return lambda: network.judge(views.overviews, views.crops)
+        return lambda: engine.judge(views.overviews, views.crops)
 
-    def _network(self, crops: int) -> Network:
+    def _opened(self, crops: int) -> Engine:
         """Return the graphs as a detector loads them for batches of so many crops.
 
-        Sizes that need no rows of zeros anyway share one network: each holds the weights again.
+        Sizes that need no rows of zeros anyway share one engine: each holds the weights again.
         """
         most = self._setup.batch_size
-        size = most if min(crops, most) in batch_sizes(most) else crops
-        if size not in self._networks:
+        size = most if min(crops, most) in BatchSizes.up_to(most).sizes else crops
+        if size not in self._engines:
             options = EngineOptions("auto", self._setup.threads, size)
-            self._networks[size] = Network(self._bundle, self._engine, options)
-        return self._networks[size]
-
-
-def available_engines() -> list[str]:
-    """Return the names of the engines that can run on this machine."""
-    gpu = gpu_present()
-    return [
-        name
-        for name in ENGINE_NAMES
-        if find_spec(name.replace("-", "_")) and (gpu or name not in LIBRARY_NAMES)
-    ]
+            self._engines[size] = open_engine(self._bundle, self._engine, options)
+        return self._engines[size]
 
 
 def bundle_contenders(bundles: Sequence[Bundle], engines: Sequence[str]) -> list[BundleContender]:
     """Return every bundle on each of the engines; none given means all that can run here."""
-    names = engines or available_engines()
+    names = engines or runnable_engines()
     return [BundleContender(bundle, engine) for bundle in bundles for engine in names]
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.manifest import Normalisation
 from ...runtime.engines.base import EngineOptions, Float32
-from ...runtime.engines.network import Network
+from ...runtime.engines.registry import open_engine
 from ..measuring.process import OwnProcess
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -127,9 +127,9 @@ class BundleContestant:
     def open(self, crops: Pixels, threads: int) -> Opened:
         """Load the graphs, see :meth:`Contestant.open`."""
         options = EngineOptions("cpu", threads, len(crops), images=1)
-        network = Network(self.bundle, self.engine, options)
-        name = f"{self.bundle.name}, {network.engine}"
-        return Opened(name, network.precision, lambda: network.features("local", crops))
+        engine = open_engine(self.bundle, self.engine, options)
+        name = f"{self.bundle.name}, {engine.description}"
+        return Opened(name, engine.precision, lambda: engine.features("local", crops))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -15,7 +14,7 @@ from ...export.loading import AUTO, load_model
 from ...export.parity import reference_views
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.progress import on_console
-from ...runtime.engines import ENGINE_NAMES
+from ...runtime.engines.registry import runnable_engines
 from ...runtime.machine.cpus import available_cpus
 from ...runtime.machine.environment import Environment, environment
 from ...runtime.machine.errors import EngineError
@@ -143,7 +142,7 @@ def measure_engines(
         PyTorchContestant(checkpoint, options.backbone, first.normalisation, bf16)
         for bf16 in (False, True)
     ]
-    engines = options.engines or [name for name in ENGINE_NAMES if find_spec(name)]
+    engines = options.engines or runnable_engines()
     exported = [BundleContestant(bundle, engine) for bundle in bundles for engine in engines]
     with ExitStack() as stack:
         workers, refusals = _open(pytorch, exported, crops, options.threads, stack)

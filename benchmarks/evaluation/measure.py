@@ -18,11 +18,12 @@ from ...calibration.comparison import Scores, compare_scores, fake_scores
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.progress import on_console
 from ...runtime.engines.base import EngineOptions
-from ...runtime.engines.network import Network
+from ...runtime.engines.registry import open_engine
 from ...runtime.images.files import readable_path
 from ...runtime.images.sources import find_images
 from ...runtime.judging.options import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
-from ...runtime.judging.stream import PreparedBatch, StreamOptions, stream_views
+from ...runtime.judging.pipeline import PipelineOptions
+from ...runtime.judging.stream import PreparedBatch, stream_views
 from ...runtime.machine.cpus import available_cpus
 from ...runtime.machine.environment import environment
 from ...runtime.machine.errors import EngineError, ImageError, InputError
@@ -167,20 +168,20 @@ class _Judge:
         threads = options.threads or available_cpus()
         engine = EngineOptions(options.device, threads, options.batch_size)
         self._bundle = bundle
-        self._network = Network(bundle, options.engine, engine)
+        self._engine = open_engine(bundle, options.engine, engine)
         self._scores: list[Scores] = []
         self._times: list[tuple[int, float]] = []
 
     def take(self, batch: PreparedBatch) -> None:
         """Judge the readable images of a batch; there must be one."""
         started = time.perf_counter()
-        scores = fake_scores(self._network, batch, self._bundle.manifest)
+        scores = fake_scores(self._engine, batch, self._bundle.manifest)
         self._times.append((len(scores), time.perf_counter() - started))
         if not np.isfinite(scores).all():
             raise EngineError(
                 f"bundle {self._bundle.path} gave numbers that are not finite on "
-                f"{self._network.engine}, so it cannot be evaluated: try another engine, or export "
-                "it again in another precision."
+                f"{self._engine.description}, so it cannot be evaluated: try another engine, or "
+                "export it again in another precision."
             )
         self._scores.append(scores)
 
@@ -199,8 +200,8 @@ class _Judge:
             name=self._bundle.name,
             size_bytes=sum(path.stat().st_size for path in files),
             bundle_precision=manifest.types,
-            engine_precision=self._network.precision,
-            engine=self._network.engine,
+            engine_precision=self._engine.precision,
+            engine=self._engine.description,
             metrics=score_metrics(truth, scores, threshold),
             speed=_speed(self._times),
             change=None if first is None else _change(first, scores, threshold),
@@ -237,7 +238,7 @@ def _prepare(paths: Sequence[str], sampling: Sampling) -> PreparedBatch:
     A longer stream would decode the next batch while networks are timed, and slow the first
     of them down more than the others.
     """
-    with closing(stream_views(paths, sampling, StreamOptions(len(paths)))) as batches:
+    with closing(stream_views(paths, sampling, PipelineOptions(len(paths)))) as batches:
         return next(batches)
 
 

@@ -13,10 +13,12 @@ import msgspec
 
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.progress import on_console
-from ...runtime.engines.network import Network
+from ...runtime.engines.base import Engine
+from ...runtime.engines.registry import open_engine
 from ...runtime.judging.detector import Detector
 from ...runtime.judging.options import DetectorOptions, engine_options, pipeline_options
-from ...runtime.judging.stream import PreparedBatch, StreamOptions, stream_views
+from ...runtime.judging.pipeline import PipelineOptions
+from ...runtime.judging.stream import PreparedBatch, stream_views
 from ...runtime.machine.environment import Environment, environment
 from ...runtime.machine.errors import ImageError
 from ...runtime.machine.progress import track
@@ -109,7 +111,7 @@ class _Contestant:
     """A bundle with its three ways to spend time on the images."""
 
     detector: Detector
-    network: Network
+    engine: Engine
     ways: tuple[Callable[[], object], ...]
 
 
@@ -162,17 +164,18 @@ def _contestant(
     if options.crops:
         spec = msgspec.structs.replace(spec, num_crops=options.crops)
     shares = pipeline_options(options, spec.num_crops)
-    network = Network(bundle, options.engine, engine_options(options, spec.num_crops))
+    settings = engine_options(options, shares, spec.num_crops)
+    engine = open_engine(bundle, options.engine, settings)
     make_views = partial(_views, paths, Sampling(spec, options.seed), shares.images, shares.workers)
     ready = make_views()
-    judges = stack.enter_context(ThreadPoolExecutor(network.lanes))
+    judges = stack.enter_context(ThreadPoolExecutor(engine.lanes))
     return _Contestant(
         detector,
-        network,
+        engine,
         (
             make_views,
             lambda: list(
-                judges.map(lambda batch: network.judge(batch.overviews, batch.crops), ready)
+                judges.map(lambda batch: engine.judge(batch.overviews, batch.crops), ready)
             ),
             lambda: detector.detect(paths),
         ),
@@ -183,7 +186,7 @@ def _views(
     paths: Sequence[str], sampling: Sampling, images: int, workers: int
 ) -> list[PreparedBatch]:
     """Make the views of all images, in batches as the pipeline makes them."""
-    options = StreamOptions(len(paths), workers)
+    options = PipelineOptions(len(paths), workers)
     with closing(stream_views(paths, sampling, options)) as batches:
         (everything,) = batches
     for path, outcome in zip(paths, everything.outcomes, strict=True):
@@ -191,7 +194,6 @@ def _views(
             raise ImageError(f"{path}: {outcome}")
     return [
         PreparedBatch(
-            everything.images[start : start + images],
             everything.outcomes[start : start + images],
             everything.overviews[start : start + images],
             everything.crops[start : start + images],
@@ -217,13 +219,13 @@ def _seconds(way: Callable[[], object]) -> float:
 
 def _halves(contestant: _Contestant, seconds: Sequence[tuple[float, ...]]) -> BundleHalves:
     views, judging, whole = map(Samples, seconds)
-    network = contestant.network
+    engine = contestant.engine
     return BundleHalves(
         name=contestant.detector.bundle.name,
-        engine=network.engine,
-        precision=network.precision,
-        on_host=network.on_host,
-        lanes=network.lanes,
+        engine=engine.description,
+        precision=engine.precision,
+        on_host=engine.on_host,
+        lanes=engine.lanes,
         views=views,
         judging=judging,
         whole=whole,

@@ -6,7 +6,7 @@ import io
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 import cv2
@@ -18,9 +18,10 @@ from PIL import Image
 from ...export.parity import photographs
 from ...runtime.commands.progress import on_console
 from ...runtime.images.decode import read_header, settle_pillow
-from ...runtime.judging.workers import DEFAULT_MEMORY, ViewWorkers
+from ...runtime.judging.view_maker import DEFAULT_MEMORY, ViewMaker
 from ...runtime.machine.environment import Environment, environment
 from ...runtime.machine.progress import track
+from ...runtime.machine.timings import Timings
 from ...runtime.results.tables import markdown_table
 from ...runtime.views.batch import Sampling, ViewBatch, plan
 from ...runtime.views.spec import ViewSpec
@@ -264,18 +265,18 @@ def _time_workers(content: bytes, spec: ViewSpec, threads: int) -> float:
     """Return seconds per image of the runtime's own pool, after its buffers have grown."""
     count = threads * _IMAGES_PER_WORKER
     batch = ViewBatch(count, spec)
-    workers = ViewWorkers(
-        Sampling(spec), workers=threads, memory=4 * DEFAULT_MEMORY, max_pixels=1 << 30
+    maker = ViewMaker(
+        Sampling(spec),
+        threads=threads,
+        memory=4 * DEFAULT_MEMORY,
+        max_pixels=1 << 30,
+        timings=Timings(),
     )
-    try:
-        for future in [workers.submit(batch, slot, content) for slot in range(threads)]:
-            future.result()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda slot: maker.make(batch, slot, content), range(threads)))
         started = time.perf_counter()
-        for future in [workers.submit(batch, slot, content) for slot in range(count)]:
-            future.result()
+        list(pool.map(lambda slot: maker.make(batch, slot, content), range(count)))
         return (time.perf_counter() - started) / count
-    finally:
-        workers.close()
 
 
 def _levels(error: float | None) -> str:

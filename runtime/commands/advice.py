@@ -6,6 +6,7 @@ import platform
 from collections.abc import Collection
 
 from ..engines.base import X86
+from ..engines.registry import engines
 
 _VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}  # of which one multiplies and adds int8 at once
 
@@ -24,9 +25,4 @@ def int8_note(engine: str, computed: str, cpu_flags: Collection[str]) -> str | N
         return None
     if cpu_flags and not _VNNI & set(cpu_flags):
         return "this CPU has no VNNI, so that int8 may be no faster than fp32 here."
-    if engine.startswith("onnxruntime "):
-        return (
-            "ONNX Runtime's int8 kernels for x86 may be no faster than fp32: OpenVINO's are "
-            "(--engine openvino; pip install 'glass-edge[openvino]')."
-        )
-    return None
+    return engines()[engine.partition(" ")[0]].int8_advice

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from ..bundle.finding import BUNDLE_VARIABLE
-from ..engines import DEVICE_NAMES, ENGINE_NAMES
+from ..engines.registry import AUTO, DEVICE_NAMES, engine_names
 from ..judging.options import DEFAULT_THRESHOLD
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -75,7 +75,7 @@ threshold_option = click.option(
 
 engine_option = click.option(
     "--engine",
-    type=click.Choice(["auto", *ENGINE_NAMES]),
+    type=click.Choice([AUTO, *engine_names()]),
     default="auto",
     show_default=True,
     help="What executes the graphs.",
@@ -83,7 +83,7 @@ engine_option = click.option(
 
 device_option = click.option(
     "--device",
-    type=click.Choice(["auto", *DEVICE_NAMES]),
+    type=click.Choice([AUTO, *DEVICE_NAMES]),
     default="auto",
     show_default=True,
     help="Where it executes them.",

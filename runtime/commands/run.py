@@ -18,7 +18,7 @@ from ..images.sources import STANDARD_INPUT, find_images, listed_images
 from ..judging.detector import Detector
 from ..judging.options import DEFAULT_BATCH_SIZE, MODES, DetectorOptions, Mode
 from ..judging.same_run import SameRun
-from ..judging.workers import DEFAULT_MEMORY
+from ..judging.view_maker import DEFAULT_MEMORY
 from ..machine.environment import cpu_flags
 from ..machine.errors import InputError
 from ..machine.progress import Progress, silent, track

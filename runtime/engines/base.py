@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +13,12 @@ import numpy.typing as npt
 from ..bundle.manifest import GraphEntry, Role
 from ..machine.errors import EngineError
 from ..machine.progress import Progress, silent
+from ..machine.timings import Timings
+from ..views.batch import Crops, Overviews
 
 Array: TypeAlias = npt.NDArray[Any]
 Float32: TypeAlias = npt.NDArray[np.float32]
+Backbone: TypeAlias = Literal["global", "local"]
 X86 = ("x86_64", "AMD64")  # what platform.machine() calls it
 Found: TypeAlias = tuple[str, str | None, list[int | None]]
 """A tensor as an engine sees it: name, element type, and sizes, ``None`` where open."""
@@ -29,13 +31,13 @@ class EngineOptions:
     Attributes:
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: bound of the CPU threads that one run takes; 0 leaves it to the engine.
-        batch_size: the most rows that one call of :meth:`Engine.run` will give.
+        batch_size: the most rows that a graph computes at once.
         images: how many images' views are given at once when all goes well: the rows of the
             global graph, while those of the local one are ``batch_size``. ``None`` if that is
             not known beforehand.
         folder: where built engines are kept; ``None`` is the user's cache.
         lanes: how many runs may go on at once, each from a thread of its own.
-        keep: whether OpenVINO keeps compiled graphs for the next start. It finds them again by
+        keep: whether compiled graphs may be kept for the next start. They are found again by
             the bundle's path, so that those of a bundle about to move would only fill the cache.
         progress: is told how far the building of engines is.
     """
@@ -50,65 +52,65 @@ class EngineOptions:
     progress: Progress = silent
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What the model says of ``n`` images: logits ``(n, 2)``, attention ``(n, crops)``."""
+
+    logits: Float32
+    attention: Float32
+
+
 class Engine(Protocol):
-    """Executes the three graphs of one bundle, in as many threads at once as it has lanes.
+    """Executes the three graphs of one bundle.
 
     Attributes:
+        name: by which the registry has it.
         description: what records say, for example ``onnxruntime 1.24.0 cpu``.
         precision: the type that the engine really computes in.
+        lanes: how many threads may judge at once.
+        on_host: whether judging takes the host's CPUs.
+        largest: the most rows of each graph that are computed at once.
     """
 
+    name: str
     description: str
     precision: str
+    lanes: int
+    on_host: bool
+    largest: Mapping[Role, int]
 
-    def run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
-        """Run one graph; inputs and outputs in the manifest's order.
-
-        The first dimension is the batch: of any size up to what the engine was opened for, see
-        :class:`EngineOptions`.
-
-        Raises:
-            EngineError: the engine failed, for example for lack of memory.
-        """
-        ...
-
-
-@runtime_checkable
-class DeviceEngine(Engine, Protocol):
-    """An engine whose features stay on its device between the graphs.
-
-    It is used by one thread at a time, which need not be the one that made it, and takes none of
-    the host's CPUs to compute.
-    """
-
-    def judge(self, overviews: Array, crops: Array) -> tuple[Float32, Float32]:
+    def judge(
+        self, overviews: Overviews, crops: Crops, timings: Timings | None = None
+    ) -> Judgement:
         """Run all graphs on the views of any number of images.
 
         Args:
-            overviews: global views, float32 ``(n, p, p, 3)``.
+            overviews: global views, float32 ``(n, p, p, 3)`` in 0..255.
             crops: uint8 ``(n, crops, p, p, 3)``.
-
-        Returns:
-            Logits ``(n, 2)`` and attention ``(n, crops)``.
+            timings: where the time is added.
 
         Raises:
             EngineError: the engine failed, for example for lack of memory.
+            ValueError: a graph gave arrays of other shapes than it declares.
+        """
+        ...
+
+    def features(self, backbone: Backbone, pixels: Array) -> Float32:
+        """Run a backbone on any number of views ``(n, p, p, 3)``; return features ``(n, D)``.
+
+        Raises:
+            EngineError: the engine failed.
+            ValueError: the graph gave features of another number of views.
         """
         ...
 
 
-def batch_sizes(largest: int) -> list[int]:
-    """Return the few sizes that engines see: powers of two below ``largest``, and ``largest``."""
-    powers = itertools.takewhile(lambda size: size < largest, (2**i for i in itertools.count()))
-    return [*powers, largest]
-
-
-def padded(rows: Array, size: int) -> Array:
-    """Append rows of zeros up to ``size``."""
-    if len(rows) == size:
-        return rows
-    padding = np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)
-    return np.concatenate([rows, padding])
+def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return probabilities along the last axis, computed in double precision."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted)
+    shares: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return shares
 
 
 def check_tensors(

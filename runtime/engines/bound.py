@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from ..bundle.manifest import Role
 from ..machine.errors import EngineError
-from .base import Array, Float32, batch_sizes
+from .base import Array, Backbone, Float32, Judgement
+from .batches import BatchSizes
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -32,27 +33,30 @@ class BoundGraphs:
         """Use sessions that are all on ``device``: ``cpu`` or ``cuda``."""
         self._sessions = sessions
         self._device = device
-        self._batch_size = batch_size
-        self._sizes = batch_sizes(batch_size)
+        self._batches = BatchSizes.up_to(batch_size)
         self._width: int = sessions["global"].get_outputs()[0].shape[1]
         self._values: dict[tuple[str, tuple[int, ...]], ort.OrtValue] = {}
         self._hosts: dict[tuple[str, int], Array] = {}
 
-    def judge(self, overviews: Array, crops: Array) -> tuple[Float32, Float32]:
-        """Run all graphs, see :meth:`.base.DeviceEngine.judge`."""
+    def judge(self, overviews: Array, crops: Array) -> Judgement:
+        """Run all graphs, see :meth:`.base.Engine.judge`."""
         images, count = crops.shape[:2]
-        views: dict[Role, Array] = {
+        views: dict[Backbone, Array] = {
             "global": overviews,
             "local": crops.reshape(images * count, *crops.shape[2:]),
         }
-        padded = self._padded(images)
-        rows = {"global": padded, "local": max(padded * count, self._padded(images * count))}
+        padded = self._batches.padded(images)
+        rows = {
+            "global": padded,
+            "local": max(padded * count, self._batches.padded(images * count)),
+        }
         features = {
-            role: self._features(role, pixels, rows[role]) for role, pixels in views.items()
+            role: self._computed(role, pixels, rows[role]) for role, pixels in views.items()
         }
         logits = self._value("logits", (padded, 2), np.float32)
         attention = self._value("attention", (padded, count), np.float32)
-        for start, _, size in self._batches(images):
+        for part in self._batches.parts(images):
+            start, size = part.start, part.size
             binding = self._sessions["aggregator"].io_binding()
             one = (size, self._width)
             self._bind(binding.bind_input, "global_features", features["global"], start, one)
@@ -62,27 +66,25 @@ class BoundGraphs:
             self._bind(binding.bind_output, "logits", logits, start, (size, 2))
             self._bind(binding.bind_output, "attention", attention, start, (size, count))
             self._run("aggregator", binding)
-        return logits.numpy()[:images].copy(), attention.numpy()[:images].copy()
+        return Judgement(logits.numpy()[:images].copy(), attention.numpy()[:images].copy())
 
-    def _features(self, role: Role, pixels: Array, room: int) -> ort.OrtValue:
+    def features(self, backbone: Backbone, pixels: Array) -> Float32:
+        """Run a backbone, see :meth:`.base.Engine.features`."""
+        features = self._computed(backbone, pixels, self._batches.padded(len(pixels)))
+        found: Float32 = features.numpy()[: len(pixels)].copy()
+        return found
+
+    def _computed(self, role: Backbone, pixels: Array, room: int) -> ort.OrtValue:
         """Run a backbone; return device memory of ``room`` rows that begins with its features."""
         features = self._value(f"{role} features", (room, self._width), np.float32)
-        for start, count, size in self._batches(len(pixels)):
+        for part in self._batches.parts(len(pixels)):
+            start, size = part.start, part.size
             binding = self._sessions[role].io_binding()
-            taken = pixels[start : start + count]
+            taken = pixels[start : start + part.count]
             binding.bind_ortvalue_input("pixels", self._uploaded(role, taken, size))
             self._bind(binding.bind_output, "features", features, start, (size, self._width))
             self._run(role, binding)
         return features
-
-    def _batches(self, rows: int) -> Iterator[tuple[int, int, int]]:
-        """Yield ``(start, rows, batch size)``: full batches, the last one a fixed size, too."""
-        for start in range(0, rows, self._batch_size):
-            count = min(self._batch_size, rows - start)
-            yield start, count, next(size for size in self._sizes if size >= count)
-
-    def _padded(self, rows: int) -> int:
-        return max((start + size for start, _, size in self._batches(rows)), default=0)
 
     def _uploaded(self, role: Role, pixels: Array, size: int) -> ort.OrtValue:
         """Copy rows to the device; what is missing to ``size`` is left from earlier batches."""

@@ -11,71 +11,133 @@ from ..bundle.bundle import Bundle
 from ..bundle.manifest import ROLES, Manifest, Role
 from ..machine.cuda import gpu_present
 from ..machine.errors import EngineError
-from .base import X86, Array, EngineOptions, Float32, Found, check_tensors
+from ..views.batch import Crops, Overviews
+from .base import (
+    X86,
+    Array,
+    Backbone,
+    Engine,
+    EngineOptions,
+    Float32,
+    Found,
+    Judgement,
+    check_tensors,
+)
 from .bound import BoundGraphs, failed
+from .device import DeviceEngine
+from .host import HostEngine
+from .registry import EngineRecord
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
+NAME = "onnxruntime"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _ELEMENT_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 _ERRORS_ONLY = 3
 
 
-class OnnxRuntimeEngine:
-    """The three graphs as ONNX Runtime sessions on one device."""
+class OnnxRuntimeEngine(HostEngine):
+    """The three graphs as ONNX Runtime sessions on the CPU."""
+
+    name = NAME
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         """Load every graph.
 
         Raises:
-            EngineError: ONNX Runtime is not installed, has no such device, refuses a graph,
-                or a graph's inputs and outputs differ from the manifest's.
+            EngineError: ONNX Runtime is not installed or refuses a graph, or a graph's inputs
+                and outputs differ from the manifest's.
         """
-        device = chosen_device(options.device)
-        onnxruntime = _library(device)
-        self.description = f"onnxruntime {onnxruntime.__version__} {device}"
-        self.precision: str = _computed(bundle.manifest, device)
-        settings = session_options(options.threads)
-        # Threads that spin after a run would take the CPUs from those that decode.
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        weights = _hold_weights(bundle, settings)
-        provider = (_PROVIDERS[device], _provider_options(device))
-        self._sessions: dict[Role, ort.InferenceSession] = {}
-        for role in ROLES:
-            try:
-                graph = bundle.graph_path(role)
-                # What is given as bytes is sought beside no file: all weights must be held.
-                model = graph.read_bytes() if weights else str(graph)
-                session = onnxruntime.InferenceSession(model, settings, providers=[provider])
-            except Exception as error:  # pybind's exceptions have no common base but Exception
-                raise failed(f"refuses the {role} graph", error) from error
-            _check_provider(session, provider[0])
-            entry = bundle.manifest.graphs[role]
-            check_tensors(role, entry, _found(session.get_inputs()), _found(session.get_outputs()))
-            self._sessions[role] = session
+        super().__init__(options)
+        self.description = _description("cpu")
+        self.precision = computed_precision(bundle.manifest, "cpu")
+        self._sessions = load_sessions(bundle, "cpu", options.threads)
 
-    def run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
-        """Run one graph, see :meth:`.base.Engine.run`."""
+    def compute(self, role: Role, inputs: Sequence[Array]) -> Sequence[Float32]:
+        """Run one graph on one batch, see :meth:`.host.HostEngine.compute`."""
         session = self._sessions[role]
         names = [tensor.name for tensor in session.get_inputs()]
         try:
             outputs: list[Float32] = session.run(None, dict(zip(names, inputs, strict=True)))
-        except Exception as error:  # as above
+        except Exception as error:  # pybind's exceptions have no common base but Exception
             raise failed(f"failed in the {role} graph", error) from error
         return outputs
 
 
-class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
-    """The same on a GPU, where features stay between the graphs."""
+class OnnxRuntimeCudaEngine(DeviceEngine):
+    """The same on an NVIDIA GPU, where features stay between the graphs."""
+
+    name = NAME
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
-        super().__init__(bundle, options)
-        self._bound = BoundGraphs(self._sessions, "cuda", options.batch_size)
+        """Load every graph.
 
-    def judge(self, overviews: Array, crops: Array) -> tuple[Float32, Float32]:
-        """Run all graphs, see :meth:`.base.DeviceEngine.judge`."""
+        Raises:
+            EngineError: as on the CPU, or the CUDA provider cannot be loaded.
+        """
+        super().__init__(options.batch_size)
+        self.description = _description("cuda")
+        self.precision = computed_precision(bundle.manifest, "cuda")
+        sessions = load_sessions(bundle, "cuda", options.threads)
+        self._bound = BoundGraphs(sessions, "cuda", options.batch_size)
+
+    def judge_now(self, overviews: Overviews, crops: Crops) -> Judgement:
+        """Run all graphs, see :meth:`.device.DeviceEngine.judge_now`."""
         return self._bound.judge(overviews, crops)
+
+    def features_now(self, backbone: Backbone, pixels: Array) -> Float32:
+        """Run a backbone, see :meth:`.device.DeviceEngine.features_now`."""
+        return self._bound.features(backbone, pixels)
+
+
+def open_onnxruntime(bundle: Bundle, options: EngineOptions) -> Engine:
+    """Load a bundle's graphs on the device asked for, or on a GPU if that is possible."""
+    if chosen_device(options.device) == "cuda":
+        return OnnxRuntimeCudaEngine(bundle, options)
+    return OnnxRuntimeEngine(bundle, options)
+
+
+RECORDS = (
+    EngineRecord(
+        name=NAME,
+        module="onnxruntime",
+        extra="cpu",
+        devices=("cpu", "cuda"),
+        open=open_onnxruntime,
+        rank=9,  # it runs everywhere
+        int8_advice="ONNX Runtime's int8 kernels for x86 may be no faster than fp32: OpenVINO's "
+        "are (--engine openvino; pip install 'glass-edge[openvino]').",
+    ),
+)
+
+
+def load_sessions(bundle: Bundle, device: str, threads: int) -> dict[Role, ort.InferenceSession]:
+    """Load the three graphs as sessions on ``cpu`` or ``cuda``.
+
+    Raises:
+        EngineError: see the engines.
+    """
+    onnxruntime = _library(device)
+    settings = session_options(threads)
+    # Threads that spin after a run would take the CPUs from those that decode.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    weights = _hold_weights(bundle, settings)
+    provider = (_PROVIDERS[device], _provider_options(device))
+    sessions: dict[Role, ort.InferenceSession] = {}
+    for role in ROLES:
+        try:
+            graph = bundle.graph_path(role)
+            # A model passed as bytes has no folder to load weights from: all must be in memory.
+            model = graph.read_bytes() if weights else str(graph)
+            session = onnxruntime.InferenceSession(model, settings, providers=[provider])
+        except Exception as error:  # pybind's exceptions have no common base but Exception
+            raise failed(f"refuses the {role} graph", error) from error
+        _check_provider(session, provider[0])
+        entry = bundle.manifest.graphs[role]
+        check_tensors(role, entry, _found(session.get_inputs()), _found(session.get_outputs()))
+        sessions[role] = session
+    return sessions
 
 
 def session_options(threads: int) -> ort.SessionOptions:
@@ -100,6 +162,10 @@ def chosen_device(asked: str) -> str:
         return "cpu"
     capable = _PROVIDERS["cuda"] in onnxruntime.get_available_providers()
     return "cuda" if capable and gpu_present() else "cpu"
+
+
+def _description(device: str) -> str:
+    return f"{NAME} {_library(device).__version__} {device}"
 
 
 def _library(device: str) -> ModuleType:
@@ -156,7 +222,7 @@ def _provider_options(device: str) -> dict[str, str]:
     }
 
 
-def _computed(manifest: Manifest, device: str) -> str:
+def computed_precision(manifest: Manifest, device: str) -> str:
     """Return what products are computed in: without kernels for a type, a wider one.
 
     x86 has none for FP16, and CUDA none for INT8: what makes INT8 products of Q/DQ nodes serves

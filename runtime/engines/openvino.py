@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from queue import LifoQueue
@@ -12,11 +13,14 @@ from ..bundle.bundle import Bundle
 from ..bundle.manifest import ROLES, Precision, Role
 from ..machine.cache import recent_folder
 from ..machine.errors import EngineError
-from .base import Array, EngineOptions, Float32, Found, check_tensors, padded
+from .base import X86, Array, EngineOptions, Float32, Found, check_tensors
+from .host import HostEngine
+from .registry import AUTO, EngineRecord
 
 if TYPE_CHECKING:
     import openvino as ov
 
+NAME = "openvino"
 _ELEMENT_TYPES = {"u8": "uint8", "f32": "float32"}
 _BUNDLES_CACHED = 8  # one of ViT-B/16 in FP32 takes 0.7 GB
 
@@ -24,8 +28,10 @@ _making_the_core = Lock()
 _cores: list[ov.Core] = []  # one at most, see shared_core
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(HostEngine):
     """The three graphs compiled for the CPU; the compiled code is kept in the user's cache."""
+
+    name = NAME
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         """Compile every graph, or load it from the cache.
@@ -35,6 +41,8 @@ class OpenVinoEngine:
                 graph, or a graph's inputs and outputs differ from the manifest's.
             OutputError: the cache folder cannot be made.
         """
+        fixed = fixed_rows(bundle, options)
+        super().__init__(options, fixed)
         core = shared_core()
         if options.device not in ("auto", "cpu"):
             raise EngineError(f"the openvino engine runs on the cpu, not on {options.device}.")
@@ -53,11 +61,10 @@ class OpenVinoEngine:
         if options.keep:
             folder = recent_folder("openvino", bundle.graphs_digest, _BUNDLES_CACHED)
             settings["CACHE_DIR"] = str(folder)
-        self._fixed = fixed_rows(bundle, options)
         self._requests: dict[Role, LifoQueue[ov.InferRequest]] = {}
         for role in ROLES:
             try:
-                model = _compiled(core, bundle, role, self._fixed.get(role), settings)
+                model = _compiled(core, bundle, role, fixed.get(role), settings)
                 requests = [model.create_infer_request() for _ in range(options.lanes)]
             except RuntimeError as error:
                 raise EngineError(f"OpenVINO refuses the {role} graph: {error}") from error
@@ -65,19 +72,35 @@ class OpenVinoEngine:
             for request in requests:
                 self._requests[role].put(request)
 
-    def run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
-        """Run one graph, see :meth:`.base.Engine.run`."""
-        rows = len(inputs[0])
-        given = [padded(array, self._fixed.get(role, rows)) for array in inputs]
+    def compute(self, role: Role, inputs: Sequence[Array]) -> Sequence[Float32]:
+        """Run one graph on one batch, see :meth:`.host.HostEngine.compute`."""
         request = self._requests[role].get()
         try:
-            request.infer(given, share_inputs=True)
+            request.infer(list(inputs), share_inputs=True)
             # Copied, because the next run writes to the same memory.
-            return [tensor.data[:rows].copy() for tensor in request.output_tensors]
+            return [tensor.data.copy() for tensor in request.output_tensors]
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed in the {role} graph: {error}") from error
         finally:
             self._requests[role].put(request)
+
+
+def _suits(device: str) -> bool:
+    """OpenVINO has INT8 and BF16 kernels for x86; elsewhere ONNX Runtime is known better."""
+    return device in (AUTO, "cpu") and platform.machine() in X86
+
+
+RECORDS = (
+    EngineRecord(
+        name=NAME,
+        module="openvino",
+        extra="openvino",
+        devices=("cpu",),
+        open=OpenVinoEngine,
+        rank=1,
+        suits=_suits,
+    ),
+)
 
 
 def shared_core() -> ov.Core:

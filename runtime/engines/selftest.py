@@ -2,7 +2,7 @@
 
 A bundle carries a few views of real photographs and their logits. An engine, driver or CPU
 that computes something else is found before it judges anybody's images: by default once for
-each bundle, engine and machine, which a mark in the user's cache remembers.
+each bundle, engine, batch and machine, which a mark in the user's cache remembers.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ import msgspec
 import numpy as np
 
 from ..bundle.bundle import Bundle
-from ..bundle.manifest import Precision, Reference
+from ..bundle.manifest import Precision
 from ..bundle.reference import reference_of, stored_views
 from ..machine.cache import cache_folder
 from ..machine.environment import driver_version, processor_name
 from ..machine.errors import EngineError, OutputError
 from ..views.batch import Crops, Overviews
-from .base import Float32
-from .network import Network
+from .base import Engine, Float32
 
 # Shares of the largest logit, or of 1 if that is smaller. FP32 differs by the order of sums, the
 # low types by where an engine rounds: ONNX Runtime and OpenVINO were seen 3e-6 apart in FP32,
@@ -44,7 +43,7 @@ class SelfTest(msgspec.Struct, frozen=True):
         engine: what executed the graphs, as records say it.
         precision: the type that it computed in.
         source: what computed the logits that were expected.
-        images: how many images were judged, together and one by one.
+        images: how many images were judged together; each different one also alone.
         error: largest difference in any logit, as a share of the largest logit or of 1.
         tolerance: the largest that is allowed at the bundle's precision.
     """
@@ -63,74 +62,79 @@ class SelfTest(msgspec.Struct, frozen=True):
         )
 
 
-def self_test(bundle: Bundle, network: Network) -> SelfTest:
-    """Judge the bundle's reference views, together and one by one.
+def self_test(bundle: Bundle, engine: Engine) -> SelfTest:
+    """Judge the bundle's reference views: in the batches that serve, and one by one.
+
+    The views are repeated until the engine's largest batches are full, because engines have been
+    seen to compute some rows right and others wrong.
 
     Raises:
-        BundleError: the bundle has no reference views, or they cannot be read.
+        BundleError: the reference views cannot be read.
         EngineError: a logit is not finite or differs by more than the tolerance.
     """
     reference = reference_of(bundle)
     overviews, crops = stored_views(bundle)
     images = len(overviews)
-    slots = [slice(None), *(slice(row, row + 1) for row in range(images))]
-    together, *alone = (_logits(network, overviews[slot], crops[slot]) for slot in slots)
+    filling = max(engine.largest["global"], -(-engine.largest["local"] // crops.shape[1]))
+    batches = [np.arange(max(images, filling)) % images, *np.arange(images)[:, None]]
+    found = [_logits(engine, overviews[rows], crops[rows]) for rows in batches]
     expected = np.array(reference.logits)
     scale = max(1.0, float(np.abs(expected).max()))
-    found = np.stack([together, np.concatenate(alone)])
-    error = float(np.abs(found - expected).max()) / scale
+    pairs = zip(found, batches, strict=True)
+    error = max(float(np.abs(logits - expected[rows]).max()) for logits, rows in pairs) / scale
     tolerance = TOLERANCES[bundle.manifest.precision]
-    if not error <= tolerance:  # written so that NaN fails
-        raise EngineError(_sentence(network.engine, found, error, tolerance, reference.source))
-    return SelfTest(network.engine, network.precision, reference.source, images, error, tolerance)
+    finite = all(np.isfinite(logits).all() for logits in found)
+    if not (finite and error <= tolerance):
+        raise EngineError(_sentence(engine.description, finite, error, tolerance, reference.source))
+    return SelfTest(
+        engine.description, engine.precision, reference.source, len(batches[0]), error, tolerance
+    )
 
 
-def ensure_tested(bundle: Bundle, network: Network) -> None:
-    """Self-test an engine that did not pass with this bundle on this machine before.
+def ensure_tested(bundle: Bundle, engine: Engine) -> None:
+    """Self-test an engine that did not pass with this bundle and batch on this machine before.
 
-    Bundles of schema version 1 have nothing to test with and are let through. Where the cache
-    cannot be written, the test is run at every start.
+    Where the cache cannot be written, the test is run at every start.
 
     Raises:
         BundleError: the reference views cannot be read.
         EngineError: the self-test failed.
     """
-    if bundle.manifest.reference is None:
-        return
-    mark = _mark(bundle.manifest.reference, bundle, network)
+    mark = _mark(bundle, engine)
     if mark is None or not mark.is_file():
-        passed = self_test(bundle, network)
+        passed = self_test(bundle, engine)
         if mark is not None:
             _write(mark, passed)
 
 
-def _logits(network: Network, overviews: Overviews, crops: Crops) -> Float32:
+def _logits(engine: Engine, overviews: Overviews, crops: Crops) -> Float32:
     """Judge views; a graph may give arrays of other shapes than it declares."""
     try:
-        logits = network.judge(overviews, crops).logits
+        logits = engine.judge(overviews, crops).logits
     except ValueError as error:
         what = f"arrays of other shapes than it declares ({error})"
-        raise EngineError(_FAILED.format(network.engine, what)) from None
+        raise EngineError(_FAILED.format(engine.description, what)) from None
     if logits.shape != (len(overviews), 2):
         what = f"logits of shape {logits.shape} for {len(overviews)} images"
-        raise EngineError(_FAILED.format(network.engine, what))
+        raise EngineError(_FAILED.format(engine.description, what))
     return logits
 
 
-def _sentence(engine: str, found: Float32, error: float, tolerance: float, source: str) -> str:
+def _sentence(engine: str, finite: bool, error: float, tolerance: float, source: str) -> str:
     what = "numbers that are not finite"
-    if np.isfinite(found).all():
+    if finite:
         what = f"a logit that differs by {error:.2g} from {source}'s ({tolerance:g} allowed)"
     return _FAILED.format(engine, what)
 
 
-def _mark(reference: Reference, bundle: Bundle, network: Network) -> Path | None:
+def _mark(bundle: Bundle, engine: Engine) -> Path | None:
     """Return the file that says that the test passed; ``None`` without a cache."""
     parts = (
         bundle.graphs_digest,
-        msgspec.json.encode(reference).decode(),
-        network.engine,
-        network.precision,
+        msgspec.json.encode(reference_of(bundle)).decode(),
+        engine.description,
+        engine.precision,
+        msgspec.json.encode(engine.largest).decode(),
         processor_name(),
         driver_version() or "no driver",
     )

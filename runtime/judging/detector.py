@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import Any
+from itertools import starmap
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from ..bundle.bundle import Bundle
-from ..engines.network import Network, softmax
+from ..engines.base import Float32, softmax
+from ..engines.registry import open_engine
 from ..engines.selftest import SelfTest, ensure_tested, self_test
 from ..images.reading import ImageSource, read_image
 from ..machine.errors import EngineError, ImageError
 from ..machine.progress import Progress, silent
 from ..machine.timings import Timings
 from ..results.records import Crop, ErrorInfo, Failure, Record, Verdict
-from ..views.batch import Sampling, open_image
+from ..views.batch import Crops, Overviews, Sampling, ViewInfo, open_image
 from .intake import Origin
 from .options import DetectorOptions, engine_options, pipeline_options
-from .pipeline import Judged, Outcome, Pipeline
+from .pipeline import LastStage, Pipeline
 
 _SINGLE = (str, os.PathLike, bytes, np.ndarray)
+
+
+class _Judged(NamedTuple):
+    """What the model says of one image: logits ``(2,)``, attention ``(crops,)``."""
+
+    views: ViewInfo
+    logits: Float32
+    attention: Float32
 
 
 class Detector:
@@ -65,27 +76,24 @@ class Detector:
             spec, self.options.seed if fixed is None else fixed, fixed is not None
         )
         self._pipeline = pipeline_options(self.options, spec.num_crops)
-        self._network = Network(
-            self.bundle,
-            self.options.engine,
-            engine_options(self.options, spec.num_crops, progress),
-        )
-        ensure_tested(self.bundle, self._network)
+        settings = engine_options(self.options, self._pipeline, spec.num_crops, progress)
+        self._engine = open_engine(self.bundle, self.options.engine, settings)
+        ensure_tested(self.bundle, self._engine)
         self._bundle_name = self.bundle.name
 
     @property
     def engine(self) -> str:
         """What executes the graphs, as records say it."""
-        return self._network.engine
+        return self._engine.description
 
     @property
     def precision(self) -> str:
         """The type that the engine really computes in."""
-        return self._network.precision
+        return self._engine.precision
 
     def self_test(self) -> SelfTest:
         """Judge the bundle's reference views now, see :func:`.selftest.self_test`."""
-        return self_test(self.bundle, self._network)
+        return self_test(self.bundle, self._engine)
 
     def detect(self, images: ImageSource | Iterable[ImageSource]) -> list[Verdict]:
         """Judge images and return their verdicts in order.
@@ -127,15 +135,22 @@ class Detector:
         """
         timings = Timings()
         several = [images] if isinstance(images, _SINGLE) else images
-        pipeline = Pipeline(several, self._network, self._sampling, self._pipeline, timings)
+        last = LastStage(self._judge, self._engine.lanes, self._engine.on_host)
+        pipeline = Pipeline(several, last, self._sampling, self._pipeline, timings)
         return RecordStream(pipeline, self._record, timings)
 
-    def _record(self, origin: Origin, outcome: Outcome) -> Record:
+    def _judge(
+        self, infos: Sequence[ViewInfo], overviews: Overviews, crops: Crops, timings: Timings
+    ) -> list[_Judged]:
+        found = self._engine.judge(overviews, crops, timings)
+        return list(starmap(_Judged, zip(infos, found.logits, found.attention, strict=True)))
+
+    def _record(self, origin: Origin, outcome: _Judged | ImageError) -> Record:
         if isinstance(outcome, ImageError):
             return _failure(origin, outcome)
         return self._verdict(origin, outcome)
 
-    def _verdict(self, origin: Origin, judged: Judged) -> Record:
+    def _verdict(self, origin: Origin, judged: _Judged) -> Record:
         views, logits, attention = judged.views, judged.logits, judged.attention
         if not (np.isfinite(logits).all() and np.isfinite(attention).all()):
             return _failure(origin, EngineError("the engine gave numbers that are not finite."))
@@ -157,8 +172,8 @@ class Detector:
             height=views.height,
             seed=views.seed,
             bundle=self._bundle_name,
-            engine=self._network.engine,
-            precision=self._network.precision,
+            engine=self._engine.description,
+            precision=self._engine.precision,
             file=origin.file,
         )
 
@@ -167,7 +182,8 @@ class RecordStream:
     """Records of one run, in the order of its images.
 
     Iterating raises EngineError if the engine fails, and whatever the images' own iterator
-    raises. Use it as a context manager, or call :meth:`close`, to end before the last image.
+    raises. Use it as a context manager, or call :meth:`close`, to end before the last image and
+    wait for what is being computed. A stream that is dropped ends by itself, soon after.
 
     Attributes:
         timings: where the time has gone so far.
@@ -175,11 +191,13 @@ class RecordStream:
 
     def __init__(
         self,
-        pipeline: Pipeline,
-        record: Callable[[Origin, Outcome], Record],
+        pipeline: Pipeline[_Judged],
+        record: Callable[[Origin, _Judged | ImageError], Record],
         timings: Timings,
     ) -> None:
         self._pipeline, self._record, self.timings = pipeline, record, timings
+        # Without waiting: whatever thread collects garbage may be one of the pipeline's.
+        weakref.finalize(self, pipeline.close, wait=False).atexit = False
 
     def __iter__(self) -> Iterator[Record]:
         return self

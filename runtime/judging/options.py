@@ -12,7 +12,7 @@ from ..machine.cpus import available_cpus
 from ..machine.errors import InputError
 from ..machine.progress import Progress, silent
 from .pipeline import PipelineOptions
-from .workers import DEFAULT_MEMORY
+from .view_maker import DEFAULT_MEMORY
 
 Mode: TypeAlias = Literal["throughput", "latency"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -92,7 +92,7 @@ def pipeline_options(options: DetectorOptions, crops: int) -> PipelineOptions:
     alone = options.mode == "latency"
     return PipelineOptions(
         images=1 if alone else max(1, options.batch_size // crops),
-        workers=1 if alone else options.workers or available_cpus(),
+        workers=1 if alone else options.workers,
         memory=options.memory,
         max_pixels=options.max_pixels,
         isolate=options.isolate,
@@ -101,10 +101,10 @@ def pipeline_options(options: DetectorOptions, crops: int) -> PipelineOptions:
 
 
 def engine_options(
-    options: DetectorOptions, crops: int, progress: Progress = silent
+    options: DetectorOptions, pipeline: PipelineOptions, crops: int, progress: Progress = silent
 ) -> EngineOptions:
     """Say how the engine runs: alone on all CPUs, or several times at once on one each."""
-    pipeline, cpus = pipeline_options(options, crops), available_cpus()
+    cpus = available_cpus()
     threads = options.threads or (1 if options.mode == "throughput" else cpus)
     return EngineOptions(
         device=options.device,

@@ -12,45 +12,52 @@ images begun but not given back.
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from ..engines.base import Float32
-from ..engines.network import Network
-from ..images.decode import Rgb
+from ..images.decode import DEFAULT_MAX_PIXELS, Rgb
 from ..images.reading import ImageSource
+from ..machine.cpus import available_cpus
 from ..machine.errors import ImageError
 from ..machine.timings import Awaited, Timings
-from ..views.batch import Sampling, ViewInfo
+from ..views.batch import Crops, Overviews, Sampling, ViewInfo
 from .assembly import Assembly, Batch
 from .intake import Intake, Origin, Ticket
-from .workers import ViewMaker
+from .view_maker import DEFAULT_MEMORY, ViewMaker
 
-_LINGER = 0.01  # seconds that a batch waits for more images when there is nothing else to do
+_BATCH_TIMEOUT = 0.01  # seconds that a batch waits for more images if there is nothing else to do
 _READERS = 4
-_FAREWELL = 0.5  # seconds that readers have to end, where the source of images blocks
+_READER_TIMEOUT = 0.5  # seconds that readers have to end, where the source of images blocks
 _FILES_AHEAD = 4  # for each worker
 _FILES_SHARE = 4  # files read ahead take at most a quarter of the memory for decoded images
 _WINDOW = 64  # images begun and not given back, for each worker
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What the network says of one image: logits ``(2,)``, attention ``(crops,)``."""
-
-    views: ViewInfo
-    logits: Float32
-    attention: Float32
-
-
-Outcome: TypeAlias = Judged | ImageError
-_Ticket: TypeAlias = Ticket[Judged]
-_Batch: TypeAlias = Batch[_Ticket]
+_Result = TypeVar("_Result")
 _Task: TypeAlias = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class LastStage(Generic[_Result]):
+    """What is done with the views of a batch: an engine judges them, for one.
+
+    Attributes:
+        run: is given what the views come from, global views ``(n, p, p, 3)``, crops
+            ``(n, crops, p, p, 3)`` and the timings to add to; returns a result for each image.
+            The arrays are used again for other images when it returns.
+        lanes: how many threads may run it at once.
+        on_host: whether it takes the host's CPUs.
+    """
+
+    run: Callable[[Sequence[ViewInfo], Overviews, Crops, Timings], Sequence[_Result]]
+    lanes: int
+    on_host: bool
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class PipelineOptions:
 
     Attributes:
         images: images whose views make one batch.
-        workers: threads that compute on the CPU.
+        workers: threads that compute on the CPU; 0 takes one per CPU available.
         memory: bytes that decoded images may take at once; a larger image goes alone.
         max_pixels: images with more pixels are refused.
         isolate: decode in processes of their own, which may crash.
@@ -68,14 +75,18 @@ class PipelineOptions:
     """
 
     images: int
-    workers: int
-    memory: int
-    max_pixels: int
+    workers: int = 0
+    memory: int = DEFAULT_MEMORY
+    max_pixels: int = DEFAULT_MAX_PIXELS
     isolate: bool = False
     window: int | None = None
 
+    def __post_init__(self) -> None:
+        if not self.workers:
+            object.__setattr__(self, "workers", available_cpus())
 
-class Pipeline:
+
+class Pipeline(Generic[_Result]):
     """One run over some images: an iterator over each one's origin and outcome, in order.
 
     Threads start with the first image asked for and end with :meth:`close`.
@@ -84,14 +95,14 @@ class Pipeline:
     def __init__(
         self,
         images: Iterable[ImageSource],
-        network: Network,
+        last: LastStage[_Result],
         sampling: Sampling,
         options: PipelineOptions,
         timings: Timings,
     ) -> None:
-        self._network, self._options, self._timings = network, options, timings
+        self._last, self._options, self._timings = last, options, timings
         self._changed = threading.Condition()  # guards the state that follows
-        self._intake: Intake[Judged] = Intake(
+        self._intake: Intake[_Result] = Intake(
             images,
             self._changed,
             timings,
@@ -99,9 +110,9 @@ class Pipeline:
             files=_FILES_AHEAD * options.workers,
             file_bytes=max(1, options.memory // _FILES_SHARE),
         )
-        # One batch for each run of the engine, enough open ones for all workers, and one more.
-        most = network.lanes + -(-options.workers // options.images) + 1
-        self._assembly: Assembly[_Ticket] = Assembly(
+        # One batch for each run of the last stage, enough open ones for all workers, and one more.
+        most = last.lanes + -(-options.workers // options.images) + 1
+        self._assembly: Assembly[Ticket[_Result]] = Assembly(
             sampling.spec, images=options.images, most=most
         )
         self._maker = ViewMaker(
@@ -119,15 +130,14 @@ class Pipeline:
         self._workers: list[threading.Thread] = []
         self._readers: list[threading.Thread] = []
 
-    def __iter__(self) -> Iterator[tuple[Origin, Outcome]]:
+    def __iter__(self) -> Iterator[tuple[Origin, _Result | ImageError]]:
         return self
 
-    def __next__(self) -> tuple[Origin, Outcome]:
+    def __next__(self) -> tuple[Origin, _Result | ImageError]:
         """Return the next image's origin and its outcome, as soon as that is known.
 
         Raises:
-            EngineError: the engine failed.
-            Exception: whatever the source of the images raised.
+            Exception: whatever the source of the images or the last stage raised.
         """
         with self._changed:
             if not (self._workers or self._closed):
@@ -152,24 +162,26 @@ class Pipeline:
     def close(self, *, wait: bool = True) -> None:
         """Drop what is not done, and wait for what is being computed, if asked to.
 
-        A source that blocks is not waited for longer than a moment.
+        A source that blocks is not waited for longer than a moment. Any thread may call this, also
+        from a finaliser: one of the pipeline's own waits for none of the others.
         """
         with self._changed:
             self._intake.ended = self._closed = True
             self._changed.notify_all()
-        if wait:
+        if wait and threading.current_thread() not in (*self._workers, *self._readers):
             for worker in self._workers:
                 worker.join()
             self._maker.close()
-            until = time.monotonic() + _FAREWELL
+            until = time.monotonic() + _READER_TIMEOUT
             for reader in self._readers:  # none shall run while the interpreter ends
                 reader.join(max(0.0, until - time.monotonic()))
 
     def _start(self) -> None:
-        here = self._network.on_host
+        _started.add(self)
+        here = self._last.on_host
         roles = [(True, here)] * self._options.workers
         if not here:
-            roles += [(False, True)] * self._network.lanes
+            roles += [(False, True)] * self._last.lanes
         for views, judges in roles:
             self._workers.append(self._thread("glass-worker", partial(self._work, views, judges)))
         self._readers = [self._thread("glass-reader", self._intake.read) for _ in range(_READERS)]
@@ -199,7 +211,7 @@ class Pipeline:
     def _next_task(self, views: bool, judges: bool) -> _Task | None:
         with self._changed:
             while not (self._closed or self._error):
-                if judges and self._assembly.has_complete and self._judging < self._network.lanes:
+                if judges and self._assembly.has_complete and self._judging < self._last.lanes:
                     self._judging += 1
                     return partial(self._judge, self._assembly.take())
                 if views and self._intake.ready and self._assembly.has_room:
@@ -223,20 +235,22 @@ class Pipeline:
             self._changed.wait()
             return
         with self._timings.waiting(self._awaited()):
-            something = self._changed.wait(_LINGER if idle and self._assembly.has_open else None)
+            something = self._changed.wait(
+                _BATCH_TIMEOUT if idle and self._assembly.has_open else None
+            )
         if not something and self._assembly.close_open():
             self._changed.notify_all()
 
     def _awaited(self) -> Awaited | None:
         """Say what a worker without work waits for; while others do the last, for nothing."""
-        behind = self._assembly.has_complete and self._judging == self._network.lanes
+        behind = self._assembly.has_complete and self._judging == self._last.lanes
         if behind or self._intake.ready:  # for which there is no room
             return "engine"
         if self._intake.open:
             return "images"
         return "records" if self._intake.known else None
 
-    def _make_views(self, batch: _Batch, slot: int, content: bytes | Rgb) -> None:
+    def _make_views(self, batch: Batch[Ticket[_Result]], slot: int, content: bytes | Rgb) -> None:
         info: ViewInfo | None = None
         try:
             info = self._maker.make(batch.views, slot, content)
@@ -247,7 +261,7 @@ class Pipeline:
             self._assembly.fill(batch, slot, info)
             self._changed.notify_all()
 
-    def _judge(self, batch: _Batch) -> None:
+    def _judge(self, batch: Batch[Ticket[_Result]]) -> None:
         filled = [slot for slot, info in enumerate(batch.infos) if info is not None]
         if filled:
             self._judge_slots(batch, filled)
@@ -256,15 +270,23 @@ class Pipeline:
             self._assembly.release(batch)
             self._changed.notify_all()
 
-    def _judge_slots(self, batch: _Batch, filled: list[int]) -> None:
+    def _judge_slots(self, batch: Batch[Ticket[_Result]], filled: list[int]) -> None:
         rows: list[int] | slice = filled
         if len(filled) == filled[-1] + 1:
             rows = slice(len(filled))  # nothing is missing, so nothing need be copied
-        judgement = self._network.judge(
-            batch.views.overviews[rows], batch.views.crops[rows], self._timings
-        )
-        answers = zip(filled, judgement.logits, judgement.attention, strict=True)
-        for slot, logits, attention in answers:
-            info = batch.infos[slot]
-            if info is not None:
-                batch.owners[slot].outcome = Judged(info, logits, attention)
+        infos = [info for info in batch.infos if info is not None]
+        overviews, crops = batch.views.overviews[rows], batch.views.crops[rows]
+        results = self._last.run(infos, overviews, crops, self._timings)
+        for slot, result in zip(filled, results, strict=True):
+            batch.owners[slot].outcome = result
+
+
+# Those that have threads, which hold them. Abandoned ones are ending by themselves, but a thread
+# that is still within an engine's code when the interpreter ends would abort the process.
+_started: weakref.WeakSet[Pipeline[Any]] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    for pipeline in list(_started):
+        pipeline.close()

@@ -1,47 +1,30 @@
-"""Images become batches of views, the next batch prepared while one is used."""
+"""Images become batches of views by the road that a detector takes, and stay views."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from ..images.decode import DEFAULT_MAX_PIXELS
+import numpy as np
+
 from ..images.reading import ImageSource
-from ..machine.cpus import available_cpus
 from ..machine.errors import ImageError
-from ..views.batch import Crops, Overviews, Sampling, ViewBatch, ViewInfo
-from .workers import DEFAULT_MEMORY, ViewWorkers
-
-
-@dataclass(frozen=True)
-class StreamOptions:
-    """How images are read.
-
-    Attributes:
-        batch_size: images in a batch; at most two batches are held.
-        workers: threads that read and decode; 0 takes one per CPU available.
-        memory: bytes that decoded images may take at once; a larger image goes alone.
-        max_pixels: images with more pixels are refused.
-    """
-
-    batch_size: int
-    workers: int = 0
-    memory: int = DEFAULT_MEMORY
-    max_pixels: int = DEFAULT_MAX_PIXELS
+from ..machine.timings import Timings
+from ..views.batch import Crops, Overviews, Sampling, ViewInfo
+from .pipeline import LastStage, Pipeline, PipelineOptions
 
 
 @dataclass(frozen=True)
 class PreparedBatch:
-    """Some images in order, and the views of those that could be read.
+    """The views of some images in order.
 
-    ``outcomes`` holds each image's views' origin, or why it has none; ``overviews`` and
-    ``crops`` have a row for each that has.
+    ``outcomes`` says of each image what its views come from, or why it has none; ``overviews``
+    and ``crops`` have a row for each that has.
     """
 
-    images: tuple[ImageSource, ...]
     outcomes: tuple[ViewInfo | ImageError, ...]
     overviews: Overviews
     crops: Crops
@@ -52,54 +35,48 @@ class PreparedBatch:
         return [outcome for outcome in self.outcomes if isinstance(outcome, ViewInfo)]
 
 
+class _Views(NamedTuple):
+    """One image's: global view ``(p, p, 3)``, crops ``(n, p, p, 3)``."""
+
+    info: ViewInfo
+    overview: Overviews
+    crops: Crops
+
+
 def stream_views(
-    images: Iterable[ImageSource], sampling: Sampling, options: StreamOptions
+    images: Iterable[ImageSource], sampling: Sampling, options: PipelineOptions
 ) -> Generator[PreparedBatch, None, None]:
-    """Turn images into views as they come; while one batch is used, the next is made."""
-    source = iter(images)
-    workers = ViewWorkers(
-        sampling,
-        workers=options.workers or available_cpus(),
-        memory=options.memory,
-        max_pixels=options.max_pixels,
-    )
-    with closing(workers):
-        current = _start(source, sampling, options.batch_size, workers)
-        while current is not None:
-            following = _start(source, sampling, options.batch_size, workers)
-            yield current.finish()
-            current = following
+    """Turn images into views as they come; while a batch is used, the next one is made.
+
+    Args:
+        images: as users give them.
+        sampling: which crops are drawn.
+        options: ``images`` of them make a batch. While one is used, the views of at most two more
+            are made; ``window`` sets another bound.
+    """
+    size = options.images
+    # One by one, so that workers share the images of a batch and none waits for another.
+    alone = replace(options, images=1, window=options.window or 2 * size)
+    last = LastStage(_keep, lanes=alone.workers, on_host=True)
+    with closing(Pipeline(images, last, sampling, alone, Timings())) as pipeline:
+        outcomes = (outcome for _, outcome in pipeline)
+        while some := tuple(itertools.islice(outcomes, size)):
+            yield _joined(some, sampling)
 
 
-@dataclass(frozen=True)
-class _Started:
-    images: tuple[ImageSource, ...]
-    batch: ViewBatch
-    views: list[Future[ViewInfo]]
-
-    def finish(self) -> PreparedBatch:
-        outcomes = tuple(_outcome(views) for views in self.views)
-        good = [slot for slot, views in enumerate(outcomes) if isinstance(views, ViewInfo)]
-        overviews, crops = self.batch.overviews, self.batch.crops
-        if len(good) < len(outcomes):
-            overviews, crops = overviews[good], crops[good]
-        return PreparedBatch(self.images, outcomes, overviews, crops)
+def _keep(
+    infos: Sequence[ViewInfo], overviews: Overviews, crops: Crops, timings: Timings
+) -> list[_Views]:
+    """Copy the views out of the batch, whose arrays are used again."""
+    return [_Views(*each) for each in zip(infos, overviews.copy(), crops.copy(), strict=True)]
 
 
-def _start(
-    source: Iterator[ImageSource], sampling: Sampling, count: int, workers: ViewWorkers
-) -> _Started | None:
-    """Take the next images and start turning them into views."""
-    images = tuple(itertools.islice(source, count))
-    if not images:
-        return None
-    batch = ViewBatch(len(images), sampling.spec)
-    views = [workers.submit(batch, slot, image) for slot, image in enumerate(images)]
-    return _Started(images, batch, views)
-
-
-def _outcome(views: Future[ViewInfo]) -> ViewInfo | ImageError:
-    try:
-        return views.result()
-    except ImageError as error:
-        return error
+def _joined(outcomes: Sequence[_Views | ImageError], sampling: Sampling) -> PreparedBatch:
+    found = [outcome for outcome in outcomes if isinstance(outcome, _Views)]
+    side, count = sampling.spec.crop_size, sampling.spec.num_crops
+    overviews = np.empty((len(found), side, side, 3), np.float32)
+    crops = np.empty((len(found), count, side, side, 3), np.uint8)
+    for row, views in enumerate(found):
+        overviews[row], crops[row] = views.overview, views.crops
+    infos = (each.info if isinstance(each, _Views) else each for each in outcomes)
+    return PreparedBatch(tuple(infos), overviews, crops)

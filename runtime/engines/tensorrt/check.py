@@ -11,7 +11,8 @@ from ...bundle.bundle import Bundle
 from ...bundle.manifest import Precision, Role
 from ...machine.cpus import available_cpus
 from ...machine.errors import EngineError
-from ..base import Array, Engine, EngineOptions, Float32
+from ..base import Array, EngineOptions, Float32
+from ..host import HostEngine
 from ..onnxruntime import OnnxRuntimeEngine
 from ..openvino import OpenVinoEngine
 from .plan import Batches, Check
@@ -41,7 +42,7 @@ class EngineCheck:
         self._bundle = bundle
         bf16 = bundle.manifest.precision == "bf16"
         engine = OpenVinoEngine if bf16 else OnnxRuntimeEngine
-        self._reference: Engine = engine(bundle, EngineOptions("cpu", available_cpus()))
+        self._reference: HostEngine = engine(bundle, EngineOptions("cpu", available_cpus()))
 
     def check(self, role: Role, run: Run, batches: Batches, gpu: str) -> Check:
         """Run a plan in its least, best and largest batch, with equal rows in every place.

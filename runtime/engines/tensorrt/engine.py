@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,10 @@ from ...machine.cuda import Cuda, open_cuda
 from ...machine.cuda.base import describe
 from ...machine.errors import EngineError
 from ...machine.progress import Progress
-from ..base import Array, EngineOptions, Float32, batch_sizes
+from ...views.batch import Crops, Overviews
+from ..base import Array, Backbone, EngineOptions, Float32, Judgement
+from ..batches import BatchSizes
+from ..device import DeviceEngine
 from .api import Library, LibraryName, find_library
 from .check import EngineCheck
 from .executable import Executable, Shape
@@ -27,7 +30,7 @@ _FLOAT = 4  # bytes
 _LANES = 2  # one is filled while the other is computed
 
 
-class TensorRtEngine:
+class TensorRtEngine(DeviceEngine):
     """The three graphs as TensorRT engines on the first GPU, on streams of their own."""
 
     def __init__(self, bundle: Bundle, name: LibraryName, options: EngineOptions) -> None:
@@ -37,6 +40,8 @@ class TensorRtEngine:
             EngineError: there is no GPU or no TensorRT, a plan cannot be built or loaded, or it
                 computes something else than the graph.
         """
+        super().__init__(options.batch_size)
+        self.name = name
         if options.device == "cpu":
             raise EngineError(f"the {name} engine runs on an NVIDIA GPU, not on the cpu.")
         library, self._cuda = find_library(name), open_cuda()
@@ -50,15 +55,16 @@ class TensorRtEngine:
             self._device = Device(bundle, library, self._cuda, plans, options.batch_size)
             _check(bundle, self._device, plans, store, gpu)
 
-    def run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
-        """Run one graph, see :meth:`..base.Engine.run`."""
+    def judge_now(self, overviews: Overviews, crops: Crops) -> Judgement:
+        """Run all graphs, see :meth:`..device.DeviceEngine.judge_now`."""
         with self._cuda.current():
-            return self._device.run(role, inputs)
+            return Judgement(*self._device.judge(overviews, crops))
 
-    def judge(self, overviews: Array, crops: Array) -> tuple[Float32, Float32]:
-        """Run all graphs, see :meth:`..base.DeviceEngine.judge`."""
+    def features_now(self, backbone: Backbone, pixels: Array) -> Float32:
+        """Run a backbone, see :meth:`..device.DeviceEngine.features_now`."""
         with self._cuda.current():
-            return self._device.judge(overviews, crops)
+            (features,) = self._device.run(backbone, [pixels])
+        return features
 
 
 def _plans(
@@ -134,7 +140,7 @@ class Device:
         self.batch_size = batch_size
         self._cuda = cuda
         least = max(plan.record.key.options.batches.least for plan in plans.values())
-        self._sizes = [size for size in batch_sizes(batch_size) if size >= least]
+        self._batches = BatchSizes.up_to(batch_size, least)
         self._width = bundle.manifest.backbone.feature_size
         self._streams = {role: cuda.stream() for role in ("global", "local")}
         self._uploads = cuda.stream()
@@ -157,7 +163,7 @@ class Device:
                 self._put(name, values)
             return list(self._aggregate(*local_features.shape[:2]))
         (pixels,) = inputs
-        self._reserve(role, self._padded(len(pixels)) * self._width * _FLOAT)
+        self._reserve(role, self._batches.padded(len(pixels)) * self._width * _FLOAT)
         self._compute(role, pixels)
         features = self._fetch(
             f"{role} features", self._features(role, 0), (len(pixels), self._width), role
@@ -176,7 +182,8 @@ class Device:
     def _compute(self, role: Role, pixels: Array) -> None:
         """Put a backbone's work on its stream; its features gather in device memory."""
         cuda, stream = self._cuda, self._streams[role]
-        for index, (start, count, size) in enumerate(self._batches(len(pixels))):
+        for index, part in enumerate(self._batches.parts(len(pixels))):
+            start, count, size = part.start, part.count, part.size
             lane = self._lanes[role][index % _LANES]
             cuda.synchronise(lane.uploaded)  # of the batch before the last: long since
             lane.host[:count] = pixels[start : start + count]
@@ -196,7 +203,8 @@ class Device:
         cuda, stream = self._cuda, self._streams["local"]
         cuda.wait(stream, self._done["global"])
         logits, attention = self._rooms["logits"][0], self._rooms["attention"][0]
-        for start, _, size in self._batches(images):
+        for part in self._batches.parts(images):
+            start, size = part.start, part.size
             shapes = {
                 "global_features": (size, self._width),
                 "local_features": (size, crops, self._width),
@@ -215,23 +223,14 @@ class Device:
         self._wait("local")
         return answers[0].copy(), answers[1].copy()
 
-    def _batches(self, rows: int) -> Iterator[tuple[int, int, int]]:
-        """Yield ``(start, rows, batch size)``: full batches, the last one a fixed size, too."""
-        for start in range(0, rows, self.batch_size):
-            count = min(self.batch_size, rows - start)
-            yield start, count, next(size for size in self._sizes if size >= count)
-
-    def _padded(self, rows: int) -> int:
-        return max((start + size for start, _, size in self._batches(rows)), default=0)
-
     def _features(self, role: Role, row: int) -> int:
         address, _ = self._rooms[role]
         return address + row * self._width * _FLOAT
 
     def _make_room(self, images: int, crops: int) -> None:
         """Have device memory for all that belongs to so many images, padded to full batches."""
-        rows = self._padded(images)
-        views = max(rows * crops, self._padded(images * crops))
+        rows = self._batches.padded(images)
+        views = max(rows * crops, self._batches.padded(images * crops))
         for name, values in (
             ("global", rows * self._width),
             ("local", views * self._width),

@@ -1,4 +1,4 @@
-"""Threads that turn images into views, within a budget of memory."""
+"""Turns images into views, from any number of threads, within a budget of memory."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import ctypes
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
 
 from ..images.decode import Rgb, read_header
 from ..images.isolate import IsolatedDecoder
-from ..images.reading import ImageSource, read_image
 from ..machine.errors import ImageError
 from ..machine.timings import Timings
 from ..views.batch import HeaderReader, Sampling, ViewBatch, ViewInfo, open_image
 
 DEFAULT_MEMORY = 1 << 30  # bytes
-# The C library keeps what decoders free, for each thread, and gives it back when told (glibc).
+# glibc keeps freed memory in an arena for each thread; malloc_trim gives it back.
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
 
 
@@ -135,27 +133,3 @@ class ViewMaker:
         if buffer is None or buffer.size < size:
             self._own.buffer = buffer = np.empty(size, np.uint8)
         return buffer
-
-
-class ViewWorkers:
-    """A pool of threads that read images and make their views, where nothing else is wanted."""
-
-    def __init__(self, sampling: Sampling, *, workers: int, memory: int, max_pixels: int) -> None:
-        self._maker = ViewMaker(
-            sampling, threads=workers, memory=memory, max_pixels=max_pixels, timings=Timings()
-        )
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="glass-views")
-
-    def submit(self, batch: ViewBatch, slot: int, source: ImageSource) -> Future[ViewInfo]:
-        """Start turning an image into the views of a batch's slot.
-
-        The future raises ImageError for an image that cannot be judged.
-        """
-        return self._pool.submit(self._make, batch, slot, source)
-
-    def close(self) -> None:
-        """Drop what has not begun and wait for what has."""
-        self._pool.shutdown(cancel_futures=True)
-
-    def _make(self, batch: ViewBatch, slot: int, source: ImageSource) -> ViewInfo:
-        return self._maker.make(batch, slot, read_image(source))
