@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+
 from glass_edge import Detector, DetectorOptions
 
 RUNS = 12

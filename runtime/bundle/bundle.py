@@ -20,7 +20,7 @@ _LARGEST_GRAPH = (1 << 31) - 1  # bytes that protobuf allows in one message
 _LARGEST_FILE = 1 << 34  # bytes of weights
 
 _Stamp: TypeAlias = tuple[int, ...] | None
-"""What changes when a file is written to or another takes its place."""
+"""Changes when a file is written to or replaced."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,10 @@ class Bundle:
         return cls(folder, manifest, found, stamps)
 
     def check_unchanged(self) -> None:
-        """Check those files again that were touched since the bundle was opened.
+        """Check every file again that was touched since the bundle was opened.
 
-        Engines open files by their names: what they loaded is this bundle if this holds after.
+        Engines open files by name. Called after an engine has loaded, this shows that what it
+        loaded is this bundle.
 
         Raises:
             BundleError: a file is not what it was.
@@ -117,7 +118,7 @@ def _check_digest(found: str, asked: str | None) -> None:
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
-    """Check hashes first: what was damaged on its way is not worth parsing."""
+    """Check hashes first: a damaged file is not worth parsing."""
     for name, sha256 in manifest.files:
         _check_file(folder / name, sha256)
     weights = {entry.file for entry in manifest.weights}
@@ -149,7 +150,7 @@ def _check_file(path: Path, sha256: str) -> None:
 
 
 def _stamp(path: Path) -> _Stamp:
-    """Return nothing for a file that cannot be looked at: checking it says why."""
+    """Return ``None`` for a file that cannot be inspected; checking its hash then says why."""
     try:
         found = path.stat()
     except OSError:

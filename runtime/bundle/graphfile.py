@@ -1,8 +1,8 @@
 """What an ONNX file may hold, checked before any engine reads it.
 
-An engine's loader trusts a file with more than the bundle's promise: weights may lie in any file
-or, for one engine, at any address of its memory; nodes may be anybody's; loops may never end. So
-the file is walked by protobuf's wire format (https://protobuf.dev/programming-guides/encoding),
+An ONNX file can ask an engine for more than a bundle promises: weights in any file or, for one
+engine, at any memory address; operators that anybody wrote; loops that never end. So the file is
+walked in protobuf's wire format (https://protobuf.dev/programming-guides/encoding),
 down to each node and tensor, and whatever glass-export never writes is refused.
 """
 
@@ -162,7 +162,7 @@ class _Walk:
 def _tag(message: memoryview, position: int) -> tuple[int, int, int]:
     """Return a field's number, its wire type and the position after them.
 
-    Engines drop bits above the 32nd: a number too large here could be a graph's to them.
+    Engines ignore bits above the 32nd, so they could read a larger number as that of a graph.
     """
     tag, position = _shortest(message, position)
     if not 0 < tag >> 3 <= _LARGEST_NUMBER:
@@ -171,7 +171,7 @@ def _tag(message: memoryview, position: int) -> tuple[int, int, int]:
 
 
 def _shortest(message: memoryview, position: int) -> tuple[int, int]:
-    """Return a number and the position after it; only some engines read one that is padded."""
+    """Return a number and the position after it; padded ones are refused, as some engines do."""
     value, end = _varint(message, position)
     if end - position > 1 and message[end - 1] == 0:
         raise _DamagedError("it has a number written longer than it need be")

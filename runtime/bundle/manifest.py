@@ -30,7 +30,7 @@ Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\Z", max_length=100)]
 # Engines choose their parser by the suffix.
 GraphName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,90}\.onnx\Z")]
-# What is shown to people: nothing that a terminal would obey.
+# Display text: no control characters.
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z", max_length=200)]
 # Far above any GLASS, far below what would exhaust a machine's memory.
 Width = Annotated[int, msgspec.Meta(ge=1, le=65536)]

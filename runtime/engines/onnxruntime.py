@@ -147,7 +147,7 @@ def session_options(threads: int) -> ort.SessionOptions:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.log_severity_level = _ERRORS_ONLY
-    # Left to itself it takes bytes for its own format if four of them say so.
+    # Otherwise it takes a file for its own format if four of its bytes say so.
     settings.add_session_config_entry("session.load_model_format", "ONNX")
     return settings
 
@@ -190,10 +190,10 @@ def _library(device: str) -> ModuleType:
 
 
 def _hold_weights(bundle: Bundle, settings: ort.SessionOptions) -> list[bytes]:
-    """Give sessions the weights that lie beside the graphs; keep what is returned until they are.
+    """Load the weights beside the graphs into memory; keep them until the sessions exist.
 
-    ONNX Runtime maps such files: who writes to one changes the verdicts of a run under way.
-    Before 1.24 it cannot do otherwise.
+    ONNX Runtime would map these files, and writing to one would change the verdicts of a running
+    process. Before 1.24 it knows no other way.
     """
     entries = bundle.manifest.weights
     if not entries or not hasattr(settings, "add_external_initializers_from_files_in_memory"):
@@ -206,7 +206,7 @@ def _hold_weights(bundle: Bundle, settings: ort.SessionOptions) -> list[bytes]:
 
 
 def _provider_options(device: str) -> dict[str, str]:
-    """Say to CUDA what its defaults would decide otherwise.
+    """Return options where CUDA's defaults would not do.
 
     Convolutions are chosen by cuDNN's rules, not by timing them at every start: the same
     machine then gives the same bits. The arena grows by what is asked for, not to the next
@@ -225,8 +225,8 @@ def _provider_options(device: str) -> dict[str, str]:
 def computed_precision(manifest: Manifest, device: str) -> str:
     """Return what products are computed in: without kernels for a type, a wider one.
 
-    x86 has none for FP16, and CUDA none for INT8: what makes INT8 products of Q/DQ nodes serves
-    the CPU's kernels only, and sees none where the rest is FP16 (1.32).
+    x86 has no FP16 kernels. CUDA has no INT8 kernels: what fuses Q/DQ nodes into INT8 products
+    serves the CPU only, and finds none where the rest is FP16 (1.32).
     """
     precision: str = manifest.precision
     if precision == "int8" and (device == "cuda" or manifest.rest == "fp16"):

@@ -55,7 +55,7 @@ class OpenVinoEngine(HostEngine):
             "INFERENCE_PRECISION_HINT": "f32",
             "NUM_STREAMS": options.lanes,
             "INFERENCE_NUM_THREADS": options.threads * options.lanes,
-            "ENABLE_MMAP": False,  # who writes to a mapped file changes the verdicts of a run
+            "ENABLE_MMAP": False,  # writing to a mapped file would change the verdicts of a run
             "ENABLE_CPU_PINNING": False,  # the threads that decode share the CPUs
         }
         if options.keep:
@@ -106,9 +106,9 @@ RECORDS = (
 def shared_core() -> ov.Core:
     """Return the process's one OpenVINO, which lives as long as the process.
 
-    Each gives the thread that makes it a stack for signal handlers and unmaps that stack when it
-    ends. Of two whose lives overlap the second's end brings the first's stack back, unmapped:
-    the next signal that Python handles kills the process (seen with 2026.4).
+    A Core gives the thread that makes it a signal stack, and unmaps that stack when it is
+    destroyed. If the lives of two overlap, destroying the second restores the first's stack, which
+    is unmapped: the next signal that Python handles kills the process (seen with 2026.4).
 
     Raises:
         EngineError: OpenVINO is not installed.
@@ -121,8 +121,8 @@ def shared_core() -> ov.Core:
         ) from None
     with _making_the_core:
         if not _cores:
-            # The binding makes its table of types when it is first asked; threads that ask at
-            # once wait for each other for ever (seen with 2026.4).
+            # The binding builds its table of types on first use; two threads that ask for it at
+            # once deadlock (seen with 2026.4).
             openvino.Type.f32.to_dtype()
             _cores.append(openvino.Core())
     return _cores[0]
@@ -131,9 +131,9 @@ def shared_core() -> ov.Core:
 def fixed_rows(bundle: Bundle, options: EngineOptions) -> dict[Role, int]:
     """Return the number of rows that a graph is compiled for, where only full batches pay.
 
-    A ConvNeXt turns its layout around twice in each block. OpenVINO does that for nothing if the
-    batch is fixed and copies if it is open: a fifth of an INT8 graph's time (2026.4). It takes
-    reading the graph at each start, and a batch that is not full the time of a full one.
+    A ConvNeXt changes its layout twice in each block. OpenVINO does this for free if the batch is
+    fixed, and copies if it is open: a fifth of an INT8 graph's time (2026.4). The price: the graph
+    is read at each start, and a partial batch takes the time of a full one.
     """
     if options.images is None or "convnext" not in bundle.manifest.backbone.name.casefold():
         return {}
@@ -169,7 +169,7 @@ def _computed(core: ov.Core, precision: Precision) -> Precision:
 
 
 def _check_format(role: Role, graph: Path) -> None:
-    """Refuse what OpenVINO would read as another format, which it tells by looks, not by names.
+    """Refuse a file that OpenVINO would read as another format: it goes by content, not by name.
 
     Raises:
         EngineError: a file that is a graph by protobuf's rules has an XML graph in it, for one.

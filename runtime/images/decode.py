@@ -2,9 +2,9 @@
 
 Pillow's ``Image.open(...).convert("RGB")`` defines the pixels: the order stored in the
 file (EXIF orientation is not applied), alpha dropped and not blended, palettes expanded.
-A faster decoder takes a file only if it gives the same pixels and accepts it without
-reserve; every other file, and every file that a faster decoder refuses, goes to Pillow,
-whose word is final. What a file is, its content tells, never its name.
+A faster decoder takes a file only if it gives the same pixels and reports no problem. Every
+other file goes to Pillow, which has the last word. A file's format is told by its content, never
+by its name.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MAX_SIDE = 100_000  # JPEG ends at 65,535; resampling needs memory for each colu
 CHANNELS = 3
 _HEIF_BRANDS = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1")}
 # Pillow opens many more: EPS by running Ghostscript on it, and formats that nobody tests.
-_FORMATS: tuple[str, ...] = (
-    *("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "PPM", "JPEG2000", "TGA"),
-)
+_FORMATS = (
+    "JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "PPM", "JPEG2000", "TGA",
+)  # fmt: skip
 _MOST_SCANS = 100
 _STRIPE = 1 << 18  # pixels
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
@@ -44,8 +44,8 @@ _PROGRESSIVE = (b"\xff\xc2", b"\xff\xca")
 # All but those without a length: restarts, fillers, stuffed bytes and the start.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 # Peak memory over decoded size, resampling included: measured by the growth of resident memory,
-# with 12 million pixels (tests/test_memory.py). A file whose damage takes it from a faster decoder
-# to Pillow may take as much as others of Pillow's.
+# with 12 million pixels (tests/test_memory.py). If a damaged file falls back
+# to Pillow, Pillow's factor applies.
 _JPEG_PEAK = 1.3
 _COEFFICIENTS_PEAK = 2.0  # besides, for a JPEG in several scans: two bytes for each of 3 channels
 _OPENCV_PEAK = 3.0

@@ -26,7 +26,7 @@ from .decode import CHANNELS, EncodedImage, Rgb, read_header
 SECONDS = 60.0  # for any one image
 _LOOK, _DECODE = b"L", b"D"
 _SIZES = struct.Struct("<QQ")  # of the file in bytes, and the most pixels allowed
-_GRACE = 5.0  # seconds by which a process outlives the limit that its parent keeps
+_EXTRA_TIMEOUT = 5.0  # seconds by which a process's own limit exceeds its parent's
 _SERVE = "from glass_edge.runtime.images.isolate import serve; serve({memory}, {seconds})"
 
 
@@ -107,7 +107,7 @@ class IsolatedDecoder:
     def _start(self) -> subprocess.Popen[bytes]:
         memory = self._memory.fileno()
         self._process = subprocess.Popen(  # noqa: S603
-            python_command(_SERVE.format(memory=memory, seconds=self._seconds + _GRACE)),
+            python_command(_SERVE.format(memory=memory, seconds=self._seconds + _EXTRA_TIMEOUT)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -133,13 +133,14 @@ class IsolatedDecoder:
 def serve(memory: int, seconds: float) -> None:
     """Answer requests on standard input until it is closed; pixels go to the file ``memory``.
 
-    One that takes longer than ``seconds`` ends the process: who would have stopped it is gone.
+    A request that takes longer than ``seconds`` ends the process, because the parent that should
+    have stopped it is gone.
     """
     from .decode import settle_pillow
 
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # so that nothing a library prints is taken for an answer
     image: EncodedImage | None = None
     while kind := stdin.read(1):
         signal.setitimer(signal.ITIMER_REAL, seconds)

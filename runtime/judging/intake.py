@@ -97,7 +97,7 @@ class Intake(Generic[_Result]):
                     self._read.append((ticket, content))
                     self._held += _size(content)
                 self._changed.notify_all()
-            del begun, image, content  # which would live on while the next one is awaited
+            del begun, image, content  # before blocking, or the last image would stay alive
 
     def take(self) -> tuple[Ticket[_Result], bytes | Rgb]:
         """Return the next image that was read; there must be one."""

@@ -1,10 +1,10 @@
 """The engine room: images in, logits out, with every core and the engine kept busy.
 
-Readers take images from their source and read files. Workers, one to a CPU, take the work
-that is furthest on: a batch whose views are complete is judged before another image is
-decoded. So the split of the CPUs between decoding and inference follows from the work itself,
-and no two pools of threads fight for them. An engine that computes elsewhere gets a thread of
-its own to wait for it, and the workers only make views.
+Readers take images from their source and read files. Workers, one for each CPU, take the work
+that is closest to done: a batch whose views are complete is judged before another image is
+decoded. So the work itself decides how the CPUs are split between decoding and inference, and no
+two thread pools compete for them. An engine that computes elsewhere gets a thread of its own to
+wait for it, and the workers only make views.
 
 What is held is bounded: files read ahead, decoded pixels in flight, batches of views, and
 images begun but not given back.
@@ -204,7 +204,7 @@ class Pipeline(Generic[_Result]):
             self._changed.notify_all()
 
     def _work(self, views: bool, judges: bool) -> None:
-        """Do what there is to do, the furthest on first, until all is done."""
+        """Do what there is to do, the closest to done first, until nothing is left."""
         while (task := self._next_task(views, judges)) is not None:
             task()
 

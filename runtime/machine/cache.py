@@ -40,14 +40,14 @@ def cache_folder(*parts: str) -> Path:
 
 
 def recent_folder(kind: str, name: str, keep: int) -> Path:
-    """Return the folder ``name`` of a kind of built things; drop those used longest ago.
+    """Return the folder ``name`` of one kind of built things; delete the least recently used.
 
-    Every export makes a bundle with a name of its own: without this the cache would only grow.
+    Every export makes a new bundle, so without this the cache would only grow.
 
     Args:
-        kind: a folder of folders; files there are left alone.
-        name: which of them is used now.
-        keep: how many of them stay, this one included.
+        kind: a folder that holds one folder for each name; files in it are left alone.
+        name: the folder to use now.
+        keep: how many folders stay, this one included.
 
     Raises:
         OutputError: it cannot be made.

@@ -1,4 +1,4 @@
-"""How many processors this process may really use."""
+"""How many CPUs this process may really use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _QUOTAS = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
 
 
 def available_cpus() -> int:
-    """Count the CPUs that affinity and the quotas of control groups leave, at least 1."""
+    """Return how many CPUs affinity and control-group quotas leave to this process, at least 1."""
     if hasattr(os, "sched_getaffinity"):
         allowed = len(os.sched_getaffinity(0))
     else:

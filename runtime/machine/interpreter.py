@@ -1,4 +1,4 @@
-"""Another Python, which finds the modules that this one finds and no others."""
+"""Starting another Python that finds exactly the modules that this one finds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def python_command(program: str) -> list[str]:
     """Return the command that runs a program's source in an interpreter of its own.
 
     By itself ``python -c``, like ``python -m``, looks for modules in the working directory before
-    anywhere else: there may lie what strangers left. ``-P`` forbids that from Python 3.11 on; the
+    anywhere else, where strangers may have left files. ``-P`` forbids that from Python 3.11 on; the
     parent's own list serves every version, virtual environments and programs that changed it.
     """
     path = [entry for entry in sys.path if isinstance(entry, str)]

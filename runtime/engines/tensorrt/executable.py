@@ -37,7 +37,7 @@ class Executable:
         self._messages = Messages()
         logger = self._messages.logger(library)
         self._runtime = made(library.api.Runtime, self._messages, logger)
-        # Such a plan brings the code that runs it; ours are ours by their hash.
+        # Version-compatible plans embed host code: allowed, since the store verified the hash.
         self._runtime.engine_host_code_allowed = self._key.options.version_compatible
         self._engine = self._loaded(plan)
         self._scratch_size = int(self._engine.device_memory_size_v2)

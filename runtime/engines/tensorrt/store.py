@@ -1,7 +1,8 @@
-"""Plans on disk: found again, built once, and loaded only if this store wrote them.
+"""Plans on disk: built once, found again, and refused if they are not what their sidecar says.
 
-A plan is code that runs with the process's rights. The folder is made for its user alone, and
-the sidecar holds the plan's hash.
+A plan is code that runs with the process's rights. The folder is private to its user. The hash in
+the sidecar shows that a plan is whole, not who wrote it: whoever may write to the folder can
+replace both.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _BUILDING = ".building-"
 _PARTIAL = ".partial"
 _FOLDER_NAME = 16  # characters of the graphs' digest
 _BUNDLES_KEPT = 16  # in the user's cache; more than OpenVINO's, since building takes minutes
-_PATIENCE = 5  # seconds that a check waits for a build that goes on
+_LOCK_TIMEOUT = 5  # seconds that a check waits for a build that goes on
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class PlanStore:
         compares again.
         """
         sidecar = self._sidecar(stored.record.key)
-        with suppress(OSError), FileLock(self._lock(stored.record.key.role), timeout=_PATIENCE):
+        with suppress(OSError), FileLock(self._lock(stored.record.key.role), timeout=_LOCK_TIMEOUT):
             now = _read(sidecar)
             if now is not None and now.sha256 == stored.record.sha256:
                 _write(sidecar, msgspec.structs.replace(now, check=check))
