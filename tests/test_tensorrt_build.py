@@ -309,7 +309,6 @@ class TestTheCommand:
             (["--builder-level", 6], "6 is not in the range 0<=x<=5"),
             (["--library", "tensort"], "'tensort' is not one of 'tensorrt', 'tensorrt-rtx'"),
             (["--library", "tensorrt"], "tensorrt is not installed: on a Jetson"),
-            (["--dla-core", 0], "finds 0 DLA cores here, so none has number 0"),
         ],
     )
     def test_wrong_usage_is_one_sentence(self, arguments, sentence, vit_bundle, tmp_path):

@@ -97,7 +97,6 @@ class Outcome:
     is_flag=True,
     help="Let other GPUs (Ampere and later) load the engines.",
 )
-@click.option("--dla-core", type=click.IntRange(0), help="Use this core of a Jetson's DLA.")
 @engine_folder_option
 @click.option("-f", "--force", is_flag=True, help="Build again what is there.")
 @common_options
@@ -111,7 +110,6 @@ def main(
     builder_level: int | None,
     version_compatible: bool,
     hardware_compatible: bool,
-    dla_core: int | None,
     engine_dir: Path | None,
     force: bool,
 ) -> None:
@@ -130,7 +128,6 @@ def main(
         level=builder_level,
         version_compatible=version_compatible,
         hardware_compatible=hardware_compatible,
-        dla_core=dla_core,
     )
     store = PlanStore(opened, engine_dir)
     keys = [plan_key(opened, role, target.library, target.gpu, options) for role in ROLES]

@@ -43,8 +43,6 @@ class Api(Protocol):
     @property
     def MemoryPoolType(self) -> type[trt.MemoryPoolType]: ...  # noqa: N802
     @property
-    def DeviceType(self) -> type[trt.DeviceType]: ...  # noqa: N802
-    @property
     def HardwareCompatibilityLevel(self) -> type[trt.HardwareCompatibilityLevel]: ...  # noqa: N802
     @property
     def ExecutionContextAllocationStrategy(  # noqa: N802

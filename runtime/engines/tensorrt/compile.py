@@ -87,8 +87,6 @@ def compile_graph(request: Request, report: Callable[[Step], None]) -> Built:
     config = builder.create_builder_config()
     inputs = _set_profile(library, builder, network, config, key)
     _configure(config, library, key.options)
-    if key.options.dla_core is not None:
-        _use_dla(builder, config, library, key.options.dla_core)
     monitor = _monitor(library, report)
     config.progress_monitor = monitor
     timings = Path(request.timings) if request.timings else None
@@ -196,18 +194,6 @@ def workspace_for(library: Library, options: BuildOptions) -> int:
     cuda = open_cuda()
     with cuda.current():
         return cuda.free_memory() * 3 // 4
-
-
-def _use_dla(builder: trt.Builder, config: trt.IBuilderConfig, library: Library, core: int) -> None:
-    """Put what the DLA can compute on it, the rest on the GPU."""
-    if core >= builder.num_DLA_cores:
-        raise EngineError(
-            f"{library.name} {library.version} finds {builder.num_DLA_cores} DLA cores here, so "
-            f"none has number {core}: leave --dla-core out."
-        )
-    config.default_device_type = library.api.DeviceType.DLA
-    config.DLA_core = core
-    config.set_flag(library.api.BuilderFlag.GPU_FALLBACK)
 
 
 def _monitor(library: Library, report: Callable[[Step], None]) -> trt.IProgressMonitor:

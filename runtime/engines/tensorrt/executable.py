@@ -80,7 +80,7 @@ class Executable:
         return lambda on: self._cuda.launch(graph, on)
 
     def _captured(self, context: trt.IExecutionContext, stream: int) -> int | None:
-        """Return a CUDA graph; none after the first that cannot be had, as with a DLA."""
+        """Return a CUDA graph; none after the first that cannot be had."""
         try:
             return self._cuda.capture(stream, lambda: self._execute(context, stream))
         except EngineError as error:

@@ -67,7 +67,6 @@ class BuildOptions(msgspec.Struct, frozen=True):
         level: 0 builds fast, 5 searches longest; ``None`` is TensorRT's default.
         version_compatible: the plan also runs on later versions of the same major number.
         hardware_compatible: the plan also runs on other GPUs (Ampere and later).
-        dla_core: the core of Jetson's DLA to use, where the library still has it.
     """
 
     batches: Batches
@@ -75,7 +74,6 @@ class BuildOptions(msgspec.Struct, frozen=True):
     level: int | None = None
     version_compatible: bool = False
     hardware_compatible: bool = False
-    dla_core: int | None = None
 
     def __post_init__(self) -> None:
         if self.level is not None and self.level not in _LEVELS:
