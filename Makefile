@@ -10,7 +10,7 @@ FILES  ?= 2000
 
 FOLDERS := glass_edge runtime export calibration benchmarks
 
-.PHONY: demo test test-slow fuzz lint install clean
+.PHONY: demo test test-slow fuzz lint docs install clean
 
 demo: install
 	mkdir -p $(DEMO)
@@ -35,6 +35,10 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Figures and tables of README.md and docs/, from docs/reports and the code.
+docs: $(VENV)/.test
+	$(BIN)/python tools/docs.py
 
 install: $(VENV)/.installed
 

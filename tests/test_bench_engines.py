@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from conftest import ROOT
 from glass_edge.benchmarks.engines.contestants import BundleContestant, Worker
 from glass_edge.benchmarks.engines.measure import EnginesOptions, EnginesReport, measure_engines
 from glass_edge.benchmarks.measuring.samples import median_ratio
@@ -163,14 +162,3 @@ def test_a_missing_checkpoint_is_named(vit_bundle, tmp_path):
     assert done.returncode == 2
     assert "gl.pt" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_the_figures_in_the_docs_are_those_of_the_reports():
-    page = (ROOT / "docs" / "precision.md").read_text(encoding="utf-8")
-    paths = sorted((ROOT / "docs" / "reports").glob("engines-*.json"))
-    assert len(paths) == 3
-    for path in paths:
-        report = msgspec.json.decode(path.read_bytes(), type=EnginesReport)
-        assert report.table() in page
-        assert report.command in page
-        assert path.with_suffix(".md").read_text(encoding="utf-8") == report.to_markdown()

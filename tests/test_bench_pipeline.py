@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import ROOT
 from glass_edge.benchmarks.measuring.samples import Samples
 from glass_edge.benchmarks.pipeline.measure import BundleHalves, PipelineReport
 
@@ -55,16 +54,3 @@ def test_an_image_that_cannot_be_read_is_one_sentence(vit_bundle, photographs, t
     assert done.returncode == 2
     assert "bad.jpg: the file is not an image" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_the_figures_in_the_docs_are_those_of_the_reports():
-    page = (ROOT / "docs" / "throughput.md").read_text(encoding="utf-8")
-    medians = []
-    for name in ("pipeline", "pipeline-isolate"):
-        path = ROOT / "docs" / "reports" / f"{name}.json"
-        report = msgspec.json.decode(path.read_bytes(), type=PipelineReport)
-        assert report.table() in page
-        assert report.command in page
-        assert path.with_suffix(".md").read_text(encoding="utf-8") == report.to_markdown()
-        medians.append(report.bundles[0].whole.median)
-    assert f"takes {medians[1] / medians[0] - 1:.0%} longer".replace("%", " %") in page

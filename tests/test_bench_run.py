@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import EXAMPLES, ROOT
+from conftest import EXAMPLES
 from glass_edge.benchmarks.contenders.naive import NaiveContender
 from glass_edge.benchmarks.contenders.ours import BundleContender
 from glass_edge.benchmarks.contenders.pytorch import PyTorchContender, half_precision
@@ -31,9 +31,9 @@ from glass_edge.benchmarks.measuring.samples import SPREAD, Samples, median_rati
 from glass_edge.benchmarks.measuring.usage import PeakMemory, cpu_seconds, memory_bytes
 from glass_edge.benchmarks.run.report import DecodeFloor, Peak, Roofline, RunReport
 from glass_edge.benchmarks.run.roofline import count_multiply_adds
-from glass_edge.benchmarks.run.tables import MARK, UNSTEADY, end_to_end_table, run_markdown
+from glass_edge.benchmarks.run.tables import MARK, UNSTEADY, run_markdown
 from glass_edge.benchmarks.run.turns import Entry
-from glass_edge.benchmarks.show.machines import Machines, read_report
+from glass_edge.benchmarks.show.machines import Machines
 from glass_edge.export.loading import load_model
 from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from glass_edge.runtime.machine.cuda import gpu_present
@@ -513,23 +513,3 @@ def test_an_image_that_cannot_be_judged_is_named(setup, tmp_path):
         plan_photos([str(tmp_path / "broken.jpg")], setup)
     with pytest.raises(ImageError, match=r"missing\.jpg cannot be read: No such file"):
         plan_photos(["missing.jpg"], setup)
-
-
-def test_the_figures_in_the_docs_are_those_of_the_reports():
-    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    paths = sorted((ROOT / "docs" / "reports").glob("run-*.json"))
-    assert paths
-    reports = [read_report(path) for path in paths]
-    assert any(report.command in readme for report in reports)
-    for path, report in zip(paths, reports, strict=True):
-        assert isinstance(report, RunReport)
-        assert end_to_end_table(report) in page
-        assert report.command in page
-        assert report.environment.processor.partition(" (")[0] in readme
-        assert path.with_suffix(".md").read_text(encoding="utf-8") == run_markdown(report)
-        best = Machines([path.stem.removeprefix("run-")], [report]).best_table()
-        for line in best.splitlines()[2:]:
-            name, figure = (cell.strip() for cell in line.strip("|").split("|"))
-            assert name in readme
-            assert figure in readme

@@ -16,13 +16,13 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from conftest import EXAMPLES, ROOT
+from conftest import EXAMPLES
 from glass_edge.benchmarks.evaluation.measure import common_views, labelled_images, score_metrics
 from glass_edge.benchmarks.evaluation.reliability import (
     expected_calibration_error,
     reliability_bins,
 )
-from glass_edge.benchmarks.evaluation.report import Change, EvaluationReport
+from glass_edge.benchmarks.evaluation.report import EvaluationReport
 from glass_edge.runtime.machine.errors import InputError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -450,22 +450,3 @@ def test_help_has_examples(tmp_path):
     done = run(tmp_path, "--help")
     assert done.returncode == 0
     assert "glass-eval images/" in done.stdout
-
-
-def test_the_figures_in_the_docs_are_those_of_the_reports():
-    page = (ROOT / "docs" / "precision.md").read_text(encoding="utf-8")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    paths = sorted((ROOT / "docs" / "reports").glob("eval-*.json"))
-    assert len(paths) == 3
-    for path in paths:
-        report = msgspec.json.decode(path.read_bytes(), type=EvaluationReport)
-        assert report.table() in page
-        assert report.command in page
-        assert path.with_suffix(".md").read_text(encoding="utf-8") == report.to_markdown()
-        for bundle in report.bundles:
-            if bundle.change and bundle.bundle_precision in ("fp16", "int8"):
-                assert readme_cell(bundle.change) in readme
-
-
-def readme_cell(change: Change) -> str:
-    return f"| {change.flips}, {change.mean_change:.4f}, {change.largest_change:.4f} |"

@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import ROOT
 from glass_edge.export.parity import reference_views
 from glass_edge.runtime.bundle.bundle import sha256_of
 from glass_edge.runtime.bundle.reference import stored_views
@@ -266,9 +265,3 @@ def test_a_copied_bundle_is_not_tested_again(vit_bundle, tmp_path, marks):
     copied = shutil.copytree(vit_bundle.path, tmp_path / "elsewhere.glass")
     Detector(copied)
     assert len(list(marks.iterdir())) == 1
-
-
-def test_the_page_says_the_tolerances():
-    page = (ROOT / "docs" / "bundle.md").read_text(encoding="utf-8")
-    row = "| " + " | ".join(f"{value:g}" for value in TOLERANCES.values()) + " |"
-    assert row in page
