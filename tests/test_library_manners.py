@@ -16,7 +16,7 @@ def settings():
     return [
         AvifImagePlugin.DEFAULT_MAX_THREADS,
         Image.MAX_IMAGE_PIXELS,
-        len(warnings.filters),
+        [str(each) for each in warnings.filters if "PIL" in str(each)],
         [str(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)],
     ]
 
