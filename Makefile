@@ -35,6 +35,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 -p glass_edge.runtime
 
 # Figures and tables of README.md and docs/, from docs/reports and the code.
 docs: $(VENV)/.test

@@ -17,12 +17,9 @@ import time
 from pathlib import Path
 
 import pytest
-from glass_edge.runtime.commands.output import open_writer
+from glass_edge.runtime.commands.output import open_output
 from glass_edge.runtime.machine.errors import OutputError
-from glass_edge.runtime.results.records import ErrorInfo
 from PIL import Image
-
-from glass_edge import Failure
 
 PROGRAM = Path(sys.executable).parent / "glass-run"
 
@@ -289,9 +286,9 @@ def test_what_the_disk_refuses_at_the_end_is_an_error(number, tmp_path, monkeypa
     path = tmp_path / "verdicts.jsonl"
     with (
         pytest.raises(OutputError, match=f"{os.strerror(number)}. Its last records may be lost"),
-        open_writer(str(path), ("fake", "real"), "fake") as writer,
+        open_output(str(path)) as sink,
     ):
-        writer.write(Failure(path="a.jpg", error=ErrorInfo("ImageError", "it is empty.")))
+        sink.append(b"{}\n")
 
 
 def test_what_holds_nothing_back_may_be_an_output(place):
@@ -311,7 +308,7 @@ def test_a_folder_that_may_not_be_written_to_is_one_sentence(tmp_path, monkeypat
     request.getfixturevalue("unprivileged")
     with (
         pytest.raises(OutputError, match=r"verdicts.csv cannot be written: Permission denied"),
-        open_writer("verdicts.csv", ("fake", "real"), "fake"),
+        open_output("verdicts.csv"),
     ):
         pass
 

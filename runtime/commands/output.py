@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from ..machine.errors import InputError, OutputError
+from ..results.output_file import CSV, JSON_LINES, Opening, OutputFile, exists_already
 from ..results.records import Failure, Record
-from ..results.writers import CSV, JSON_LINES, CsvWriter, FileSink, JsonLinesWriter, Sink, Writer
+from ..results.writers import CsvWriter, JsonLinesWriter, Sink, Writer
 from .printable import printable
 
 STANDARD_OUTPUT = "-"
@@ -85,36 +86,43 @@ def check_output(target: str | None, *, force: bool, resume: bool) -> None:
             "or - for JSON lines on standard output."
         )
     if not (force or resume) and _exists(path):
-        raise InputError(
-            f"{path} exists already: choose another name, --force to replace it, or --resume to go "
-            "on with it."
-        )
+        raise exists_already(path)
 
 
 def _exists(path: Path) -> bool:
     try:
-        return path.exists()
+        path.lstat()  # a link that leads nowhere is there, too
+    except FileNotFoundError:
+        return False
     except OSError as error:  # above all a name that is too long
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
+    return True
 
 
 @contextmanager
-def open_writer(
-    target: str | None, classes: tuple[str, str], fake_class: str, *, keep: bool = False
-) -> Iterator[Writer]:
-    """Open the writer that ``--output`` names; ``None`` is the table on standard output.
+def open_output(
+    target: str | None, opening: Opening = "new"
+) -> Iterator[OutputFile | StandardOutput]:
+    """Open what ``--output`` names; nothing and ``-`` are standard output.
 
     Raises:
-        OutputError: the file cannot be written, or at the end not all of it was.
+        InputError: the file exists, and must be new.
+        OutputError: it cannot be written, or at the end not all of it was.
     """
+    if target in (None, STANDARD_OUTPUT):
+        yield StandardOutput()
+        return
+    output = OutputFile(Path(str(target)), opening)
+    try:
+        yield output
+    finally:
+        output.close()
+
+
+def record_writer(
+    target: str | None, sink: Sink, classes: tuple[str, str], fake_class: str
+) -> Writer:
+    """Return what writes records in the format that ``--output`` asks for; nothing is a table."""
     if target is None:
-        yield TableWriter(StandardOutput(), classes, fake_class)
-    elif target == STANDARD_OUTPUT:
-        yield JsonLinesWriter(StandardOutput())
-    else:
-        sink = FileSink(Path(target), keep=keep)
-        try:
-            is_csv = target.lower().endswith(CSV)
-            yield CsvWriter(sink, classes) if is_csv else JsonLinesWriter(sink)
-        finally:
-            sink.close()
+        return TableWriter(sink, classes, fake_class)
+    return CsvWriter(sink, classes) if target.lower().endswith(CSV) else JsonLinesWriter(sink)

@@ -12,7 +12,6 @@ import click
 
 from ..bundle.bundle import Bundle
 from ..bundle.finding import find_bundle
-from ..commands.output import STANDARD_OUTPUT, check_output, open_writer
 from ..images.decode import DEFAULT_MAX_PIXELS, settle_pillow
 from ..images.sources import STANDARD_INPUT, find_images, listed_images
 from ..judging.detector import Detector
@@ -24,6 +23,7 @@ from ..machine.errors import InputError
 from ..machine.progress import Progress, silent, track
 from ..machine.signals import finishing_on_signals
 from ..machine.timings import Timings
+from ..results.output_file import Opening, OutputFile
 from ..results.records import Failure, Record
 from ..results.resume import take_up
 from ..results.writers import Writer
@@ -38,6 +38,7 @@ from .options import (
     force_option,
     threshold_option,
 )
+from .output import STANDARD_OUTPUT, check_output, open_output, record_writer
 from .progress import on_console
 
 _EXAMPLES = """
@@ -209,13 +210,15 @@ def main(
         return
     _advise(detector)
     settle_pillow(max_pixels)
-    if resume and output:
-        finished = take_up(Path(output), SameRun(detector))
-        images = finished.remaining(images)
-        total = None if total is None else max(0, total - finished.count)
-        click.echo(f"{finished.count} records are there already", err=True)
     manifest = detector.bundle.manifest
-    with open_writer(output, manifest.classes, manifest.fake_class, keep=resume) as writer:
+    opening: Opening = "keep" if resume else "replace" if force else "new"
+    with open_output(output, opening) as sink:
+        if resume and isinstance(sink, OutputFile):
+            finished = take_up(sink, SameRun(detector))
+            images = finished.remaining(images)
+            total = None if total is None else max(0, total - finished.count)
+            click.echo(f"{finished.count} records are there already", err=True)
+        writer = record_writer(output, sink, manifest.classes, manifest.fake_class)
         # Records that appear on the terminal show the progress themselves.
         on_screen = output in (None, STANDARD_OUTPUT) and sys.stdout.isatty()
         run = _Run(detector, writer, show_timings=timings)

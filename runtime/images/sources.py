@@ -6,6 +6,7 @@ import errno
 import fnmatch
 import glob
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..machine.errors import InputError
@@ -43,7 +44,8 @@ def listed_images(lines: Iterable[bytes]) -> Iterator[str]:
     """Yield one path per line, lazily; empty lines are passed over, any bytes can be a name."""
     for line in lines:
         if path := line.rstrip(b"\r\n"):
-            yield os.fsdecode(path)
+            # As os.fsdecode, except on Windows, where that refuses what is no UTF-8.
+            yield path.decode(sys.getfilesystemencoding(), "surrogateescape")
 
 
 def _some(images: Iterable[str], otherwise: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
@@ -105,7 +104,7 @@ def _cpu_lines() -> list[tuple[str, str]]:
 def processor_name() -> str:
     """Return what the processor calls itself."""
     named = (value for key, value in _cpu_lines() if key == "model name")
-    return next(named, platform.processor() or os.uname().machine)
+    return next(named, platform.processor() or platform.machine())
 
 
 def cpu_flags() -> set[str]:

@@ -9,11 +9,8 @@ images whose file has changed since; their old records are dropped.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -22,6 +19,7 @@ import msgspec
 
 from ..images.files import ImageFile, image_file, readable_path
 from ..machine.errors import InputError, OutputError
+from .output_file import OutputFile
 from .records import Failure, Record, Verdict
 
 Differences: TypeAlias = Callable[[Verdict], Sequence[str]]
@@ -65,14 +63,14 @@ class Finished:
         return _used(self._files, _key(path, file)) and _used(self._paths, _key(path))
 
 
-def take_up(path: Path, differences: Differences) -> Finished:
-    """Read the output of an earlier run, and repair it so that records can be appended.
+def take_up(output: OutputFile, differences: Differences) -> Finished:
+    """Read what an earlier run wrote, and repair it so that records can be appended.
 
     Cuts off what is torn, and drops the records of files that have changed since. The file is
     replaced only when all of it is known to be right.
 
     Args:
-        path: the file.
+        output: the file, which stays locked.
         differences: what tells verdicts that were made in another way.
 
     Raises:
@@ -80,26 +78,15 @@ def take_up(path: Path, differences: Differences) -> Finished:
         OutputError: it cannot be read or mended.
     """
     finished = Finished()
-    path = Path(os.path.realpath(path))  # a link stays one
-    mended = path.with_name(f".{path.name}.partial")
     try:
-        with open(path, "rb") as old, open(mended, "wb") as new:
-            for line, record in _records(path, old):
+        with output.rewriting() as new, open(output.path, "rb") as old:
+            for line, record in _records(output.path, old):
                 _check(record, differences)
                 if not _changed(record):
                     new.write(line)
                     finished.add(record)
-            new.flush()
-            os.fsync(new.fileno())
-        shutil.copymode(path, mended)
-        mended.replace(path)
-    except FileNotFoundError:
-        return finished
     except OSError as error:
-        raise OutputError(f"{path} cannot be taken up again: {error.strerror}.") from None
-    finally:
-        with suppress(OSError):
-            mended.unlink(missing_ok=True)
+        raise OutputError(f"{output.path} cannot be taken up again: {error.strerror}.") from None
     return finished
 
 

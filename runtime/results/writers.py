@@ -1,21 +1,14 @@
-"""Records as JSON lines or CSV, in a file whose every line is whole."""
+"""Records as JSON lines or CSV."""
 
 from __future__ import annotations
 
 import csv
-import errno
 import io
-import os
-from contextlib import suppress
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from ..machine.errors import OutputError
 from .records import Failure, Record
-
-JSON_LINES, CSV = ".jsonl", ".csv"
 
 
 class Sink(Protocol):
@@ -28,68 +21,6 @@ class Writer(Protocol):
     """Takes records one by one; nothing is held back."""
 
     def write(self, record: Record) -> None: ...
-
-
-class FileSink:
-    """A file whose every line is whole, even where the disk is full in the middle of one."""
-
-    def __init__(self, path: Path, *, keep: bool) -> None:
-        """Open a file to write; ``keep`` what is in it already.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        self._path = path
-        flags = os.O_WRONLY | os.O_CREAT | (0 if keep else os.O_TRUNC)
-        try:
-            self._descriptor = os.open(path, flags, 0o666)
-            self._size = os.lseek(self._descriptor, 0, os.SEEK_END) if keep else 0
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
-
-    def append(self, line: bytes) -> None:
-        """Write a line, or nothing of it.
-
-        Raises:
-            OutputError: the disk is full or gone.
-        """
-        rest = memoryview(line)
-        try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-        except OSError as error:
-            with suppress(OSError):  # a device or pipe has no end to cut off
-                os.ftruncate(self._descriptor, self._size)
-            raise self._stopped(error, "What it holds is valid") from None
-        self._size += len(line)
-
-    def close(self) -> None:
-        """Have the system write what it holds back.
-
-        Raises:
-            OutputError: it could not; some of the last lines are lost.
-        """
-        try:
-            self._synchronise()
-        except OSError as error:
-            raise self._stopped(error, "Its last records may be lost") from None
-
-    def _synchronise(self) -> None:
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # what a pipe or a terminal says: it holds nothing back
-                raise
-        finally:
-            os.close(self._descriptor)
-
-    def _stopped(self, error: OSError, state: str) -> OutputError:
-        resumable = self._path.suffix.lower() == JSON_LINES
-        advice = "go on with --resume" if resumable else "run again with --force"
-        return OutputError(
-            f"{self._path} cannot be written any more: {error.strerror}. {state}: make room, and "
-            f"{advice}."
-        )
 
 
 class JsonLinesWriter:

@@ -20,6 +20,7 @@ from .compile import Message, Refusal, Request, Result, Step
 from .plan import Built, PlanKey
 
 _COMPILE = "from glass_edge.runtime.engines.tensorrt.compile import main; main()"
+_KILLED = -getattr(signal, "SIGKILL", 9)  # Windows has no such signal, and no such code
 _LAST_WORDS = 500  # characters of what a compiler that died wrote
 
 
@@ -74,7 +75,7 @@ def _messages(process: subprocess.Popen[bytes], request: bytes) -> Iterator[Mess
 
 
 def _died(key: PlanKey, code: int, words: str) -> str:
-    if code == -signal.SIGKILL:
+    if code == _KILLED:
         how = (
             "was killed, most likely because memory ran out. Use a smaller --max-batch, or close "
             "what else uses the memory"
