@@ -18,8 +18,9 @@ demo: install
 	    --crops 4 --output $(DEMO)/demo.glass --force
 	$(BIN)/glass-run examples/images --bundle $(DEMO)/demo.glass
 
+# Two workers, each with a CPU and engines of its own (tests/conftest.py).
 test: $(VENV)/.test lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow

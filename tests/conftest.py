@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
 import torch
+from _pytest.mark import ParameterSet
+from filelock import FileLock
 from glass_edge.calibration.images import split_images
 from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.export.exporter import ExportOptions, export_bundle
@@ -26,11 +30,31 @@ ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
 EXAMPLES = ROOT / "examples" / "images"
 FAMILIES = tuple(SMALL)
+
+
+def slow(*values: object) -> ParameterSet:
+    """Mark a test's parameter as one for ``make test-slow``."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+ONE_FAMILY = [name if name == "vit" else slow(name) for name in FAMILIES]
+"""For properties that one family shows; the others show them in ``make test-slow``."""
 JUDGEMENTS = 24  # enough to run the gate; the evidence is in docs/precision.md
+
+MadeOnce: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
+"""Returns the path of that name, made by the function the first time."""
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each worker of pytest-xdist a CPU of its own, so that engines do not fight for them."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cpus = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cpus[int(worker.removeprefix("gw")) % len(cpus)]})
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,29 +78,48 @@ def unprivileged() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A checkpoint of each family with random weights, as the reference saves them."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    paths = {family: folder / f"gl_{family}.pt" for family in FAMILIES}
-    for family, path in paths.items():
-        torch.save(random_glass(family).state_dict(), path)
-    return paths
+def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> MadeOnce:
+    """Make what many tests use once for all workers of a run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "made-once"
+    folder.mkdir(exist_ok=True)
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        with FileLock(folder / f"{name}.lock"):
+            if not (folder / name).exists():
+                (folder / "unfinished").mkdir(exist_ok=True)
+                make(folder / "unfinished" / name)
+                (folder / "unfinished" / name).rename(folder / name)
+        return folder / name
+
+    return made
 
 
 @pytest.fixture(scope="session")
-def export_family(
-    checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Bundle]:
-    """Export a small GLASS of a family, once per session."""
-    folder = tmp_path_factory.mktemp("bundles")
-    made: dict[str, Bundle] = {}
+def checkpoints(made_once: MadeOnce) -> dict[str, Path]:
+    """A checkpoint of each family with random weights, as the reference saves them."""
+    return {
+        family: made_once(
+            f"gl_{family}.pt",
+            lambda path, family=family: torch.save(random_glass(family).state_dict(), path),
+        )
+        for family in FAMILIES
+    }
 
+
+@pytest.fixture(scope="session")
+def export_family(checkpoints: dict[str, Path], made_once: MadeOnce) -> Callable[[str], Bundle]:
+    """Export a small GLASS of a family, once per run."""
+
+    @functools.cache
     def export(family: str) -> Bundle:
-        if family not in made:
-            backbone = f"timm/{TIMM_NAME}" if family == "timm" else "auto"
-            options = ExportOptions(backbone=backbone)
-            made[family] = export_bundle(checkpoints[family], folder / f"{family}.glass", options)
-        return made[family]
+        backbone = f"timm/{TIMM_NAME}" if family == "timm" else "auto"
+        options = ExportOptions(backbone=backbone)
+        return Bundle.open(
+            made_once(
+                f"{family}.glass", lambda path: export_bundle(checkpoints[family], path, options)
+            )
+        )
 
     return export
 
@@ -87,11 +130,23 @@ def vit_bundle(export_family: Callable[[str], Bundle]) -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def shared_bundle(made_once: MadeOnce) -> Bundle:
     """A bundle of which both backbones have the same weights, stored once."""
-    folder = tmp_path_factory.mktemp("shared")
-    torch.save(random_glass("resnet", shared=True).state_dict(), folder / "gl_resnet.pt")
-    return export_bundle(folder / "gl_resnet.pt", folder / "shared.glass", ExportOptions())
+    checkpoint = made_once(
+        "gl_shared.pt",
+        lambda path: torch.save(random_glass("resnet", shared=True).state_dict(), path),
+    )
+    return Bundle.open(
+        made_once("shared.glass", lambda path: export_bundle(checkpoint, path, ExportOptions()))
+    )
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(made_once: MadeOnce) -> Path:
+    """The demo, exported as the README does."""
+    options = ExportOptions(backbone="timm/tf_efficientnet_lite0", crops=4)
+    checkpoint = ROOT / "examples" / "demo.safetensors"
+    return made_once("demo.glass", lambda path: export_bundle(checkpoint, path, options))
 
 
 @pytest.fixture
@@ -113,26 +168,23 @@ def calibration_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_precision(
-    export_family: Callable[[str], Bundle],
-    calibration_images: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    export_family: Callable[[str], Bundle], calibration_images: Path, made_once: MadeOnce
 ) -> Callable[..., Bundle]:
-    """Make a family's small bundle in another precision, once per session."""
-    folder = tmp_path_factory.mktemp("precisions")
-    made: dict[tuple[str, str, str], Bundle] = {}
+    """Make a family's small bundle in another precision, once per run."""
 
+    @functools.cache
     def make(family: str, precision: Precision, rest: Rest = "fp32") -> Bundle:
         if precision == "fp32":
             return export_family(family)
-        if (family, precision, rest) not in made:
-            place = folder / f"{family}.{precision}.{rest}.glass"
-            place.mkdir()
+
+        def write(path: Path) -> None:
+            path.mkdir()
             images = split_images(calibration_images, 8)
             calibration = CalibrationOptions(rest=rest)
             options = VariantOptions(precision, images, calibration, JUDGEMENTS, accept_loss=True)
-            make_variant(export_family(family), place, options)
-            made[family, precision, rest] = Bundle.open(place)
-        return made[family, precision, rest]
+            make_variant(export_family(family), path, options)
+
+        return Bundle.open(made_once(f"{family}.{precision}.{rest}.glass", write))
 
     return make
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FAMILIES
+from conftest import FAMILIES, slow
 from glass_edge.calibration.comparison import compare_bundles
 from glass_edge.runtime.bundle.manifest import ROLES, Role
 from glass_edge.runtime.engines.base import EngineOptions
@@ -53,7 +53,7 @@ def computed_in(engine: OpenVinoEngine, role: Role) -> dict[str, set[str]]:
     ("family", "products", "normalisations"),
     [
         ("vit", {"FullyConnected", "MatMul", "Convolution"}, {"MVN", "Softmax"}),
-        ("convnext", {"FullyConnected", "Convolution"}, {"MVN"}),
+        slow("convnext", {"FullyConnected", "Convolution"}, {"MVN"}),
     ],
 )
 def test_bf16_is_what_the_graph_says_and_no_more(family, products, normalisations, make_precision):

@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 import reference
 import torch
-from conftest import FAMILIES, JUDGEMENTS
+from conftest import JUDGEMENTS, ONE_FAMILY, slow
 from glass_edge.calibration.comparison import CHANGE_ALLOWED, compare_bundles, open_on_cpu
 from glass_edge.calibration.errors import AccuracyError
 from glass_edge.calibration.layers import find_layers
@@ -40,7 +40,7 @@ SUMMING = ("LayerNormalization", "Softmax", "ReduceMean", "GlobalAveragePool", "
 
 all_low = pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
 floating = pytest.mark.parametrize("precision", ["fp16", "bf16"])
-families = pytest.mark.parametrize("family", FAMILIES)
+families = pytest.mark.parametrize("family", ONE_FAMILY)
 
 
 def graph(bundle: Bundle, role: Role) -> GraphProto:
@@ -238,7 +238,7 @@ def test_verdicts_are_compared_in_what_the_bundle_says(precision, make_precision
 
 def test_bf16_on_an_engine_without_it_is_an_error(make_precision):
     with pytest.raises(EngineError, match="refuses the global graph"):
-        Detector(make_precision("resnet", "bf16"), DetectorOptions(engine="onnxruntime"))
+        Detector(make_precision("vit", "bf16"), DetectorOptions(engine="onnxruntime"))
 
 
 @families
@@ -314,7 +314,7 @@ class TestInt8:
         assert scores[0] == pytest.approx(scores[1], abs=0.02)
 
 
-@pytest.mark.parametrize("family", ["resnet", "vit"])
+@pytest.mark.parametrize("family", [slow("resnet"), "vit"])
 class TestInt8WithFp16:
     """What INT8 leaves in floating point is FP16, as GPUs want it."""
 
@@ -405,9 +405,19 @@ def test_a_graph_of_which_every_layer_is_kept_is_the_fp32_one(make_precision):
     assert quantise(model, [], {}, {}) == model
 
 
-def test_residual_adds_of_convolutional_networks_are_quantised_on_both_branches(make_precision):
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_residual_adds_of_convolutional_networks_are_quantised_on_both_branches(
+    whole, make_precision, export_family
+):
+    """Shown by the quantiser alone, with made-up ranges, and by the whole of calibration."""
     for role in BACKBONES:
-        found = graph(make_precision("resnet", "int8"), role)
+        if whole:
+            found = graph(make_precision("resnet", "int8"), role)
+        else:
+            model = onnx.load(export_family("resnet").graph_path(role))
+            layers = find_layers(model.graph)
+            ranges = {name: 4.0 for layer in layers for name in layer.inputs}
+            found = quantise(model, layers, ranges, {}).graph
         makers = {name: node.op_type for node in found.node for name in node.output}
         constants = {tensor.name for tensor in found.initializer}
         residual = [n for n in found.node if n.op_type == "Add" and not constants & set(n.input)]
@@ -416,7 +426,7 @@ def test_residual_adds_of_convolutional_networks_are_quantised_on_both_branches(
             assert [makers[name] for name in node.input] == ["DequantizeLinear"] * 2
 
 
-@pytest.mark.parametrize("family", ["convnext", "vit"])
+@pytest.mark.parametrize("family", [slow("convnext"), "vit"])
 def test_residual_adds_of_networks_with_layer_normalisation_stay_in_fp32(family, make_precision):
     for role in BACKBONES:
         found = graph(make_precision(family, "int8"), role)

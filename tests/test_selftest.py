@@ -67,7 +67,7 @@ def test_the_logits_of_an_fp32_bundle_are_pytorchs(vit_bundle):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_every_engine_passes(engine, precision, make_precision):
-    bundle = make_precision("resnet", precision)
+    bundle = make_precision("vit", precision)
     passed = self_test(bundle, network(bundle, engine))
     assert passed.engine.startswith(engine)
     assert passed.images == 16  # of which four crops each are more than a batch of 16
@@ -77,7 +77,7 @@ def test_every_engine_passes(engine, precision, make_precision):
 
 
 def test_bf16_is_expected_as_a_simulation_gives_it(make_precision):
-    bundle = make_precision("resnet", "bf16")
+    bundle = make_precision("vit", "bf16")
     assert bundle.manifest.reference.source.startswith("onnxruntime")
     assert self_test(bundle, network(bundle, "openvino")).error <= TOLERANCES["bf16"]
 

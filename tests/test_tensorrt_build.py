@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import onnx
 import pytest
-from conftest import FAMILIES
+from conftest import FAMILIES, slow
 from fake_tensorrt import FakeCuda
 from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.engines.tensorrt.api import Library, Messages, find_library, made
@@ -60,8 +60,14 @@ def glass_build(*arguments, cwd=None, **kwargs):
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, **kwargs)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "precision"),
+    [
+        (family, precision) if family == "vit" or precision == "fp32" else slow(family, precision)
+        for family in FAMILIES
+        for precision in ("fp32", "fp16", "bf16", "int8")
+    ],
+)
 def test_every_graph_of_every_family_builds_in_what_it_says(
     family, precision, make_precision, tmp_path
 ):
@@ -85,7 +91,7 @@ def test_every_graph_of_every_family_builds_in_what_it_says(
         assert low == expected
 
 
-@pytest.mark.parametrize("family", ["resnet", "vit"])
+@pytest.mark.parametrize("family", [slow("resnet"), "vit"])
 def test_int8_with_fp16_builds_in_both(family, make_precision, tmp_path):
     bundle = make_precision(family, "int8", "fp16")
     store = PlanStore(bundle, tmp_path)
