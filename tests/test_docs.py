@@ -52,6 +52,14 @@ def test_the_largest_error_named_in_the_readme_is_the_reports():
     assert f"moves the global view by up to {max(errors):.0f} grey levels" in sentence
 
 
+def test_the_speeds_in_words_are_those_of_the_table():
+    cells = [line.split("|") for line in DOCS["speed"]().splitlines()[2:]]
+    paper, best = ([float(row[column]) for row in cells] for column in (5, 6))
+    sentence = " ".join((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8").split())
+    assert f"{min(paper)} to {max(paper)} times as fast as PyTorch as the paper" in sentence
+    assert f"{min(best)} to {max(best)} times as fast as PyTorch at its best" in sentence
+
+
 def anchors(path):
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)

@@ -73,11 +73,10 @@ def gates() -> str:
         ("your engine computes what the export computed", "first start",
          f"refused beyond {TOLERANCES['fp32'] * 100:g} % of the largest logit in FP32 "
          "([self-test](docs/bundle.md#the-self-test))"),
-        ("the global view is torchvision's", "tests",
-         f"within {errors['glass-edge']:.4f} grey levels ([report](docs/reports/views.md))"),
-        ("crops and decoded pixels are PyTorch's and Pillow's", "tests",
-         f"equal, in {len(equal)} of {len(formats)} kinds of file "
-            "([report](docs/reports/decoders.md))"),
+        ("views are the reference's", "tests", "crops equal; global view within "
+         f"{errors['glass-edge']:.4f} grey levels ([report](docs/reports/views.md))"),
+        ("pixels are Pillow's", "tests", f"equal, in {len(equal)} of {len(formats)} kinds of file "
+         "([report](docs/reports/decoders.md))"),
         ("a damaged image gives Pillow's pixels or one error sentence", "fuzzing",
          f"{_fuzzed():,} files, no exception ([table](docs/trust.md#images))"),
         ("a run that was killed is resumed without a gap", "slow tests",
