@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import tempfile
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -25,6 +24,7 @@ from ..runtime.bundle.manifest import (
     Precision,
     expected_tensors,
 )
+from ..runtime.machine.environment import library_versions
 from ..runtime.machine.errors import InputError, OutputError
 from ..runtime.machine.progress import Progress, silent
 from ..runtime.views.spec import ViewSpec
@@ -37,7 +37,6 @@ from .variants import VariantOptions, make_variant
 
 MAX_GRID = 8
 DEFAULT_CLASSES = ("fake", "real")
-_VERSIONED = ("glass-edge", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -192,7 +191,7 @@ def _write_fp32(
         graphs=Graphs(entries["global"], entries["local"], entries["aggregator"]),
         weights=tuple(FileEntry(path.name, sha256_of(path)) for path in weights),
         checkpoint=CheckpointEntry(checkpoint.name, sha256_of(checkpoint)),
-        versions=_versions(),
+        versions={"python": platform.python_version()} | library_versions(),
     )
     parity = measure_parity(model, Bundle(folder, manifest, ""))
     reference = write_reference(folder, manifest.views, model, manifest.normalisation)
@@ -205,7 +204,3 @@ def _put_in_place(folder: Path, target: Path, scratch: Path) -> None:
     if target.exists():
         target.rename(scratch / "replaced")
     folder.rename(target)
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in _VERSIONED}
