@@ -81,12 +81,12 @@ def _measured(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "Verdicts against FP32's", _comparison(manifest.comparison)
     if manifest.precision == "int8":
         yield "INT8's ranges", _calibration(manifest.calibration)
-    if reference := manifest.reference:
-        images = f"{len(reference.logits)} images"
-        yield (
-            "Self-test",
-            f"{images} in the bundle, logits expected as {reference.source} gave them",
-        )
+    reference = manifest.reference
+    yield (
+        "Self-test",
+        f"{len(reference.logits)} images in the bundle, logits expected as {reference.source} "
+        "gave them",
+    )
 
 
 def _parity(parity: Parity | None) -> str:

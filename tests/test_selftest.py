@@ -176,14 +176,6 @@ def test_without_a_cache_every_start_is_tested(vit_bundle, monkeypatch):
         Detector(vit_bundle, DetectorOptions(engine="onnxruntime"))
 
 
-def test_bundles_of_the_first_schema_run_without_one(copied_bundle, marks):
-    change(copied_bundle, lambda m: m.update(schema=1, reference=None))
-    detector = Detector(copied_bundle)
-    assert not marks.exists()
-    with pytest.raises(BundleError, match="holds no reference views"):
-        detector.self_test()
-
-
 def replace_picture(bundle: Path, picture: Image.Image | bytes) -> None:
     buffer = io.BytesIO()
     if isinstance(picture, bytes):

@@ -112,7 +112,7 @@ def fixed_rows(bundle: Bundle, options: EngineOptions) -> dict[Role, int]:
     batch is fixed and copies if it is open: a fifth of an INT8 graph's time (2026.4). It takes
     reading the graph at each start, and a batch that is not full the time of a full one.
     """
-    if options.images is None or "convnext" not in bundle.manifest.backbone.name.casefold():
+    if options.images is None or not bundle.manifest.backbone.fixed_batch:
         return {}
     return {"global": options.images, "local": options.batch_size}
 
