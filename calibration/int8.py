@@ -83,7 +83,10 @@ class Int8Search:
         self._models: dict[Role, ModelProto] = {
             role: onnx.load(bundle.graph_path(role)) for role in BACKBONES
         }
-        self.layers = {role: find_layers(model.graph) for role, model in self._models.items()}
+        backbone = bundle.manifest.backbone
+        self.layers = {
+            role: find_layers(model.graph, backbone) for role, model in self._models.items()
+        }
         for role, layers in self.layers.items():
             if not layers:
                 raise CalibrationError(f"the {role} graph has no product that INT8 could compute.")

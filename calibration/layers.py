@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from onnx import GraphProto, NodeProto
 
+from ..runtime.bundle.manifest import Backbone
+
 RESIDUAL_ADD = "residual Add"
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _WRAPPERS = ("backbone.", "module.")
@@ -33,11 +35,10 @@ class Layer:
     inputs: tuple[str, ...]
 
 
-def find_layers(graph: GraphProto) -> list[Layer]:
-    """Find what can be quantised, in the graph's order."""
+def find_layers(graph: GraphProto, backbone: Backbone) -> list[Layer]:
+    """Find what can be quantised in the graph of a backbone in FP32, in the graph's order."""
     weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     bias_of = _biases(graph.node, weights)
-    convolutional = not any(node.op_type == "LayerNormalization" for node in graph.node)
     found = []
     for node in graph.node:
         constant = [name in weights for name in node.input]
@@ -45,7 +46,7 @@ def find_layers(graph: GraphProto) -> list[Layer]:
             kind = _kind(node, weights[node.input[1]])
             names = [*node.input[1:], bias_of.get(node.output[0], "")]
             found.append(Layer(node.name, kind, _label(names, node), (node.input[0],)))
-        elif node.op_type == "Add" and convolutional and not any(constant):
+        elif node.op_type == "Add" and backbone.quantise_residuals and not any(constant):
             found.append(Layer(node.name, RESIDUAL_ADD, node.name, tuple(node.input)))
     return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import tempfile
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -25,10 +24,11 @@ from ..runtime.bundle.manifest import (
     Precision,
     expected_tensors,
 )
+from ..runtime.machine.environment import library_versions
 from ..runtime.machine.errors import InputError, OutputError
 from ..runtime.machine.progress import Progress, silent
 from ..runtime.views.spec import ViewSpec
-from .graphs import IMAGENET, OPSET, make_graphs, save_graph, share_weights
+from .graphs import OPSET, make_graphs, save_graph, share_weights
 from .loading import AUTO, LoadedModel, load_model
 from .model_card import write_model_card
 from .parity import measure_parity
@@ -37,7 +37,6 @@ from .variants import VariantOptions, make_variant
 
 MAX_GRID = 8
 DEFAULT_CLASSES = ("fake", "real")
-_VERSIONED = ("glass-edge", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,8 @@ def _write_fp32(
     folder: Path, loaded: LoadedModel, checkpoint: Path, options: ExportOptions
 ) -> None:
     model, recipe = loaded.model, loaded.recipe
-    graphs = make_graphs(model, recipe.crop_size)
+    views = ViewSpec(recipe.crop_size, options.crops or recipe.crops, MAX_GRID)
+    graphs = make_graphs(model, recipe.crop_size, recipe.normalisation)
     weights = []
     if model.shares_backbone:
         weights.append(share_weights([graphs["global"], graphs["local"]], folder))
@@ -185,18 +185,25 @@ def _write_fp32(
         precision="fp32",
         classes=options.classes,
         fake_class=options.fake_class,
-        backbone=Backbone(recipe.name, recipe.family, model.feature_size, model.shares_backbone),
-        views=ViewSpec(recipe.crop_size, options.crops or recipe.default_crops, MAX_GRID),
-        normalisation=IMAGENET,
+        backbone=Backbone(
+            name=recipe.name,
+            family=recipe.family,
+            feature_size=model.feature_size,
+            shared=model.shares_backbone,
+            fixed_batch=recipe.fixed_batch,
+            quantise_residuals=recipe.quantise_residuals,
+        ),
+        views=views,
+        normalisation=recipe.normalisation,
         opset=OPSET,
         graphs=Graphs(entries["global"], entries["local"], entries["aggregator"]),
         weights=tuple(FileEntry(path.name, sha256_of(path)) for path in weights),
         checkpoint=CheckpointEntry(checkpoint.name, sha256_of(checkpoint)),
-        versions=_versions(),
+        versions={"python": platform.python_version()} | library_versions(),
+        reference=write_reference(folder, views, model, recipe.normalisation),
     )
     parity = measure_parity(model, Bundle(folder, manifest, ""))
-    reference = write_reference(folder, manifest.views, model, manifest.normalisation)
-    manifest = msgspec.structs.replace(manifest, parity=parity, reference=reference)
+    manifest = msgspec.structs.replace(manifest, parity=parity)
     (folder / MANIFEST_NAME).write_bytes(manifest.encode())
 
 
@@ -205,7 +212,3 @@ def _put_in_place(folder: Path, target: Path, scratch: Path) -> None:
     if target.exists():
         target.rename(scratch / "replaced")
     folder.rename(target)
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in _VERSIONED}

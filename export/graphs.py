@@ -22,7 +22,6 @@ from .model import Glass
 from .simplify import simplified
 
 OPSET = 20
-IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 SHARED_WEIGHTS = "backbone.bin"
 _SMALLEST_SHARED = 1024  # bytes; smaller constants stay inside each graph
 _ALIGNMENT = 4096  # bytes, so that engines may map the file
@@ -52,18 +51,25 @@ class PixelFront(nn.Module):
         return features
 
 
-def make_graphs(model: Glass, crop_size: int) -> dict[Role, ModelProto]:
+def make_graphs(
+    model: Glass, crop_size: int, normalisation: Normalisation
+) -> dict[Role, ModelProto]:
     """Export the three graphs of a model, checked and shape-inferred.
+
+    Args:
+        model: in eval mode.
+        crop_size: the side of its views in pixels.
+        normalisation: of its views; it becomes part of the graphs.
 
     Raises:
         GraphError: the exporter or the checker refuses a part of the model.
     """
     tensors = expected_tensors(crop_size, model.feature_size)
-    backbones: dict[Role, nn.Module] = {"global": model.global_model, "local": model.local_model}
     modules: dict[Role, nn.Module] = {
-        role: PixelFront(simplified(backbone), IMAGENET) for role, backbone in backbones.items()
+        "global": PixelFront(simplified(model.global_model), normalisation),
+        "local": PixelFront(simplified(model.local_model), normalisation),
+        "aggregator": model.aggregator(),
     }
-    modules["aggregator"] = model.aggregator()
     graphs = {}
     for role, module in modules.items():
         inputs, outputs = tensors[role]

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .backbones import BackboneRecipe, measure_feature_size, recipe_from_name, recipe_from_weights
 from .checkpoint import StateDict, fit_problem, read_checkpoint
 from .errors import CheckpointError
+from .families.registry import Recipe, recipe_from_name, recipe_from_weights
 from .model import Aggregator, Glass
 
 AUTO = "auto"
@@ -22,35 +22,39 @@ class LoadedModel:
     """A GLASS with its weights, in eval mode and float32, and what it is made of."""
 
     model: Glass
-    recipe: BackboneRecipe
+    recipe: Recipe
 
 
-def load_model(path: Path, backbone: str = AUTO) -> LoadedModel:
+def load_model(path: Path, backbone: str = AUTO, crop_size: int | None = None) -> LoadedModel:
     """Load a GLASS checkpoint.
 
     Args:
         path: a state dict saved by ``torch.save``, or a safetensors file.
         backbone: ``auto`` to tell a torchvision backbone from the keys, or ``timm/NAME``.
+        crop_size: the side of the views in pixels; ``None`` takes the backbone's own.
 
     Raises:
-        CheckpointError: unreadable, or keys are missing, surplus or of another shape.
+        CheckpointError: unreadable; keys are missing, surplus or of another shape; or the
+            backbone does not take views of this size.
     """
     state = read_checkpoint(path)
     try:
-        return _build(state, backbone)
+        return _build(state, backbone, crop_size)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def _build(state: StateDict, backbone: str) -> LoadedModel:
+def _build(state: StateDict, backbone: str, crop_size: int | None) -> LoadedModel:
     global_weights, local_weights, rest = _split(state)
     _check_numbers(state)
-    named = backbone != AUTO
-    recipe = recipe_from_name(backbone) if named else recipe_from_weights(global_weights)
+    if backbone == AUTO:
+        recipe = recipe_from_weights(global_weights, crop_size)
+    else:
+        recipe = recipe_from_name(backbone, global_weights, crop_size)
     global_model = _load_backbone(recipe, global_weights, _GLOBAL)
     shared = local_weights is global_weights or _equal(global_weights, local_weights)
     local_model = global_model if shared else _load_backbone(recipe, local_weights, _LOCAL)
-    feature_size = measure_feature_size(global_model, recipe)
+    feature_size = _feature_size(global_model, recipe)
     model = Glass(global_model, local_model, feature_size)
     if problem := fit_problem(Aggregator(feature_size).state_dict(), rest):
         raise CheckpointError(
@@ -77,12 +81,13 @@ def _split(state: StateDict) -> tuple[StateDict, StateDict, StateDict]:
     return parts[_GLOBAL], parts[_LOCAL], parts[""]
 
 
-def _load_backbone(recipe: BackboneRecipe, weights: StateDict, prefix: str) -> nn.Module:
+def _load_backbone(recipe: Recipe, weights: StateDict, prefix: str) -> nn.Module:
     module = recipe.build()
     if problem := fit_problem(module.state_dict(), weights):
         raise CheckpointError(
-            f"{prefix}* does not fit {recipe.name} ({problem}): "
-            "check --backbone and that the classifier was removed."
+            f"{prefix}* does not fit {recipe.name} for views of {recipe.crop_size}x"
+            f"{recipe.crop_size} ({problem}): check --backbone, --crop-size, and that the "
+            "classifier was removed."
         )
     module.load_state_dict(weights, strict=False)
     return module
@@ -96,3 +101,24 @@ def _check_numbers(state: StateDict) -> None:
 
 def _equal(one: StateDict, other: StateDict) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@torch.inference_mode()
+def _feature_size(backbone: nn.Module, recipe: Recipe) -> int:
+    """Return ``D``, seen on one blank view.
+
+    Raises:
+        CheckpointError: the backbone does not take such a view, or gives no vector.
+    """
+    side = recipe.crop_size
+    try:
+        features = backbone.eval()(torch.zeros(1, 3, side, side))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise CheckpointError(
+            f"{recipe.name} does not take views of {side}x{side} ({reason}): choose another "
+            "--crop-size."
+        ) from None
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        raise CheckpointError(f"{recipe.name} does not give one feature vector per view.")
+    return int(features.shape[1])

@@ -72,7 +72,7 @@ def _facts(manifest: Manifest, digest: str) -> Iterator[tuple[str, str]]:
     yield "Nodes kept in a higher type", str(sum(map(len, manifest.kept.values())))
     yield "Checkpoint", f"{manifest.checkpoint.file}, SHA-256 {manifest.checkpoint.sha256}"
     yield f"SHA-256 of {MANIFEST_NAME}", digest
-    yield "Made with", ", ".join(f"{name} {found}" for name, found in manifest.versions.items())
+    yield "Versions", ", ".join(f"{name} {found}" for name, found in manifest.versions.items())
 
 
 def _measured(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -81,12 +81,12 @@ def _measured(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "Verdicts against FP32's", _comparison(manifest.comparison)
     if manifest.precision == "int8":
         yield "INT8's ranges", _calibration(manifest.calibration)
-    if reference := manifest.reference:
-        images = f"{len(reference.logits)} images"
-        yield (
-            "Self-test",
-            f"{images} in the bundle, logits expected as {reference.source} gave them",
-        )
+    reference = manifest.reference
+    yield (
+        "Self-test",
+        f"{len(reference.logits)} images in the bundle, logits expected as {reference.source} "
+        "gave them",
+    )
 
 
 def _parity(parity: Parity | None) -> str:

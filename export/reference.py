@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..runtime.bundle.bundle import Bundle, sha256_of
 from ..runtime.bundle.manifest import Normalisation, Reference
-from ..runtime.bundle.reference import reference_of, stored_views
+from ..runtime.bundle.reference import stored_views
 from ..runtime.engines.base import EngineOptions, Float32
 from ..runtime.engines.onnxruntime import OnnxRuntimeEngine
 from ..runtime.images.decode import Rgb
@@ -51,7 +51,7 @@ def own_reference(bundle: Bundle) -> Reference:
     engine = OnnxRuntimeEngine(bundle, EngineOptions("cpu", available_cpus()))
     logits = engine.judge(*stored_views(bundle)).logits
     return msgspec.structs.replace(
-        reference_of(bundle), logits=_rows(logits), source=engine.description
+        bundle.manifest.reference, logits=_rows(logits), source=engine.description
     )
 
 

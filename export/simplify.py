@@ -1,8 +1,7 @@
-"""Modules rewritten before tracing, so that graphs stay clean and engines recognise them.
+"""Modules that are rewritten before tracing, so that graphs stay clean and engines fuse them.
 
-What no feature hangs on is left out, too.
-
-Each stand-in computes what the original computes; the parity gate compares the result
+The stand-ins here are for parts that many backbones share; those of one family are with it, in
+:mod:`.families`. Each computes what the original computes: the parity gate compares the graphs
 with the untouched model.
 """
 
@@ -11,12 +10,11 @@ from __future__ import annotations
 import copy
 
 import torch
-from timm.layers.mlp import Mlp
 from timm.layers.norm import LayerNorm2d as TimmLayerNorm2d
-from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
-from torchvision.models.convnext import CNBlock, LayerNorm2d
-from torchvision.models.vision_transformer import EncoderBlock, VisionTransformer
+from torchvision.models.convnext import LayerNorm2d
+
+from .families.registry import Rewrite, families
 
 
 class MeanPool(nn.Module):
@@ -48,7 +46,7 @@ class SelfAttention(nn.Module):
         weights[:width] *= scale
         biases[:width] *= scale
         self.query, self.key, self.value = (
-            _linear(weight, bias)
+            linear(weight, bias)
             for weight, bias in zip(weights.chunk(3), biases.chunk(3), strict=True)
         )
         self.out_proj = original.out_proj
@@ -67,32 +65,11 @@ class SelfAttention(nn.Module):
         return tokens.reshape(batch, count, self.heads, -1).transpose(1, 2)
 
 
-class ClassTokenBlock(nn.Module):
-    """The last block of torchvision's Vision Transformer, for its first token only.
-
-    No other is read after it. Keys and values still come from all tokens.
-    """
-
-    def __init__(self, original: EncoderBlock) -> None:
-        super().__init__()
-        self.ln_1, self.self_attention = original.ln_1, original.self_attention
-        self.ln_2, self.mlp = original.ln_2, original.mlp
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        normalised = self.ln_1(tokens)
-        mixed, _ = self.self_attention(
-            normalised[:, :1], normalised, normalised, need_weights=False
-        )
-        first = tokens[:, :1] + mixed
-        result: Tensor = first + self.mlp(self.ln_2(first))
-        return result
-
-
 class ChannelsNorm(nn.Module):
     """``LayerNorm2d`` of torchvision and timm, over the channels of ``(B, C, H, W)``.
 
-    The pixels stand in one row while it normalises: OpenVINO has a kernel for three dimensions
-    and takes the normalisation apart for four.
+    All pixels form one axis while it normalises: OpenVINO has a kernel for three dimensions and
+    takes the normalisation apart for four.
     """
 
     def __init__(self, original: nn.LayerNorm) -> None:
@@ -106,106 +83,33 @@ class ChannelsNorm(nn.Module):
         return normalised.permute(0, 3, 1, 2)
 
 
-class ConvNextBlock(nn.Module):
-    """A ConvNeXt block whose residual stream is ``(B, H, W, C)``.
-
-    Between the convolution and the sum the pixels stand in one row, because engines fuse what
-    follows a product, biases, activation and rounding, only where it has three dimensions. The
-    scale of the block's result is part of the last product's weights.
-    """
-
-    def __init__(
-        self,
-        depthwise: nn.Module,
-        norm: nn.Module,
-        expand: nn.Linear,
-        activation: nn.Module,
-        project: nn.Linear,
-        scale: Tensor | None,
-    ) -> None:
-        super().__init__()
-        self.depthwise, self.norm, self.expand = depthwise, norm, expand
-        self.activation = activation
-        self.project = project if scale is None else _scaled(project, scale.detach().flatten())
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        seen = self.depthwise(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        mixed = self.project(self.activation(self.expand(self.norm(seen.flatten(1, 2)))))
-        result: Tensor = pixels + mixed.reshape(pixels.shape)
-        return result
-
-
-class ConvNextStage(nn.Sequential):
-    """ConvNeXt blocks in a row, from ``(B, C, H, W)`` to the same.
-
-    The originals turn their input around and back in each block; here it is done once.
-    """
-
-    def forward(self, maps: Tensor) -> Tensor:
-        pixels = maps.permute(0, 2, 3, 1)
-        for block in self:
-            pixels = block(pixels)
-        return pixels.permute(0, 3, 1, 2)
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0])
-    linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(bias)
-    return linear
-
-
-def _scaled(linear: nn.Linear, scale: Tensor) -> nn.Linear:
-    return _linear(linear.weight.detach() * scale[:, None], linear.bias.detach() * scale)
+def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """Return a layer with these weights ``(outputs, inputs)`` and biases ``(outputs,)``."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return layer
 
 
 def simplified(module: nn.Module) -> nn.Module:
     """Return a copy of a backbone with such parts replaced."""
-    return _replace(copy.deepcopy(module))
+    rewrites = [_shared, *(each for family in families().values() for each in family.rewrites)]
+    return _rewritten(copy.deepcopy(module), rewrites)
 
 
-def _replace(module: nn.Module) -> nn.Module:
+def _shared(module: nn.Module) -> nn.Module | None:
     if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
         return MeanPool()
     if isinstance(module, nn.MultiheadAttention) and module.batch_first:
         return SelfAttention(module)
     if isinstance(module, LayerNorm2d | TimmLayerNorm2d):
         return ChannelsNorm(module)
-    if isinstance(module, nn.Sequential) and (stage := _convnext_stage(module)):
-        return stage
-    for name, child in module.named_children():
-        setattr(module, name, _replace(child))
-    if isinstance(module, VisionTransformer):
-        layers = module.encoder.layers
-        layers[-1] = ClassTokenBlock(layers[-1])
-    return module
-
-
-def _convnext_stage(blocks: nn.Sequential) -> ConvNextStage | None:
-    """Return the stand-in for a row of ConvNeXt blocks, if it is nothing else."""
-    replaced = [_convnext_block(block) for block in blocks]
-    found = [block for block in replaced if block is not None]
-    return ConvNextStage(*found) if found and len(found) == len(replaced) else None
-
-
-def _convnext_block(block: nn.Module) -> ConvNextBlock | None:
-    if isinstance(block, CNBlock):
-        depthwise, _, norm, expand, activation, project, _ = block.block
-        return ConvNextBlock(depthwise, norm, expand, activation, project, block.layer_scale)
-    if isinstance(block, ConvNeXtBlock) and _is_plain(block):
-        expand, activation, project = block.mlp.fc1, block.mlp.act, block.mlp.fc2
-        if isinstance(expand, nn.Linear) and isinstance(project, nn.Linear):
-            return ConvNextBlock(
-                block.conv_dw, block.norm, expand, activation, project, block.gamma
-            )
     return None
 
 
-def _is_plain(block: ConvNeXtBlock) -> bool:
-    """Whether one of timm's blocks is the first ConvNeXt's: nothing between its products."""
-    return (
-        type(block.mlp) is Mlp
-        and not block.use_conv_mlp
-        and isinstance(block.norm, nn.LayerNorm)
-        and isinstance(block.shortcut, nn.Identity)
-        and isinstance(block.mlp.norm, nn.Identity)
-    )
+def _rewritten(module: nn.Module, rewrites: list[Rewrite]) -> nn.Module:
+    """Rewrite a module, then the modules in it."""
+    found = (made for rewrite in rewrites if (made := rewrite(module)) is not None)
+    module = next(found, module)
+    for name, child in module.named_children():
+        setattr(module, name, _rewritten(child, rewrites))
+    return module

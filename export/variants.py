@@ -29,7 +29,6 @@ from ..runtime.bundle.manifest import (
     Rest,
     Role,
 )
-from ..runtime.bundle.reference import reference_of
 from ..runtime.images.reading import ImageSource
 from ..runtime.machine.progress import Progress, silent
 from .graphs import save_graph, share_weights
@@ -143,7 +142,7 @@ def _write(reference: Bundle, folder: Path, made: _Made, precision: Precision) -
     if manifest.backbone.shared:
         weights.append(share_weights([made.graphs[role] for role in BACKBONES], folder))
     aggregator = manifest.graphs.aggregator
-    for name in (aggregator.file, reference_of(reference).file):
+    for name in (aggregator.file, manifest.reference.file):
         shutil.copyfile(reference.path / name, folder / name)
     entries = {}
     for role in BACKBONES:

@@ -75,7 +75,8 @@ def layers_of(bundle: Bundle) -> list[tuple[str, str, str, str]]:
     found = []
     for role in ("global", "local"):
         graph = onnx.load(bundle.graph_path(role)).graph
-        found += [(role, layer.node, layer.kind, layer.label) for layer in find_layers(graph)]
+        layers = find_layers(graph, bundle.manifest.backbone)
+        found += [(role, layer.node, layer.kind, layer.label) for layer in layers]
     return sorted(found)
 
 

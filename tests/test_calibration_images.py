@@ -39,7 +39,10 @@ def noise(draw: np.random.Generator) -> np.ndarray:
 
 def ranges_of(bundle: Bundle, sets: ImageSets) -> RangesFile:
     """The local graph's ranges, and what is to be known of the images."""
-    layers = {role: find_layers(onnx.load(bundle.graph_path(role)).graph) for role in BACKBONES}
+    backbone = bundle.manifest.backbone
+    layers = {
+        role: find_layers(onnx.load(bundle.graph_path(role)).graph, backbone) for role in BACKBONES
+    }
     return collect_ranges(bundle, layers, sets)["local"]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import msgspec
@@ -139,3 +141,32 @@ def test_the_manifest_names_what_it_was_made_of(checkpoints, vit_bundle):
     content = msgspec.json.decode((vit_bundle.path / "glass.json").read_bytes())
     assert next(iter(content)) == "schema"
     assert np.isclose(content["normalisation"]["mean"][0], 0.485)
+
+
+@pytest.fixture
+def onnxruntime_gpu(tmp_path, monkeypatch) -> str:
+    """This environment as it is where onnxruntime-gpu brought ONNX Runtime; return its version."""
+    installed = distribution("onnxruntime")
+    packages = Path(str(installed.locate_file("")))
+    described = f"onnxruntime-{installed.version}.dist-info"
+    place = tmp_path / "site-packages"
+    place.mkdir()
+    for path in packages.iterdir():
+        if path.name != described:
+            (place / path.name).symlink_to(path)
+    renamed = place / described.replace("onnxruntime", "onnxruntime_gpu")
+    shutil.copytree(packages / described, renamed)
+    metadata = (renamed / "METADATA").read_text(encoding="utf-8")
+    metadata = metadata.replace("Name: onnxruntime\n", "Name: onnxruntime-gpu\n", 1)
+    (renamed / "METADATA").write_text(metadata, encoding="utf-8")
+    instead = [str(place) if Path(path) == packages else path for path in sys.path]
+    monkeypatch.setattr(sys, "path", instead)
+    return installed.version
+
+
+def test_onnx_runtime_may_have_come_as_onnxruntime_gpu(onnxruntime_gpu, checkpoints, tmp_path):
+    with pytest.raises(PackageNotFoundError):
+        version("onnxruntime")
+    bundle = export_bundle(checkpoints["vit"], tmp_path / "vit.glass", ExportOptions())
+    assert bundle.manifest.versions["onnxruntime-gpu"] == onnxruntime_gpu
+    assert "onnxruntime" not in bundle.manifest.versions

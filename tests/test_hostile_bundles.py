@@ -389,13 +389,6 @@ def test_numbers_and_texts_have_bounds(edit, field, copied_bundle):
     assert field in refusal(copied_bundle)
 
 
-@pytest.mark.parametrize("schema", [1, 2])
-def test_reference_views_belong_to_the_second_schema(schema, copied_bundle):
-    absent = {} if schema == 1 else {"reference": None}
-    change(copied_bundle, lambda m: m.update(schema=schema, **absent))
-    assert f"of schema version {schema} must {'not ' * (schema == 1)}hold" in refusal(copied_bundle)
-
-
 @pytest.mark.parametrize(
     "content",
     [b"[" * 500_000, b'{"a":' * 200_000, b"1" * 5000, b'"\\ud800"', b'{"schema": "\xff"}'],

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from glass_edge.export.backbones import recipe_from_weights
 from glass_edge.export.checkpoint import read_checkpoint
 from glass_edge.export.errors import CheckpointError
+from glass_edge.export.families.registry import recipe_from_weights
 from glass_edge.export.loading import load_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -37,7 +37,7 @@ def saved(state: object, path: Path) -> Path:
 def test_the_family_and_its_size_are_told_from_the_keys(family, checkpoints):
     loaded = load_model(checkpoints[family])
     assert loaded.recipe.family == family
-    assert loaded.recipe.default_crops == SMALL[family][2]
+    assert loaded.recipe.crops == SMALL[family][2]
     assert not loaded.model.shares_backbone
     assert same_logits(loaded.model, random_glass(family))
 
@@ -182,8 +182,8 @@ def test_what_does_not_fit_is_named(damage, checkpoints, tmp_path):
     ("backbone", "sentence"),
     [
         (TIMM, "does not fit timm/mobilenetv3_small_050"),
-        ("timm/mobilenetv3_smal_050", "did you mean timm/mobilenetv3_small_050"),
-        ("resnet50", "give timm/NAME"),
+        ("timm/mobilenetv3_smal_050", "Did you mean timm/mobilenetv3_small_050"),
+        ("resnet50", "there is no backbone 'resnet50': give timm/NAME"),
     ],
 )
 def test_a_wrong_backbone(backbone, sentence, checkpoints):

@@ -299,7 +299,7 @@ class TestInt8:
             found = graph(low, role)
             makers = {name: node.op_type for node in found.node for name in node.output}
             nodes = {node.name: node for node in found.node}
-            for layer in find_layers(graph(full, role)):
+            for layer in find_layers(graph(full, role), full.manifest.backbone):
                 inputs = nodes[layer.node].input[:2]
                 kept = layer.node in low.manifest.kept.get(role, ())
                 of = {makers.get(name) for name in inputs}
@@ -332,7 +332,7 @@ class TestInt8WithFp16:
             nodes = {node.name: node for node in found.node}
             makers = {name: node.op_type for node in found.node for name in node.output}
             kept = bundle.manifest.kept.get(role, ())
-            for layer in find_layers(graph(full, role)):
+            for layer in find_layers(graph(full, role), full.manifest.backbone):
                 if layer.node not in kept:
                     node = nodes[layer.node]
                     assert [makers.get(name) for name in node.input[:2]] == ["DequantizeLinear"] * 2

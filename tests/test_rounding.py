@@ -203,7 +203,8 @@ def made(request, export_family, calibration_images):
     bundle = export_family(request.param)
     sets = split_images(calibration_images, 8)
     models = {role: onnx.load(bundle.graph_path(role)) for role in BACKBONES}
-    layers = {role: find_layers(model.graph) for role, model in models.items()}
+    backbone = bundle.manifest.backbone
+    layers = {role: find_layers(model.graph, backbone) for role, model in models.items()}
     files = collect_ranges(bundle, layers, sets)
     ranges = {role: files[role].ranges["percentile"] for role in BACKBONES}
     products = {role: find_products(models[role].graph, layers[role]) for role in BACKBONES}

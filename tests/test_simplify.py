@@ -6,7 +6,8 @@ import onnx
 import pytest
 import timm
 import torch
-from glass_edge.export.simplify import ConvNextBlock, simplified
+from glass_edge.export.families.convnext import ConvNextBlock
+from glass_edge.export.simplify import simplified
 from networks import SMALL
 from torch import nn
 

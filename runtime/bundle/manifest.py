@@ -15,8 +15,6 @@ from ..views.spec import ViewSpec
 
 MANIFEST_NAME = "glass.json"
 SCHEMA_VERSION: Final = 2
-# Version 1 had no reference views; its bundles run, but cannot be self-tested.
-READABLE_VERSIONS = (1, SCHEMA_VERSION)
 
 Role = Literal["global", "local", "aggregator"]
 ROLES: tuple[Role, ...] = ("global", "local", "aggregator")
@@ -91,12 +89,19 @@ class Normalisation(_Strict, frozen=True):
 
 
 class Backbone(_Strict, frozen=True):
-    """Which network looks at the views. ``shared``: one set of weights for both views."""
+    """Which network looks at the views, and what engines and INT8 must know of it.
+
+    ``shared``: one set of weights serves both views. ``fixed_batch``: an engine that computes
+    batches of one size faster than batches of any size should do so. ``quantise_residuals``:
+    INT8 may round the inputs of residual sums.
+    """
 
     name: Text
     family: Text
     feature_size: Width
     shared: bool
+    fixed_batch: bool
+    quantise_residuals: bool
 
 
 class Parity(_Strict, frozen=True):
@@ -167,10 +172,10 @@ class Manifest(_Strict, frozen=True):
     ``rest`` is the type of what an INT8 bundle leaves in floating point. ``parity`` compares
     the FP32 graphs with PyTorch, ``comparison`` this bundle with those graphs; ``kept`` names
     the nodes of each graph that stayed in a higher type than others of their kind because their
-    range or their sensitivity asked for it. ``reference`` came with version 2.
+    range or their sensitivity asked for it. ``reference`` is what the self-test judges.
     """
 
-    schema: Literal[1, 2]
+    schema: Literal[2]
     precision: Precision
     classes: tuple[Text, Text]
     fake_class: Text
@@ -182,19 +187,19 @@ class Manifest(_Strict, frozen=True):
     weights: tuple[FileEntry, ...]
     checkpoint: CheckpointEntry
     versions: dict[str, str]
+    reference: Reference
     parity: Parity | None = None  # None only while the export is still measuring
     calibration: Calibration | None = None
     comparison: Comparison | None = None
     kept: dict[str, tuple[str, ...]] = {}
     rest: Rest | None = None  # None for other precisions
-    reference: Reference | None = None  # None in version 1, and while the export is measuring
 
     @property
     def files(self) -> tuple[tuple[str, str], ...]:
         """Every file of the bundle but the manifest, with its SHA-256."""
-        entries: list[GraphEntry | FileEntry | Reference] = [self.graphs[role] for role in ROLES]
-        entries += self.weights
-        entries += [self.reference] if self.reference else []
+        graphs = (self.graphs[role] for role in ROLES)
+        entries: tuple[GraphEntry | FileEntry | Reference, ...]
+        entries = (*graphs, *self.weights, self.reference)
         return tuple((entry.file, entry.sha256) for entry in entries)
 
     @property
@@ -223,11 +228,10 @@ def parse_manifest(content: bytes) -> Manifest:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{MANIFEST_NAME} is not valid JSON: {error}.") from None
     version = fields.get("schema") if isinstance(fields, dict) else None
-    if version not in READABLE_VERSIONS:
+    if version != SCHEMA_VERSION:
         raise BundleError(
-            f"{MANIFEST_NAME} has schema version {version!r}, and this glass-edge reads versions "
-            f"{' and '.join(map(str, READABLE_VERSIONS))}: install a release that reads it, or "
-            "export the bundle again."
+            f"{MANIFEST_NAME} has schema version {version!r}, and this glass-edge reads version "
+            f"{SCHEMA_VERSION}: install a release that reads it, or export the bundle again."
         )
     try:
         manifest = msgspec.convert(fields, Manifest)
@@ -240,12 +244,6 @@ def parse_manifest(content: bytes) -> Manifest:
 def _check_consistency(manifest: Manifest) -> None:
     if manifest.parity is None:
         raise BundleError(f"{MANIFEST_NAME} holds no parity measurement: its export never ended.")
-    if (manifest.reference is None) != (manifest.schema == 1):
-        raise BundleError(
-            f"{MANIFEST_NAME} of schema version {manifest.schema} must "
-            f"{'not hold' if manifest.reference else 'hold'} reference views; export the bundle "
-            "again."
-        )
     if manifest.fake_class not in manifest.classes or len(set(manifest.classes)) != 2:
         raise BundleError(
             f"{MANIFEST_NAME} names the classes {list(manifest.classes)} and "

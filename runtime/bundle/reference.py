@@ -10,32 +10,17 @@ from ..images.decode import decode
 from ..machine.errors import BundleError, ImageError
 from ..views.batch import Crops, Overviews
 from .bundle import Bundle
-from .manifest import Reference
 
 Views: TypeAlias = tuple[Overviews, Crops]
-
-
-def reference_of(bundle: Bundle) -> Reference:
-    """Return what the manifest says of the reference views.
-
-    Raises:
-        BundleError: it is of schema version 1 and has none.
-    """
-    if bundle.manifest.reference is None:
-        raise BundleError(
-            f"bundle {bundle.path} holds no reference views, which came with a later version: "
-            "export it again to test it."
-        )
-    return bundle.manifest.reference
 
 
 def stored_views(bundle: Bundle) -> Views:
     """Read the bundle's reference views: global views in whole grey levels, and crops.
 
     Raises:
-        BundleError: there are none, or the picture does not hold what the manifest says.
+        BundleError: the picture cannot be read, or does not hold what the manifest says.
     """
-    reference, side = reference_of(bundle), bundle.manifest.views.crop_size
+    reference, side = bundle.manifest.reference, bundle.manifest.views.crop_size
     rows, columns = len(reference.logits), 1 + reference.crops
     shape = (rows * side, columns * side, 3)
     try:

@@ -135,7 +135,7 @@ def fixed_rows(bundle: Bundle, options: EngineOptions) -> dict[Role, int]:
     fixed, and copies if it is open: a fifth of an INT8 graph's time (2026.4). The price: the graph
     is read at each start, and a partial batch takes the time of a full one.
     """
-    if options.images is None or "convnext" not in bundle.manifest.backbone.name.casefold():
+    if options.images is None or not bundle.manifest.backbone.fixed_batch:
         return {}
     return {"global": options.images, "local": options.batch_size}
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Precision
-from ..bundle.reference import reference_of, stored_views
+from ..bundle.reference import stored_views
 from ..machine.cache import cache_folder
 from ..machine.environment import driver_version, processor_name
 from ..machine.errors import EngineError, OutputError
@@ -72,7 +72,7 @@ def self_test(bundle: Bundle, engine: Engine) -> SelfTest:
         BundleError: the reference views cannot be read.
         EngineError: a logit is not finite or differs by more than the tolerance.
     """
-    reference = reference_of(bundle)
+    reference = bundle.manifest.reference
     overviews, crops = stored_views(bundle)
     images = len(overviews)
     filling = max(engine.largest["global"], -(-engine.largest["local"] // crops.shape[1]))
@@ -131,7 +131,7 @@ def _mark(bundle: Bundle, engine: Engine) -> Path | None:
     """Return the file that says that the test passed; ``None`` without a cache."""
     parts = (
         bundle.graphs_digest,
-        msgspec.json.encode(reference_of(bundle)).decode(),
+        msgspec.json.encode(bundle.manifest.reference).decode(),
         engine.description,
         engine.precision,
         msgspec.json.encode(engine.largest).decode(),

@@ -15,8 +15,9 @@ from .cuda.base import describe
 from .errors import EngineError
 
 _LIBRARIES = ("glass-edge", "numpy", "opencv-python-headless", "pillow", "simplejpeg",
-              "torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino",
-              "tensorrt", "tensorrt-rtx", "scikit-learn")  # fmt: skip
+              "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime",
+              "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx",
+              "scikit-learn")  # fmt: skip
 _VECTOR_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimd",
                  "i8mm")  # fmt: skip
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -57,10 +58,15 @@ def environment() -> Environment:
         vector_flags=tuple(flag for flag in _VECTOR_FLAGS if flag in flags),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        libraries={name: found for name in _LIBRARIES if (found := _version(name))},
+        libraries=library_versions(),
         gpu=_gpu(),
         driver=driver_version(),
     )
+
+
+def library_versions() -> dict[str, str]:
+    """Return the version of each library that glass-edge may use and that is installed here."""
+    return {name: found for name in _LIBRARIES if (found := _version(name))}
 
 
 def _gpu() -> str | None:

@@ -1,0 +1,56 @@
+"""timm's models, chosen by name. What must be known of one is asked of its architecture."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+import timm
+import torch
+from timm.layers.norm import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
+from timm.models.convnext import ConvNeXt
+from torch import nn
+
+from ..errors import CheckpointError
+from .registry import PAPER_CROP_SIZE, Family, Recipe, Weights
+
+_PREFIX = "timm/"
+# Blocks with these normalise what they read of the residual stream; the stream itself may take
+# values of any size, which INT8 would cut.
+_NORMS_OF_STREAMS = (nn.LayerNorm, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d)
+
+
+def _recipe(name: str, _: Weights, crop_size: int | None) -> Recipe:
+    model = name.removeprefix(_PREFIX)
+    blank = _without_weights(model)
+    return Recipe(
+        name=name,
+        family=FAMILY.name,
+        build=partial(timm.create_model, model, num_classes=0),
+        crops=6,
+        fixed_batch=isinstance(blank, ConvNeXt),
+        quantise_residuals=not any(isinstance(m, _NORMS_OF_STREAMS) for m in blank.modules()),
+        crop_size=crop_size or PAPER_CROP_SIZE,
+    )
+
+
+def _without_weights(model: str) -> Any:
+    """Return the model's modules without memory for weights.
+
+    Raises:
+        CheckpointError: timm has no model, or no configuration, of this name.
+    """
+    if not timm.is_model(model):
+        near = get_close_matches(model, timm.list_models(), n=3)
+        hint = f" Did you mean {' or '.join(_PREFIX + each for each in near)}?" if near else ""
+        raise CheckpointError(f"timm has no model {model!r}.{hint}")
+    try:
+        with torch.device("meta"):
+            return timm.create_model(model, num_classes=0)
+    except RuntimeError as error:  # of its tag, what follows the point
+        known = ", ".join(timm.list_pretrained(f"{model.partition('.')[0]}.*"))
+        raise CheckpointError(f"timm cannot make {model!r} ({error}): it knows {known}.") from None
+
+
+FAMILY = Family(name="timm", recipe=_recipe, prefix=_PREFIX)

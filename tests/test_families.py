@@ -1,0 +1,110 @@
+"""Backbone families: told apart, described for engines and INT8, and added in one file."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import onnx
+import pytest
+import timm
+import torch
+import torchvision
+from conftest import FAMILIES, ROOT
+from glass_edge.calibration.layers import RESIDUAL_ADD, find_layers
+from glass_edge.export import families as room
+from glass_edge.export.exporter import ExportOptions, export_bundle
+from glass_edge.export.families import registry
+from glass_edge.export.families.registry import families, recipe_from_name, recipe_from_weights
+from glass_edge.export.model import Glass
+from glass_edge.runtime.engines.base import EngineOptions
+from glass_edge.runtime.engines.openvino import fixed_rows
+
+from glass_edge import Bundle, Detector, DetectorOptions
+
+BACKBONES = ("global", "local")
+TIMM_CONVNEXT = "test_convnext"  # timm's own test network: a ConvNeXt of 270,000 weights
+TIMM_CONVNEXTS = [name for name in timm.list_models() if "convnext" in name]
+
+
+@pytest.fixture(scope="session")
+def timm_convnext_bundle(tmp_path_factory) -> Bundle:
+    folder = tmp_path_factory.mktemp("timm-convnext")
+    torch.manual_seed(0)
+    one, other = (timm.create_model(TIMM_CONVNEXT, num_classes=0) for _ in range(2))
+    model = Glass(one, other, one.num_features)
+    torch.save(model.state_dict(), folder / "gl_timm.pt")
+    options = ExportOptions(backbone=f"timm/{TIMM_CONVNEXT}")
+    return export_bundle(folder / "gl_timm.pt", folder / "timm.glass", options)
+
+
+@pytest.fixture(params=[*FAMILIES, TIMM_CONVNEXT])
+def bundle(request, export_family) -> Bundle:
+    if request.param == TIMM_CONVNEXT:
+        return request.getfixturevalue("timm_convnext_bundle")
+    return export_family(request.param)
+
+
+class TestWhatEnginesAndInt8MustKnow:
+    def test_residual_sums_stay_in_fp32_where_layers_normalise(self, bundle):
+        for role in BACKBONES:
+            graph = onnx.load(bundle.graph_path(role)).graph
+            normalised = any(node.op_type == "LayerNormalization" for node in graph.node)
+            found = [layer.kind for layer in find_layers(graph, bundle.manifest.backbone)]
+            assert (RESIDUAL_ADD in found) != normalised
+            products = [n for n in graph.node if n.op_type in ("Conv", "MatMul", "Gemm")]
+            assert 0 < len(found) - found.count(RESIDUAL_ADD) <= len(products)
+
+    def test_a_convnext_is_compiled_for_full_batches_and_no_other(self, bundle):
+        rows = fixed_rows(bundle, EngineOptions("cpu", 1, batch_size=8, images=2))
+        convnext = "convnext" in bundle.manifest.backbone.name.casefold()
+        assert rows == ({"global": 2, "local": 8} if convnext else {})
+        assert fixed_rows(bundle, EngineOptions("cpu", 1, batch_size=8)) == {}
+
+    @pytest.mark.parametrize("name", TIMM_CONVNEXTS)
+    def test_timms_convnexts_are_described_like_torchvisions(self, name):
+        with torch.device("meta"):
+            weights = torchvision.models.convnext_tiny().state_dict()
+        theirs, ours = recipe_from_name(f"timm/{name}", {}), recipe_from_weights(weights)
+        assert theirs.fixed_batch == ours.fixed_batch
+        assert theirs.quantise_residuals == ours.quantise_residuals
+
+
+@pytest.mark.parametrize("name", ["vit_b_32", "convnext_tiny", "resnet18", "resnext50_32x4d"])
+def test_no_two_families_are_told_by_the_same_keys(name):
+    with torch.device("meta"):
+        weights = getattr(torchvision.models, name)().state_dict()
+    told = [
+        family.name
+        for family in families().values()
+        if family.keys and all(key in weights for key in family.keys)
+    ]
+    assert told == [recipe_from_weights(weights).family]
+
+
+@pytest.fixture
+def family_of_the_walk(tmp_path, monkeypatch):
+    """The one file that CONTRIBUTING.md shows, put where families are."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"## Add a backbone family\n.*?```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "mobilenet.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(room, "__path__", [*room.__path__, str(tmp_path)])
+    registry.families.cache_clear()
+    yield "mobilenet"
+    registry.families.cache_clear()
+    sys.modules.pop("glass_edge.export.families.mobilenet", None)
+
+
+def test_adding_a_family_takes_one_file(family_of_the_walk, photographs, tmp_path):
+    torch.manual_seed(0)
+    one, other = (torchvision.models.mobilenet_v3_small() for _ in range(2))
+    one.classifier = other.classifier = torch.nn.Identity()
+    torch.save(Glass(one, other, 576).state_dict(), tmp_path / "gl_mobilenet.pt")
+    bundle = export_bundle(
+        tmp_path / "gl_mobilenet.pt", tmp_path / "mobilenet.glass", ExportOptions()
+    )
+    backbone, views = bundle.manifest.backbone, bundle.manifest.views
+    assert (backbone.family, backbone.feature_size) == (family_of_the_walk, 576)
+    assert (views.num_crops, views.crop_size) == (6, 224)
+    (verdict,) = Detector(bundle, DetectorOptions(engine="onnxruntime")).detect(photographs[2:3])
+    assert 0.0 < verdict.score < 1.0
