@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.finding import find_bundle
+from ..runtime.commands.bundles import chosen_bundle
 from ..runtime.commands.console import GlassCommand, check_libraries
 from ..runtime.commands.options import (
     bundle_option,
@@ -101,7 +101,7 @@ def main(
     check_libraries("calibrating", ["onnx", "onnxruntime"], extra="export", reports=output)
     settle_pillow()
     options = CalibrationOptions(calibration_images, calibration_method)
-    opened = _open_fp32(bundle or find_bundle(Path.cwd()))
+    opened = _open_fp32(chosen_bundle(bundle, [str(folder)]))
     sets = split_images(folder, options.images)
     # Imported here, so that --help and wrong usage do not wait for ONNX Runtime.
     with on_console("loading ONNX Runtime"):

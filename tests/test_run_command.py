@@ -113,7 +113,9 @@ def test_onnx_runtime_on_arm_has_kernels_of_its_own(monkeypatch):
 
 
 def test_a_list_on_standard_input(place):
-    done = run(place, "-", "-o", "-", stdin="images/tiny.png\n\nimages/small.jpg\n")
+    done = run(
+        place, "-", "-b", "model.glass", "-o", "-", stdin="images/tiny.png\n\nimages/small.jpg\n"
+    )
     paths = [json.loads(line)["path"] for line in done.stdout.splitlines()]
     assert paths == ["images/tiny.png", "images/small.jpg"]
 
@@ -122,7 +124,7 @@ def test_a_list_may_hold_names_that_are_no_utf_8(place, photographs):
     """In most locales Python itself would refuse to read them from standard input."""
     (place / os.fsdecode(b"caf\xe9.png")).symlink_to(photographs[0])
     done = subprocess.run(
-        [PROGRAM, "-", "-o", "-"],
+        [PROGRAM, "-", "-b", "model.glass", "-o", "-"],
         cwd=place,
         env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
         input=b"caf\xe9.png\nimages/tiny.png\n",
@@ -150,7 +152,7 @@ def test_names_cannot_forge_a_line_nor_drive_the_terminal(place, tmp_path, photo
 
 def test_a_bad_image_is_a_record_and_strict_makes_it_the_exit_code(place, tmp_path):
     (tmp_path / "bad.jpg").touch()
-    arguments = ("images/tiny.png", str(tmp_path / "bad.jpg"), "missing.jpg", "-o", "-")
+    arguments = ("images/tiny.png", str(tmp_path / "bad.jpg"), "images/missing.jpg", "-o", "-")
     done = run(place, *arguments)
     assert done.returncode == 0
     records = [json.loads(line) for line in done.stdout.splitlines()]
@@ -226,7 +228,7 @@ def started_run(
     place: Path, output: Path, image: Path, images: int = 500, *, closed_stderr: bool = False
 ) -> subprocess.Popen:
     """Start a long run and return when it has written some records."""
-    command = [PROGRAM, "-", "-o", output, "--workers", "1"]
+    command = [PROGRAM, "-", "-b", "model.glass", "-o", output, "--workers", "1"]
     process = subprocess.Popen(
         ["sh", "-c", f'exec "$@" {"2>&-" if closed_stderr else ""}', "sh", *command],
         cwd=place,
@@ -314,7 +316,8 @@ def test_latency_mode_says_the_same(place):
 def test_a_closed_pipe_ends_a_run_as_it_ends_other_programs(options, place):
     """Without a word, and with the code that shells give for SIGPIPE; --strict has another."""
     reading, writing = os.pipe()
-    command = [PROGRAM, *["images"] * 20, *options, "--batch-size", "1", "--strict"]
+    command = [PROGRAM, *["images"] * 20, "-b", "model.glass", *options, "--batch-size", "1",
+               "--strict"]  # fmt: skip
     process = subprocess.Popen(
         command, cwd=place, stdout=writing, stderr=subprocess.PIPE, text=True
     )

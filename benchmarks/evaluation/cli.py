@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.finding import find_bundle
+from ...runtime.commands.bundles import chosen_bundle
 from ...runtime.commands.console import GlassCommand, check_libraries
 from ...runtime.commands.options import (
     bundles_option,
@@ -97,7 +97,7 @@ def main(
     check_report_files(output, _FORMATS, force=force)
     check_libraries("evaluating", ["sklearn"], extra="eval", reports=output)
     settle_pillow()
-    bundles = [Bundle.open(path) for path in paths or [find_bundle(Path.cwd())]]
+    bundles = [Bundle.open(path) for path in paths or [chosen_bundle(None, [str(folder)])]]
     # Imported here, so that --help and wrong usage do not wait for scikit-learn.
     with on_console("loading scikit-learn"):
         from .measure import EvaluationOptions, evaluate

@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from ..images.sources import STANDARD_INPUT, lies_among
 from ..machine.errors import InputError
 from .bundle import BUNDLE_SUFFIX
 
 BUNDLE_VARIABLE = "GLASS_BUNDLE"
 
 
-def find_bundle(directory: Path) -> Path:
+def find_bundle(directory: Path, images: Sequence[str] = ()) -> Path:
     """Find the bundle to use when none is named.
 
     The environment variable ``GLASS_BUNDLE`` decides, else the single ``*.glass`` in
-    ``directory``.
+    ``directory``. That must not lie among the images to judge: whoever gave you these may have
+    put it there, and a bundle decides what is called fake.
+
+    Args:
+        directory: the working directory.
+        images: the files, folders and patterns that are to be judged, as
+            :func:`..images.sources.find_images` takes them, or ``-``.
 
     Raises:
-        InputError: there are none or several.
+        InputError: there are none or several, or it may have come with the images.
     """
     if named := os.environ.get(BUNDLE_VARIABLE):
         return Path(named)
     candidates = sorted(directory.glob(f"*{BUNDLE_SUFFIX}"))
-    if len(candidates) == 1:
-        return candidates[0]
     if not candidates:
         raise InputError(
             f"there is no *{BUNDLE_SUFFIX} in the working directory: name a bundle with --bundle "
             f"or {BUNDLE_VARIABLE}, or make one with glass-export."
         )
-    listing = ", ".join(candidate.name for candidate in candidates)
-    raise InputError(f"several bundles are here ({listing}): choose one with --bundle.")
+    if len(candidates) > 1:
+        listing = ", ".join(candidate.name for candidate in candidates)
+        raise InputError(f"several bundles are here ({listing}): choose one with --bundle.")
+    (found,) = candidates
+    if STANDARD_INPUT in images:
+        raise _unasked(found, "a list on standard input may name images that lie beside it")
+    if lies_among(found, images):
+        raise _unasked(found, "it lies among the images to judge and may have come with them")
+    return found
+
+
+def _unasked(bundle: Path, reason: str) -> InputError:
+    return InputError(
+        f"{bundle.name} is not used unasked, because {reason}: if you trust it, name it with "
+        f"--bundle {bundle.name}."
+    )

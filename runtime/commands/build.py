@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from ..bundle.bundle import Bundle
-from ..bundle.finding import find_bundle
 from ..bundle.manifest import ROLES
 from ..engines.tensorrt.api import LIBRARY_NAMES, Library, LibraryName, find_library
 from ..engines.tensorrt.plan import (
@@ -25,6 +24,7 @@ from ..engines.tensorrt.store import PlanStore, StoredPlan
 from ..machine.cuda import open_cuda
 from ..machine.cuda.base import describe
 from ..results.tables import markdown_table
+from .bundles import chosen_bundle
 from .console import GlassCommand
 from .options import common_options, engine_folder_option
 from .progress import on_console
@@ -118,7 +118,7 @@ def main(
     Needs no PyTorch. TensorRT builds on the very GPU that will run; TensorRT-RTX also on a
     machine without one. Beside each engine lies a JSON file that says what it is.
     """
-    opened = Bundle.open(bundle or find_bundle(Path.cwd()))
+    opened = Bundle.open(chosen_bundle(bundle))
     target = _target(library)
     usual = default_batches(opened)
     best = opt_batch or max(min_batch, min(usual.best, max_batch or usual.best))

@@ -14,7 +14,9 @@ from ..engines.registry import AUTO, DEVICE_NAMES, engine_names
 from ..judging.options import DEFAULT_THRESHOLD
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_DEFAULT_BUNDLE = f"Default: ${BUNDLE_VARIABLE}, else the only *.glass here."
+_DEFAULT_BUNDLE = (
+    f"Default: ${BUNDLE_VARIABLE}, else the only *.glass here, unless images here are judged."
+)
 _SEVERAL_BUNDLES = "A bundle; may be given several times."
 
 

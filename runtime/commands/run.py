@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from ..bundle.bundle import Bundle
-from ..bundle.finding import find_bundle
 from ..images.decode import DEFAULT_MAX_PIXELS, settle_pillow
 from ..images.sources import STANDARD_INPUT, find_images, listed_images
 from ..judging.detector import Detector
@@ -28,6 +27,7 @@ from ..results.records import Failure, Record
 from ..results.resume import take_up
 from ..results.writers import Writer
 from .advice import int8_note
+from .bundles import chosen_bundle
 from .console import GlassCommand
 from .options import (
     bundle_option,
@@ -44,7 +44,7 @@ from .progress import on_console
 _EXAMPLES = """
 \b
 Examples:
-  glass-run photo.jpg                          one image, a table on the screen
+  glass-run photo.jpg --bundle gl_vit.glass    one image, a table on the screen
   glass-run images/ -o verdicts.jsonl          a folder, one JSON object per line
   glass-run images/ -o verdicts.jsonl --resume go on after a stop of any kind
   glass-run 'images/**/*.png' -o - | jq .score a pattern, JSON lines on stdout
@@ -202,7 +202,7 @@ def main(
     )
     images, total = _images(paths)
     check_output(output, force=force, resume=resume)
-    opened = Bundle.open(bundle or find_bundle(Path.cwd()), bundle_sha256)
+    opened = Bundle.open(chosen_bundle(bundle, paths), bundle_sha256)
     detector = Detector(opened, options, on_console)
     if tested:
         click.echo(str(detector.self_test()), err=bool(paths))

@@ -8,6 +8,8 @@ import glob
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from ..machine.errors import InputError
 
@@ -33,7 +35,7 @@ def find_images(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         if os.path.isdir(argument):
             found += _some(_walk(argument), f"the folder {argument} holds no image")
-        elif not os.path.lexists(argument) and glob.has_magic(argument):
+        elif _is_pattern(argument):
             found += _some(_expand(argument), f"the pattern {argument} matches no image")
         else:
             found.append(argument)
@@ -48,6 +50,49 @@ def listed_images(lines: Iterable[bytes]) -> Iterator[str]:
             yield path.decode(sys.getfilesystemencoding(), "surrogateescape")
 
 
+def lies_among(path: Path, arguments: Sequence[str]) -> bool:
+    """Whether a file or folder comes from the same place as the images that arguments name.
+
+    That is so if it lies in a folder that is searched, at any depth, or beside an image that is
+    named, also by a link. Where only folders beside it are searched, it is not.
+    """
+    folder = path.parent.resolve()
+    searched: set[str] = set()
+    parents: set[str] = set()
+    for named in _named(arguments):
+        if os.path.isdir(named):
+            searched.add(named)
+        else:
+            parents.add(os.path.dirname(named))
+            if os.path.islink(named):
+                parents.add(os.path.dirname(os.path.realpath(named)))
+    beside = _identities([path, folder])
+    around = beside | _identities(folder.parents)
+    return not (
+        around.isdisjoint(_identities(searched)) and beside.isdisjoint(_identities(parents))
+    )
+
+
+def _identities(paths: Iterable[str | Path]) -> set[tuple[int, int]]:
+    """Return what stays the same whatever a file or folder is called; missing ones have nothing."""
+    found = set()
+    for path in paths:
+        with suppress(OSError):
+            state = os.stat(path or os.curdir)
+            found.add((state.st_dev, state.st_ino))
+    return found
+
+
+def _named(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the files and folders that arguments name; of a pattern those that it matches."""
+    for argument in arguments:
+        yield from _matching(argument) if _is_pattern(argument) else [argument]
+
+
+def _is_pattern(argument: str) -> bool:
+    return not os.path.lexists(argument) and glob.has_magic(argument)
+
+
 def _some(images: Iterable[str], otherwise: str) -> list[str]:
     found = list(images)
     if not found:
@@ -57,15 +102,20 @@ def _some(images: Iterable[str], otherwise: str) -> list[str]:
 
 def _expand(pattern: str) -> Iterable[str]:
     """Return each path that a pattern matches, or that lies in a folder that it matches, once."""
-    if os.path.basename(pattern) == "**":
-        pattern = os.path.join(pattern, "*")
     images: dict[str, None] = {}
-    for match in sorted(set(_matches(pattern))):
+    for match in _matching(pattern):
         if os.path.isdir(match):
             images |= dict.fromkeys(_walk(match))
         elif _is_there(match):
             images[match] = None
     return images
+
+
+def _matching(pattern: str) -> list[str]:
+    """Return what a pattern matches, once and sorted, and perhaps what is not there."""
+    if os.path.basename(pattern) == "**":
+        pattern = os.path.join(pattern, "*")
+    return sorted(set(_matches(pattern)))
 
 
 def _matches(pattern: str) -> Iterator[str]:
