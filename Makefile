@@ -7,6 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO   := build-demo
 FUZZ   := build-fuzz
 FILES  ?= 2000
+WORKERS ?= 2
 
 FOLDERS := glass_edge runtime export calibration benchmarks
 
@@ -18,8 +19,9 @@ demo: install
 	    --crops 4 --output $(DEMO)/demo.glass --force
 	$(BIN)/glass-run examples/images --bundle $(DEMO)/demo.glass
 
+# Tests that share what took long to make, and those that measure, stay together: the xdist groups.
 test: $(VENV)/.test lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow

@@ -1,16 +1,29 @@
-"""Fixtures: real photographs, and bundles made by the real export."""
+"""What tests share: programs, real photographs, and bundles made by the real export.
+
+Several workers run the tests (pytest-xdist), each on a CPU of its own. What takes long to make
+is made once, by the worker that needs it first, in a folder that all of them read.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from filelock import FileLock
 from glass_edge.calibration.images import split_images
 from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.export.exporter import ExportOptions, export_bundle
@@ -18,13 +31,14 @@ from glass_edge.export.variants import VariantOptions, make_variant
 from glass_edge.runtime.bundle.manifest import Precision, Rest
 from hypothesis import settings
 from networks import SMALL, TIMM_NAME, random_glass
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 from glass_edge import Bundle
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
 EXAMPLES = ROOT / "examples" / "images"
+PROGRAMS = Path(sys.executable).parent
 FAMILIES = tuple(SMALL)
 JUDGEMENTS = 24  # enough to run the gate; the evidence is in docs/precision.md
 
@@ -33,13 +47,77 @@ settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
 
 
+# --- workers --------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a worker one CPU before it loads a library that would take a thread for each.
+
+    Engines whose threads wait for each other spin, and so burn what the other worker could use.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        cpus = sorted(os.sched_getaffinity(0))
+        own = cpus[int(node.gateway.id.removeprefix("gw")) % len(cpus)]
+        pin = f"import os; os.sched_setaffinity(0, [{own}])"
+        node.gateway.remote_exec(pin).waitclose()
+        node.workerinput["cpus"] = cpus
+
+
+@pytest.fixture(scope="module")
+def every_cpu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let tests of what happens side by side have the CPUs of all workers."""
+    cpus = getattr(request.config, "workerinput", {}).get("cpus")
+    if cpus is None:
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    yield
+    os.sched_setaffinity(0, own)
+
+
+def slow_but(quick: Collection[Any], values: Sequence[Any]) -> list[Any]:
+    """Parameters of which only the ``quick`` ones are not slow."""
+    return [v if v in quick else pytest.param(*_parts(v), marks=pytest.mark.slow) for v in values]
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+class Shared:
+    """A folder in which everything is made once, by the worker that needs it first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def make(self, name: str, make: Callable[[Path], object]) -> Path:
+        """Return the file or folder of this name; ``make`` makes it where there is none."""
+        place = self.folder / name
+        with FileLock(f"{place}.lock"):
+            if not place.exists():
+                with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+                    make(Path(scratch, name))
+                    Path(scratch, name).rename(place)
+        return place
+
+
+@pytest.fixture(scope="session")
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if hasattr(request.config, "workerinput") else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return Shared(folder)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep what tests build out of the user's cache."""
-    folder = tmp_path_factory.mktemp("cache")
+def own_settings(shared: Shared) -> Iterator[None]:
+    """Keep what tests build out of the user's cache, and the user's bundle out of tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLASS_CACHE", str(folder))
-        yield folder
+        patch.setenv("GLASS_CACHE", str(shared.folder / "cache"))
+        patch.delenv("GLASS_BUNDLE", raising=False)
+        yield
 
 
 @pytest.fixture
@@ -53,30 +131,72 @@ def unprivileged() -> Iterator[None]:
         os.seteuid(0)
 
 
+# --- programs -------------------------------------------------------------------------------
+
+Done = subprocess.CompletedProcess[str]
+
+
+def launch(program: str, place: Path, *arguments: object, **options: Any) -> Done:
+    """Run one of our programs to its end in a folder, as a user does: in a process of its own."""
+    command = [PROGRAMS / program, *map(str, arguments)]
+    usual: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 600}
+    return subprocess.run(command, cwd=place, **usual | options)
+
+
+def call(program: str, place: Path, *arguments: object, **options: Any) -> Done:
+    """Run one of our programs to its end in a folder and in this process: nothing is imported anew.
+
+    Not for what only a process has: signals, pipes, limits, which libraries it loads.
+    """
+    (script,) = entry_points(group="console_scripts", name=program)
+    texts = [str(argument) for argument in arguments]
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.chdir(place)
+        patch.setattr(sys, "argv", [program, *texts])
+        # A program settles these for its process.
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+        patch.setattr(AvifImagePlugin, "DEFAULT_MAX_THREADS", AvifImagePlugin.DEFAULT_MAX_THREADS)
+        result = CliRunner().invoke(
+            script.load(), texts, catch_exceptions=False, prog_name=program, **options
+        )
+    return Done([program, *texts], result.exit_code, result.stdout, result.stderr)
+
+
+def refusal(done: Done) -> str:
+    """Return the sentence with which a program refused wrong usage."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    return " ".join(done.stderr.split())
+
+
+# --- bundles --------------------------------------------------------------------------------
+
+
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def checkpoints(shared: Shared) -> dict[str, Path]:
     """A checkpoint of each family with random weights, as the reference saves them."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    paths = {family: folder / f"gl_{family}.pt" for family in FAMILIES}
-    for family, path in paths.items():
-        torch.save(random_glass(family).state_dict(), path)
-    return paths
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for family in FAMILIES:
+            torch.save(random_glass(family).state_dict(), folder / f"gl_{family}.pt")
+
+    folder = shared.make("checkpoints", make)
+    return {family: folder / f"gl_{family}.pt" for family in FAMILIES}
 
 
 @pytest.fixture(scope="session")
-def export_family(
-    checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Bundle]:
-    """Export a small GLASS of a family, once per session."""
-    folder = tmp_path_factory.mktemp("bundles")
-    made: dict[str, Bundle] = {}
+def export_family(checkpoints: dict[str, Path], shared: Shared) -> Callable[[str], Bundle]:
+    """Export a small GLASS of a family, once in a run."""
 
     def export(family: str) -> Bundle:
-        if family not in made:
-            backbone = f"timm/{TIMM_NAME}" if family == "timm" else "auto"
-            options = ExportOptions(backbone=backbone)
-            made[family] = export_bundle(checkpoints[family], folder / f"{family}.glass", options)
-        return made[family]
+        backbone = f"timm/{TIMM_NAME}" if family == "timm" else "auto"
+
+        def make(place: Path) -> None:
+            export_bundle(checkpoints[family], place, ExportOptions(backbone=backbone))
+
+        return Bundle.open(shared.make(f"{family}.glass", make))
 
     return export
 
@@ -87,11 +207,15 @@ def vit_bundle(export_family: Callable[[str], Bundle]) -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def shared_bundle(shared: Shared) -> Bundle:
     """A bundle of which both backbones have the same weights, stored once."""
-    folder = tmp_path_factory.mktemp("shared")
-    torch.save(random_glass("resnet", shared=True).state_dict(), folder / "gl_resnet.pt")
-    return export_bundle(folder / "gl_resnet.pt", folder / "shared.glass", ExportOptions())
+
+    def make(place: Path) -> None:
+        checkpoint = place.parent / "gl_resnet.pt"
+        torch.save(random_glass("resnet", shared=True).state_dict(), checkpoint)
+        export_bundle(checkpoint, place, ExportOptions())
+
+    return Bundle.open(shared.make("shared.glass", make))
 
 
 @pytest.fixture
@@ -101,40 +225,76 @@ def copied_bundle(vit_bundle: Bundle, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def calibration_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calibration_images(shared: Shared) -> Path:
     """A folder of real photographs and machine-made ones, small so that tests are quick."""
-    folder = tmp_path_factory.mktemp("calibration")
-    for path in sorted(EXAMPLES.rglob("*.jpg")):
-        with Image.open(path) as image:
-            image.thumbnail((900, 900))
-            image.save(folder / f"{path.parent.name}-{path.name}", quality=92)
-    return folder
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for path in sorted(EXAMPLES.rglob("*.jpg")):
+            with Image.open(path) as image:
+                image.thumbnail((900, 900))
+                image.save(folder / f"{path.parent.name}-{path.name}", quality=92)
+
+    return shared.make("calibration", make)
 
 
 @pytest.fixture(scope="session")
 def make_precision(
-    export_family: Callable[[str], Bundle],
-    calibration_images: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    export_family: Callable[[str], Bundle], calibration_images: Path, shared: Shared
 ) -> Callable[..., Bundle]:
-    """Make a family's small bundle in another precision, once per session."""
-    folder = tmp_path_factory.mktemp("precisions")
-    made: dict[tuple[str, str, str], Bundle] = {}
+    """Make a family's small bundle in another precision, once in a run."""
 
     def make(family: str, precision: Precision, rest: Rest = "fp32") -> Bundle:
         if precision == "fp32":
             return export_family(family)
-        if (family, precision, rest) not in made:
-            place = folder / f"{family}.{precision}.{rest}.glass"
+
+        def make_it(place: Path) -> None:
             place.mkdir()
             images = split_images(calibration_images, 8)
             calibration = CalibrationOptions(rest=rest)
             options = VariantOptions(precision, images, calibration, JUDGEMENTS, accept_loss=True)
             make_variant(export_family(family), place, options)
-            made[family, precision, rest] = Bundle.open(place)
-        return made[family, precision, rest]
+
+        return Bundle.open(shared.make(f"{family}.{precision}.{rest}.glass", make_it))
 
     return make
+
+
+def demo_commands() -> tuple[str, str]:
+    """Return the commands of ``make demo`` that export and judge."""
+    dry = subprocess.run(
+        ["make", "-n", "-W", "README.md", "demo"], cwd=ROOT, capture_output=True, text=True
+    )
+    lines = dry.stdout.replace("\\\n", " ").splitlines()
+    found = [re.sub(r"\S*/bin/(glass-)", r"\1", line) for line in lines if "/bin/glass-" in line]
+    export, judge = (" ".join(line.split()) for line in found)
+    return export, judge
+
+
+@pytest.fixture(scope="session")
+def demo(shared: Shared) -> Path:
+    """The folder in which the commands of ``make demo`` ran; ``exported`` is what one printed."""
+
+    def make(folder: Path) -> None:
+        (folder / "examples").mkdir(parents=True)
+        (folder / "examples" / "images").symlink_to(EXAMPLES)
+        (folder / "examples" / "demo.safetensors").symlink_to(ROOT / "examples/demo.safetensors")
+        (folder / "build-demo").mkdir()
+        program, *arguments = demo_commands()[0].split()
+        done = call(program, folder, *arguments)
+        assert done.returncode == 0, done.stderr
+        (folder / "exported").write_text(done.stdout)
+
+    return shared.make("demo", make)
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(demo: Path) -> Bundle:
+    """The trained network of ``make demo``."""
+    return Bundle.open(demo / "build-demo" / "demo.glass")
+
+
+# --- photographs ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -145,9 +305,8 @@ def photograph() -> Image.Image:
 
 
 @pytest.fixture(scope="session")
-def photographs(photograph: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def photographs(photograph: Image.Image, shared: Shared) -> list[Path]:
     """Real photographs of 200 to 12 million pixels, JPEG and PNG, of many shapes."""
-    folder = tmp_path_factory.mktemp("photographs")
     sizes = {
         "tiny.png": (20, 10),
         "narrow.png": (100, 900),
@@ -158,12 +317,15 @@ def photographs(photograph: Image.Image, tmp_path_factory: pytest.TempPathFactor
         "large.png": (2000, 1500),
         "twelve-megapixels.jpg": (4000, 3000),
     }
-    paths = []
-    for name, size in sizes.items():
-        path = folder / name
-        photograph.resize(size, Image.Resampling.LANCZOS).save(path, quality=92)
-        paths.append(path)
-    return paths
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for name, size in sizes.items():
+            resized = photograph.resize(size, Image.Resampling.LANCZOS)
+            resized.save(folder / name, quality=92)
+
+    folder = shared.make("photographs", make)
+    return [folder / name for name in sizes]
 
 
 def golden_picture(height: int, width: int, seed: int, sha256: str) -> np.ndarray:

@@ -16,6 +16,8 @@ from glass_edge.runtime.views.batch import Sampling, ViewBatch
 from glass_edge.runtime.views.spec import ViewSpec
 from PIL import Image
 
+pytestmark = pytest.mark.xdist_group("measures")
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc")
 SPEC = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
 
@@ -73,10 +75,9 @@ MEASURE = """
 import sys
 from pathlib import Path
 import numpy as np
-from glass_edge.runtime.decode import decode
-from glass_edge.runtime.manifest import ViewSpec
-from glass_edge.runtime.views import Sampling, ViewBatch
-from glass_edge.runtime.workers import ViewWorkers
+from glass_edge.runtime.judging.workers import ViewWorkers
+from glass_edge.runtime.views.batch import Sampling, ViewBatch
+from glass_edge.runtime.views.spec import ViewSpec
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -140,10 +141,11 @@ def test_what_decoders_take_besides_is_within_the_budget(tmp_path, photograph, p
 LIMITED = """
 import resource, sys
 from glass_edge import ImageError
-from glass_edge.runtime.manifest import ViewSpec
-from glass_edge.runtime.timings import Timings
-from glass_edge.runtime.views import Sampling, ViewBatch, read_image
-from glass_edge.runtime.workers import ViewMaker
+from glass_edge.runtime.images.reading import read_image
+from glass_edge.runtime.judging.workers import ViewMaker
+from glass_edge.runtime.machine.timings import Timings
+from glass_edge.runtime.views.batch import Sampling, ViewBatch
+from glass_edge.runtime.views.spec import ViewSpec
 
 small, large, memory, isolate = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "True"
 spec = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
