@@ -7,6 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO   := build-demo
 FUZZ   := build-fuzz
 FILES  ?= 2000
+WORKERS ?= 2
 
 FOLDERS := glass_edge runtime export calibration benchmarks
 
@@ -18,9 +19,10 @@ demo: install
 	    --crops 4 --output $(DEMO)/demo.glass --force
 	$(BIN)/glass-run examples/images --bundle $(DEMO)/demo.glass
 
-# Two workers, each with a CPU and engines of its own (tests/conftest.py).
+# Each worker has a CPU and engines of its own. Tests that share what took long to make, and those
+# that measure, stay together: the xdist groups.
 test: $(VENV)/.test lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow

@@ -1,19 +1,28 @@
-"""Fixtures: real photographs, and bundles made by the real export."""
+"""What tests share: programs, real photographs, and bundles made by the real export.
+
+Several workers run the tests (pytest-xdist), each on a CPU of its own. What takes long to make
+is made once, by the worker that needs it first, in a folder that all of them read.
+"""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from _pytest.mark import ParameterSet
+from click.testing import CliRunner
 from filelock import FileLock
 from glass_edge.calibration.images import split_images
 from glass_edge.calibration.options import CalibrationOptions
@@ -22,48 +31,102 @@ from glass_edge.export.variants import VariantOptions, make_variant
 from glass_edge.runtime.bundle.manifest import Precision, Rest
 from hypothesis import settings
 from networks import SMALL, TIMM_NAME, random_glass
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 from glass_edge import Bundle
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
 EXAMPLES = ROOT / "examples" / "images"
+PROGRAMS = Path(sys.executable).parent
 FAMILIES = tuple(SMALL)
-
-
-def slow(*values: object) -> ParameterSet:
-    """Mark a test's parameter as one for ``make test-slow``."""
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
-ONE_FAMILY = [name if name == "vit" else slow(name) for name in FAMILIES]
-"""For properties that one family shows; the others show them in ``make test-slow``."""
 JUDGEMENTS = 24  # enough to run the gate; the evidence is in docs/precision.md
-
-MadeOnce: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
-"""Returns the path of that name, made by the function the first time."""
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker of pytest-xdist a CPU of its own, so that engines do not fight for them."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    if worker and hasattr(os, "sched_setaffinity"):
+# --- workers --------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a worker one CPU before it loads a library that would take a thread for each.
+
+    Engines whose threads wait for each other spin, and so burn what the other worker could use.
+    """
+    if hasattr(os, "sched_setaffinity"):
         cpus = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cpus[int(worker.removeprefix("gw")) % len(cpus)]})
+        own = cpus[int(node.gateway.id.removeprefix("gw")) % len(cpus)]
+        pin = f"import os; os.sched_setaffinity(0, [{own}])"
+        node.gateway.remote_exec(pin).waitclose()
+        node.workerinput["cpus"] = cpus
+
+
+@pytest.fixture(scope="module")
+def every_cpu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let tests of what happens side by side have the CPUs of all workers."""
+    cpus = getattr(request.config, "workerinput", {}).get("cpus")
+    if cpus is None:
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    yield
+    os.sched_setaffinity(0, own)
+
+
+def slow_but(quick: Collection[Any], values: Sequence[Any]) -> list[Any]:
+    """Parameters of which only the ``quick`` ones are not slow."""
+    return [value if value in quick else slow(*_parts(value)) for value in values]
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def slow(*values: Any) -> Any:
+    """One parameter for ``make test-slow``."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+ONE_FAMILY = slow_but(["vit"], FAMILIES)
+"""For properties that one family shows; the others show them in ``make test-slow``."""
+
+
+class Shared:
+    """A folder in which everything is made once, by the worker that needs it first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def make(self, name: str, make: Callable[[Path], object]) -> Path:
+        """Return the file or folder of this name; ``make`` makes it where there is none."""
+        place = self.folder / name
+        with FileLock(f"{place}.lock"):
+            if not place.exists():
+                with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+                    make(Path(scratch, name))
+                    Path(scratch, name).rename(place)
+        return place
+
+
+@pytest.fixture(scope="session")
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if hasattr(request.config, "workerinput") else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return Shared(folder)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep what tests build out of the user's cache."""
-    folder = tmp_path_factory.mktemp("cache")
+def own_settings(shared: Shared) -> Iterator[None]:
+    """Keep what tests build out of the user's cache, and the user's bundle out of tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLASS_CACHE", str(folder))
-        yield folder
+        patch.setenv("GLASS_CACHE", str(shared.folder / "cache"))
+        patch.delenv("GLASS_BUNDLE", raising=False)
+        yield
 
 
 @pytest.fixture
@@ -77,49 +140,72 @@ def unprivileged() -> Iterator[None]:
         os.seteuid(0)
 
 
-@pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> MadeOnce:
-    """Make what many tests use once for all workers of a run."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "made-once"
-    folder.mkdir(exist_ok=True)
+# --- programs -------------------------------------------------------------------------------
 
-    def made(name: str, make: Callable[[Path], object]) -> Path:
-        with FileLock(folder / f"{name}.lock"):
-            if not (folder / name).exists():
-                (folder / "unfinished").mkdir(exist_ok=True)
-                make(folder / "unfinished" / name)
-                (folder / "unfinished" / name).rename(folder / name)
-        return folder / name
-
-    return made
+Done = subprocess.CompletedProcess[str]
 
 
-@pytest.fixture(scope="session")
-def checkpoints(made_once: MadeOnce) -> dict[str, Path]:
-    """A checkpoint of each family with random weights, as the reference saves them."""
-    return {
-        family: made_once(
-            f"gl_{family}.pt",
-            lambda path, family=family: torch.save(random_glass(family).state_dict(), path),
+def launch(program: str, place: Path, *arguments: object, **options: Any) -> Done:
+    """Run one of our programs to its end in a folder, as a user does: in a process of its own."""
+    command = [PROGRAMS / program, *map(str, arguments)]
+    usual: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 600}
+    return subprocess.run(command, cwd=place, **usual | options)
+
+
+def call(program: str, place: Path, *arguments: object, **options: Any) -> Done:
+    """Run one of our programs to its end in a folder and in this process: nothing is imported anew.
+
+    Not for what only a process has: signals, pipes, limits, which libraries it loads.
+    """
+    (script,) = entry_points(group="console_scripts", name=program)
+    texts = [str(argument) for argument in arguments]
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.chdir(place)
+        patch.setattr(sys, "argv", [program, *texts])
+        # A program settles these for its process.
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+        patch.setattr(AvifImagePlugin, "DEFAULT_MAX_THREADS", AvifImagePlugin.DEFAULT_MAX_THREADS)
+        result = CliRunner().invoke(
+            script.load(), texts, catch_exceptions=False, prog_name=program, **options
         )
-        for family in FAMILIES
-    }
+    return Done([program, *texts], result.exit_code, result.stdout, result.stderr)
+
+
+def refusal(done: Done) -> str:
+    """Return the sentence with which a program refused wrong usage."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    return " ".join(done.stderr.split())
+
+
+# --- bundles --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
-def export_family(checkpoints: dict[str, Path], made_once: MadeOnce) -> Callable[[str], Bundle]:
-    """Export a small GLASS of a family, once per run."""
+def checkpoints(shared: Shared) -> dict[str, Path]:
+    """A checkpoint of each family with random weights, as the reference saves them."""
 
-    @functools.cache
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for family in FAMILIES:
+            torch.save(random_glass(family).state_dict(), folder / f"gl_{family}.pt")
+
+    folder = shared.make("checkpoints", make)
+    return {family: folder / f"gl_{family}.pt" for family in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def export_family(checkpoints: dict[str, Path], shared: Shared) -> Callable[[str], Bundle]:
+    """Export a small GLASS of a family, once in a run."""
+
     def export(family: str) -> Bundle:
         backbone = f"timm/{TIMM_NAME}" if family == "timm" else "auto"
-        options = ExportOptions(backbone=backbone)
-        return Bundle.open(
-            made_once(
-                f"{family}.glass", lambda path: export_bundle(checkpoints[family], path, options)
-            )
-        )
+
+        def make(place: Path) -> None:
+            export_bundle(checkpoints[family], place, ExportOptions(backbone=backbone))
+
+        return Bundle.open(shared.make(f"{family}.glass", make))
 
     return export
 
@@ -130,23 +216,15 @@ def vit_bundle(export_family: Callable[[str], Bundle]) -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def shared_bundle(made_once: MadeOnce) -> Bundle:
+def shared_bundle(shared: Shared) -> Bundle:
     """A bundle of which both backbones have the same weights, stored once."""
-    checkpoint = made_once(
-        "gl_shared.pt",
-        lambda path: torch.save(random_glass("resnet", shared=True).state_dict(), path),
-    )
-    return Bundle.open(
-        made_once("shared.glass", lambda path: export_bundle(checkpoint, path, ExportOptions()))
-    )
 
+    def make(place: Path) -> None:
+        checkpoint = place.parent / "gl_resnet.pt"
+        torch.save(random_glass("resnet", shared=True).state_dict(), checkpoint)
+        export_bundle(checkpoint, place, ExportOptions())
 
-@pytest.fixture(scope="session")
-def demo_bundle(made_once: MadeOnce) -> Path:
-    """The demo, exported as the README does."""
-    options = ExportOptions(backbone="timm/tf_efficientnet_lite0", crops=4)
-    checkpoint = ROOT / "examples" / "demo.safetensors"
-    return made_once("demo.glass", lambda path: export_bundle(checkpoint, path, options))
+    return Bundle.open(shared.make("shared.glass", make))
 
 
 @pytest.fixture
@@ -156,37 +234,76 @@ def copied_bundle(vit_bundle: Bundle, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def calibration_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calibration_images(shared: Shared) -> Path:
     """A folder of real photographs and machine-made ones, small so that tests are quick."""
-    folder = tmp_path_factory.mktemp("calibration")
-    for path in sorted(EXAMPLES.rglob("*.jpg")):
-        with Image.open(path) as image:
-            image.thumbnail((900, 900))
-            image.save(folder / f"{path.parent.name}-{path.name}", quality=92)
-    return folder
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for path in sorted(EXAMPLES.rglob("*.jpg")):
+            with Image.open(path) as image:
+                image.thumbnail((900, 900))
+                image.save(folder / f"{path.parent.name}-{path.name}", quality=92)
+
+    return shared.make("calibration", make)
 
 
 @pytest.fixture(scope="session")
 def make_precision(
-    export_family: Callable[[str], Bundle], calibration_images: Path, made_once: MadeOnce
+    export_family: Callable[[str], Bundle], calibration_images: Path, shared: Shared
 ) -> Callable[..., Bundle]:
-    """Make a family's small bundle in another precision, once per run."""
+    """Make a family's small bundle in another precision, once in a run."""
 
-    @functools.cache
     def make(family: str, precision: Precision, rest: Rest = "fp32") -> Bundle:
         if precision == "fp32":
             return export_family(family)
 
-        def write(path: Path) -> None:
-            path.mkdir()
+        def make_it(place: Path) -> None:
+            place.mkdir()
             images = split_images(calibration_images, 8)
             calibration = CalibrationOptions(rest=rest)
             options = VariantOptions(precision, images, calibration, JUDGEMENTS, accept_loss=True)
-            make_variant(export_family(family), path, options)
+            make_variant(export_family(family), place, options)
 
-        return Bundle.open(made_once(f"{family}.{precision}.{rest}.glass", write))
+        return Bundle.open(shared.make(f"{family}.{precision}.{rest}.glass", make_it))
 
     return make
+
+
+def demo_commands() -> tuple[str, str]:
+    """Return the commands of ``make demo`` that export and judge."""
+    dry = subprocess.run(
+        ["make", "-n", "-W", "README.md", "demo"], cwd=ROOT, capture_output=True, text=True
+    )
+    lines = dry.stdout.replace("\\\n", " ").splitlines()
+    found = [re.sub(r"\S*/bin/(glass-)", r"\1", line) for line in lines if "/bin/glass-" in line]
+    export, judge = (" ".join(line.split()) for line in found)
+    return export, judge
+
+
+@pytest.fixture(scope="session")
+def demo(shared: Shared) -> Path:
+    """The folder in which the commands of ``make demo`` ran; ``exported`` is what one printed."""
+
+    def make(folder: Path) -> None:
+        (folder / "examples").mkdir(parents=True)
+        (folder / "examples" / "images").symlink_to(EXAMPLES)
+        (folder / "examples" / "demo.safetensors").symlink_to(ROOT / "examples/demo.safetensors")
+        (folder / "build-demo").mkdir()
+        program, *arguments = demo_commands()[0].split()
+        done = call(program, folder, *arguments)
+        assert done.returncode == 0, done.stderr
+        (folder / "exported").write_text(done.stdout)
+
+    return shared.make("demo", make)
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(demo: Path) -> Bundle:
+    """The trained network of ``make demo``."""
+    return Bundle.open(demo / "build-demo" / "demo.glass")
+
+
+# --- photographs ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -197,9 +314,8 @@ def photograph() -> Image.Image:
 
 
 @pytest.fixture(scope="session")
-def photographs(photograph: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def photographs(photograph: Image.Image, shared: Shared) -> list[Path]:
     """Real photographs of 200 to 12 million pixels, JPEG and PNG, of many shapes."""
-    folder = tmp_path_factory.mktemp("photographs")
     sizes = {
         "tiny.png": (20, 10),
         "narrow.png": (100, 900),
@@ -210,12 +326,15 @@ def photographs(photograph: Image.Image, tmp_path_factory: pytest.TempPathFactor
         "large.png": (2000, 1500),
         "twelve-megapixels.jpg": (4000, 3000),
     }
-    paths = []
-    for name, size in sizes.items():
-        path = folder / name
-        photograph.resize(size, Image.Resampling.LANCZOS).save(path, quality=92)
-        paths.append(path)
-    return paths
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for name, size in sizes.items():
+            resized = photograph.resize(size, Image.Resampling.LANCZOS)
+            resized.save(folder / name, quality=92)
+
+    folder = shared.make("photographs", make)
+    return [folder / name for name in sizes]
 
 
 def golden_picture(height: int, width: int, seed: int, sha256: str) -> np.ndarray:

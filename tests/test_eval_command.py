@@ -10,13 +10,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import onnx
 import pytest
-from conftest import EXAMPLES
+from conftest import EXAMPLES, call, launch, refusal
 from glass_edge.benchmarks.evaluation.measure import common_views, labelled_images, score_metrics
 from glass_edge.benchmarks.evaluation.reliability import (
     expected_calibration_error,
@@ -31,17 +32,13 @@ from sklearn import metrics as sk
 
 from glass_edge import Bundle, Detector, DetectorOptions
 
-PROGRAM = Path(sys.executable).parent / "glass-eval"
+pytestmark = pytest.mark.xdist_group("eval")
+
+run = partial(call, "glass-eval")
 ENGINE = ("--engine", "onnxruntime")
 IMAGES = sorted(map(str, EXAMPLES.glob("*/*.jpg")))
 SEEDS, CROPS, BATCH = 2, 3, 5
 THRESHOLD = 0.53  # near the scores of the random networks
-
-
-def run(place: Path, *arguments: str | Path):
-    environment = {k: v for k, v in os.environ.items() if k != "GLASS_BUNDLE"}
-    command = [PROGRAM, *arguments]
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
 
 
 def evaluated(place: Path, *arguments: str | Path) -> EvaluationReport:
@@ -51,12 +48,7 @@ def evaluated(place: Path, *arguments: str | Path) -> EvaluationReport:
 
 
 def refused(place: Path, *arguments: str | Path) -> str:
-    """The sentence with which the program refuses."""
-    done = run(place, *arguments)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-    return " ".join(done.stderr.split())
+    return refusal(run(place, *arguments))
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +64,10 @@ def place(tmp_path_factory, bundles) -> Path:
     place = tmp_path_factory.mktemp("evaluation")
     named = [argument for bundle in bundles for argument in ("-b", bundle.path)]
     outputs = ["-o", "report.json", "-o", "report.md", "-o", "reliability.png"]
-    done = run(place, EXAMPLES, *named, *ENGINE, *outputs, "--seeds", str(SEEDS), "--crops",
-               str(CROPS), "--batch-size", str(BATCH), "--threshold", str(THRESHOLD))  # fmt: skip
+    done = launch(
+        "glass-eval", place, EXAMPLES, *named, *ENGINE, *outputs, "--seeds", SEEDS,
+        "--crops", CROPS, "--batch-size", BATCH, "--threshold", THRESHOLD,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (place / "screen").write_text(done.stdout)
     return place

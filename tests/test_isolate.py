@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from glass_edge.runtime.images.decode import decode
 from glass_edge.runtime.images.isolate import IsolatedDecoder
-from glass_edge.runtime.judging.workers import ViewMaker
+from glass_edge.runtime.judging.view_maker import ViewMaker
 from glass_edge.runtime.machine.interpreter import python_command
 from glass_edge.runtime.machine.timings import Timings
 from glass_edge.runtime.views.batch import Sampling, ViewBatch

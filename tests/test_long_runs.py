@@ -18,7 +18,10 @@ GLASS_RUN = Path(sys.executable).parent / "glass-run"
 MEMORY = 40e6  # bytes: less than a graph's weights held ten times
 # With one arena, what threads leave free in theirs does not look like growth.
 ENVIRONMENT = os.environ | {"MALLOC_ARENA_MAX": "1"}
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+pytestmark = [
+    pytest.mark.xdist_group("measures"),
+    pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's"),
+]
 
 HELD = """
 import json, os, sys, time

@@ -12,16 +12,18 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from conftest import PROGRAMS, Done, call, launch
 from glass_edge.runtime.commands.output import open_output
 from glass_edge.runtime.machine.errors import OutputError
 from PIL import Image
 
-PROGRAM = Path(sys.executable).parent / "glass-run"
+pytestmark = pytest.mark.xdist_group("resume")
+
+PROGRAM = PROGRAMS / "glass-run"
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +41,8 @@ def place(tmp_path_factory, vit_bundle, photograph) -> Path:
     return place
 
 
-def run(place: Path, output: str, *options: str, **more) -> subprocess.CompletedProcess[str]:
-    command = [PROGRAM, "images", "-o", output, "--crops", "2", *options]
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, **more)
+def run(place: Path, output: str, *options: str) -> Done:
+    return call("glass-run", place, "images", "-o", output, "--crops", "2", *options)
 
 
 def records(path: Path) -> list[dict]:
@@ -261,7 +262,8 @@ def test_a_full_disk_leaves_whole_records(output, place):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 
-    done = run(place, output, "--force", preexec_fn=limit)
+    options = ("images", "-o", output, "--crops", "2", "--force")
+    done = launch("glass-run", place, *options, preexec_fn=limit)
     assert done.returncode == 2
     assert f"{output} cannot be written any more: File too large" in done.stderr
     assert ("go on with --resume" in done.stderr) == output.endswith("jsonl")
@@ -315,8 +317,8 @@ def test_a_folder_that_may_not_be_written_to_is_one_sentence(tmp_path, monkeypat
 
 def test_a_full_standard_output_is_one_sentence(place):
     with open("/dev/full", "w") as full:
-        command = [PROGRAM, "images", "-o", "-"]
-        done = subprocess.run(command, cwd=place, stdout=full, stderr=subprocess.PIPE, text=True)
+        streams = {"capture_output": False, "stdout": full, "stderr": subprocess.PIPE}
+        done = launch("glass-run", place, "images", "-o", "-", **streams)
     assert done.returncode == 2
     assert "standard output cannot be written: No space left on device." in done.stderr
 

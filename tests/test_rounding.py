@@ -26,6 +26,8 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from torch.nn import functional
 
+pytestmark = pytest.mark.xdist_group("rounding")
+
 BACKBONES = ("global", "local")
 EVERYTHING = 10**9
 

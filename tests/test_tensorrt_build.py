@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import onnx
 import pytest
-from conftest import FAMILIES, slow
+from conftest import FAMILIES, PROGRAMS, ROOT, call, launch, refusal, slow
 from fake_tensorrt import FakeCuda
 from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.engines.tensorrt.api import Library, Messages, find_library, made
@@ -48,16 +49,12 @@ pytest.importorskip("tensorrt_rtx")
 LIBRARY = find_library("tensorrt-rtx")
 OPTIONS = BuildOptions(Batches(1, 4, 8))
 LOW = {"fp16": "HALF", "bf16": "BF16", "int8": "INT8"}
-GLASS_BUILD = Path(sys.executable).parent / "glass-build"
+GLASS_BUILD = PROGRAMS / "glass-build"
+glass_build = partial(call, "glass-build")
 
 
 def key_of(bundle, role="aggregator", options=OPTIONS, library=LIBRARY):
     return plan_key(bundle, role, library, "any", options)
-
-
-def glass_build(*arguments, cwd=None, **kwargs):
-    command = [GLASS_BUILD, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +238,8 @@ def test_a_graph_that_changed_after_its_hash_was_checked_leaves_no_plan(copied_b
 
 class TestTheCommand:
     def test_a_bundle_is_built_and_described(self, vit_bundle, tmp_path):
-        done = glass_build(vit_bundle.path, "--engine-dir", tmp_path, "--builder-level", 1)
+        command = (ROOT, vit_bundle.path, "--engine-dir", tmp_path, "--builder-level", 1)
+        done = launch("glass-build", *command)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("built: there was none") == 3
         assert "will be compared with ONNX Runtime when they first run on a GPU" in done.stderr
@@ -252,7 +250,7 @@ class TestTheCommand:
         assert {record.key.role for record in records} == set(ROLES)
         assert {record.key.options.level for record in records} == {1}
         assert {record.check for record in records} == {None}
-        again = glass_build(vit_bundle.path, "--engine-dir", tmp_path, "--builder-level", 1)
+        again = glass_build(*command)
         assert again.stdout.count("was there") == 3
 
     @pytest.mark.skipif(sys.platform == "win32", reason="a terminal is made for it")
@@ -297,15 +295,15 @@ class TestTheCommand:
         process.kill()
         process.communicate()
         self.until(lambda: not Path(f"/proc/{compiler}").exists())
-        done = glass_build(vit_bundle.path, "--engine-dir", tmp_path)
+        done = glass_build(ROOT, vit_bundle.path, "--engine-dir", tmp_path)
         assert done.returncode == 0
         assert not list(tmp_path.glob("*/.building-*"))
 
     def test_a_workspace_that_is_too_small_is_one_sentence(self, vit_bundle, tmp_path):
-        done = glass_build(vit_bundle.path, "--engine-dir", tmp_path, "--workspace", 1e-5)
-        assert done.returncode == 2
-        assert "cannot build the global graph" in done.stderr
-        assert "Give it a larger --workspace" in done.stderr
+        options = ("--engine-dir", tmp_path, "--workspace", 1e-5)
+        sentence = refusal(glass_build(ROOT, vit_bundle.path, *options))
+        assert "cannot build the global graph" in sentence
+        assert "Give it a larger --workspace" in sentence
         assert [path.name for path in tmp_path.glob("*/*") if path.suffix != ".lock"] == []
 
     @pytest.mark.parametrize(
@@ -318,14 +316,13 @@ class TestTheCommand:
         ],
     )
     def test_wrong_usage_is_one_sentence(self, arguments, sentence, vit_bundle, tmp_path):
-        done = glass_build(vit_bundle.path, "--engine-dir", tmp_path, *arguments)
-        assert done.returncode == 2
-        assert sentence in done.stderr
-        assert "Traceback" not in done.stderr
+        done = glass_build(ROOT, vit_bundle.path, "--engine-dir", tmp_path, *arguments)
+        assert sentence in refusal(done)
 
     def test_no_code_is_taken_from_the_working_directory(self, vit_bundle, tmp_path):
         folder = trap(tmp_path / "downloads")
-        done = glass_build(vit_bundle.path, "--engine-dir", tmp_path / "engines", cwd=folder)
+        engines = tmp_path / "engines"
+        done = launch("glass-build", folder, vit_bundle.path, "--engine-dir", engines)
         assert done.returncode == 0, done.stderr
         assert not (folder / "sprung").exists()
 

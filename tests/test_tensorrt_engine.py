@@ -11,7 +11,7 @@ import fake_tensorrt
 import msgspec
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from conftest import ROOT, call
 from fake_tensorrt import FakeCuda, complain
 from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.commands import build as build_cli
@@ -123,12 +123,10 @@ class TestPlans:
         outputs = []
         for room in (1 << 30, 1 << 29):
             place.cuda = FakeCuda(room=room, strict=True)
-            arguments = [str(place.bundle.path), "--library", "tensorrt"]
-            done = CliRunner().invoke(
-                build_cli.main, [*arguments, "--engine-dir", str(place.folder)]
-            )
-            assert done.exit_code == 0, done.output
-            outputs.append(done.output)
+            options = ("--library", "tensorrt", "--engine-dir", place.folder)
+            done = call("glass-build", ROOT, place.bundle.path, *options)
+            assert done.returncode == 0, done.stderr
+            outputs.append(done.stdout)
         assert outputs[0].count("built: there was none") == 3
         assert outputs[1].count("was there") == 3
         place.open()
