@@ -1,4 +1,4 @@
-"""What ``glass-bench run`` lets every contender do: judge the same crops of the same images.
+"""What every contender can do, and the processes in which they do it.
 
 No import of PyTorch here: the processes in which bundles are measured import this module.
 """
@@ -10,9 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from ...runtime.commands.progress import on_console
+from ...runtime.engines.base import Float32
 from ...runtime.images.decode import read_header
 from ...runtime.judging.options import DEFAULT_BATCH_SIZE
 from ...runtime.machine.cpus import available_cpus
@@ -35,6 +39,8 @@ class Photo:
 
 
 Photos: TypeAlias = tuple[Photo, ...]
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+"""Crops as the runtime holds them, ``(n, p, p, 3)``, RGB."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,60 @@ class Contender(Protocol):
         ...
 
 
+class Backbone(NamedTuple):
+    """A local backbone ready to run on crops that lie ready.
+
+    Attributes:
+        engine: what executes it.
+        precision: the type that it computes in.
+        features: the call that returns the crops' features ``(n, D)``.
+    """
+
+    engine: str
+    precision: str
+    features: Callable[[], Float32]
+
+
+class BackboneContender(Protocol):
+    """A contender whose local backbone can be run alone."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it, the same on every machine."""
+        ...
+
+    def open_backbone(self, crops: Pixels, threads: int) -> Backbone:
+        """Load the local backbone and lay the crops ready.
+
+        Raises:
+            EngineError: it cannot be run as asked.
+        """
+        ...
+
+
+class BackboneRunner:
+    """A contender's local backbone at work, in the process that it has for itself."""
+
+    def __init__(self, contender: BackboneContender, crops: Pixels, threads: int) -> None:
+        self._backbone = contender.open_backbone(crops, threads)
+        self._features = self._backbone.features()
+
+    def introduce(self) -> tuple[str, str, Float32]:
+        """Return the engine, the precision, and the features of the crops."""
+        return self._backbone.engine, self._backbone.precision, self._features
+
+    def time(self) -> float:
+        """Return the seconds that the features take, once.
+
+        A run that follows another is timed, as in production: the first finds the caches
+        filled by other contenders and its own threads asleep.
+        """
+        self._backbone.features()
+        started = time.perf_counter()
+        self._backbone.features()
+        return time.perf_counter() - started
+
+
 class Runner:
     """A contender at work, in the process that it has for itself."""
 
@@ -152,20 +212,6 @@ class Runner:
         from .gpu_parts import time_parts  # it imports PyTorch
 
         return time_parts(self._batches[photos], calls)
-
-
-class StageClock:
-    """Seconds by stage of one thread."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._started = time.perf_counter()
-
-    def done(self, stage: str) -> None:
-        """Note that a stage has ended and the next begins."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._started
-        self._started = now
 
 
 def plan_photos(paths: Sequence[str], setup: Setup) -> Photos:

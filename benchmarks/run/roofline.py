@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import onnx
-import simplejpeg
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ from ...runtime.engines.openvino import shared_core
 from ...runtime.images.decode import decode
 from ...runtime.machine.errors import ImageError
 from ..contenders.pytorch import half_precision, torch_device
-from ..views.roads import pillow_rgb
+from ..views.libraries import DECODERS
 from .report import DecodeFloor, Peak, Roofline
 
 # Of the matrices: large enough for the best kernels, and on a CPU for its caches.
@@ -177,10 +176,7 @@ def measure_decode_floor(paths: Sequence[str], threads: int) -> DecodeFloor:
     """
     cv2.setNumThreads(1)
     contents = [Path(path).read_bytes() for path in paths]
-    decoders = {
-        "Pillow": pillow_rgb, "OpenCV": _opencv, "simplejpeg": simplejpeg.decode_jpeg,
-        "glass-edge's choice": decode,
-    }  # fmt: skip
+    decoders = {**DECODERS, "glass-edge's choice": decode}
     times = {name: _decode_all(decoder, contents, threads) for name, decoder in decoders.items()}
     name, seconds = min(
         ((name, taken) for name, taken in times.items() if taken is not None),
@@ -195,15 +191,11 @@ def _decode_all(
     """Return the seconds of the best of some passes, ``None`` if a file is refused."""
     with ThreadPoolExecutor(threads) as pool:
         try:
+            if any(pixels is None for pixels in pool.map(decoder, contents)):
+                return None
             return _best(lambda: [None for _ in pool.map(decoder, contents)], passes=_PASSES)
-        except (ImageError, OSError, ValueError, cv2.error):
+        except (ImageError, OSError):
             return None
-
-
-def _opencv(content: bytes) -> None:
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    if cv2.imdecode(np.frombuffer(content, np.uint8), flags) is None:
-        raise ValueError("not for OpenCV")
 
 
 def _best(call: Callable[[], object], passes: int | None = None) -> float:

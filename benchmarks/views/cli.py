@@ -18,7 +18,7 @@ from ..cli_common import (
     counts,
     numbers,
     tables_option,
-    write_tables,
+    write,
 )
 
 _EXAMPLES = """
@@ -57,7 +57,7 @@ Examples:
 @common_options
 def views(
     images: tuple[str, ...],
-    megapixels: list[float],
+    megapixels: tuple[float, ...],
     crops: int,
     repeats: int,
     threads: tuple[int, ...],
@@ -75,7 +75,7 @@ def views(
         threads=threads,
         command=command_line(),
     )
-    write_tables(report, output)
+    write(report, report.to_markdown(), output)
 
 
 @click.command(
@@ -95,7 +95,7 @@ def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
         from .decoders import measure_decoders
     settle_pillow()
     report = measure_decoders(megapixels=megapixels, repeats=repeats, command=command_line())
-    write_tables(report, output)
+    write(report, report.to_markdown(), output)
 
 
 def _read(images: tuple[str, ...]) -> dict[str, bytes]:
