@@ -19,7 +19,6 @@ from ..runtime.commands.reports import MARKDOWN, write_report
 from ..runtime.images.decode import settle_pillow
 from ..runtime.images.sources import find_images
 from ..runtime.judging.options import DEFAULT_BATCH_SIZE
-from ..runtime.machine.cpus import available_cpus
 from ..runtime.machine.errors import InputError
 from .cli_common import (
     TABLES,
@@ -27,9 +26,13 @@ from .cli_common import (
     check_output,
     command_line,
     counts,
+    cpus_option,
     engines_option,
     numbers,
+    option,
     plots_option,
+    positive,
+    several,
     tables_option,
     write,
 )
@@ -39,8 +42,6 @@ from .run.report import RunReport
 from .run.tables import run_markdown
 from .views.cli import decoders, views
 
-_positive = click.IntRange(min=1)
-_several = click.IntRange(min=2)
 _COMPARING = "comparing with PyTorch"
 _RUN_EXAMPLES = """
 \b
@@ -90,17 +91,9 @@ main.add_command(decoders)
 @bundles_option(required=True)
 @engines_option
 @backbone_option
-@click.option(
-    "--batch-size", type=_positive, default=10, show_default=True, help="Crops computed at once."
-)
-@click.option("--repeats", type=_several, default=11, show_default=True)
-@click.option(
-    "--threads",
-    type=_positive,
-    default=available_cpus,
-    show_default="all CPUs available",
-    help="CPU threads of each contender.",
-)
+@option("--batch-size", type=positive, default=10, help="Crops computed at once.")
+@option("--repeats", type=several, default=11)
+@cpus_option("--threads", "CPU threads of each contender.")
 @tables_option
 @common_options
 def engines(
@@ -133,19 +126,17 @@ def engines(
 @bundles_option(required=True)
 @engines_option
 @backbone_option
-@click.option("--crops", type=_positive, help="Crops per image. Default: the bundles' number.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Which crops are drawn.")
-@click.option(
+@click.option("--crops", type=positive, help="Crops per image. Default: the bundles' number.")
+@option("--seed", type=int, default=0, help="Which crops are drawn.")
+@option(
     "--batch-size",
-    type=_positive,
+    type=positive,
     default=DEFAULT_BATCH_SIZE,
-    show_default=True,
     help="The most images that PyTorch takes at once, and a bundle's most views at once.",
 )
-@click.option(
+@option(
     "--batches",
     default="1,4,16",
-    show_default=True,
     callback=counts,
     help="Images in a batch whose views lie ready, to measure the engine only.",
 )
@@ -162,50 +153,32 @@ def engines(
     help="Sizes of generated images to measure what one more megapixel costs, for example "
     "1,4,12,24,48.",
 )
-@click.option(
-    "--rounds",
-    type=_several,
-    default=5,
-    show_default=True,
-    help="Rounds that count; one more warms up.",
-)
-@click.option(
+@option("--rounds", type=several, default=5, help="Rounds that count; one more warms up.")
+@option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
     default=0.5,
-    show_default=True,
     help="How long a batch is repeated in each round.",
 )
-@click.option(
+@option(
     "--full-size-images",
     type=click.IntRange(min=0),
     default=2,
-    show_default=True,
     metavar="N",
     help="Images judged by every tile, which is slow; 0 leaves it out.",
 )
-@click.option(
+@option(
     "--compile/--no-compile",
     "compiled",
     default=True,
-    show_default=True,
     help="Whether torch.compile takes part; it compiles for minutes.",
 )
-@click.option(
+@cpus_option(
     "--threads",
-    type=_positive,
-    default=available_cpus,
-    show_default="all CPUs available",
-    help="CPU threads of PyTorch, and of a bundle's engine alone; from files a bundle takes those "
+    "CPU threads of PyTorch, and of a bundle's engine alone; from files a bundle takes those "
     "of --workers.",
 )
-@click.option(
-    "--workers",
-    type=_positive,
-    default=available_cpus,
-    show_default="all CPUs available",
-    help="Threads or processes that read and decode; in bundles they judge, too.",
-)
+@cpus_option("--workers", "Threads or processes that read and decode; in bundles they judge, too.")
 @plots_option
 @common_options
 def run(
@@ -229,7 +202,8 @@ def run(
     with needing_libraries(_COMPARING, extra="export"):
         from .contenders.work import Setup
         from .measuring.bundles import common_views
-        from .run.measure import RunOptions, measure_run
+        from .run.measure import measure_run
+        from .run.options import RunOptions
     setup = Setup(common_views(bundles, crops), seed, batch_size, threads, workers)
     asked = RunOptions(**options)
     report = measure_run(checkpoint, bundles, found, setup, asked, command=command_line())
@@ -245,10 +219,10 @@ def run(
 @click.argument("images", nargs=-1, required=True)
 @bundles_option(required=True)
 @engine_option
-@click.option("--crops", type=_positive, help="Default: the bundles' number.")
-@click.option("--batch-size", type=_positive, default=DEFAULT_BATCH_SIZE, show_default=True)
+@click.option("--crops", type=positive, help="Default: the bundles' number.")
+@option("--batch-size", type=positive, default=DEFAULT_BATCH_SIZE)
 @click.option("--isolate", is_flag=True, help="Let the whole decode in processes of its own.")
-@click.option("--rounds", type=_several, default=7, show_default=True)
+@option("--rounds", type=several, default=7)
 @tables_option
 @common_options
 def pipeline(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -17,8 +18,10 @@ from ..runtime.commands.reports import (
     write_report,
 )
 from ..runtime.engines.registry import engine_names
+from ..runtime.machine.cpus import available_cpus
 from .measuring.report import BenchReport
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 TABLES = (JSON, MARKDOWN)
 TABLES_AND_PLOTS = (JSON, MARKDOWN, PICTURE)
 
@@ -35,8 +38,24 @@ engines_option = click.option(
     "engines",
     multiple=True,
     type=click.Choice(engine_names()),
-    help="An engine; may be given several times. Default: all that are installed.",
+    help="An engine; may be given several times. Default: all that can run here.",
 )
+
+
+positive = click.IntRange(min=1)
+several = click.IntRange(min=2)
+
+
+def option(*names: str, **settings: Any) -> Callable[[_Function], _Function]:
+    """Add an option whose help shows its default."""
+    return click.option(*names, **{"show_default": True, **settings})
+
+
+def cpus_option(name: str, text: str) -> Callable[[_Function], _Function]:
+    """Add an option for a number of threads or processes, as many as there are CPUs."""
+    return option(
+        name, type=positive, default=available_cpus, show_default="all CPUs available", help=text
+    )
 
 
 def numbers(context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, ...]:

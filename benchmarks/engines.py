@@ -20,7 +20,7 @@ from ..runtime.views.spec import ViewSpec
 from .contenders.ours import BundleContender, bundle_contenders
 from .contenders.pytorch import PyTorchContender
 from .contenders.turns import check_takes_part, in_turns, opening
-from .contenders.work import BackboneRunner, Pixels
+from .contenders.work import Backbone, Pixels
 from .measuring.bundles import file_bytes, load_fitting
 from .measuring.process import OwnProcess
 from .measuring.report import SCHEMA_VERSION, BenchReport
@@ -100,13 +100,13 @@ class _Entry:
 
     def __init__(self, contender: _Contender, crops: Pixels, threads: int) -> None:
         self.contender = contender
-        self.process = OwnProcess(contender.name, BackboneRunner, contender, crops, threads)
+        self.process = OwnProcess(contender.name, contender.open_backbone, crops, threads)
 
     def time(self) -> float:
-        return self.process.ask(BackboneRunner.time)
+        return self.process.ask(Backbone.time)
 
     def result(self, seconds: Sequence[float], expected: Float32) -> EngineResult:
-        engine, precision, features = self.process.ask(BackboneRunner.introduce)
+        engine, precision, features = self.process.ask(Backbone.introduce)
         who, types = self.contender, None
         if isinstance(who, BundleContender):
             name, types = f"{who.bundle.name}, {engine}", who.bundle.manifest.types
@@ -161,7 +161,7 @@ def measure_engines(
                 entries.append(entry)
         check_takes_part((each.name for each in pytorch), refusals)
         seconds = in_turns(entries, _Entry.time, repeats + 1, "measuring")
-        _, _, expected = entries[0].process.ask(BackboneRunner.introduce)
+        _, _, expected = entries[0].process.ask(Backbone.introduce)
         results = [
             entry.result(taken[1:], expected)  # the first round warms up
             for entry, taken in zip(entries, seconds, strict=True)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from conftest import ROOT
 from glass_edge.benchmarks.measuring.samples import Samples
-from glass_edge.benchmarks.pipeline.measure import BundleHalves, PipelineReport
+from glass_edge.benchmarks.pipeline import BundleHalves, PipelineReport
 
 PROGRAM = Path(sys.executable).parent / "glass-bench"
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 from ...runtime.engines.base import Engine
 from ...runtime.judging.options import engine_options, pipeline_options
@@ -20,15 +19,6 @@ from .work import Photos, Setup
 Way: TypeAlias = Literal["views", "judging", "whole"]
 
 
-class EngineFacts(NamedTuple):
-    """What an engine says of itself, see :class:`~glass_edge.runtime.engines.base.Engine`."""
-
-    description: str
-    precision: str
-    on_host: bool
-    lanes: int
-
-
 class HalvesRunner:
     """A bundle with its three ways to spend time on images, in a process of its own."""
 
@@ -37,17 +27,15 @@ class HalvesRunner:
         shares = pipeline_options(options, setup.views.num_crops)
         engine = contender.open_engine(engine_options(options, shares, setup.views.num_crops))
         ready = _make_views(photos, setup, shares)
-        self._facts = EngineFacts(
-            engine.description, engine.precision, engine.on_host, engine.lanes
-        )
+        self._facts = (engine.description, engine.precision, engine.on_host, engine.lanes)
         self._ways: dict[Way, Callable[[], object]] = {
             "views": lambda: _make_views(photos, setup, shares),
             "judging": lambda: _judge(engine, ready),
             "whole": lambda: loaded.judge(photos),
         }
 
-    def facts(self) -> EngineFacts:
-        """Say what the engine is."""
+    def facts(self) -> tuple[str, str, bool, int]:
+        """Return the engine's description, precision, whether it is on the host, and lanes."""
         return self._facts
 
     def time(self, way: Way) -> float:
@@ -66,17 +54,10 @@ def _judge(engine: Engine, batches: list[PreparedBatch]) -> None:
 def _make_views(photos: Photos, setup: Setup, shares: PipelineOptions) -> list[PreparedBatch]:
     """Make the views of all images, in batches as the pipeline makes them."""
     sampling = Sampling(setup.views, setup.seed)
-    options = PipelineOptions(len(photos), shares.workers)
-    with closing(stream_views([photo.path for photo in photos], sampling, options)) as batches:
-        (everything,) = batches
-    for photo, outcome in zip(photos, everything.outcomes, strict=True):
+    # Nothing else goes on, so that workers may run ahead as far as they can.
+    options = PipelineOptions(shares.images, shares.workers, window=max(2, len(photos)))
+    batches = list(stream_views([photo.path for photo in photos], sampling, options))
+    for outcome in (outcome for batch in batches for outcome in batch.outcomes):
         if isinstance(outcome, ImageError):
-            raise ImageError(f"{photo.path}: {outcome}")
-    return [
-        PreparedBatch(
-            everything.outcomes[start : start + shares.images],
-            everything.overviews[start : start + shares.images],
-            everything.crops[start : start + shares.images],
-        )
-        for start in range(0, len(photos), shares.images)
-    ]
+            raise outcome
+    return batches

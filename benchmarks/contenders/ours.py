@@ -48,7 +48,11 @@ class BundleContender:
         return _LoadedBundle(self, setup)
 
     def open_backbone(self, crops: Pixels, threads: int) -> Backbone:
-        """Load the graphs, see :meth:`.work.BackboneContender.open_backbone`."""
+        """Load the graphs and lay crops ready for the local one, as uint8 pixels.
+
+        Raises:
+            EngineError: it cannot be run as asked.
+        """
         engine = self.open_engine(EngineOptions(threads=threads, batch_size=len(crops), images=1))
         features = partial(engine.features, "local", crops)
         return Backbone(engine.description, engine.precision, features)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ...export.loading import load_model
@@ -26,7 +26,6 @@ from .work import Backbone, Judged, Loaded, Photos, Pixels, Setup
 
 _Item: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Normalised global views, crops, and seconds by stage; in batches with one axis more."""
-_Module = TypeVar("_Module", bound=nn.Module)
 _Forward: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From normalised global views and crops to logits and attention."""
 _LOADER_STAGES = ("read", "decode", "views")
@@ -88,21 +87,21 @@ class PyTorchContender:
         return _LoadedModel(self, setup)
 
     def open_backbone(self, crops: Pixels, threads: int) -> Backbone:
-        """Load the checkpoint, see :meth:`.work.BackboneContender.open_backbone`.
+        """Load the checkpoint and lay crops ready for its local backbone, which runs eagerly.
 
-        The backbone gets normalised float tensors, made here and so outside the timing.
+        It gets normalised float tensors, made here and so outside the timing.
         """
-        backbone = _compiled(self, _load(self, threads).local_model)
+        model = _load(self, threads).local_model
         pixels = torch.from_numpy(crops).movedim(-1, 1) / 255
-        views = _laid_out(self, _normalised(pixels, self.normalisation).contiguous())
+        views = _normalised(pixels, self.normalisation).contiguous()
 
         @torch.inference_mode()
         def features() -> Float32:
             with _refusing(self.name), _autocast(self):
-                found: Float32 = backbone(views.to(torch_device())).float().cpu().numpy()
+                found: Float32 = model(views.to(torch_device())).float().cpu().numpy()
                 return found
 
-        return Backbone(f"torch {torch.__version__} {torch_device()}", self.precision, features)
+        return Backbone(f"torch {torch.__version__}", self.precision, features)
 
 
 def pytorch_contenders(plain: PyTorchContender) -> list[PyTorchContender]:
@@ -165,7 +164,7 @@ class _LoadedModel:
             started, clock = time.perf_counter(), StageClock()
             for overviews, crops, seconds in loader:
                 clock.done("wait")
-                scores += self._scores(*self._laid_out(overviews, crops)).tolist()
+                scores += self._scores(self._laid_out(overviews), self._laid_out(crops)).tolist()
                 loading += seconds.sum(0)
                 clock.done("infer")
             taken = time.perf_counter() - started
@@ -182,17 +181,14 @@ class _LoadedModel:
         """Return the call that judges all images, see :meth:`.work.Loaded.batch`."""
         dataset = self._dataset(photos)
         items = [dataset[index] for index in range(len(photos))]
-        views = (torch.stack(each) for each in list(zip(*items, strict=True))[:2])
-        overviews, crops = self._laid_out(*views)
+        overviews = self._laid_out(torch.stack([overview for overview, _, _ in items]))
+        crops = self._laid_out(torch.stack([crops for _, crops, _ in items]))
 
         def call() -> Tensor:
             with _refusing(self._contender.name):
                 return self._scores(overviews, crops)
 
         return call
-
-    def _laid_out(self, overviews: Tensor, crops: Tensor) -> tuple[Tensor, Tensor]:
-        return _laid_out(self._contender, overviews), _laid_out(self._contender, crops)
 
     def _dataset(self, photos: Photos) -> _ReferenceViews:
         side = self._setup.views.crop_size
@@ -218,6 +214,13 @@ class _LoadedModel:
         """
         most = self._setup.batch_size
         return most if self._device == "cuda" else min(most, max(1, images // _BATCHES))
+
+    def _laid_out(self, views: Tensor) -> Tensor:
+        """Return views ``(B, 3, p, p)`` or ``(B, n, 3, p, p)`` in the contender's layout."""
+        if not self._contender.channels_last:
+            return views
+        flat = views.flatten(0, -4).contiguous(memory_format=torch.channels_last)
+        return flat.reshape(views.shape)
 
     @torch.inference_mode()
     def _scores(self, overviews: Tensor, crops: Tensor) -> Tensor:
@@ -246,14 +249,6 @@ def _normalised(pixels: Tensor, normalisation: Normalisation) -> Tensor:
     return (pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1)
 
 
-def _laid_out(contender: PyTorchContender, views: Tensor) -> Tensor:
-    """Return views ``(B, 3, p, p)`` or ``(B, n, 3, p, p)`` in the contender's layout."""
-    if not contender.channels_last:
-        return views
-    flat = views.flatten(0, -4).contiguous(memory_format=torch.channels_last)
-    return flat.reshape(views.shape)
-
-
 def _autocast(contender: PyTorchContender) -> torch.autocast:
     half = torch.float16 if half_precision() == "fp16" else torch.bfloat16
     return torch.autocast(torch_device(), dtype=half, enabled=contender.half)
@@ -269,18 +264,14 @@ def _keep_cast_weights(model: Glass, contender: PyTorchContender) -> None:
     model.requires_grad_(not contender.compiled)
 
 
-def _compiled(contender: PyTorchContender, module: _Module) -> _Module:
-    """Return a module, compiled if the contender is."""
-    if not contender.compiled:
-        return module
-    options = _COMPILED[torch_device()]
-    return torch.compile(module, dynamic=False, options=options)  # type: ignore[return-value]
-
-
 def _forward(model: Glass, contender: PyTorchContender) -> _Forward:
+    if contender.compiled:
+        options = _COMPILED[torch_device()]
+        compiled: _Forward = torch.compile(model, dynamic=False, options=options)
+        return compiled
     at_once = contender.crops_at_once
-    if at_once is None or contender.compiled:
-        return _compiled(contender, model)
+    if at_once is None:
+        return model
 
     def in_parts(overviews: Tensor, crops: Tensor) -> tuple[Tensor, Tensor]:
         parts = torch.split(crops.flatten(0, 1), at_once)

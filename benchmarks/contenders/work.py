@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -120,47 +120,22 @@ class Contender(Protocol):
         ...
 
 
-class Backbone(NamedTuple):
-    """A local backbone ready to run on crops that lie ready.
+class Backbone:
+    """A contender's local backbone at work on crops, in the process that it has for itself.
 
-    Attributes:
+    Args:
         engine: what executes it.
         precision: the type that it computes in.
         features: the call that returns the crops' features ``(n, D)``.
     """
 
-    engine: str
-    precision: str
-    features: Callable[[], Float32]
-
-
-class BackboneContender(Protocol):
-    """A contender whose local backbone can be run alone."""
-
-    @property
-    def name(self) -> str:
-        """What tables call it, the same on every machine."""
-        ...
-
-    def open_backbone(self, crops: Pixels, threads: int) -> Backbone:
-        """Load the local backbone and lay the crops ready.
-
-        Raises:
-            EngineError: it cannot be run as asked.
-        """
-        ...
-
-
-class BackboneRunner:
-    """A contender's local backbone at work, in the process that it has for itself."""
-
-    def __init__(self, contender: BackboneContender, crops: Pixels, threads: int) -> None:
-        self._backbone = contender.open_backbone(crops, threads)
-        self._features = self._backbone.features()
+    def __init__(self, engine: str, precision: str, features: Callable[[], Float32]) -> None:
+        self._features = features
+        self._introduction = engine, precision, features()
 
     def introduce(self) -> tuple[str, str, Float32]:
         """Return the engine, the precision, and the features of the crops."""
-        return self._backbone.engine, self._backbone.precision, self._features
+        return self._introduction
 
     def time(self) -> float:
         """Return the seconds that the features take, once.
@@ -168,9 +143,9 @@ class BackboneRunner:
         A run that follows another is timed, as in production: the first finds the caches
         filled by other contenders and its own threads asleep.
         """
-        self._backbone.features()
+        self._features()
         started = time.perf_counter()
-        self._backbone.features()
+        self._features()
         return time.perf_counter() - started
 
 

@@ -118,7 +118,8 @@ class EvaluationReport(BenchReport, frozen=True):
         """Return the table, how it was measured, and the images left out."""
         counts = ", ".join(f"{count} {name}" for name, count in self.images.items())
         parts = [
-            f"{len(self.judgements)} judgements: {counts}, each with {counted(self.seeds, 'seed')}, "
+            f"{len(self.judgements)} judgements: {counts}, each with "
+            f"{counted(self.seeds, 'seed')}, "
             f"1 global view and {counted(self.views.num_crops, 'crop')} of "
             f"{self.views.crop_size}x{self.views.crop_size}, the same for every bundle; called "
             f"{self.fake_class} from P(fake) {self.threshold:g}.",

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-from ...export.loading import AUTO
 from ...runtime.bundle.bundle import Bundle, sha256_of
 from ...runtime.commands.progress import on_console
 from ...runtime.machine.environment import environment
@@ -20,39 +18,13 @@ from ..measuring.bundles import load_fitting
 from ..measuring.report import SCHEMA_VERSION
 from ..measuring.samples import Refusal
 from .full_size import measure_full_size
+from .options import RunOptions
 from .report import BundleInfo, ImageInfo, Kind, RunReport
 from .roofline import measure_roofline
 from .scaling import measure_scaling
 from .turns import Turns
 
 _MOST_DECODED = 64  # images that the decoders' floor is measured on
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What is measured and how.
-
-    Attributes:
-        backbone: ``auto`` or ``timm/NAME``, as the export takes it.
-        engines: names of engines; none means all that can run here.
-        batches: images in a batch whose views lie ready.
-        rounds: rounds that count.
-        seconds: how long calls on one batch are repeated in each round.
-        full_size_images: images judged in full size; 0 leaves that out.
-        compiled: whether ``torch.compile`` takes part.
-        scale_crops: numbers of crops, and
-        scale_megapixels: sizes of generated images, to measure the cost of one more by.
-    """
-
-    backbone: str = AUTO
-    engines: tuple[str, ...] = ()
-    batches: tuple[int, ...] = (1, 4, 16)
-    rounds: int = 5
-    seconds: float = 0.5
-    full_size_images: int = 2
-    compiled: bool = True
-    scale_crops: tuple[int, ...] = ()
-    scale_megapixels: tuple[float, ...] = ()
 
 
 def measure_run(
@@ -99,14 +71,7 @@ def measure_run(
         check_takes_part([plain.name], turns.refusals)
         turns.measure_end_to_end(photos, options.rounds)
         turns.measure_batches(photos, options.batches, options.rounds, options.seconds)
-        series = measure_scaling(
-            turns,
-            setup,
-            options.scale_crops,
-            options.scale_megapixels,
-            options.rounds,
-            options.seconds,
-        )
+        series = measure_scaling(turns, setup, options)
         paper = turns.entries[0]
         full_size = measure_full_size(plain, paper, photos, setup, options.full_size_images)
     return RunReport(

@@ -221,7 +221,11 @@ class RunReport(BenchReport, frozen=True, tag_field="report", tag="run"):
         if axis != "batch":
             return [series for series in self.series if series.axis == axis]
         return [
-            Series(axis, each.name, tuple(Point(b.images, b.per_round) for b in each.engine_only))
+            Series(
+                axis,
+                each.name,
+                tuple(Point(float(b.images), b.per_round) for b in each.engine_only),
+            )
             for each in self.contenders
         ]
 

@@ -122,8 +122,7 @@ def _openvino_peak(precision: Precision, threads: int) -> Peak:
     settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
     found = []
     for side in _SIDES["cpu"]:
-        graph = (_quantised_product if quantised else _product)(side)
-        model = core.read_model(graph.SerializeToString())
+        model = core.read_model(_product(side, quantised=quantised).SerializeToString())
         request = core.compile_model(model, "CPU", settings).create_infer_request()
         matrix = np.random.default_rng(0).uniform(-1, 1, (side, side)).astype(np.float32)
         multiply = partial(request.infer, [matrix], share_inputs=True)
@@ -138,27 +137,21 @@ def _products_per_second(product: Callable[[], object], side: int) -> float:
     return side**3 / _best(product)
 
 
-def _product(side: int) -> onnx.ModelProto:
-    weights = np.random.default_rng(1).uniform(-1, 1, (side, side)).astype(np.float32)
+def _product(side: int, *, quantised: bool) -> onnx.ModelProto:
+    """Return a model that multiplies ``matrix`` by weights, both quantised to INT8 or neither."""
+    random = np.random.default_rng(1)
+    weights = random.uniform(-1, 1, (side, side)).astype(np.float32)
+    constants: dict[str, npt.ArrayLike] = {"weights": weights}
     nodes = [helper.make_node("MatMul", ["matrix", "weights"], ["product"])]
-    return _graph(side, nodes, {"weights": weights})
-
-
-def _quantised_product(side: int) -> onnx.ModelProto:
-    weights = np.random.default_rng(1).integers(-127, 128, (side, side), dtype=np.int8)
-    nodes = [
-        helper.make_node("QuantizeLinear", ["matrix", "scale", "zero"], ["quantised"]),
-        helper.make_node("DequantizeLinear", ["quantised", "scale", "zero"], ["left"]),
-        helper.make_node("DequantizeLinear", ["weights", "scale", "zero"], ["right"]),
-        helper.make_node("MatMul", ["left", "right"], ["product"]),
-    ]
-    return _graph(side, nodes, {"weights": weights, "scale": _SCALE, "zero": np.int8(0)})
-
-
-def _graph(
-    side: int, nodes: Sequence[onnx.NodeProto], constants: Mapping[str, npt.ArrayLike]
-) -> onnx.ModelProto:
-    """Return a model from ``matrix`` to ``product``, both of this side."""
+    if quantised:
+        integers = random.integers(-127, 128, (side, side), dtype=np.int8)
+        constants = {"weights": integers, "scale": _SCALE, "zero": np.int8(0)}
+        nodes = [
+            helper.make_node("QuantizeLinear", ["matrix", "scale", "zero"], ["quantised"]),
+            helper.make_node("DequantizeLinear", ["quantised", "scale", "zero"], ["left"]),
+            helper.make_node("DequantizeLinear", ["weights", "scale", "zero"], ["right"]),
+            helper.make_node("MatMul", ["left", "right"], ["product"]),
+        ]
     graph = helper.make_graph(
         nodes,
         "product",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from ..contenders.turns import in_turns, refusing
 from ..contenders.work import Photos, Runner, Setup, plan_photos
 from ..measuring.samples import Samples
 from ..views.measure import generated_images
+from .options import RunOptions
 from .report import Axis, Point, Series
 from .turns import Entry, Turns
 
@@ -37,20 +38,14 @@ class _Case:
         return statistics.median(entry.process.ask(Runner.time_batch, self.photos, seconds))
 
 
-def measure_scaling(
-    turns: Turns,
-    setup: Setup,
-    crops: Sequence[int],
-    megapixels: Sequence[float],
-    rounds: int,
-    seconds: float,
-) -> tuple[Series, ...]:
+def measure_scaling(turns: Turns, setup: Setup, options: RunOptions) -> tuple[Series, ...]:
     """Measure everyone along both axes, in turns, but PyTorch at its best.
 
     That would compile anew for each number of crops.
     """
+    rounds, seconds = options.rounds, options.seconds
     with tempfile.TemporaryDirectory(prefix="glass-bench-") as folder:
-        cases = list(_cases(Path(folder), setup, crops, megapixels))
+        cases = list(_cases(Path(folder), setup, options))
         ready = []
         for entry in turns.entries:
             if entry.kind == "pytorch" and entry is not turns.entries[0]:
@@ -73,14 +68,12 @@ def measure_scaling(
     )
 
 
-def _cases(
-    folder: Path, setup: Setup, crops: Sequence[int], megapixels: Sequence[float]
-) -> Iterator[_Case]:
-    for count in crops:
+def _cases(folder: Path, setup: Setup, options: RunOptions) -> Iterator[_Case]:
+    for count in options.scale_crops:
         counted = replace(setup, views=msgspec.structs.replace(setup.views, num_crops=count))
-        yield _Case("crops", count, plan_photos([_image(folder, _MEGAPIXELS)], counted))
-    for size in megapixels:
-        yield _Case("megapixels", size, plan_photos([_image(folder, size)], setup) * _COPIES)
+        yield _Case("crops", float(count), plan_photos([_image(folder, _MEGAPIXELS)], counted))
+    for size in options.scale_megapixels:
+        yield _Case("megapixels", float(size), plan_photos([_image(folder, size)], setup) * _COPIES)
 
 
 def _image(folder: Path, megapixels: float) -> str:

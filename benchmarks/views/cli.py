@@ -17,6 +17,9 @@ from ..cli_common import (
     command_line,
     counts,
     numbers,
+    option,
+    positive,
+    several,
     tables_option,
     write,
 )
@@ -37,22 +40,15 @@ Examples:
     "of the global view. Takes images, or makes some of the sizes given.",
 )
 @click.argument("images", nargs=-1)
-@click.option(
+@option(
     "--megapixels",
     default="1,12,24,48",
-    show_default=True,
     callback=numbers,
     help="Sizes of the images to make when none are given.",
 )
-@click.option("--crops", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--repeats", type=click.IntRange(min=2), default=15, show_default=True)
-@click.option(
-    "--threads",
-    default="1,2",
-    show_default=True,
-    callback=counts,
-    help="Numbers of worker threads to compare.",
-)
+@option("--crops", type=positive, default=10)
+@option("--repeats", type=several, default=15)
+@option("--threads", default="1,2", callback=counts, help="Numbers of worker threads to compare.")
 @tables_option
 @common_options
 def views(
@@ -82,10 +78,8 @@ def views(
     cls=GlassCommand,
     help="Compare decoders on every format: time, and the difference to Pillow's pixels.",
 )
-@click.option(
-    "--megapixels", type=click.FloatRange(min=0.01), default=12, show_default=True, metavar="N"
-)
-@click.option("--repeats", type=click.IntRange(min=2), default=9, show_default=True)
+@option("--megapixels", type=click.FloatRange(min=0.01), default=12, metavar="N")
+@option("--repeats", type=several, default=9)
 @tables_option
 @common_options
 def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
