@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -13,36 +13,17 @@ from ..runtime.commands.reports import (
     JSON,
     MARKDOWN,
     PICTURE,
-    Makers,
     check_report_files,
     typed_command,
     write_report,
 )
 from ..runtime.engines.registry import engine_names
+from ..runtime.machine.cpus import available_cpus
+from .measuring.report import BenchReport
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 TABLES = (JSON, MARKDOWN)
 TABLES_AND_PLOTS = (JSON, MARKDOWN, PICTURE)
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-class Report(Protocol):
-    """What a measurement found."""
-
-    def to_json(self) -> bytes:
-        """Return everything."""
-        ...
-
-    def to_markdown(self) -> str:
-        """Return the tables."""
-        ...
-
-
-class PlottedReport(Report, Protocol):
-    """What a measurement found, with plots."""
-
-    def to_png(self) -> bytes:
-        """Return the plots."""
-        ...
 
 
 tables_option = report_option(
@@ -57,35 +38,45 @@ engines_option = click.option(
     "engines",
     multiple=True,
     type=click.Choice(engine_names()),
-    help="An engine; may be given several times. Default: all that are installed.",
-)
-
-checkpoint_option = click.option(
-    "--checkpoint",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The checkpoint that the bundles were exported from.",
+    help="An engine; may be given several times. Default: all that can run here.",
 )
 
 
-def numbers(context: click.Context, option: click.Parameter, text: str) -> list[float]:
-    """Parse ``1,12,24``; return each number once.
+positive = click.IntRange(min=1)
+several = click.IntRange(min=2)
+
+
+def option(*names: str, **settings: Any) -> Callable[[_Function], _Function]:
+    """Add an option whose help shows its default."""
+    return click.option(*names, **{"show_default": True, **settings})
+
+
+def cpus_option(name: str, text: str) -> Callable[[_Function], _Function]:
+    """Add an option for a number of threads or processes, as many as there are CPUs."""
+    return option(
+        name, type=positive, default=available_cpus, show_default="all CPUs available", help=text
+    )
+
+
+def numbers(context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, ...]:
+    """Parse ``1,12,24``; return each number once, and none of ``None``.
 
     Raises:
         click.BadParameter: it is not a list of positive numbers.
     """
+    if text is None:
+        return ()
     try:
         found = [float(part) for part in text.split(",")]
     except ValueError:
         found = []
     if not found or min(found) <= 0:
         raise click.BadParameter(f"{text!r} is not a list of positive numbers such as 1,12,24.")
-    return list(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))
 
 
-def counts(context: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
-    """Parse ``1,4,16``; return each number once, sorted.
+def counts(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, ...]:
+    """Parse ``1,4,16`` as :func:`numbers` does; sort them.
 
     Raises:
         click.BadParameter: it is not a list of positive whole numbers.
@@ -101,19 +92,17 @@ def command_line() -> str:
     return typed_command("glass-bench")
 
 
-def plotted_makers(report: PlottedReport) -> Makers:
-    """Return what makes a report's JSON, tables and plots."""
-    return {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
-
-
-def write_tables(report: Report, output: tuple[Path, ...]) -> None:
-    """Show a report's tables and write it to its files."""
-    write_made({JSON: report.to_json, MARKDOWN: report.to_markdown}, output)
-
-
-def write_made(makers: Makers, output: tuple[Path, ...]) -> None:
+def write(
+    report: BenchReport,
+    tables: str,
+    output: tuple[Path, ...],
+    plot: Callable[[], bytes] | None = None,
+) -> None:
     """Show a report's tables and write it to its files in every format that is made."""
-    click.echo(makers[MARKDOWN](), nl=False)
+    click.echo(tables, nl=False)
+    makers: dict[str, Callable[[], str | bytes]] = {JSON: report.to_json, MARKDOWN: lambda: tables}
+    if plot is not None:
+        makers[PICTURE] = plot
     write_report(output, makers)
 
 

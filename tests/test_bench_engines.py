@@ -9,9 +9,14 @@ import msgspec
 import numpy as np
 import pytest
 from conftest import call, refusal
-from glass_edge.benchmarks.engines.contestants import BundleContestant, Worker
-from glass_edge.benchmarks.engines.measure import EnginesOptions, EnginesReport, measure_engines
+from glass_edge.benchmarks.contenders.ours import BundleContender
+from glass_edge.benchmarks.contenders.work import Backbone
+from glass_edge.benchmarks.engines import EnginesReport, measure_engines
+from glass_edge.benchmarks.measuring.process import OwnProcess
 from glass_edge.benchmarks.measuring.samples import median_ratio
+from glass_edge.runtime.engines import registry
+from glass_edge.runtime.engines.registry import EngineRecord
+from glass_edge.runtime.machine.cuda import gpu_present
 
 from glass_edge import EngineError
 
@@ -49,7 +54,7 @@ def test_json_and_markdown_come_from_one_object(report):
 
 
 def test_every_bundle_meets_pytorch_on_every_engine(report, export_family, make_precision):
-    names = [result.name for result in report[0].contestants]
+    names = [result.name for result in report[0].contenders]
     assert tuple(names[:2]) == PYTORCH
     full, small = export_family("vit"), make_precision("vit", "int8")
     for bundle in (full, small):
@@ -59,13 +64,13 @@ def test_every_bundle_meets_pytorch_on_every_engine(report, export_family, make_
 
 
 def test_every_sample_is_kept(report):
-    for result in report[0].contestants:
+    for result in report[0].contenders:
         assert len(result.per_crop.seconds) == REPEATS
         assert min(result.per_crop.seconds) > 0
 
 
 def test_pytorch_is_as_fast_as_itself(report):
-    fp32, bf16, *others = report[0].contestants
+    fp32, bf16, *others = report[0].contenders
     lines = [line for line in report[1].splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     speeds = {row[0]: (row[4], row[5]) for row in rows if len(row) == 8}
@@ -76,7 +81,7 @@ def test_pytorch_is_as_fast_as_itself(report):
 
 
 def test_fp32_is_exact_and_low_precision_is_near(report):
-    fp32, bf16, *others = report[0].contestants
+    fp32, bf16, *others = report[0].contenders
     assert fp32.error == 0
     assert 1e-4 < bf16.error < 0.05
     for result in others:
@@ -87,7 +92,7 @@ def test_fp32_is_exact_and_low_precision_is_near(report):
 
 
 def test_sizes_are_those_on_disk(report, checkpoints, make_precision):
-    sizes = {result.name: result.file_bytes for result in report[0].contestants}
+    sizes = {result.name: result.file_bytes for result in report[0].contenders}
     assert sizes["PyTorch FP32"] == checkpoints["vit"].stat().st_size
     small = make_precision("vit", "int8")
     expected = sum(path.stat().st_size for path in small.path.iterdir())
@@ -105,22 +110,58 @@ def test_a_refusal_is_a_row_with_its_reason(report, make_precision):
 
 def test_a_process_that_ends_is_named(vit_bundle):
     crops = np.zeros((1, 224, 224, 3), np.uint8)
-    with Worker(BundleContestant(vit_bundle, "openvino"), crops, threads=1) as worker:
-        assert worker.measure() > 0
-        (process,) = multiprocessing.active_children()
-        process.kill()
-        process.join()
+    contender = BundleContender(vit_bundle, "openvino")
+    with OwnProcess(contender.name, contender.open_backbone, crops, 1) as process:
+        assert process.ask(Backbone.time) > 0
+        (child,) = multiprocessing.active_children()
+        child.kill()
+        child.join()
         with pytest.raises(EngineError, match=r"of vit\.glass@.*, openvino ended without"):
-            worker.measure()
+            process.ask(Backbone.time)
 
 
-def test_only_the_engines_asked_for_take_part(checkpoints, vit_bundle):
-    options = EnginesOptions(engines=("openvino",), batch_size=2, repeats=2, threads=1)
-    report = measure_engines(checkpoints["vit"], [vit_bundle], options, command="")
-    assert [result.name.partition(" ")[0] for result in report.contestants[:2]] == ["PyTorch"] * 2
-    (ours,) = report.contestants[2:]
-    assert ours.name.startswith(f"{vit_bundle.name}, openvino ")
-    assert not report.refusals
+@pytest.mark.skipif(gpu_present(), reason="a GPU may run it")
+@pytest.mark.parametrize("engine", ["tensorrt", "tensorrt-rtx"])
+def test_an_engine_without_its_gpu_says_what_is_missing(checkpoints, vit_bundle, engine):
+    """It chooses its device by itself: nobody asked it for the CPU."""
+    report = measure_engines(
+        checkpoints["vit"],
+        [vit_bundle],
+        engines=[engine, "onnxruntime"],
+        backbone="auto",
+        batch_size=1,
+        repeats=2,
+        threads=1,
+        command="",
+    )
+    (refusal,) = report.refusals
+    assert refusal.name == f"{vit_bundle.name}, {engine}"
+    assert "not on the cpu" not in refusal.reason
+    installed = registry.engines()[engine].installed
+    assert ("CUDA finds no GPU" if installed else "is not installed") in refusal.reason
+    assert f"| refused: {refusal.reason} |" in report.to_markdown()
+    (ours,) = report.contenders[2:]
+    assert ours.name.startswith(f"{vit_bundle.name}, onnxruntime ")
+
+
+def test_an_engine_of_a_device_is_not_told_to_run_on_the_cpu(vit_bundle, monkeypatch):
+    class Accelerator:
+        description, precision = "accelerator 1.0 npu", "fp16"
+
+        def features(self, backbone, pixels):
+            return np.full((len(pixels), 128), 1.0, np.float32)
+
+    def opened(bundle, options):
+        if options.device == "cpu":
+            raise EngineError("an accelerator is no CPU.")
+        return Accelerator()
+
+    record = EngineRecord("accelerator", "numpy", "none", ("npu",), opened)
+    monkeypatch.setattr(registry, "engines", lambda: {"accelerator": record})
+    crops = np.zeros((3, 224, 224, 3), np.uint8)
+    backbone = BundleContender(vit_bundle, "accelerator").open_backbone(crops, threads=1)
+    engine, precision, features = backbone.introduce()
+    assert (engine, precision, features.shape) == ("accelerator 1.0 npu", "fp16", (3, 128))
 
 
 def test_a_checkpoint_of_another_backbone_is_refused(checkpoints, vit_bundle, tmp_path):

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from conftest import ROOT, call, refusal
 from glass_edge.benchmarks.measuring.samples import Samples
-from glass_edge.benchmarks.pipeline.measure import BundleHalves, PipelineReport
+from glass_edge.benchmarks.pipeline import BundleHalves, PipelineReport
 
 pytestmark = pytest.mark.xdist_group("bench pipeline")
 

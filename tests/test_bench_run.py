@@ -27,19 +27,35 @@ from glass_edge.benchmarks.contenders.work import (
     spread_out,
     tiled,
 )
+from glass_edge.benchmarks.machines import Machines
 from glass_edge.benchmarks.measuring.process import OwnProcess
-from glass_edge.benchmarks.measuring.samples import SPREAD, Samples, median_ratio, spread
+from glass_edge.benchmarks.measuring.samples import (
+    MARK,
+    SPREAD,
+    UNSTEADY,
+    Samples,
+    median_ratio,
+    spread,
+    three_digits,
+)
 from glass_edge.benchmarks.measuring.usage import PeakMemory, cpu_seconds, memory_bytes
-from glass_edge.benchmarks.run.report import DecodeFloor, Peak, Roofline, RunReport
+from glass_edge.benchmarks.run.report import (
+    DecodeFloor,
+    Peak,
+    Point,
+    Roofline,
+    RunReport,
+    Series,
+)
 from glass_edge.benchmarks.run.roofline import count_multiply_adds
-from glass_edge.benchmarks.run.tables import MARK, UNSTEADY, run_markdown
+from glass_edge.benchmarks.run.tables import run_markdown
 from glass_edge.benchmarks.run.turns import Entry
-from glass_edge.benchmarks.show.machines import Machines
 from glass_edge.export.loading import load_model
 from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from glass_edge.runtime.machine.cuda import gpu_present
 from glass_edge.runtime.views.batch import Sampling
 from PIL import Image
+from scipy.stats import linregress
 from torch import nn
 
 from glass_edge import Detector, DetectorOptions, EngineError, ImageError
@@ -59,6 +75,7 @@ def place(checkpoints, export_family, make_precision, tmp_path_factory) -> Path:
     done = run(place, "run", *IMAGES, "--checkpoint", checkpoints["vit"],
                "-b", export_family("vit").path, "-b", make_precision("vit", "bf16").path,
                "--crops", str(CROPS), "--seed", str(SEED), "--batch-size", "2", "--batches", "1,2",
+               "--scale-crops", "1,3", "--scale-megapixels", "0.1,0.4,0.1",
                "--rounds", str(ROUNDS), "--seconds", "0.01", "--full-size-images", "1",
                "--no-compile", "--workers", "1", "-o", "report.json", "-o", "report.md",
                "-o", "report.png")  # fmt: skip
@@ -192,8 +209,56 @@ def test_latencies_are_in_the_markdown(report):
     assert table[0] == ["contender", *SPREAD, "calls"]
     calls = report.paper.batch_of(2).calls
     assert table[2][0] == "PyTorch FP32"
-    assert table[2][1] == f"{min(calls) * 1e3:.3g}"
+    assert table[2][1] == three_digits(min(calls) * 1e3)
     assert table[2][-1] == str(len(calls))
+
+
+def test_what_an_image_costs_is_measured_along_every_axis(report):
+    """PyTorch at its best is left out, because it would compile anew for each value."""
+    names = [each.name for each in report.contenders if each.kind != "pytorch"]
+    everyone = [each.name for each in report.contenders]
+    values = {"crops": [1, 3], "megapixels": [0.1, 0.4], "batch": [1, 2]}
+    for axis, expected in values.items():
+        series = report.along(axis)
+        assert [each.contender for each in series] == (
+            everyone if axis == "batch" else ["PyTorch FP32", *names]
+        )
+        for each in series:
+            assert [point.at for point in each.points] == expected
+            assert all(len(point.cost.seconds) == ROUNDS for point in each.points)
+            assert all(min(point.cost.seconds) > 0 for point in each.points)
+
+
+def test_costs_and_their_lines_are_in_the_markdown(report):
+    text = run_markdown(report).partition("## What an image costs")[2].partition("\n## ")[0]
+    table = rows(text.partition("By its size")[2].partition("By the images")[0])
+    assert table[0] == ["contender", "0.1", "0.4", "ms per megapixel", "ms at 0", "R^2"]
+    for row, series in zip(table[2:], report.along("megapixels"), strict=True):
+        small, large = (point.cost.median * 1e3 for point in series.points)
+        assert row[0] == series.contender
+        assert float(row[1].removesuffix(MARK)) == pytest.approx(small, rel=0.01)
+        assert float(row[3]) == pytest.approx((large - small) / 0.3, rel=0.01)
+        assert row[5] == "1.0000"
+
+
+def test_the_line_is_that_of_scipy():
+    costs = {1.0: (0.2, 0.3, 0.1), 2.0: (0.5, 0.4, 0.6), 5.0: (0.9, 1.1, 1.0)}
+    points = tuple(Point(at, Samples(cost)) for at, cost in costs.items())
+    line = Series("crops", "any", points).line
+    expected = linregress(list(costs), [np.median(cost) for cost in costs.values()])
+    assert line.slope == pytest.approx(expected.slope)
+    assert line.intercept == pytest.approx(expected.intercept)
+    assert line.r2 == pytest.approx(expected.rvalue**2)
+
+
+def test_there_is_no_line_through_one_point(report):
+    assert Series("crops", "any", (Point(1.0, Samples((0.1,))),)).line is None
+    one = tuple(
+        msgspec.structs.replace(each, engine_only=each.engine_only[:1])
+        for each in report.contenders
+    )
+    plain = msgspec.structs.replace(report, contenders=one, series=())
+    assert "What an image costs" not in run_markdown(plain)
 
 
 def test_full_size_judges_every_tile(report, checkpoints):
@@ -474,6 +539,14 @@ def test_spread_and_variation_are_numpy_s():
             "not a list of whole numbers",
         ),
         (
+            ["run", "a.jpg", "--checkpoint", "gl.pt", "-b", "x.glass", "--scale-crops", "0"],
+            "not a list of positive numbers",
+        ),
+        (
+            ["run", "a.jpg", "--checkpoint", "gl.pt", "-b", "x.glass", "--rounds", "1"],
+            "'--rounds'",
+        ),
+        (
             ["run", "a.jpg", "--checkpoint", "gl.pt", "-b", "x.glass", "-o", "report.xml"],
             "cannot tell the format of report.xml",
         ),
@@ -489,7 +562,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_pa
     ("content", "sentence"),
     [
         (b"{", "is not valid JSON"),
-        (b"[]", "is no report of glass-bench run or glass-bench scaling"),
+        (b"[]", "is no report of glass-bench run"),
         (b'{"report": "run", "schema": 9}', "has schema version 9"),
         (b'{"report": "run", "schema": 1}', "does not fit its schema"),
     ],

@@ -1,1 +1,1 @@
-"""Who takes part in ``glass-bench run`` and ``scaling``: PyTorch, the naive way, bundles."""
+"""Who is compared by run, engines and pipeline: PyTorch, the naive way, bundles."""

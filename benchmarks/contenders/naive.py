@@ -19,7 +19,9 @@ from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.manifest import ROLES, Role
 from ...runtime.engines.base import softmax
 from ...runtime.machine.errors import EngineError
-from .work import Judged, Loaded, Photo, Photos, Setup, StageClock
+from ..measuring.clock import StageClock
+from ..views.libraries import opencv_crops
+from .work import Judged, Loaded, Photo, Photos, Setup
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -79,15 +81,10 @@ class _LoadedNaive:
         bgr = cv2.imread(photo.path)
         if bgr is None:
             raise EngineError(f"cv2.imread cannot read {photo.path}.")
-        rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
         clock.done("decode")
         overview = cv2.resize(rgb, (self._side, self._side), interpolation=cv2.INTER_LINEAR)
-        crops = np.zeros((len(photo.placements), self._side, self._side, 3), np.uint8)
-        for crop, place in zip(crops, photo.placements, strict=True):
-            bottom, right = place.top + place.height, place.left + place.width
-            # imread turns an image by its EXIF orientation, so that parts may be missing.
-            part = rgb[place.top : bottom, place.left : right]
-            crop[: part.shape[0], : part.shape[1]] = part
+        crops = opencv_crops(rgb, photo.placements, self._side)
         clock.done("views")
         return overview[None].astype(np.float32), crops
 

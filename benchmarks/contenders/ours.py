@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -23,15 +24,19 @@ from ...runtime.machine.errors import EngineError
 from ...runtime.results.records import Record, Verdict
 from ...runtime.views.batch import ViewBatch
 from ...runtime.views.placement import Placement
-from .work import Judged, Loaded, Photos, Setup
+from .work import Backbone, Judged, Loaded, Photos, Pixels, Setup
 
 
 @dataclass(frozen=True)
 class BundleContender:
-    """A bundle on an engine."""
+    """A bundle on an engine, which chooses its device by itself.
+
+    ``isolate``: images are decoded in processes of their own.
+    """
 
     bundle: Bundle
     engine: str
+    isolate: bool = False
 
     @property
     def name(self) -> str:
@@ -40,21 +45,39 @@ class BundleContender:
 
     def open(self, setup: Setup) -> Loaded:
         """Load the graphs, see :meth:`.work.Contender.open`."""
-        return _LoadedBundle(self.bundle, self.engine, setup)
+        return _LoadedBundle(self, setup)
 
+    def open_backbone(self, crops: Pixels, threads: int) -> Backbone:
+        """Load the graphs and lay crops ready for the local one, as uint8 pixels.
 
-class _LoadedBundle:
-    def __init__(self, bundle: Bundle, engine: str, setup: Setup) -> None:
-        self._bundle, self._engine, self._setup = bundle, engine, setup
-        self._engines: dict[int, Engine] = {}  # by the most crops at once
-        options = DetectorOptions(
-            engine=engine,
+        Raises:
+            EngineError: it cannot be run as asked.
+        """
+        engine = self.open_engine(EngineOptions(threads=threads, batch_size=len(crops), images=1))
+        features = partial(engine.features, "local", crops)
+        return Backbone(engine.description, engine.precision, features)
+
+    def open_engine(self, options: EngineOptions) -> Engine:
+        """Load the graphs into the engine."""
+        return open_engine(self.bundle, self.engine, options)
+
+    def detector_options(self, setup: Setup) -> DetectorOptions:
+        """Say how a detector judges as everyone does."""
+        return DetectorOptions(
+            engine=self.engine,
             crops=setup.views.num_crops,
             seed=setup.seed,
             batch_size=setup.batch_size,
             workers=setup.workers,
+            isolate=self.isolate,
         )
-        self._detector = Detector(bundle, options)
+
+
+class _LoadedBundle:
+    def __init__(self, contender: BundleContender, setup: Setup) -> None:
+        self._contender, self._setup = contender, setup
+        self._engines: dict[int, Engine] = {}  # by the most crops at once
+        self._detector = Detector(contender.bundle, contender.detector_options(setup))
 
     def judge(self, photos: Photos) -> Judged:
         """Judge images with the detector, as ``glass-run`` does."""
@@ -91,8 +114,8 @@ class _LoadedBundle:
         most = self._setup.batch_size
         size = most if min(crops, most) in BatchSizes.up_to(most).sizes else crops
         if size not in self._engines:
-            options = EngineOptions("auto", self._setup.threads, size)
-            self._engines[size] = open_engine(self._bundle, self._engine, options)
+            options = EngineOptions(threads=self._setup.threads, batch_size=size)
+            self._engines[size] = self._contender.open_engine(options)
         return self._engines[size]
 
 

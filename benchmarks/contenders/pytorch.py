@@ -15,10 +15,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...export.loading import load_model
 from ...export.model import Glass
-from ...runtime.bundle.manifest import Normalisation
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.manifest import Normalisation, Precision
+from ...runtime.engines.base import Float32
 from ...runtime.machine.errors import EngineError
-from ..views.roads import float_crops, float_overview, float_pixels, pillow_rgb
-from .work import Judged, Loaded, Photos, Setup, StageClock
+from ..measuring.clock import StageClock
+from ..views.libraries import pillow_rgb
+from ..views.roads import float_crops, float_overview, float_pixels
+from .work import Backbone, Judged, Loaded, Photos, Pixels, Setup
 
 _Item: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Normalised global views, crops, and seconds by stage; in batches with one axis more."""
@@ -57,6 +61,12 @@ class PyTorchContender:
     compiled: bool = False
     crops_at_once: int | None = None
 
+    @classmethod
+    def plain(cls, checkpoint: Path, backbone: str, bundle: Bundle) -> PyTorchContender:
+        """Return PyTorch as the paper runs it, with a bundle's classes and normalisation."""
+        manifest = bundle.manifest
+        return cls(checkpoint, backbone, manifest.normalisation, manifest.fake_index)
+
     @property
     def name(self) -> str:
         """PyTorch, its type, and what is done for its speed."""
@@ -67,10 +77,31 @@ class PyTorchContender:
         ]
         return ", ".join(["PyTorch " + kind, *filter(None, options)])
 
+    @property
+    def precision(self) -> Precision:
+        """The type that it computes in."""
+        return half_precision() if self.half else "fp32"
+
     def open(self, setup: Setup) -> Loaded:
         """Load the checkpoint, see :meth:`.work.Contender.open`."""
-        torch.set_num_threads(setup.threads)
         return _LoadedModel(self, setup)
+
+    def open_backbone(self, crops: Pixels, threads: int) -> Backbone:
+        """Load the checkpoint and lay crops ready for its local backbone, which runs eagerly.
+
+        It gets normalised float tensors, made here and so outside the timing.
+        """
+        model = _load(self, threads).local_model
+        pixels = torch.from_numpy(crops).movedim(-1, 1) / 255
+        views = _normalised(pixels, self.normalisation).contiguous()
+
+        @torch.inference_mode()
+        def features() -> Float32:
+            with _refusing(self.name), _autocast(self):
+                found: Float32 = model(views.to(torch_device())).float().cpu().numpy()
+                return found
+
+        return Backbone(f"torch {torch.__version__}", self.precision, features)
 
 
 def pytorch_contenders(plain: PyTorchContender) -> list[PyTorchContender]:
@@ -98,9 +129,7 @@ class _ReferenceViews(Dataset[_Item]):
     """Views as the training code makes them, in the loader's processes."""
 
     def __init__(self, photos: Photos, side: int, normalisation: Normalisation) -> None:
-        self._photos, self._side = photos, side
-        self._mean = torch.tensor(normalisation.mean).view(3, 1, 1)
-        self._std = torch.tensor(normalisation.std).view(3, 1, 1)
+        self._photos, self._side, self._normalisation = photos, side, normalisation
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -112,8 +141,9 @@ class _ReferenceViews(Dataset[_Item]):
         rgb = pillow_rgb(content)
         clock.done("decode")
         pixels = float_pixels(rgb)
-        overview = (float_overview(pixels, self._side) - self._mean) / self._std
-        crops = (float_crops(pixels, photo.placements, self._side) - self._mean) / self._std
+        overview = _normalised(float_overview(pixels, self._side), self._normalisation)
+        crops = float_crops(pixels, photo.placements, self._side)
+        crops = _normalised(crops, self._normalisation)
         clock.done("views")
         seconds = torch.tensor([clock.seconds[stage] for stage in _LOADER_STAGES])
         return overview, crops, seconds
@@ -122,12 +152,7 @@ class _ReferenceViews(Dataset[_Item]):
 class _LoadedModel:
     def __init__(self, contender: PyTorchContender, setup: Setup) -> None:
         self._contender, self._setup, self._device = contender, setup, torch_device()
-        model = load_model(contender.checkpoint, contender.backbone).model.to(self._device)
-        if contender.channels_last:
-            model = model.to(memory_format=torch.channels_last)
-        if contender.half:
-            _keep_cast_weights(model, contender)
-        self._forward = _forward(model, contender, self._device)
+        self._forward = _forward(_load(contender, setup.threads), contender)
         self._loaders: dict[Photos, DataLoader[_Item]] = {}
 
     def judge(self, photos: Photos) -> Judged:
@@ -145,7 +170,7 @@ class _LoadedModel:
             taken = time.perf_counter() - started
         return Judged(
             engine=f"torch {torch.__version__} {self._device}",
-            precision=half_precision() if self._contender.half else "fp32",
+            precision=self._contender.precision,
             scores=tuple(scores),
             placements=tuple(photo.placements for photo in photos),
             seconds=taken,
@@ -154,7 +179,8 @@ class _LoadedModel:
 
     def batch(self, photos: Photos) -> Callable[[], object]:
         """Return the call that judges all images, see :meth:`.work.Loaded.batch`."""
-        items = list(self._views(photos))
+        dataset = self._dataset(photos)
+        items = [dataset[index] for index in range(len(photos))]
         overviews = self._laid_out(torch.stack([overview for overview, _, _ in items]))
         crops = self._laid_out(torch.stack([crops for _, crops, _ in items]))
 
@@ -163,10 +189,6 @@ class _LoadedModel:
                 return self._scores(overviews, crops)
 
         return call
-
-    def _views(self, photos: Photos) -> Iterator[_Item]:
-        dataset = self._dataset(photos)
-        return (dataset[index] for index in range(len(photos)))
 
     def _dataset(self, photos: Photos) -> _ReferenceViews:
         side = self._setup.views.crop_size
@@ -193,22 +215,43 @@ class _LoadedModel:
         most = self._setup.batch_size
         return most if self._device == "cuda" else min(most, max(1, images // _BATCHES))
 
-    @torch.inference_mode()
-    def _scores(self, overviews: Tensor, crops: Tensor) -> Tensor:
-        """Return P(fake) of each image."""
-        overviews = overviews.to(self._device, non_blocking=True)
-        crops = crops.to(self._device, non_blocking=True)
-        half = torch.float16 if self._device == "cuda" else torch.bfloat16
-        with torch.autocast(self._device, dtype=half, enabled=self._contender.half):
-            logits, _ = self._forward(overviews, crops)
-        return torch.softmax(logits.float(), 1)[:, self._contender.fake_index].cpu()
-
     def _laid_out(self, views: Tensor) -> Tensor:
         """Return views ``(B, 3, p, p)`` or ``(B, n, 3, p, p)`` in the contender's layout."""
         if not self._contender.channels_last:
             return views
         flat = views.flatten(0, -4).contiguous(memory_format=torch.channels_last)
         return flat.reshape(views.shape)
+
+    @torch.inference_mode()
+    def _scores(self, overviews: Tensor, crops: Tensor) -> Tensor:
+        """Return P(fake) of each image."""
+        overviews = overviews.to(self._device, non_blocking=True)
+        crops = crops.to(self._device, non_blocking=True)
+        with _autocast(self._contender):
+            logits, _ = self._forward(overviews, crops)
+        return torch.softmax(logits.float(), 1)[:, self._contender.fake_index].cpu()
+
+
+def _load(contender: PyTorchContender, threads: int) -> Glass:
+    """Load the checkpoint as the contender wants its weights."""
+    torch.set_num_threads(threads)
+    model = load_model(contender.checkpoint, contender.backbone).model.to(torch_device())
+    if contender.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if contender.half:
+        _keep_cast_weights(model, contender)
+    return model
+
+
+def _normalised(pixels: Tensor, normalisation: Normalisation) -> Tensor:
+    """Normalise pixels ``(..., 3, height, width)`` in [0, 1]."""
+    mean, std = (torch.tensor(each) for each in (normalisation.mean, normalisation.std))
+    return (pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+
+
+def _autocast(contender: PyTorchContender) -> torch.autocast:
+    half = torch.float16 if half_precision() == "fp16" else torch.bfloat16
+    return torch.autocast(torch_device(), dtype=half, enabled=contender.half)
 
 
 def _keep_cast_weights(model: Glass, contender: PyTorchContender) -> None:
@@ -221,9 +264,10 @@ def _keep_cast_weights(model: Glass, contender: PyTorchContender) -> None:
     model.requires_grad_(not contender.compiled)
 
 
-def _forward(model: Glass, contender: PyTorchContender, device: str) -> _Forward:
+def _forward(model: Glass, contender: PyTorchContender) -> _Forward:
     if contender.compiled:
-        compiled: _Forward = torch.compile(model, dynamic=False, options=_COMPILED[device])
+        options = _COMPILED[torch_device()]
+        compiled: _Forward = torch.compile(model, dynamic=False, options=options)
         return compiled
     at_once = contender.crops_at_once
     if at_once is None:

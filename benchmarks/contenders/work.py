@@ -1,4 +1,4 @@
-"""What ``glass-bench run`` lets every contender do: judge the same crops of the same images.
+"""What every contender can do, and the processes in which they do it.
 
 No import of PyTorch here: the processes in which bundles are measured import this module.
 """
@@ -12,7 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from ...runtime.commands.progress import on_console
+from ...runtime.engines.base import Float32
 from ...runtime.images.decode import read_header
 from ...runtime.judging.options import DEFAULT_BATCH_SIZE
 from ...runtime.machine.cpus import available_cpus
@@ -35,6 +39,8 @@ class Photo:
 
 
 Photos: TypeAlias = tuple[Photo, ...]
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+"""Crops as the runtime holds them, ``(n, p, p, 3)``, RGB."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,35 @@ class Contender(Protocol):
         ...
 
 
+class Backbone:
+    """A contender's local backbone at work on crops, in the process that it has for itself.
+
+    Args:
+        engine: what executes it.
+        precision: the type that it computes in.
+        features: the call that returns the crops' features ``(n, D)``.
+    """
+
+    def __init__(self, engine: str, precision: str, features: Callable[[], Float32]) -> None:
+        self._features = features
+        self._introduction = engine, precision, features()
+
+    def introduce(self) -> tuple[str, str, Float32]:
+        """Return the engine, the precision, and the features of the crops."""
+        return self._introduction
+
+    def time(self) -> float:
+        """Return the seconds that the features take, once.
+
+        A run that follows another is timed, as in production: the first finds the caches
+        filled by other contenders and its own threads asleep.
+        """
+        self._features()
+        started = time.perf_counter()
+        self._features()
+        return time.perf_counter() - started
+
+
 class Runner:
     """A contender at work, in the process that it has for itself."""
 
@@ -152,20 +187,6 @@ class Runner:
         from .gpu_parts import time_parts  # it imports PyTorch
 
         return time_parts(self._batches[photos], calls)
-
-
-class StageClock:
-    """Seconds by stage of one thread."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._started = time.perf_counter()
-
-    def done(self, stage: str) -> None:
-        """Note that a stage has ended and the next begins."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._started
-        self._started = now
 
 
 def plan_photos(paths: Sequence[str], setup: Setup) -> Photos:

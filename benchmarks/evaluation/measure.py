@@ -30,10 +30,10 @@ from ...runtime.machine.errors import EngineError, ImageError, InputError
 from ...runtime.machine.progress import track
 from ...runtime.views.batch import Sampling
 from ...runtime.views.spec import ViewSpec
-from ..measuring.bundles import common_views
+from ..measuring.bundles import common_views, file_bytes
+from ..measuring.report import SCHEMA_VERSION
 from .reliability import expected_calibration_error, reliability_bins
 from .report import (
-    SCHEMA_VERSION,
     BundleResult,
     Change,
     EvaluationReport,
@@ -195,10 +195,9 @@ class _Judge:
         """Say what the bundle is worth; ``first`` is P(fake) by the bundle to compare with."""
         scores = self.scores()
         manifest = self._bundle.manifest
-        files = (path for path in self._bundle.path.rglob("*") if path.is_file())
         return BundleResult(
             name=self._bundle.name,
-            size_bytes=sum(path.stat().st_size for path in files),
+            size_bytes=file_bytes(self._bundle),
             bundle_precision=manifest.types,
             engine_precision=self._engine.precision,
             engine=self._engine.description,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from ...runtime.bundle.manifest import Comparison
-from ...runtime.machine.environment import Environment
 from ...runtime.results.tables import markdown_table
 from ...runtime.views.spec import ViewSpec
+from ..measuring.report import BenchReport
+from ..measuring.samples import counted
 from .reliability import BINS, Bin, plot_reliability
-
-SCHEMA_VERSION = 1
 
 
 class Metrics(msgspec.Struct, frozen=True):
@@ -89,12 +88,9 @@ class ScoredImage(msgspec.Struct, frozen=True, rename={"class_": "class"}):
     scores: tuple[float, ...]
 
 
-class EvaluationReport(msgspec.Struct, frozen=True):
+class EvaluationReport(BenchReport, frozen=True):
     """Everything that an evaluation found; ``images`` counts those judged, by class."""
 
-    schema: int
-    command: str
-    environment: Environment
     classes: tuple[str, str]
     fake_class: str
     views: ViewSpec
@@ -105,10 +101,6 @@ class EvaluationReport(msgspec.Struct, frozen=True):
     unreadable: tuple[Unreadable, ...]
     bundles: tuple[BundleResult, ...]
     judgements: tuple[ScoredImage, ...]
-
-    def to_json(self) -> bytes:
-        """Return the report with every judgement."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
     def to_png(self) -> bytes:
         """Return the reliability plot, a panel for each bundle; needs matplotlib."""
@@ -126,25 +118,23 @@ class EvaluationReport(msgspec.Struct, frozen=True):
         """Return the table, how it was measured, and the images left out."""
         counts = ", ".join(f"{count} {name}" for name, count in self.images.items())
         parts = [
-            "# Evaluation",
-            f"`{self.command}`",
-            self.environment.to_markdown(),
-            f"{len(self.judgements)} judgements: {counts}, each with {_count(self.seeds, 'seed')}, "
-            f"1 global view and {_count(self.views.num_crops, 'crop')} of "
+            f"{len(self.judgements)} judgements: {counts}, each with "
+            f"{counted(self.seeds, 'seed')}, "
+            f"1 global view and {counted(self.views.num_crops, 'crop')} of "
             f"{self.views.crop_size}x{self.views.crop_size}, the same for every bundle; called "
             f"{self.fake_class} from P(fake) {self.threshold:g}.",
             self.table(),
             "F1, precision and recall: means over both classes, weighted by their judgements. "
             "Confidence: the probability of the class called. Images/s: the network alone on "
-            f"views ready to use, up to {_count(self.batch_size, 'image')} at once, each "
+            f"views ready to use, up to {counted(self.batch_size, 'image')} at once, each "
             "network's first batch left out where there are others.",
         ]
         if self.unreadable:
             parts += [
-                f"## {_count(len(self.unreadable), 'image')} not judged",
+                f"## {counted(len(self.unreadable), 'image')} not judged",
                 "\n".join(f"- {each.path}: {each.reason}" for each in self.unreadable),
             ]
-        return "\n\n".join(parts) + "\n"
+        return self.page("Evaluation", *parts)
 
 
 def _column(result: BundleResult) -> dict[str, str]:
@@ -184,7 +174,3 @@ def _column(result: BundleResult) -> dict[str, str]:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -46,21 +46,33 @@ def common_views(bundles: Sequence[Bundle], crops: int | None) -> ViewSpec:
     return views
 
 
-def check_fit(checkpoint: Path, loaded: LoadedModel, bundle: Bundle) -> None:
-    """Refuse a bundle that was made of another backbone than the checkpoint's.
+def load_fitting(checkpoint: Path, backbone: str, bundles: Sequence[Bundle]) -> LoadedModel:
+    """Load a checkpoint; refuse bundles that were made of another backbone than its own.
+
+    Args:
+        checkpoint: what the bundles were exported from.
+        backbone: ``auto`` or ``timm/NAME``, as the export takes it.
+        bundles: are compared by backbone, feature size and crop size.
 
     Raises:
-        InputError: backbone, feature size or crop size differ.
+        CheckpointError: the checkpoint does not hold the GLASS expected.
+        InputError: a bundle is of another backbone.
     """
-    recipe, manifest = loaded.recipe, bundle.manifest
+    from ...export.loading import load_model  # it imports PyTorch
+
+    loaded = load_model(checkpoint, backbone)
+    recipe = loaded.recipe
     held = _backbone(recipe.name, loaded.model.feature_size, recipe.crop_size)
-    made_of = manifest.backbone
-    wanted = _backbone(made_of.name, made_of.feature_size, manifest.views.crop_size)
-    if held != wanted:
-        raise InputError(
-            f"{checkpoint} holds {held}, and bundle {bundle.path} was made of {wanted}: give the "
-            "checkpoint that the bundle was exported from."
-        )
+    for bundle in bundles:
+        made_of = bundle.manifest.backbone
+        crop_size = bundle.manifest.views.crop_size
+        wanted = _backbone(made_of.name, made_of.feature_size, crop_size)
+        if held != wanted:
+            raise InputError(
+                f"{checkpoint} holds {held}, and bundle {bundle.path} was made of {wanted}: give "
+                "the checkpoint that the bundle was exported from."
+            )
+    return loaded
 
 
 def _backbone(backbone: str, feature_size: int, crop_size: int) -> str:

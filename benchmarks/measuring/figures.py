@@ -1,8 +1,4 @@
-"""What the plots of all benchmarks share: one figure, one set of colours, one PNG.
-
-Colours are Okabe and Ito's, which colour-blind readers tell apart, with grey for their yellow,
-which fades on white; markers and hatches differ as well.
-"""
+"""What the plots of all benchmarks share: a figure, and its PNG."""
 
 from __future__ import annotations
 
@@ -12,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F", "#000000")
-MARKERS = "osD^vP*X<>"
 _DPI = 140
 
 
@@ -35,21 +29,3 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
-
-
-def short_name(name: str) -> str:
-    """Return a contender's name without its bundle's digest and suffix."""
-    bundle, at, rest = name.partition("@")
-    if not at:
-        return name
-    return f"{bundle.removesuffix('.glass')}, {rest.partition(', ')[2]}"
-
-
-def colour(index: int) -> str:
-    """Return the colour of the n-th contender."""
-    return COLOURS[index % len(COLOURS)]
-
-
-def marker(index: int) -> str:
-    """Return the marker of the n-th contender."""
-    return MARKERS[index % len(MARKERS)]

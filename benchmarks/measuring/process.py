@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 _Inhabitant = TypeVar("_Inhabitant")
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
-_FAREWELL = 10.0  # seconds that a process may take to end by itself
-_GLANCE = 0.02  # seconds
-_RESTING = 0.1  # share of one CPU below which threads are at rest
-_PATIENCE = 100  # glances
+_CLOSE_TIMEOUT = 10.0  # seconds that a process may take to end by itself
+_POLL_INTERVAL = 0.02  # seconds
+_AT_REST = 0.1  # share of one CPU below which threads are at rest
+_MOST_POLLS = 100
 
 
 class OwnProcess(Generic[_Inhabitant]):
@@ -115,7 +115,7 @@ class OwnProcess(Generic[_Inhabitant]):
         return answer
 
     def _gone(self) -> EngineError:
-        self._process.join(_FAREWELL)
+        self._process.join(_CLOSE_TIMEOUT)
         return EngineError(
             f"the process of {self._name} ended without an answer (exit code "
             f"{self._process.exitcode}): is memory short?"
@@ -125,7 +125,7 @@ class OwnProcess(Generic[_Inhabitant]):
         """Let the process end, which it does when the pipe does; or make it."""
         self._pipe.close()
         if not at_once:
-            self._process.join(_FAREWELL)
+            self._process.join(_CLOSE_TIMEOUT)
         self._process.terminate()
         self._process.join()
 
@@ -166,14 +166,14 @@ def _rest() -> None:
     """Wait until the engine's threads sleep.
 
     Thread pools spin for a while after a run, in case the next one follows at once. They
-    would take the CPUs from the contestant whose turn comes.
+    would take the CPUs from the contender whose turn comes.
     """
-    for _ in range(_PATIENCE):
+    for _ in range(_MOST_POLLS):
         used = time.process_time()
-        time.sleep(_GLANCE)
-        if time.process_time() - used < _RESTING * _GLANCE:
+        time.sleep(_POLL_INTERVAL)
+        if time.process_time() - used < _AT_REST * _POLL_INTERVAL:
             return
     raise EngineError(
-        "idle threads never sleep and would slow the other contestants down: unset "
+        "idle threads never sleep and would slow the other contenders down: unset "
         "OMP_WAIT_POLICY, GOMP_SPINCOUNT and KMP_BLOCKTIME."
     )

@@ -10,6 +10,8 @@ import numpy as np
 
 from ...runtime.results.tables import markdown_table
 
+UNSTEADY = 0.025  # coefficient of variation above which a measurement is marked
+MARK = "\\*"
 SPREAD = ("min", "mean", "median", "p90", "p95", "p99")
 
 
@@ -52,6 +54,26 @@ def refusals_table(refusals: Iterable[Refusal]) -> str:
         told = " ".join(refusal.reason.split()).replace("|", r"\|")
         rows.append([refusal.name, f"refused: {told}"])
     return markdown_table(["contender", "result"], rows)
+
+
+def mark(samples: Samples) -> str:
+    """Return what stands behind a figure that is unsteady, else nothing."""
+    return MARK if samples.variation > UNSTEADY else ""
+
+
+def unsteady_note(*tables: str) -> str:
+    """Say what the mark means, if it is in one of some tables."""
+    if not any(MARK in table for table in tables):
+        return ""
+    return (
+        f"{MARK} unsteady: the coefficient of variation over the rounds is above {UNSTEADY:.1%}, "
+        "so that the figure holds only roughly; measure again on a machine that does nothing else."
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 image``, ``2 images`` …."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def three_digits(value: float) -> str:

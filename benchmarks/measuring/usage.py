@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 _PROC = Path("/proc")
-_GLANCE = 0.25  # seconds; a look takes some 20 ms for each process
+_POLL_INTERVAL = 0.25  # seconds; a look takes some 20 ms for each process
 _KIB = 1024
 _AFTER_NAME = slice(11, 15)  # utime, stime, cutime, cstime in the fields after the name
 
@@ -85,7 +85,7 @@ class PeakMemory:
             self._thread.join()
 
     def _watch(self) -> None:
-        while not self._ended.wait(_GLANCE):
+        while not self._ended.wait(_POLL_INTERVAL):
             held = memory_bytes(self._pid)
             if held is not None and self._start is not None and self.growth is not None:
                 self.growth = max(self.growth, held - self._start)

@@ -4,49 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-from ...export.loading import AUTO, load_model
 from ...runtime.bundle.bundle import Bundle, sha256_of
 from ...runtime.commands.progress import on_console
 from ...runtime.machine.environment import environment
-from ...runtime.machine.errors import EngineError
 from ..contenders.naive import NaiveContender
 from ..contenders.ours import bundle_contenders
 from ..contenders.pytorch import PyTorchContender, pytorch_contenders
+from ..contenders.turns import check_takes_part
 from ..contenders.work import Contender, Setup, plan_photos, spread_out
-from ..measuring.bundles import check_fit, file_bytes
+from ..measuring.bundles import load_fitting
+from ..measuring.report import SCHEMA_VERSION
 from ..measuring.samples import Refusal
 from .full_size import measure_full_size
-from .report import SCHEMA_VERSION, BundleInfo, ImageInfo, Kind, RunReport
+from .options import RunOptions
+from .report import BundleInfo, ImageInfo, Kind, RunReport
 from .roofline import measure_roofline
-from .turns import Entry, Turns
+from .scaling import measure_scaling
+from .turns import Turns
 
 _MOST_DECODED = 64  # images that the decoders' floor is measured on
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What is measured and how.
-
-    Attributes:
-        backbone: ``auto`` or ``timm/NAME``, as the export takes it.
-        engines: names of engines; none means all that can run here.
-        batches: images in a batch whose views lie ready.
-        rounds: rounds that count.
-        seconds: how long calls on one batch are repeated in each round.
-        full_size_images: images judged in full size; 0 leaves that out.
-        compiled: whether ``torch.compile`` takes part.
-    """
-
-    backbone: str = AUTO
-    engines: tuple[str, ...] = ()
-    batches: tuple[int, ...] = (1, 4, 16)
-    rounds: int = 5
-    seconds: float = 0.5
-    full_size_images: int = 2
-    compiled: bool = True
 
 
 def measure_run(
@@ -75,9 +53,7 @@ def measure_run(
         EngineError: PyTorch cannot run the checkpoint, or a contender failed after it had
             begun well.
     """
-    loaded = load_model(checkpoint, options.backbone)
-    for bundle in bundles:
-        check_fit(checkpoint, loaded, bundle)
+    loaded = load_fitting(checkpoint, options.backbone, bundles)
     photos = plan_photos(paths, setup)
     with on_console("measuring the machine's bounds"):
         decoded = [photo.path for photo in spread_out(photos, _MOST_DECODED)]
@@ -87,14 +63,16 @@ def measure_run(
         )
     recipe = loaded.recipe
     del loaded  # its memory is the contenders' now
-    plain = plain_pytorch(checkpoint, options.backbone, bundles[0])
+    plain = PyTorchContender.plain(checkpoint, options.backbone, bundles[0])
     with ExitStack() as stack:
         turns = Turns(stack, setup)
         for kind, contender in _contenders(plain, bundles, options):
             turns.enter(kind, contender, photos)
-        paper = _paper(turns, plain)
+        check_takes_part([plain.name], turns.refusals)
         turns.measure_end_to_end(photos, options.rounds)
         turns.measure_batches(photos, options.batches, options.rounds, options.seconds)
+        series = measure_scaling(turns, setup, options)
+        paper = turns.entries[0]
         full_size = measure_full_size(plain, paper, photos, setup, options.full_size_images)
     return RunReport(
         schema=SCHEMA_VERSION,
@@ -103,7 +81,7 @@ def measure_run(
         backbone=recipe.name,
         checkpoint=checkpoint.name,
         checkpoint_sha256=sha256_of(checkpoint),
-        bundles=tuple(map(bundle_info, bundles)),
+        bundles=tuple(map(BundleInfo.of, bundles)),
         views=setup.views,
         seed=setup.seed,
         batch_size=setup.batch_size,
@@ -115,13 +93,8 @@ def measure_run(
         refusals=(*turns.refusals, *_left_out(plain, bundles, options)),
         full_size=full_size,
         roofline=roofline,
+        series=series,
     )
-
-
-def plain_pytorch(checkpoint: Path, backbone: str, bundle: Bundle) -> PyTorchContender:
-    """Return PyTorch as the paper runs it, with the classes and normalisation of a bundle."""
-    manifest = bundle.manifest
-    return PyTorchContender(checkpoint, backbone, manifest.normalisation, manifest.fake_index)
 
 
 def _contenders(
@@ -150,16 +123,3 @@ def _left_out(
                 yield Refusal(pytorch.name, "left out by --no-compile.")
     if _fp32(bundles) is None:
         yield Refusal(NaiveContender.name, "none of the bundles is FP32.")
-
-
-def _paper(turns: Turns, plain: PyTorchContender) -> Entry:
-    """Return PyTorch as the paper runs it, which nothing can do without."""
-    if turns.refusals and turns.refusals[0].name == plain.name:
-        raise EngineError(turns.refusals[0].reason)
-    return turns.entries[0]
-
-
-def bundle_info(bundle: Bundle) -> BundleInfo:
-    """Describe a bundle in a report."""
-    manifest = bundle.manifest
-    return BundleInfo(bundle.name, manifest.precision, bundle.graphs_digest, file_bytes(bundle))

@@ -1,18 +1,24 @@
-"""The four plots of ``glass-bench run``."""
+"""The four plots of ``glass-bench run``.
+
+Colours are Okabe and Ito's, which colour-blind readers tell apart, with grey for their yellow,
+which fades on white; markers and hatches differ as well.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..measuring.figures import COLOURS, colour, marker, new_figure, png, short_name
+from ..measuring.figures import new_figure, png
 from .report import ContenderResult, RunReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F", "#000000")
+_MARKERS = "osD^vP*X<>"
 _BUSY = ("read", "decode", "views", "infer", "aggregate")
 _HATCHES = ("", "//", "\\\\", "..", "xx")
-_KINDS = {"pytorch": COLOURS[0], "naive": COLOURS[3], "ours": COLOURS[2]}
+_KINDS = {"pytorch": _COLOURS[0], "naive": _COLOURS[3], "ours": _COLOURS[2]}
 _LEGENDS = {"pytorch": "PyTorch", "naive": "naive deployment", "ours": "glass-edge"}
 _LEAST_CHANGE = 1e-7  # where exact agreement is drawn on a logarithmic axis
 
@@ -40,7 +46,7 @@ def _speed(report: RunReport, contender: ContenderResult) -> float:
 def _names(ax: Axes, report: RunReport) -> range:
     """Put the contenders' names on the vertical axis, the first at the top."""
     places = range(len(report.contenders))
-    ax.set_yticks(places, [short_name(each.name) for each in report.contenders])
+    ax.set_yticks(places, [_short_name(each.name) for each in report.contenders])
     ax.invert_yaxis()
     return places
 
@@ -74,10 +80,9 @@ def _latency(ax: Axes, report: RunReport) -> None:
         ax.plot(
             [batch.images for batch in batches],
             [batch.per_round.median * 1e3 for batch in batches],
-            label=short_name(contender.name),
+            label=_short_name(contender.name),
             markersize=6,
-            color=colour(index),
-            marker=marker(index),
+            **_style(index),
         )
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
@@ -106,7 +111,7 @@ def _stages(ax: Axes, report: RunReport) -> None:
             widths,
             left=lefts,
             label=stage,
-            color=COLOURS[index],
+            color=_COLOURS[index],
             hatch=_HATCHES[index],
             edgecolor="white",
         )
@@ -126,9 +131,8 @@ def _agreement(ax: Axes, report: RunReport) -> None:
             max(change.mean_change, _LEAST_CHANGE),
             linestyle="",
             markersize=9,
-            label=f"{short_name(contender.name)} ({change.flips} flips)",
-            color=colour(index),
-            marker=marker(index),
+            label=f"{_short_name(contender.name)} ({change.flips} flips)",
+            **_style(index),
         )
     ax.set_yscale("log")
     ax.set_xlabel("images per second, from files to P(fake)")
@@ -136,3 +140,14 @@ def _agreement(ax: Axes, report: RunReport) -> None:
     ax.set_title("Agreement against speed (better: right and down)")
     ax.grid(alpha=0.3)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+
+
+def _style(index: int) -> dict[str, Any]:
+    """Return the colour and the marker of the n-th contender."""
+    return {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
+
+
+def _short_name(name: str) -> str:
+    """Return a contender's name without its bundle's digest and suffix."""
+    bundle, at, rest = name.partition("@")
+    return f"{bundle.removesuffix('.glass')}, {rest.partition(', ')[2]}" if at else name

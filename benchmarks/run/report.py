@@ -9,11 +9,13 @@ import msgspec
 import numpy as np
 
 from ...calibration.comparison import Change, compare_scores
-from ...runtime.machine.environment import Environment
+from ...runtime.bundle.bundle import Bundle
 from ...runtime.views.spec import ViewSpec
+from ..measuring.bundles import file_bytes
+from ..measuring.report import BenchReport
 from ..measuring.samples import Refusal, Samples
 
-SCHEMA_VERSION = 1
+Axis = Literal["crops", "megapixels", "batch"]
 Kind = Literal["pytorch", "naive", "ours"]
 
 
@@ -24,6 +26,11 @@ class BundleInfo(msgspec.Struct, frozen=True):
     precision: str
     graphs: str
     file_bytes: int
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> BundleInfo:
+        """Describe a bundle."""
+        return cls(bundle.name, bundle.manifest.precision, bundle.graphs_digest, file_bytes(bundle))
 
 
 class ImageInfo(msgspec.Struct, frozen=True):
@@ -139,12 +146,47 @@ class Roofline(msgspec.Struct, frozen=True):
         return None
 
 
-class RunReport(msgspec.Struct, frozen=True, tag_field="report", tag="run"):
-    """Everything that a run measured. The first contender is PyTorch as the paper runs it."""
+class Point(msgspec.Struct, frozen=True):
+    """The cost at one value of the axis, measured once in each round."""
 
-    schema: int
-    command: str
-    environment: Environment
+    at: float
+    cost: Samples
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A straight line by least squares, in seconds; ``r2`` is the share that it explains."""
+
+    slope: float
+    intercept: float
+    r2: float
+
+
+class Series(msgspec.Struct, frozen=True):
+    """One contender along one axis."""
+
+    axis: Axis
+    contender: str
+    points: tuple[Point, ...]
+
+    @property
+    def line(self) -> Line | None:
+        """The line through the points' medians; of fewer than two points there is none."""
+        if len(self.points) < 2:
+            return None
+        xs = np.array([point.at for point in self.points])
+        ys = np.array([point.cost.median for point in self.points])
+        slope, intercept = np.polyfit(xs, ys, 1)
+        left = float(((ys - (slope * xs + intercept)) ** 2).sum())
+        spread = float(((ys - ys.mean()) ** 2).sum())
+        return Line(float(slope), float(intercept), 1 - left / spread if spread else 1.0)
+
+
+class RunReport(BenchReport, frozen=True, tag_field="report", tag="run"):
+    """Everything that a run measured. The first contender is PyTorch as the paper runs it.
+
+    ``series`` are of the contenders along the axes that were asked for.
+    """
+
     backbone: str
     checkpoint: str
     checkpoint_sha256: str
@@ -160,6 +202,7 @@ class RunReport(msgspec.Struct, frozen=True, tag_field="report", tag="run"):
     refusals: tuple[Refusal, ...]
     full_size: FullSize | None
     roofline: Roofline
+    series: tuple[Series, ...] = ()
 
     @property
     def paper(self) -> ContenderResult:
@@ -173,13 +216,22 @@ class RunReport(msgspec.Struct, frozen=True, tag_field="report", tag="run"):
             key=lambda each: _median(each, images),
         )
 
+    def along(self, axis: Axis) -> list[Series]:
+        """Return each contender's costs along an axis; of batches their engine-only times."""
+        if axis != "batch":
+            return [series for series in self.series if series.axis == axis]
+        return [
+            Series(
+                axis,
+                each.name,
+                tuple(Point(float(b.images), b.per_round) for b in each.engine_only),
+            )
+            for each in self.contenders
+        ]
+
     def agreement(self, contender: ContenderResult) -> Change:
         """Compare a contender's P(fake) with PyTorch FP32's on the same crops."""
         return compare_scores(np.array(self.paper.scores), np.array(contender.scores))
-
-    def to_json(self) -> bytes:
-        """Return the report with all samples."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
 
 def _median(contender: ContenderResult, images: int | None) -> float:

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import onnx
-import simplejpeg
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ from ...runtime.engines.openvino import shared_core
 from ...runtime.images.decode import decode
 from ...runtime.machine.errors import ImageError
 from ..contenders.pytorch import half_precision, torch_device
-from ..views.roads import pillow_rgb
+from ..views.libraries import DECODERS
 from .report import DecodeFloor, Peak, Roofline
 
 # Of the matrices: large enough for the best kernels, and on a CPU for its caches.
@@ -123,8 +122,7 @@ def _openvino_peak(precision: Precision, threads: int) -> Peak:
     settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
     found = []
     for side in _SIDES["cpu"]:
-        graph = (_quantised_product if quantised else _product)(side)
-        model = core.read_model(graph.SerializeToString())
+        model = core.read_model(_product(side, quantised=quantised).SerializeToString())
         request = core.compile_model(model, "CPU", settings).create_infer_request()
         matrix = np.random.default_rng(0).uniform(-1, 1, (side, side)).astype(np.float32)
         multiply = partial(request.infer, [matrix], share_inputs=True)
@@ -139,27 +137,21 @@ def _products_per_second(product: Callable[[], object], side: int) -> float:
     return side**3 / _best(product)
 
 
-def _product(side: int) -> onnx.ModelProto:
-    weights = np.random.default_rng(1).uniform(-1, 1, (side, side)).astype(np.float32)
+def _product(side: int, *, quantised: bool) -> onnx.ModelProto:
+    """Return a model that multiplies ``matrix`` by weights, both quantised to INT8 or neither."""
+    random = np.random.default_rng(1)
+    weights = random.uniform(-1, 1, (side, side)).astype(np.float32)
+    constants: dict[str, npt.ArrayLike] = {"weights": weights}
     nodes = [helper.make_node("MatMul", ["matrix", "weights"], ["product"])]
-    return _graph(side, nodes, {"weights": weights})
-
-
-def _quantised_product(side: int) -> onnx.ModelProto:
-    weights = np.random.default_rng(1).integers(-127, 128, (side, side), dtype=np.int8)
-    nodes = [
-        helper.make_node("QuantizeLinear", ["matrix", "scale", "zero"], ["quantised"]),
-        helper.make_node("DequantizeLinear", ["quantised", "scale", "zero"], ["left"]),
-        helper.make_node("DequantizeLinear", ["weights", "scale", "zero"], ["right"]),
-        helper.make_node("MatMul", ["left", "right"], ["product"]),
-    ]
-    return _graph(side, nodes, {"weights": weights, "scale": _SCALE, "zero": np.int8(0)})
-
-
-def _graph(
-    side: int, nodes: Sequence[onnx.NodeProto], constants: Mapping[str, npt.ArrayLike]
-) -> onnx.ModelProto:
-    """Return a model from ``matrix`` to ``product``, both of this side."""
+    if quantised:
+        integers = random.integers(-127, 128, (side, side), dtype=np.int8)
+        constants = {"weights": integers, "scale": _SCALE, "zero": np.int8(0)}
+        nodes = [
+            helper.make_node("QuantizeLinear", ["matrix", "scale", "zero"], ["quantised"]),
+            helper.make_node("DequantizeLinear", ["quantised", "scale", "zero"], ["left"]),
+            helper.make_node("DequantizeLinear", ["weights", "scale", "zero"], ["right"]),
+            helper.make_node("MatMul", ["left", "right"], ["product"]),
+        ]
     graph = helper.make_graph(
         nodes,
         "product",
@@ -177,10 +169,7 @@ def measure_decode_floor(paths: Sequence[str], threads: int) -> DecodeFloor:
     """
     cv2.setNumThreads(1)
     contents = [Path(path).read_bytes() for path in paths]
-    decoders = {
-        "Pillow": pillow_rgb, "OpenCV": _opencv, "simplejpeg": simplejpeg.decode_jpeg,
-        "glass-edge's choice": decode,
-    }  # fmt: skip
+    decoders = {**DECODERS, "glass-edge's choice": decode}
     times = {name: _decode_all(decoder, contents, threads) for name, decoder in decoders.items()}
     name, seconds = min(
         ((name, taken) for name, taken in times.items() if taken is not None),
@@ -195,15 +184,11 @@ def _decode_all(
     """Return the seconds of the best of some passes, ``None`` if a file is refused."""
     with ThreadPoolExecutor(threads) as pool:
         try:
+            if any(pixels is None for pixels in pool.map(decoder, contents)):
+                return None
             return _best(lambda: [None for _ in pool.map(decoder, contents)], passes=_PASSES)
-        except (ImageError, OSError, ValueError, cv2.error):
+        except (ImageError, OSError):
             return None
-
-
-def _opencv(content: bytes) -> None:
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    if cv2.imdecode(np.frombuffer(content, np.uint8), flags) is None:
-        raise ValueError("not for OpenCV")
 
 
 def _best(call: Callable[[], object], passes: int | None = None) -> float:

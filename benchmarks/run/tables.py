@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ...calibration.comparison import Change, compare_scores
 from ...runtime.results.tables import markdown_table
-from ..measuring.samples import SPREAD, Samples, median_ratio, refusals_table, spread, three_digits
-from .report import ContenderResult, EngineOnly, FullSize, Peak, RunReport
+from ..measuring.samples import (
+    SPREAD,
+    Samples,
+    counted,
+    mark,
+    median_ratio,
+    refusals_table,
+    spread,
+    three_digits,
+    unsteady_note,
+)
+from .report import Axis, ContenderResult, EngineOnly, FullSize, Peak, RunReport, Series
 
 STAGES = ("read", "decode", "views", "wait", "infer", "aggregate")
-UNSTEADY = 0.025  # coefficient of variation above which a measurement is marked
-MARK = "\\*"
 
 
 def run_markdown(report: RunReport) -> str:
     """Return a report's tables and how they were measured."""
     parts = [
-        "# Against full-size PyTorch",
-        f"`{report.command}`",
-        report.environment.to_markdown(),
         _measured(report),
         "## End to end",
         f"From files to P(fake). Best PyTorch: {report.best_pytorch().name}.",
         end_to_end_table(report),
-        *([refusals_table(report.refusals)] if report.refusals else []),
+        refusals_table(report.refusals) if report.refusals else "",
         *_stages(report),
         *(part for images in report.batches for part in _engine_only(report, images)),
+        *_scaling(report),
         *_full_size(report),
         "## Bounds of this machine",
         _bounds(report),
     ]
-    text = "\n\n".join(parts)
-    return text + (f"\n\n{unsteady_note()}\n" if MARK in text else "\n")
-
-
-def unsteady_note() -> str:
-    """Say what the mark means."""
-    return (
-        f"{MARK} unsteady: the coefficient of variation over the rounds is above {UNSTEADY:.1%}, "
-        "so that the figure holds only roughly; measure again on a machine that does nothing else."
-    )
+    return report.page("Against full-size PyTorch", *parts, unsteady_note(*parts))
 
 
 def _measured(report: RunReport) -> str:
@@ -90,8 +89,7 @@ def _agreement(change: Change) -> list[str]:
 
 
 def _speed(images: int, samples: Samples) -> str:
-    mark = MARK if samples.variation > UNSTEADY else ""
-    return f"{three_digits(images / samples.median)}{mark}"
+    return f"{three_digits(images / samples.median)}{mark(samples)}"
 
 
 def _stages(report: RunReport) -> list[str]:
@@ -120,7 +118,7 @@ def _engine_only(report: RunReport, images: int) -> list[str]:
         return []
     best = report.best_pytorch(images)
     parts = [
-        f"## Engine only, batches of {_count(images, 'image')}",
+        f"## Engine only, batches of {counted(images, 'image')}",
         f"Views lie ready in memory. Best PyTorch: {best.name}.",
         _throughput_table(report, images, measured),
         "Milliseconds per batch:",
@@ -175,6 +173,49 @@ def _milliseconds(seconds: tuple[float, ...] | list[float]) -> list[str]:
     return [three_digits(value * 1e3) for value in spread(seconds)]
 
 
+def _scaling(report: RunReport) -> list[str]:
+    """Return what an image costs along each axis that has a line."""
+    tables = [
+        part
+        for axis, (told, unit) in _AXES.items()
+        if any(series.line for series in report.along(axis))
+        for part in (told, scaling_table(report.along(axis), unit))
+    ]
+    return ["## What an image costs", _LINES, *tables] if tables else []
+
+
+_AXES: dict[Axis, tuple[str, str]] = {
+    "crops": ("By its number of crops, engine only, batches of 1 image:", "crop"),
+    "megapixels": ("By its size, from file to P(fake), in megapixels:", "megapixel"),
+    "batch": ("By the images in a batch, engine only, milliseconds per batch:", "image"),
+}
+_LINES = (
+    "Milliseconds, medians of the rounds, on generated images where no batch is named. Straight "
+    "lines by least squares through the medians: the cost of one more, what there is to pay in "
+    "any case, and the share that the line explains."
+)
+
+
+def scaling_table(series: Sequence[Series], unit: str) -> str:
+    """Return a row for each contender: costs in milliseconds at each value, and the line."""
+    values = sorted({point.at for each in series for point in each.points})
+    header = ["contender", *(f"{value:g}" for value in values), f"ms per {unit}", "ms at 0", "R^2"]
+    return markdown_table(header, [_scaling_row(each, values) for each in series])
+
+
+def _scaling_row(series: Series, values: Sequence[float]) -> list[str]:
+    costs = {point.at: point.cost for point in series.points}
+    cells = [
+        f"{three_digits(costs[value].median * 1e3)}{mark(costs[value])}" if value in costs else ""
+        for value in values
+    ]
+    line = series.line
+    if line is None:
+        return [series.contender, *cells, "", "", ""]
+    fit = [three_digits(line.slope * 1e3), three_digits(line.intercept * 1e3), f"{line.r2:.4f}"]
+    return [series.contender, *cells, *fit]
+
+
 def _full_size(report: RunReport) -> list[str]:
     measured = report.full_size
     if measured is None:
@@ -193,27 +234,10 @@ def _full_size_table(measured: FullSize) -> str:
     change = compare_scores(np.array(measured.crops_scores), np.array(measured.scores))
     header = ["contender", "images/s", "times PyTorch FP32", "tiles per image", *_AGREEMENT]
     tiles = f"{sum(measured.tiles) / count:.0f}"
-    return markdown_table(
-        header,
-        [
-            [
-                "PyTorch FP32, crops",
-                f"{count / measured.crops_seconds:.3g}",
-                "1.00",
-                "",
-                "",
-                "",
-                "",
-            ],
-            [
-                "PyTorch FP32, every tile",
-                f"{count / measured.seconds:.3g}",
-                f"{measured.crops_seconds / measured.seconds:.3g}",
-                tiles,
-                *_agreement(change),
-            ],
-        ],
-    )
+    crops = ["PyTorch FP32, crops", f"{count / measured.crops_seconds:.3g}", "1.00"]
+    speed, ratio = count / measured.seconds, measured.crops_seconds / measured.seconds
+    every = ["PyTorch FP32, every tile", f"{speed:.3g}", f"{ratio:.3g}", tiles]
+    return markdown_table(header, [crops + [""] * 4, every + _agreement(change)])
 
 
 def _bounds(report: RunReport) -> str:
@@ -250,7 +274,3 @@ def _bound_of_both(report: RunReport, peak: Peak) -> list[str]:
     reached = f"{three_digits(max(speeds))} ({max(speeds) / most:.0%})" if speeds else ""
     return [f"decoding, then {peak.precision} at its peak", "", three_digits(most), reached,
             "both above"]  # fmt: skip
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
-from ...runtime.commands.progress import on_console
 from ...runtime.machine.errors import EngineError
-from ...runtime.machine.progress import track
+from ..contenders.turns import in_turns, opening, refusing
 from ..contenders.work import Contender, Judged, Photos, Runner, Setup, cycled
 from ..measuring.process import OwnProcess
 from ..measuring.samples import Refusal, Samples
@@ -18,7 +18,7 @@ from .report import ContenderResult, EndToEnd, EngineOnly, Kind
 _PARTS_CALLS = 20
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """A contender at work and what was measured of it so far."""
 
@@ -59,9 +59,8 @@ class Entry:
 
     def time_batch(self, photos: Photos, seconds: float) -> None:
         """Time calls of the network on views that lie ready."""
-        if len(photos) in self.batches:
-            taken = self.process.ask(Runner.time_batch, photos, seconds)
-            self.batches[len(photos)].append(taken)
+        taken = self.process.ask(Runner.time_batch, photos, seconds)
+        self.batches[len(photos)].append(taken)
 
     def result(self) -> ContenderResult:
         """Return what was measured; there must have been one round."""
@@ -104,19 +103,15 @@ class Turns:
 
     def enter(self, kind: Kind, contender: Contender, photos: Photos) -> None:
         """Open a contender and let it judge all images once; if it cannot, it is refused."""
-        label = f"warming up {contender.name}"
-        with on_console(label), refusing(contender.name, self.refusals), ExitStack() as opening:
+        with opening(contender.name, self.refusals, self._stack) as opened:
             process = OwnProcess(contender.name, Runner, contender, self._setup)
-            entry = Entry(contender, kind, opening.enter_context(process))
+            entry = Entry(contender, kind, opened.enter_context(process))
             entry.warm_up(photos)
             self.entries.append(entry)
-            self._stack.push(opening.pop_all())
 
     def measure_end_to_end(self, photos: Photos, rounds: int) -> None:
         """Let everyone judge all images once in each round."""
-        for _ in track(range(rounds), "end to end", rounds, on_console):
-            for entry in self.entries:
-                entry.judge(photos)
+        in_turns(self.entries, lambda entry: entry.judge(photos), rounds, "end to end")
 
     def measure_batches(
         self, photos: Photos, sizes: Sequence[int], rounds: int, seconds: float
@@ -124,19 +119,9 @@ class Turns:
         """Time everyone's network on views that lie ready; a size may be refused."""
         for size in sizes:
             batch, words = cycled(photos, size), f"batches of {size}"
+            ready = []
             for entry in self.entries:
-                name = f"{entry.contender.name}, {words}"
-                with on_console(f"warming up {name}"), refusing(name, self.refusals):
+                with refusing(f"{entry.contender.name}, {words}", self.refusals):
                     entry.prepare_batch(batch, seconds)
-            for _ in track(range(rounds), words, rounds, on_console):
-                for entry in self.entries:
-                    entry.time_batch(batch, seconds)
-
-
-@contextmanager
-def refusing(name: str, refusals: list[Refusal]) -> Iterator[None]:
-    """Note what cannot run here, and go on."""
-    try:
-        yield
-    except EngineError as error:
-        refusals.append(Refusal(name, str(error)))
+                    ready.append(entry)
+            in_turns(ready, partial(Entry.time_batch, photos=batch, seconds=seconds), rounds, words)

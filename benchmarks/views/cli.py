@@ -17,8 +17,11 @@ from ..cli_common import (
     command_line,
     counts,
     numbers,
+    option,
+    positive,
+    several,
     tables_option,
-    write_tables,
+    write,
 )
 
 _EXAMPLES = """
@@ -37,27 +40,20 @@ Examples:
     "of the global view. Takes images, or makes some of the sizes given.",
 )
 @click.argument("images", nargs=-1)
-@click.option(
+@option(
     "--megapixels",
     default="1,12,24,48",
-    show_default=True,
     callback=numbers,
     help="Sizes of the images to make when none are given.",
 )
-@click.option("--crops", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--repeats", type=click.IntRange(min=2), default=15, show_default=True)
-@click.option(
-    "--threads",
-    default="1,2",
-    show_default=True,
-    callback=counts,
-    help="Numbers of worker threads to compare.",
-)
+@option("--crops", type=positive, default=10)
+@option("--repeats", type=several, default=15)
+@option("--threads", default="1,2", callback=counts, help="Numbers of worker threads to compare.")
 @tables_option
 @common_options
 def views(
     images: tuple[str, ...],
-    megapixels: list[float],
+    megapixels: tuple[float, ...],
     crops: int,
     repeats: int,
     threads: tuple[int, ...],
@@ -75,17 +71,15 @@ def views(
         threads=threads,
         command=command_line(),
     )
-    write_tables(report, output)
+    write(report, report.to_markdown(), output)
 
 
 @click.command(
     cls=GlassCommand,
     help="Compare decoders on every format: time, and the difference to Pillow's pixels.",
 )
-@click.option(
-    "--megapixels", type=click.FloatRange(min=0.01), default=12, show_default=True, metavar="N"
-)
-@click.option("--repeats", type=click.IntRange(min=2), default=9, show_default=True)
+@option("--megapixels", type=click.FloatRange(min=0.01), default=12, metavar="N")
+@option("--repeats", type=several, default=9)
 @tables_option
 @common_options
 def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
@@ -95,7 +89,7 @@ def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
         from .decoders import measure_decoders
     settle_pillow()
     report = measure_decoders(megapixels=megapixels, repeats=repeats, command=command_line())
-    write_tables(report, output)
+    write(report, report.to_markdown(), output)
 
 
 def _read(images: tuple[str, ...]) -> dict[str, bytes]:

@@ -9,22 +9,18 @@ from collections.abc import Callable, Mapping
 import cv2
 import msgspec
 import numpy as np
-import numpy.typing as npt
-import simplejpeg
 from PIL import Image
 
 from ...runtime.commands.progress import on_console
 from ...runtime.images.decode import read_header, teach_pillow_heif
-from ...runtime.machine.environment import Environment, environment
+from ...runtime.machine.environment import environment
 from ...runtime.machine.progress import track
 from ...runtime.results.tables import markdown_table
+from ..measuring.report import SCHEMA_VERSION, BenchReport
 from ..measuring.samples import Samples
 from .interlaced import interlaced_png
+from .libraries import DECODERS, Pixels
 from .measure import generated_images
-
-SCHEMA_VERSION = 1
-_OPENCV_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-_Pixels = npt.NDArray[np.uint8]
 
 
 class DecoderResult(msgspec.Struct, frozen=True):
@@ -47,19 +43,12 @@ class FormatResult(msgspec.Struct, frozen=True):
     decoders: tuple[DecoderResult, ...]
 
 
-class DecodersReport(msgspec.Struct, frozen=True):
+class DecodersReport(BenchReport, frozen=True):
     """Everything that a run of the benchmark measured."""
 
-    schema: int
-    command: str
-    environment: Environment
     megapixels: float
     repeats: int
     formats: tuple[FormatResult, ...]
-
-    def to_json(self) -> bytes:
-        """Return the report with all samples."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
     def table(self) -> str:
         """Return a row for each kind of file."""
@@ -70,16 +59,12 @@ class DecodersReport(msgspec.Struct, frozen=True):
 
     def to_markdown(self) -> str:
         """Return the table and how it was measured."""
-        return "\n\n".join(
-            [
-                "# Decoders",
-                f"`{self.command}`",
-                self.environment.to_markdown(),
-                f"One image of {self.megapixels:g} million pixels in each format; median of "
-                f"{self.repeats} repeats in turns (quartiles). Differences are to Pillow's "
-                'convert("RGB") in grey levels; a dash: the decoder refuses the file.',
-                self.table() + "\n",
-            ]
+        return self.page(
+            "Decoders",
+            f"One image of {self.megapixels:g} million pixels in each format; median of "
+            f"{self.repeats} repeats in turns (quartiles). Differences are to Pillow's "
+            'convert("RGB") in grey levels; a dash: the decoder refuses the file.',
+            self.table(),
         )
 
 
@@ -137,50 +122,32 @@ def _files(picture: Image.Image) -> Mapping[str, Callable[[], bytes]]:
     }
 
 
-def _decoders(content: bytes) -> Mapping[str, Callable[[], _Pixels | None]]:
-    def pillow() -> _Pixels:
-        return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-
-    def opencv() -> _Pixels | None:
-        rgb = cv2.imdecode(np.frombuffer(content, np.uint8), _OPENCV_FLAGS)
-        return None if rgb is None else rgb.astype(np.uint8, copy=False)
-
-    def jpeg() -> _Pixels | None:
-        try:
-            rgb: _Pixels = simplejpeg.decode_jpeg(content, "RGB")
-        except ValueError:
-            return None
-        return rgb
-
-    def ours() -> _Pixels:
-        return read_header(content).decode()
-
-    return {"Pillow": pillow, "OpenCV": opencv, "simplejpeg": jpeg, "glass-edge": ours}
+def _ours(content: bytes) -> Pixels:
+    return read_header(content).decode()
 
 
 def _measure(name: str, content: bytes, repeats: int) -> FormatResult:
-    decoders = _decoders(content)
-    expected = decoders["Pillow"]()
-    found = {decoder: decode() for decoder, decode in decoders.items()}
+    decoders = {**DECODERS, "glass-edge": _ours}
+    found = {decoder: decode(content) for decoder, decode in decoders.items()}
     seconds: dict[str, list[float]] = {decoder: [] for decoder in decoders}
     for _ in range(repeats):
         for decoder, decode in decoders.items():
             if found[decoder] is not None:
                 started = time.perf_counter()
-                decode()
+                decode(content)
                 seconds[decoder].append(time.perf_counter() - started)
     results = [
         DecoderResult(
             decoder,
             Samples(tuple(seconds[decoder])) if seconds[decoder] else None,
-            _difference(expected, found[decoder]),
+            _difference(found["Pillow"], found[decoder]),
         )
         for decoder in decoders
     ]
     return FormatResult(name, len(content), read_header(content).decoder, tuple(results))
 
 
-def _difference(expected: _Pixels | None, found: _Pixels | None) -> int | None:
+def _difference(expected: Pixels | None, found: Pixels | None) -> int | None:
     if expected is None or found is None or expected.shape != found.shape:
         return None
     return int(np.abs(expected.astype(np.int16) - found).max())

@@ -19,16 +19,16 @@ from ...export.parity import photographs
 from ...runtime.commands.progress import on_console
 from ...runtime.images.decode import read_header, settle_pillow
 from ...runtime.judging.view_maker import DEFAULT_MEMORY, ViewMaker
-from ...runtime.machine.environment import Environment, environment
+from ...runtime.machine.environment import environment
 from ...runtime.machine.progress import track
 from ...runtime.machine.timings import Timings
 from ...runtime.results.tables import markdown_table
 from ...runtime.views.batch import Sampling, ViewBatch, plan
 from ...runtime.views.spec import ViewSpec
+from ..measuring.report import SCHEMA_VERSION, BenchReport
 from ..measuring.samples import Samples, median_ratio
 from .roads import Run, decoder_roads, view_roads
 
-SCHEMA_VERSION = 1
 JPEG_QUALITY = 90
 _SIDES = (4, 3)  # aspect ratio of generated images
 _Arguments = ParamSpec("_Arguments")
@@ -73,20 +73,13 @@ class ThreadResult(msgspec.Struct, frozen=True):
     per_image: Samples
 
 
-class ViewsReport(msgspec.Struct, frozen=True):
+class ViewsReport(BenchReport, frozen=True):
     """Everything that a run of the benchmark measured."""
 
-    schema: int
-    command: str
-    environment: Environment
     crops: int
     repeats: int
     images: tuple[ImageResult, ...]
     threads: tuple[ThreadResult, ...]
-
-    def to_json(self) -> bytes:
-        """Return the report with all samples."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
     def summary(self) -> str:
         """Return one table: a row for each image, in milliseconds and grey levels."""
@@ -126,19 +119,15 @@ class ViewsReport(msgspec.Struct, frozen=True):
 
     def to_markdown(self) -> str:
         """Return the tables for people."""
-        parts = [
-            "# Views: from file to what the model sees",
-            f"`{self.command}`",
-            self.environment.to_markdown(),
+        return self.page(
+            "Views: from file to what the model sees",
             f"One thread, {self.crops} crops; milliseconds, median of {self.repeats} repeats in "
             "turns (quartiles); ratios are medians of neighbouring measurements. Errors of the "
             "global view against the reference in grey levels.",
             self.summary(),
             *(_image_section(image) for image in self.images),
-        ]
-        if self.threads:
-            parts.append(f"## Threads\n\n{self.threads_table()}")
-        return "\n\n".join(parts) + "\n"
+            f"## Threads\n\n{self.threads_table()}" if self.threads else "",
+        )
 
 
 def measure_views(
@@ -170,7 +159,7 @@ def measure_views(
 
 
 def generated_images(megapixels: Sequence[float]) -> dict[str, bytes]:
-    """Make JPEG images of given sizes: mosaics of real photographs at their native resolution.
+    """Make a JPEG image of each size: mosaics of real photographs at their native resolution.
 
     A photograph scaled up would be smooth and decode faster than one from a camera.
     """
@@ -240,8 +229,10 @@ def _measure_image(name: str, content: bytes, spec: ViewSpec, repeats: int) -> I
 
 
 def _result(name: str, runs: Sequence[Run], reference: Run) -> RoadResult:
-    stages = {stage: Samples(tuple(run.stages[stage] for run in runs)) for stage in runs[0].stages}
-    total = Samples(tuple(run.seconds for run in runs))
+    stages = {
+        stage: Samples(tuple(run.seconds[stage] for run in runs)) for stage in runs[0].seconds
+    }
+    total = Samples(tuple(run.total for run in runs))
     overview, expected = runs[0].overview, reference.overview
     if overview is None or expected is None:
         return RoadResult(name, total, stages, None, None)

@@ -6,18 +6,13 @@ would see, and it tells how long each stage took.
 
 from __future__ import annotations
 
-import io
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
@@ -26,28 +21,22 @@ from ...runtime.views.batch import Sampling, ViewBatch, plan
 from ...runtime.views.placement import Placement
 from ...runtime.views.resample import make_filters
 from ...runtime.views.spec import ViewSpec
+from ..measuring.clock import StageClock
+from .libraries import DECODERS, opencv_crops, opencv_rgb, pillow_rgb
 
+_OPENCV_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 Float32 = npt.NDArray[np.float32]
 
 
-@dataclass
-class Run:
+class Run(StageClock):
     """One passage along a road: seconds by stage, and the global view in 0..255."""
 
-    stages: dict[str, float] = field(default_factory=dict)
     overview: Float32 | None = None
-    _started: float = field(default_factory=time.perf_counter)
-
-    def done(self, stage: str) -> None:
-        """Note that a stage has ended and the next begins."""
-        now = time.perf_counter()
-        self.stages[stage] = now - self._started
-        self._started = now
 
     @property
-    def seconds(self) -> float:
-        """All stages together."""
-        return sum(self.stages.values())
+    def total(self) -> float:
+        """The seconds of all stages together."""
+        return sum(self.seconds.values())
 
 
 Road = Callable[[bytes, Sequence[Placement], ViewSpec], Run]
@@ -66,11 +55,6 @@ def reference(content: bytes, places: Sequence[Placement], spec: ViewSpec) -> Ru
     run.done("crops")
     run.overview = overview.mul(255).permute(1, 2, 0).numpy()
     return run
-
-
-def pillow_rgb(content: bytes) -> npt.NDArray[np.uint8]:
-    """Decode a file as the training code does; return ``(height, width, 3)``."""
-    return np.array(Image.open(io.BytesIO(content)).convert("RGB"))
 
 
 def float_pixels(rgb: npt.NDArray[np.uint8]) -> Tensor:
@@ -96,16 +80,12 @@ def float_crops(pixels: Tensor, places: Sequence[Placement], side: int) -> Tenso
 def _opencv(rule: int) -> Road:
     def road(content: bytes, places: Sequence[Placement], spec: ViewSpec) -> Run:
         run = Run()
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        bgr: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        bgr: Any = cv2.imdecode(np.frombuffer(content, np.uint8), _OPENCV_FLAGS)
         rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
         run.done("decode")
         overview = cv2.resize(rgb, (spec.crop_size, spec.crop_size), interpolation=rule)
         run.done("global view")
-        crops = np.zeros((len(places), spec.crop_size, spec.crop_size, 3), np.uint8)
-        for crop, place in zip(crops, places, strict=True):
-            bottom, right = place.top + place.height, place.left + place.width
-            crop[: place.height, : place.width] = rgb[place.top : bottom, place.left : right]
+        opencv_crops(rgb, places, spec.crop_size)
         run.done("crops")
         run.overview = overview.astype(np.float32)
         return run
@@ -155,19 +135,6 @@ def _decoder(decode: Callable[[bytes], object]) -> Road:
     return road
 
 
-def _opencv_pixels(content: bytes) -> object:
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-
-
-def _reads(decode: Callable[[bytes], object], content: bytes) -> bool:
-    """Whether a decoder takes a file: each has formats that it refuses, in a way of its own."""
-    try:
-        return decode(content) is not None
-    except (ValueError, cv2.error):
-        return False
-
-
 def view_roads(content: bytes) -> Mapping[str, Road]:
     """Return the roads that make views of a file, by name; reference first, glass-edge last."""
     by_opencv = {
@@ -176,20 +143,15 @@ def view_roads(content: bytes) -> Mapping[str, Road]:
     }
     return {
         "reference (Pillow, torchvision)": reference,
-        **(by_opencv if _reads(_opencv_pixels, content) else {}),
+        **(by_opencv if opencv_rgb(content) is not None else {}),
         "glass-edge": glass_edge(),
     }
 
 
 def decoder_roads(content: bytes) -> Mapping[str, Road]:
     """Return the decoders alone that read a file, by name: nothing that decodes can be faster."""
-    decoders: Mapping[str, Callable[[bytes], object]] = {
-        "Pillow": lambda content: np.asarray(Image.open(io.BytesIO(content)).convert("RGB")),
-        "OpenCV": _opencv_pixels,
-        "simplejpeg": simplejpeg.decode_jpeg,
-    }
     return {
         f"{name}, decoding only": _decoder(decode)
-        for name, decode in decoders.items()
-        if _reads(decode, content)
+        for name, decode in DECODERS.items()
+        if decode(content) is not None
     }

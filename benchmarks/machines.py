@@ -1,27 +1,21 @@
-"""Reports of ``glass-bench run`` and ``scaling`` read again, and machines compared."""
+"""Reports of ``glass-bench run`` read again, and machines compared."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 
-from ...runtime.machine.errors import InputError
-from ...runtime.results.tables import markdown_table
-from ..measuring.samples import median_ratio, three_digits
-from ..run.report import SCHEMA_VERSION as RUN_VERSION
-from ..run.report import ContenderResult, RunReport
-from ..scaling.report import SCHEMA_VERSION as SCALING_VERSION
-from ..scaling.report import ScalingReport
-
-AnyReport: TypeAlias = RunReport | ScalingReport
-_VERSIONS = {"run": RUN_VERSION, "scaling": SCALING_VERSION}
+from ..runtime.machine.errors import InputError
+from ..runtime.results.tables import markdown_table
+from .measuring.report import SCHEMA_VERSION
+from .measuring.samples import median_ratio, three_digits
+from .run.report import ContenderResult, RunReport
 
 
-def read_report(path: Path) -> AnyReport:
+def read_report(path: Path) -> RunReport:
     """Read a report from its JSON.
 
     Raises:
@@ -35,21 +29,19 @@ def read_report(path: Path) -> AnyReport:
     except msgspec.DecodeError as error:
         raise InputError(f"{path} is not valid JSON: {error}.") from None
     kind = fields.get("report") if isinstance(fields, dict) else None
-    if kind not in _VERSIONS:
+    if kind != "run":
         raise InputError(
-            f"{path} is no report of glass-bench run or glass-bench scaling: give a file that one "
-            "of them wrote with -o FILE.json."
+            f"{path} is no report of glass-bench run: give a file that it wrote with -o FILE.json."
         )
-    if fields.get("schema") != _VERSIONS[kind]:
+    if fields.get("schema") != SCHEMA_VERSION:
         raise InputError(
             f"{path} has schema version {fields.get('schema')!r}, and this glass-edge reads "
-            f"version {_VERSIONS[kind]}: measure again."
+            f"version {SCHEMA_VERSION}: measure again."
         )
     try:
-        report: AnyReport = msgspec.convert(fields, AnyReport)
+        return msgspec.convert(fields, RunReport)
     except msgspec.ValidationError as error:
         raise InputError(f"{path} does not fit its schema: {error}.") from None
-    return report
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,0 @@
-"""``glass-bench engines``: the local backbone, time per crop."""

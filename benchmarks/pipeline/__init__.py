@@ -1,1 +1,0 @@
-"""``glass-bench pipeline``: the whole against its two halves."""

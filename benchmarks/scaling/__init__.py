@@ -1,1 +1,0 @@
-"""``glass-bench scaling``: what an image costs."""

@@ -1,1 +1,0 @@
-"""``glass-bench show``: reports drawn again, machines compared."""
