@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from glass_edge.benchmarks.engines.measure import EnginesReport
+from glass_edge.benchmarks.engines import EnginesReport
 from glass_edge.benchmarks.evaluation.report import EvaluationReport
 from glass_edge.benchmarks.measuring.samples import median_ratio, three_digits
-from glass_edge.benchmarks.pipeline.measure import PipelineReport
+from glass_edge.benchmarks.pipeline import PipelineReport
 from glass_edge.benchmarks.run.report import RunReport
 from glass_edge.benchmarks.run.tables import end_to_end_table, run_markdown
 from glass_edge.benchmarks.views.decoders import DecodersReport, FormatResult
