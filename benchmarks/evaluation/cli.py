@@ -32,6 +32,7 @@ from ...runtime.commands.reports import (
 )
 from ...runtime.images.decode import settle_pillow
 from ...runtime.judging.options import DEFAULT_BATCH_SIZE
+from ...runtime.views.spec import MOST_CROPS
 
 _FORMATS = (JSON, MARKDOWN, PICTURE)
 _EXAMPLES = """
@@ -67,7 +68,9 @@ Examples:
 )
 @threshold_option
 @click.option(
-    "--crops", type=click.IntRange(min=1), help="Crops per image. Default: the bundles' number."
+    "--crops",
+    type=click.IntRange(1, MOST_CROPS),
+    help="Crops per image. Default: the bundles' number.",
 )
 @engine_option
 @device_option

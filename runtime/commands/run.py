@@ -79,7 +79,9 @@ Examples:
     "unless an image has changed.",
 )
 @threshold_option
-@click.option("--crops", type=int, help="Crops per image. Default: the bundle's number.")
+@click.option(
+    "--crops", type=int, help="Crops per image, up to 1024. Default: the bundle's number."
+)
 @click.option(
     "--seed",
     type=int,
@@ -112,7 +114,7 @@ Examples:
 )
 @click.option(
     "--threads",
-    type=click.IntRange(min=0),
+    type=int,
     default=0,
     help="CPU threads of one run of the engine. Default: 1, and as many runs at once as CPUs; "
     "in latency mode all.",
@@ -126,14 +128,14 @@ Examples:
 @click.option(
     "--memory",
     metavar="MIB",
-    type=int,
+    type=click.IntRange(min=1),  # here, because DetectorOptions counts bytes
     default=DEFAULT_MEMORY >> 20,
     show_default=True,
     help="MiB that decoded images may take at once.",
 )
 @click.option(
     "--max-pixels",
-    type=click.IntRange(min=1),
+    type=int,
     default=DEFAULT_MAX_PIXELS,
     show_default=True,
     help="Refuse larger images.",

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from ..engines.base import EngineOptions
-from ..images.decode import DEFAULT_MAX_PIXELS
+from ..images.decode import DEFAULT_MAX_PIXELS, MAX_SIDE
 from ..machine.cpus import available_cpus
 from ..machine.errors import InputError
 from ..machine.progress import Progress, silent
+from ..views.spec import MOST_CROPS
 from .pipeline import PipelineOptions
 from .view_maker import DEFAULT_MEMORY
 
@@ -18,6 +19,18 @@ Mode: TypeAlias = Literal["throughput", "latency"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_THRESHOLD = 0.5
+
+_MOST_VIEWS = 4096  # in a batch: 0.6 GB of crops of 224 pixels
+_MOST_THREADS = 1024
+_BOUNDS = {
+    "crops": (1, MOST_CROPS),
+    "batch_size": (1, _MOST_VIEWS),
+    "threads": (0, _MOST_THREADS),
+    "workers": (0, _MOST_THREADS),
+    "memory": (1, 2**63 - 1),
+    "max_pixels": (1, MAX_SIDE**2),
+}
+"""What each number of :class:`DetectorOptions` may be at least and at most."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +40,14 @@ class DetectorOptions:
     Attributes:
         engine: ``auto`` or an engine's name.
         device: ``auto``, ``cpu`` or ``cuda``.
-        crops: crops per image; ``None`` takes the bundle's number.
+        crops: crops per image, at most 1024; ``None`` takes the bundle's number.
         seed: the run's seed, from which and from each image's content its crops follow.
         fixed_seed: one generator seed for every image instead of ``seed``'s rule.
         threshold: P(fake) from which an image is called fake.
         mode: ``throughput`` keeps every CPU busy with images of its own; ``latency`` takes
             one image at a time and gives it all of them.
-        batch_size: the most views given to the engine at once; views of several images are
-            given together where they fit.
+        batch_size: the most views given to the engine at once, at most 4096; views of several
+            images are given together where they fit.
         threads: CPU threads of one run of the engine; 0 chooses by the mode: one, and as many
             runs at once as there are CPUs, or all.
         engine_folder: where built engines are kept; ``None`` is the user's cache.
@@ -62,13 +75,10 @@ class DetectorOptions:
     isolate: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("crops", "batch_size", "memory", "max_pixels"):
+        for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, not {value}.")
-        for name in ("threads", "workers"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must not be negative; 0 chooses by itself.")
+            if value is not None and not least <= value <= most:
+                raise InputError(f"{name} must lie between {least} and {most}, not {value}.")
         self._check_choices()
 
     def _check_choices(self) -> None:
