@@ -76,7 +76,7 @@ Examples:
     "--resume",
     is_flag=True,
     help="Go on with FILE (.jsonl) after a stop of any kind: what it holds is not judged again, "
-    "unless an image has changed.",
+    "unless an image has changed. Bundle, options and engine must be the same.",
 )
 @threshold_option
 @click.option(

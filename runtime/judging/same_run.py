@@ -11,6 +11,8 @@ from .detector import Detector
 class SameRun:
     """Tells verdicts that were made with another bundle or in another way.
 
+    Another version of an engine, or another device, is another way: its numbers are others.
+
     Serves as :data:`..results.resume.Differences`.
     """
 
@@ -19,12 +21,17 @@ class SameRun:
         self._seed_compared = False
 
     def __call__(self, verdict: Verdict) -> list[str]:
-        """Return what was different, in the words of options."""
-        bundle, options = self._detector.bundle, self._detector.options
+        """Return what was different, in the words of options or of records."""
+        detector, bundle, options = self._detector, self._detector.bundle, self._detector.options
         crops = options.crops or bundle.manifest.views.num_crops
         fake = verdict.verdict == bundle.manifest.fake_class
         compared = (
             (f"--bundle {verdict.bundle}", verdict.bundle == bundle.name),
+            (f"{verdict.engine} (now {detector.engine})", verdict.engine == detector.engine),
+            (
+                f"precision {verdict.precision} (now {detector.precision})",
+                verdict.precision == detector.precision,
+            ),
             (f"--crops {len(verdict.crops)}", len(verdict.crops) == crops),
             ("another --threshold", fake == (verdict.score >= options.threshold)),
             ("another --seed or --fixed-seed", self._same_seed(verdict)),

@@ -23,7 +23,7 @@ from .output_file import OutputFile
 from .records import Failure, Record, Verdict
 
 Differences: TypeAlias = Callable[[Verdict], Sequence[str]]
-"""Says of a verdict, in the words of options, in what other way than now it was made."""
+"""Says of a verdict in what other way than now it was made, in the words of options or records."""
 
 
 class _Status(msgspec.Struct):
@@ -98,8 +98,8 @@ def _check(record: Record, differences: Differences) -> None:
     """
     if isinstance(record, Verdict) and (found := differences(record)):
         raise InputError(
-            f"the records there were made with {' and '.join(found)}: give the same options, "
-            "or another --output."
+            f"the records there were made with {' and '.join(found)}: go on in the same way, or "
+            "give another --output."
         )
 
 

@@ -10,6 +10,9 @@ import msgspec
 
 from .records import Failure, Record
 
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")  # CWE-1236
+_MARK = "'"
+
 
 class Sink(Protocol):
     """Takes lines, each whole or not at all."""
@@ -34,7 +37,12 @@ class JsonLinesWriter:
 
 
 class CsvWriter:
-    """One row per record; crops are a JSON cell, classes have columns of their own."""
+    """One row per record; crops are a JSON cell, classes have columns of their own.
+
+    Files come from strangers, and a spreadsheet takes for a formula what begins like one, also a
+    file's name: see :func:`_as_text`. Text is quoted, because some take a semicolon in it for the
+    end of a cell.
+    """
 
     def __init__(self, sink: Sink, classes: tuple[str, str]) -> None:
         self._sink = sink
@@ -45,7 +53,9 @@ class CsvWriter:
         columns += ["crops", "width", "height", "seed", "bundle", "engine", "precision"]
         columns += ["error_type", "error_message", "file_bytes", "file_modified"]
         self._text = io.StringIO()
-        self._rows = csv.DictWriter(self._text, columns, restval="", lineterminator="\n")
+        self._rows = csv.DictWriter(
+            self._text, columns, restval="", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
+        )
         self._rows.writeheader()
         self._flush()
 
@@ -62,10 +72,23 @@ class CsvWriter:
             del row["probabilities"], row["logits"]
         if (file := row.pop("file")) is not None:
             row |= {"file_bytes": file.bytes, "file_modified": file.modified}
-        self._rows.writerow(row)
+        self._rows.writerow(
+            {
+                column: _as_text(cell) if isinstance(cell, str) else cell
+                for column, cell in row.items()
+            }
+        )
         self._flush()
 
     def _flush(self) -> None:
         self._sink.append(self._text.getvalue().encode())
         self._text.seek(0)
         self._text.truncate()
+
+
+def _as_text(cell: str) -> str:
+    """Put ``'`` before a cell that a spreadsheet would compute, as OWASP advises.
+
+    Also before one that begins with ``'`` itself, so that one can always be taken off again.
+    """
+    return f"{_MARK}{cell}" if cell.startswith((*_FORMULAS, _MARK)) else cell
