@@ -34,7 +34,7 @@ def test_figures_are_the_manifests(vit_bundle):
 
 
 def test_a_low_precision_says_how_verdicts_changed(make_precision):
-    bundle = make_precision("resnet", "int8")
+    bundle = make_precision("vit", "int8")
     found = lines(model_card(bundle))
     comparison, calibration = bundle.manifest.comparison, bundle.manifest.calibration
     start = f"{comparison.flips} of {comparison.judgements} changed"

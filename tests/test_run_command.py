@@ -70,7 +70,7 @@ def test_json_and_csv_files_say_the_same(place, tmp_path):
 @pytest.mark.skipif(platform.machine() not in X86, reason="kernels of other CPUs are others")
 def test_int8_that_does_not_pay_is_said_beside_the_records(place, make_precision):
     for precision, notes in (("int8", 1), ("fp32", 0)):
-        bundle = str(make_precision("resnet", precision).path)
+        bundle = str(make_precision("vit", precision).path)
         done = run(place, "images", "-b", bundle, "-o", "-", "--engine", "onnxruntime")
         assert len([json.loads(line) for line in done.stdout.splitlines()]) == 4
         said = [line for line in done.stderr.splitlines() if line.startswith("Note: ")]
