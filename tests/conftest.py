@@ -91,10 +91,6 @@ def slow(*values: Any) -> Any:
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
-ONE_FAMILY = slow_but(["vit"], FAMILIES)
-"""For properties that one family shows; the others show them in ``make test-slow``."""
-
-
 class Shared:
     """A folder in which everything is made once, by the worker that needs it first."""
 

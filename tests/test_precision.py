@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 import reference
 import torch
-from conftest import JUDGEMENTS, ONE_FAMILY, slow
+from conftest import FAMILIES, JUDGEMENTS, slow_but
 from glass_edge.calibration.comparison import CHANGE_ALLOWED, compare_bundles, open_on_cpu
 from glass_edge.calibration.errors import AccuracyError
 from glass_edge.calibration.layers import find_layers
@@ -38,9 +38,23 @@ FP16_AIM = lowering.CHANGE_AIMED_AT["fp16"]
 INTEGER_PRODUCTS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat")
 SUMMING = ("LayerNormalization", "Softmax", "ReduceMean", "GlobalAveragePool", "ReduceSum")
 
-all_low = pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
-floating = pytest.mark.parametrize("precision", ["fp16", "bf16"])
-families = pytest.mark.parametrize("family", ONE_FAMILY)
+# What one family shows of each precision, and what only convolutions or their residuals show.
+QUICK = (
+    *(("vit", "fp16"), ("vit", "bf16"), ("vit", "int8")),
+    *(("convnext", "fp16"), ("convnext", "int8"), ("timm", "int8")),
+)
+
+
+def matrix(*precisions: str) -> pytest.MarkDecorator:
+    """Run a test on each family in each precision; what is not quick is slow."""
+    every = [(family, precision) for family in FAMILIES for precision in precisions]
+    return pytest.mark.parametrize(("family", "precision"), slow_but(QUICK, every))
+
+
+def families(precision: str) -> pytest.MarkDecorator:
+    """Run a test on each family in one precision; what is not quick is slow."""
+    quick = [family for family, quick_precision in QUICK if quick_precision == precision]
+    return pytest.mark.parametrize("family", slow_but(quick, FAMILIES))
 
 
 def graph(bundle: Bundle, role: Role) -> GraphProto:
@@ -62,8 +76,7 @@ def types(of: GraphProto) -> dict[str, int]:
     return found | {tensor.name: tensor.data_type for tensor in of.initializer}
 
 
-@all_low
-@families
+@matrix("fp16", "bf16", "int8")
 class TestEveryLowPrecision:
     def test_the_bundle_says_what_it_is_and_what_it_costs(self, family, precision, make_precision):
         manifest = make_precision(family, precision).manifest
@@ -98,8 +111,7 @@ class TestEveryLowPrecision:
             assert ours.crops[0].top == theirs.crops[0].top
 
 
-@floating
-@families
+@matrix("fp16", "bf16")
 class TestFloating:
     def test_products_compute_in_the_low_type_but_for_those_named(
         self, family, precision, make_precision
@@ -146,7 +158,7 @@ class TestFloating:
 
 
 class TestFp16:
-    @families
+    @families("fp16")
     def test_onnx_runtime_agrees_and_says_what_it_computes_in(
         self, family, make_precision, photographs
     ):
@@ -219,14 +231,14 @@ def test_without_images_the_photograph_that_judges_was_not_tried_on(
     monkeypatch.setattr(lowering, "Trial", trial)
     monkeypatch.setattr(variants, "compare_bundles", compare)
     variant = VariantOptions("fp16", images=None, judgements=JUDGEMENTS)
-    make_variant(export_family("resnet"), tmp_path, variant)
+    make_variant(export_family("vit"), tmp_path, variant)
     assert len(set(tried)) == 2
     assert len(set(judged)) == 1
     assert not set(tried) & set(judged)
     assert Bundle.open(tmp_path).manifest.comparison.images == 1
 
 
-@floating
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_verdicts_are_compared_in_what_the_bundle_says(precision, make_precision):
     comparison = make_precision("vit", precision).manifest.comparison
     assert comparison.precision == precision
@@ -241,7 +253,7 @@ def test_bf16_on_an_engine_without_it_is_an_error(make_precision):
         Detector(make_precision("vit", "bf16"), DetectorOptions(engine="onnxruntime"))
 
 
-@families
+@families("int8")
 class TestInt8:
     def quantised(self, bundle: Bundle) -> Iterator[tuple[GraphProto, NodeProto]]:
         for role in BACKBONES:
@@ -314,7 +326,7 @@ class TestInt8:
         assert scores[0] == pytest.approx(scores[1], abs=0.02)
 
 
-@pytest.mark.parametrize("family", [slow("resnet"), "vit"])
+@pytest.mark.parametrize("family", slow_but(["vit"], ["vit", "resnet"]))
 class TestInt8WithFp16:
     """What INT8 leaves in floating point is FP16, as GPUs want it."""
 
@@ -405,23 +417,18 @@ def test_a_graph_of_which_every_layer_is_kept_is_the_fp32_one(make_precision):
     assert quantise(model, [], {}, {}) == model
 
 
-@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("family", "blocks"), slow_but([("timm", 6)], [("timm", 6), ("resnet", 4)])
+)
 def test_residual_adds_of_convolutional_networks_are_quantised_on_both_branches(
-    whole, make_precision, export_family
+    family, blocks, make_precision
 ):
-    """Shown by the quantiser alone, with made-up ranges, and by the whole of calibration."""
     for role in BACKBONES:
-        if whole:
-            found = graph(make_precision("resnet", "int8"), role)
-        else:
-            model = onnx.load(export_family("resnet").graph_path(role))
-            layers = find_layers(model.graph)
-            ranges = {name: 4.0 for layer in layers for name in layer.inputs}
-            found = quantise(model, layers, ranges, {}).graph
+        found = graph(make_precision(family, "int8"), role)
         makers = {name: node.op_type for node in found.node for name in node.output}
         constants = {tensor.name for tensor in found.initializer}
         residual = [n for n in found.node if n.op_type == "Add" and not constants & set(n.input)]
-        assert len(residual) == 4  # blocks
+        assert len(residual) == blocks
         for node in residual:
             assert [makers[name] for name in node.input] == ["DequantizeLinear"] * 2
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import ROOT, call, refusal
+from conftest import ROOT, call, refusal, slow_but
 from glass_edge.export.parity import reference_views
 from glass_edge.runtime.bundle.bundle import sha256_of
 from glass_edge.runtime.bundle.reference import stored_views
@@ -28,6 +28,7 @@ from test_bundle import change
 from glass_edge import Bundle, BundleError, Detector, DetectorOptions, EngineError
 
 ENGINES = ("onnxruntime", "openvino")
+families = pytest.mark.parametrize("family", slow_but(["vit"], ["vit", "resnet"]))
 run = partial(call, "glass-run", ROOT)
 
 
@@ -67,8 +68,9 @@ def test_the_logits_of_an_fp32_bundle_are_pytorchs(vit_bundle):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_every_engine_passes(engine, precision, make_precision):
-    bundle = make_precision("vit", precision)
+@families
+def test_every_engine_passes(engine, precision, family, make_precision):
+    bundle = make_precision(family, precision)
     passed = self_test(bundle, network(bundle, engine))
     assert passed.engine.startswith(engine)
     assert passed.images == 16  # of which four crops each are more than a batch of 16
@@ -77,8 +79,9 @@ def test_every_engine_passes(engine, precision, make_precision):
     assert passed.source.startswith(expected_by)
 
 
-def test_bf16_is_expected_as_a_simulation_gives_it(make_precision):
-    bundle = make_precision("vit", "bf16")
+@families
+def test_bf16_is_expected_as_a_simulation_gives_it(family, make_precision):
+    bundle = make_precision(family, "bf16")
     assert bundle.manifest.reference.source.startswith("onnxruntime")
     assert self_test(bundle, network(bundle, "openvino")).error <= TOLERANCES["bf16"]
 

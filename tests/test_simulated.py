@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import ONE_FAMILY
+from conftest import FAMILIES, slow_but
 from glass_edge.export.mixed import Plan, lowered
 from glass_edge.export.simulated import simulated
 from onnx import ModelProto, TensorProto
@@ -69,7 +69,7 @@ def test_what_overflows_between_two_nodes_is_infinite():
 
 
 @low_types
-@pytest.mark.parametrize("family", ONE_FAMILY)
+@pytest.mark.parametrize("family", slow_but(["vit"], FAMILIES))
 def test_every_operator_of_a_backbone_is_fp32(family, precision, make_precision):
     for role in ("global", "local"):
         low = onnx.load(make_precision(family, precision).graph_path(role))

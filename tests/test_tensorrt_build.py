@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import onnx
 import pytest
-from conftest import FAMILIES, PROGRAMS, ROOT, call, launch, refusal, slow
+from conftest import FAMILIES, PROGRAMS, ROOT, call, launch, refusal, slow_but
 from fake_tensorrt import FakeCuda
 from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.engines.tensorrt.api import Library, Messages, find_library, made
@@ -59,12 +59,12 @@ def key_of(bundle, role="aggregator", options=OPTIONS, library=LIBRARY):
 
 @pytest.mark.parametrize(
     ("family", "precision"),
-    [
-        (family, precision) if family == "vit" or precision == "fp32" else slow(family, precision)
-        for family in FAMILIES
-        for precision in ("fp32", "fp16", "bf16", "int8")
-    ],
-)
+    slow_but(
+        [("vit", "fp32"), *(("vit", precision) for precision in LOW), ("convnext", "fp32"),
+         ("resnet", "fp32"), ("timm", "fp32")],
+        [(family, precision) for family in FAMILIES for precision in ("fp32", *LOW)],
+    ),
+)  # fmt: skip
 def test_every_graph_of_every_family_builds_in_what_it_says(
     family, precision, make_precision, tmp_path
 ):
@@ -88,7 +88,7 @@ def test_every_graph_of_every_family_builds_in_what_it_says(
         assert low == expected
 
 
-@pytest.mark.parametrize("family", [slow("resnet"), "vit"])
+@pytest.mark.parametrize("family", slow_but(["vit"], ["vit", "resnet"]))
 def test_int8_with_fp16_builds_in_both(family, make_precision, tmp_path):
     bundle = make_precision(family, "int8", "fp16")
     store = PlanStore(bundle, tmp_path)
@@ -411,7 +411,7 @@ def test_times_that_cannot_be_kept_cost_no_plan(vit_bundle, tmp_path):
     (tmp_path / "file").touch()
     place = tmp_path / "file" / "timings.cache"
     graph = vit_bundle.graph_path("aggregator")
-    built = build_plan(graph, key_of(vit_bundle), tmp_path / "plan", place)
+    built = build_plan(graph, key_of(vit_bundle), tmp_path / "plan", place, silent)
     assert (tmp_path / "plan").stat().st_size > 10_000
     assert built.layers
 
@@ -419,7 +419,7 @@ def test_times_that_cannot_be_kept_cost_no_plan(vit_bundle, tmp_path):
 def test_a_full_disk_is_one_sentence(vit_bundle):
     graph = vit_bundle.graph_path("aggregator")
     with pytest.raises(EngineError) as raised:
-        build_plan(graph, key_of(vit_bundle), Path("/dev/full"), None)
+        build_plan(graph, key_of(vit_bundle), Path("/dev/full"), None, silent)
     assert str(raised.value) == (
         "the plan of the aggregator graph cannot be written to /dev: No space left on device. "
         "Make room there, or choose another place with --engine-dir."
