@@ -433,7 +433,7 @@ def test_residual_adds_of_convolutional_networks_are_quantised_on_both_branches(
             assert [makers[name] for name in node.input] == ["DequantizeLinear"] * 2
 
 
-@pytest.mark.parametrize("family", [slow("convnext"), "vit"])
+@pytest.mark.parametrize("family", ["convnext", "vit"])
 def test_residual_adds_of_networks_with_layer_normalisation_stay_in_fp32(family, make_precision):
     for role in BACKBONES:
         found = graph(make_precision(family, "int8"), role)
