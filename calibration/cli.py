@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..runtime.bundle.bundle import Bundle
-from ..runtime.commands.bundles import chosen_bundle
 from ..runtime.commands.console import GlassCommand, check_libraries
+from ..runtime.commands.inputs import chosen_bundle
 from ..runtime.commands.options import (
     bundle_option,
     common_options,

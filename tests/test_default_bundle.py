@@ -127,3 +127,10 @@ def test_a_refused_bundle_is_not_even_opened(downloads):
         "Error: model.glass is not used unasked, because it lies among the images to judge and may "
         "have come with them: if you trust it, name it with --bundle model.glass.\n"
     )
+
+
+def test_a_name_like_it_is_proposed(downloads):
+    done = glass_run("images", "--bundle", "modle.glass")
+    assert done.returncode == 2
+    assert "no such folder; make one with glass-export. Did you mean model.glass?" in done.stderr
+    assert "Did you mean" not in glass_run("images", "--bundle", "quite-another.glass").stderr

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.commands.bundles import chosen_bundle
 from ...runtime.commands.console import GlassCommand, check_libraries
+from ...runtime.commands.inputs import chosen_bundle
 from ...runtime.commands.options import (
     bundles_option,
     common_options,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from ..images.files import readable_path
+from ..images.files import did_you_mean, readable_path
 from ..machine.errors import BundleError
 from .graphfile import check_graph
 from .manifest import MANIFEST_NAME, ROLES, Manifest, Role, parse_manifest
@@ -99,7 +99,8 @@ class Bundle:
 def _read_manifest(folder: Path) -> bytes:
     path = folder / MANIFEST_NAME
     if not folder.exists():
-        raise BundleError("no such folder; make one with glass-export.")
+        hint = did_you_mean(folder, BUNDLE_SUFFIX)
+        raise BundleError(f"no such folder; make one with glass-export.{hint}")
     if not path.is_file():
         raise BundleError(
             f"it holds no {MANIFEST_NAME}, so it is not a bundle made by glass-export."

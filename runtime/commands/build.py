@@ -24,8 +24,8 @@ from ..engines.tensorrt.store import PlanStore, StoredPlan
 from ..machine.cuda import open_cuda
 from ..machine.cuda.base import describe
 from ..results.tables import markdown_table
-from .bundles import chosen_bundle
 from .console import GlassCommand
+from .inputs import chosen_bundle
 from .options import common_options, engine_folder_option
 from .progress import on_console
 

@@ -11,7 +11,9 @@ import click
 
 from ..bundle.finding import BUNDLE_VARIABLE
 from ..engines.registry import AUTO, DEVICE_NAMES, engine_names
+from ..images.files import did_you_mean
 from ..judging.options import DEFAULT_THRESHOLD
+from .printable import printable
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _DEFAULT_BUNDLE = (
@@ -29,9 +31,20 @@ def common_options(function: _Function) -> _Function:
     return click.help_option("-h", "--help")(function)
 
 
-folder_argument = click.argument(
-    "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+class _Folder(click.Path):
+    """A folder that is there; if it is not, perhaps another was meant."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            self.fail(f"{error.message}{printable(did_you_mean(value))}", param, ctx)
+
+
+folder_argument = click.argument("folder", metavar="DIR", type=_Folder())
 
 backbone_option = click.option(
     "--backbone",

@@ -12,13 +12,11 @@ import click
 
 from ..bundle.bundle import Bundle
 from ..images.decode import DEFAULT_MAX_PIXELS, settle_pillow
-from ..images.sources import STANDARD_INPUT, find_images, listed_images
 from ..judging.detector import Detector
 from ..judging.options import DEFAULT_BATCH_SIZE, MODES, DetectorOptions, Mode
 from ..judging.same_run import SameRun
 from ..judging.view_maker import DEFAULT_MEMORY
 from ..machine.environment import cpu_flags
-from ..machine.errors import InputError
 from ..machine.progress import Progress, silent, track
 from ..machine.signals import finishing_on_signals
 from ..machine.timings import Timings
@@ -27,8 +25,8 @@ from ..results.records import Failure, Record
 from ..results.resume import take_up
 from ..results.writers import Writer
 from .advice import int8_note
-from .bundles import chosen_bundle
 from .console import GlassCommand
+from .inputs import chosen_bundle, chosen_images
 from .options import (
     bundle_option,
     common_options,
@@ -202,7 +200,7 @@ def main(
         max_pixels=max_pixels,
         isolate=isolate,
     )
-    images, total = _images(paths)
+    images, total = chosen_images(paths)
     check_output(output, force=force, resume=resume)
     opened = Bundle.open(chosen_bundle(bundle, paths), bundle_sha256)
     detector = Detector(opened, options, on_console)
@@ -235,16 +233,6 @@ def _advise(detector: Detector) -> None:
         note = int8_note(detector.engine, detector.precision, cpu_flags())
         if note:
             click.echo(f"Note: {note}", err=True)
-
-
-def _images(paths: tuple[str, ...]) -> tuple[Iterable[str], int | None]:
-    """Return the images and, where it can be known beforehand, their number."""
-    if STANDARD_INPUT in paths:
-        if len(paths) > 1:
-            raise InputError("- (a list on standard input) cannot be combined with other paths.")
-        return listed_images(sys.stdin.buffer), None
-    found = find_images(paths)
-    return found, len(found)
 
 
 class _Run:
