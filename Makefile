@@ -11,7 +11,7 @@ WORKERS ?= 2
 
 FOLDERS := glass_edge runtime export calibration benchmarks
 
-.PHONY: demo test test-slow fuzz lint docs install clean
+.PHONY: demo test test-slow test-registry fuzz lint docs install clean
 
 demo: install
 	mkdir -p $(DEMO)
@@ -26,6 +26,10 @@ test: $(VENV)/.test lint
 
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow
+
+# The one test that needs a network.
+test-registry: $(VENV)/.test
+	$(BIN)/pytest -m registry
 
 # FILES damaged images of each format, and FILES damaged bundles; what crashes, hangs or differs is
 # kept in build-fuzz/. OpenVINO is known to crash (docs/trust.md): by hand, with --engine openvino.

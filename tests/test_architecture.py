@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import PROGRAMS, ROOT
+from environments import build_wheel, installed_environment, linked_environment
 
 pytestmark = pytest.mark.xdist_group("architecture")
 
@@ -103,25 +104,32 @@ def test_the_runtime_imports_only_what_it_may():
 
 
 @pytest.fixture(scope="module")
-def torch_free(tmp_path_factory) -> Path:
-    """The programs of an environment in which only glass-edge[cpu] is installed."""
-    folder = tmp_path_factory.mktemp("torch-free")
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    programs = folder / "venv" / "bin"
-    wheel = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation",
-             "-w", folder, ROOT]  # fmt: skip
-    subprocess.run(wheel, check=True)
-    (built,) = folder.glob("*.whl")
-    subprocess.run([programs / "pip", "install", "-q", f"{built}[cpu]"], check=True)
-    return programs
+def wheel(tmp_path_factory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
-def test_the_runtime_judges_without_torch(torch_free, vit_bundle, photographs):
-    missing = subprocess.run([torch_free / "python", "-c", "import torch"], capture_output=True)
+@pytest.fixture(scope="module")
+def torch_free(tmp_path_factory, wheel) -> Path:
+    """The programs of an environment with glass-edge[cpu] and nothing else."""
+    return linked_environment(tmp_path_factory.mktemp("torch-free") / "venv", wheel, "cpu")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory, wheel) -> Path:
+    """The programs of an environment in which pip installed glass-edge[cpu]."""
+    return installed_environment(tmp_path_factory.mktemp("installed") / "venv", wheel, "cpu")
+
+
+@pytest.mark.parametrize(
+    "environment", ["torch_free", pytest.param("installed", marks=pytest.mark.registry)]
+)
+def test_the_runtime_judges_without_torch(environment, vit_bundle, photographs, request):
+    programs = request.getfixturevalue(environment)
+    missing = subprocess.run([programs / "python", "-c", "import torch"], capture_output=True)
     assert b"ModuleNotFoundError" in missing.stderr
     results = []
-    for programs in (torch_free, Path(sys.executable).parent):
-        command = [programs / "glass-run", *photographs[:6], "--bundle", vit_bundle.path, "-o", "-"]
+    for each in (programs, PROGRAMS):
+        command = [each / "glass-run", *photographs[:6], "--bundle", vit_bundle.path, "-o", "-"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         results.append([json.loads(line) for line in done.stdout.splitlines()])
     for one, other in zip(*results, strict=True):
@@ -133,7 +141,7 @@ def test_heic_says_what_it_lacks(torch_free, vit_bundle, photograph, tmp_path):
     from pillow_heif import from_pillow
 
     from_pillow(photograph.resize((300, 200))).save(tmp_path / "phone.heic")
-    for programs, status in ((torch_free, "error"), (Path(sys.executable).parent, "ok")):
+    for programs, status in ((torch_free, "error"), (PROGRAMS, "ok")):
         command = [programs / "glass-run", tmp_path / "phone.heic", "--bundle", vit_bundle.path]
         done = subprocess.run([*command, "-o", "-"], capture_output=True, text=True, check=True)
         record = json.loads(done.stdout)

@@ -448,8 +448,8 @@ def test_residual_adds_of_networks_with_layer_normalisation_stay_in_fp32(family,
 class TestGate:
     @pytest.fixture
     def sensitive(self, tmp_path, calibration_images) -> Path:
-        """A network whose verdicts hang on the last digits of its features."""
-        model = random_glass("timm")
+        """A network whose verdicts depend on the last digits of its features."""
+        model = random_glass("timm", spread=False)
         with torch.no_grad():
             model.classifier[-1].weight *= 20.0
             judged = [
