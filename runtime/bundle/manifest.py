@@ -107,8 +107,9 @@ class Backbone(_Strict, frozen=True):
 class Parity(_Strict, frozen=True):
     """What the export measured against PyTorch on real views.
 
-    The errors are the largest absolute differences seen; ``duplicate_error`` is between
-    equal rows of one batch.
+    The errors are the largest absolute differences seen, as shares: of the largest logit or of 1
+    for ``logit_error``, and of the largest feature or of 1 for ``duplicate_error``, which is
+    between equal rows of one batch. Attention weights lie between 0 and 1.
     """
 
     tolerance: float
