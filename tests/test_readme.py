@@ -105,11 +105,14 @@ def test_the_demos_output_is_the_real_one(tmp_path):
 
 def test_the_demo_tells_fake_from_real(tmp_path):
     """The photographs in examples/ and their twins were not seen in training."""
+    from glass_edge.export import paper
     from glass_edge.export.exporter import ExportOptions, export_bundle
 
     from glass_edge import Detector
 
-    options = ExportOptions(backbone="timm/tf_efficientnet_lite0", crops=4)
+    options = ExportOptions(
+        backbone="timm/tf_efficientnet_lite0", crops=4, normalisation=paper.NORMALISATION
+    )
     bundle = export_bundle(ROOT / "examples" / "demo.safetensors", tmp_path / "demo.glass", options)
     verdicts = Detector(bundle).detect(sorted(EXAMPLES.glob("*/*.jpg")))
     right = [verdict.verdict == Path(str(verdict.path)).parent.name for verdict in verdicts]

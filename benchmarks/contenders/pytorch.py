@@ -122,7 +122,9 @@ class _ReferenceViews(Dataset[_Item]):
 class _LoadedModel:
     def __init__(self, contender: PyTorchContender, setup: Setup) -> None:
         self._contender, self._setup, self._device = contender, setup, torch_device()
-        model = load_model(contender.checkpoint, contender.backbone).model.to(self._device)
+        side = setup.views.crop_size
+        loaded = load_model(contender.checkpoint, contender.backbone, side)
+        model = loaded.model.to(self._device)
         if contender.channels_last:
             model = model.to(memory_format=torch.channels_last)
         if contender.half:

@@ -90,7 +90,7 @@ class PyTorchContestant:
         from ...export.loading import load_model
 
         torch.set_num_threads(threads)
-        model = load_model(self.checkpoint, self.backbone).model.local_model
+        model = load_model(self.checkpoint, self.backbone, crops.shape[1]).model.local_model
         tensors = torch.from_numpy(_normalised(crops, self.normalisation))
 
         @torch.inference_mode()

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ...export.loading import AUTO, load_model
+from ...export.loading import load_model
+from ...export.options import AUTO
 from ...export.parity import reference_views
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.progress import on_console
@@ -134,10 +135,10 @@ def measure_engines(
         InputError: a bundle is of another backbone than the checkpoint.
         EngineError: an engine failed after it had begun well.
     """
-    loaded = load_model(checkpoint, options.backbone)
+    first = bundles[0].manifest
+    loaded = load_model(checkpoint, options.backbone, first.views.crop_size)
     for bundle in bundles:
         check_fit(checkpoint, loaded, bundle)
-    first = bundles[0].manifest
     crops = _photographed_crops(first.views, options.batch_size)
     pytorch = [
         PyTorchContestant(checkpoint, options.backbone, first.normalisation, bf16)

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...export.loading import AUTO, load_model
+from ...export.loading import load_model
+from ...export.options import AUTO
 from ...runtime.bundle.bundle import Bundle, sha256_of
 from ...runtime.commands.progress import on_console
 from ...runtime.machine.environment import environment
@@ -75,7 +76,7 @@ def measure_run(
         EngineError: PyTorch cannot run the checkpoint, or a contender failed after it had
             begun well.
     """
-    loaded = load_model(checkpoint, options.backbone)
+    loaded = load_model(checkpoint, options.backbone, setup.views.crop_size)
     for bundle in bundles:
         check_fit(checkpoint, loaded, bundle)
     photos = plan_photos(paths, setup)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from ...export.loading import AUTO, load_model
+from ...export.loading import load_model
+from ...export.options import AUTO
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.progress import on_console
 from ...runtime.machine.environment import environment
@@ -84,7 +85,7 @@ def measure_scaling(
         InputError: a bundle is of another backbone than the checkpoint.
         EngineError: nothing can run here, or a contender failed after it had begun well.
     """
-    loaded = load_model(checkpoint, options.backbone)
+    loaded = load_model(checkpoint, options.backbone, bundles[0].manifest.views.crop_size)
     for bundle in bundles:
         check_fit(checkpoint, loaded, bundle)
     plain = plain_pytorch(checkpoint, options.backbone, bundles[0])
