@@ -16,7 +16,8 @@ FOLDERS := glass_edge runtime export calibration benchmarks
 demo: install
 	mkdir -p $(DEMO)
 	$(BIN)/glass-export examples/demo.safetensors --backbone timm/tf_efficientnet_lite0 \
-	    --crops 4 --output $(DEMO)/demo.glass --force
+	    --crops 4 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 \
+	    --output $(DEMO)/demo.glass --force
 	$(BIN)/glass-run examples/images --bundle $(DEMO)/demo.glass
 
 # Each worker has a CPU and engines of its own. Tests that share what took long to make, and those

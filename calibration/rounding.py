@@ -24,16 +24,17 @@ _Floats = TypeVar("_Floats", Float32, Float64)
 
 LARGEST_STEP = 127  # of symmetric INT8
 _DAMPING = 0.01  # of the mean variance, added to each: few images do not tell all directions
-_ROWS = 1024  # multiplied at once; so many products of 127 by 127 are exact in float32
+_ROWS = 1024  # multiplied at once; the sum of so many products of 127 by 127 is exact in float32
+MOST_ROWS = (2**31 - 1) // LARGEST_STEP**2  # and of so many in int32
 _BLOCK = 128  # columns whose errors reach the columns after them in one product
 
 
 class Moments:
     """What a product reads in INT8: moments of rows of inputs once they are rounded.
 
-    Memory does not grow with the number of rows. Sums are of whole steps: where many rows are
-    alike, as those of black or white areas are, errors of sums would add up and leave a
-    covariance that is none.
+    Memory does not grow with the number of rows: four bytes for each two inputs. Sums are of whole
+    steps and exact. Where nearly all rows are alike, as those of black or white areas are, a sum
+    that is rounded would leave a covariance with negative eigenvalues.
     """
 
     def __init__(self, groups: int, inputs: int, magnitude: float) -> None:
@@ -42,11 +43,15 @@ class Moments:
         self._count = 0
         self._sum = np.zeros((groups, inputs), np.float64)
         self._lost = np.zeros((groups, inputs), np.float64)
-        self._products = np.zeros((groups, inputs, inputs), np.float32)
+        self._products = np.zeros((groups, inputs, inputs), np.int32)
         self._waiting: list[Float32] = []
 
     def add(self, rows: Float32) -> None:
-        """Count rows ``(groups, rows, inputs)`` of inputs in full precision."""
+        """Count rows ``(groups, rows, inputs)`` of inputs in full precision.
+
+        Rows after the first ``MOST_ROWS`` are left out: they would tell nothing new.
+        """
+        rows = rows[:, : MOST_ROWS - self._count]
         steps = _steps(rows, self._scale) if self._scale else np.zeros_like(rows)
         self._count += rows.shape[1]
         self._sum += steps.sum(axis=1, dtype=np.float64)
@@ -61,7 +66,7 @@ class Moments:
             steps = np.concatenate(self._waiting, axis=1)
             for start in range(0, steps.shape[1], _ROWS):
                 rows = steps[:, start : start + _ROWS]
-                self._products += rows.transpose(0, 2, 1) @ rows
+                self._products += (rows.transpose(0, 2, 1) @ rows).astype(np.int32)
             self._waiting.clear()
 
     def mean(self) -> Float64:
@@ -82,8 +87,12 @@ class Moments:
 
     def covariance(self) -> Float64:
         """Return the inputs' covariance, ``(groups, inputs, inputs)``."""
-        mean = self.mean()
-        return self.second() - mean[:, :, None] * mean[:, None, :]
+        self._multiply()
+        # Whole numbers below 2^53, so that nothing is rounded before the last step.
+        differences = self._products * np.float64(self._count)
+        differences -= self._sum[:, :, None] * self._sum[:, None, :]
+        covariance: Float64 = differences * (np.float64(self._scale) / self._count) ** 2
+        return covariance
 
 
 @dataclass(frozen=True)
@@ -106,11 +115,15 @@ def round_together(weights: Float64, moments: Float64) -> Rounded:
         moments: second moments or covariance of the inputs, ``(groups, inputs, inputs)``.
 
     Returns:
-        For each output GPTQ's rounding, or the nearest where that errs less.
+        For each output GPTQ's rounding, or the nearest where that errs less or where no inputs
+        can have these moments, because an eigenvalue is negative.
     """
     nearest = round_to_nearest(weights)
     scales = nearest.scales
-    steps = _gptq(weights, moments, scales)
+    try:
+        steps = _gptq(weights, moments, scales)
+    except np.linalg.LinAlgError:
+        return nearest
     worse = output_error(weights - steps * scales[:, :, None], moments) > output_error(
         weights - nearest.values(), moments
     )

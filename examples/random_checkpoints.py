@@ -1,7 +1,7 @@
 """Write full-size GLASS checkpoints with random weights, for benchmarks.
 
 Speed does not depend on the weights. Those written are always the same and leave no logit at
-nought, so that reports name the same bundles and numeric errors are those of real values:
+zero, so that reports name the same bundles and numeric errors are those of real values:
 ``gl_resnet50.pt``, ``gl_convnext.pt`` (ConvNeXt-T) and ``gl_vit.pt`` (ViT-B/16).
 
     python examples/random_checkpoints.py checkpoints
@@ -27,17 +27,28 @@ NETWORKS: dict[str, tuple[int, Callable[[], nn.Module], str, Callable[[], nn.Mod
 }
 
 
-def random_glass(name: str) -> Glass:
-    """Make one of the networks; its normalisation gets parameters and statistics like trained ones.
+def backbone(name: str) -> nn.Module:
+    """Make a backbone of one of the networks, without its head."""
+    _, build, head, stand_in, _ = NETWORKS[name]
+    model = build()
+    setattr(model, head, stand_in())
+    return model
 
-    So do ConvNeXt's blocks, which start with hardly any weight beside what passes them by.
+
+def random_glass(name: str) -> Glass:
+    """Make one of the networks, always the same, in eval mode."""
+    torch.manual_seed(NETWORKS[name][0])
+    features = NETWORKS[name][-1]
+    return as_if_trained(Glass(backbone(name), backbone(name), features))
+
+
+def as_if_trained(model: Glass) -> Glass:
+    """Give a new network what training changes most, and put it in eval mode.
+
+    Normalisation layers get random parameters and statistics, so that folding and fusing them
+    wrongly shows, and attention gets biases. ConvNeXt's blocks start with hardly any weight beside
+    what passes them by; they get as much as training gives them.
     """
-    seed, build, head, stand_in, features = NETWORKS[name]
-    torch.manual_seed(seed)
-    backbones = [build(), build()]
-    for backbone in backbones:
-        setattr(backbone, head, stand_in())
-    model = Glass(*backbones, features)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)

@@ -11,7 +11,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..runtime.machine.errors import InputError
 from .errors import CheckpointError
 
 StateDict: TypeAlias = dict[str, Tensor]
@@ -37,22 +36,6 @@ def read_checkpoint(path: Path) -> StateDict:
     else:
         state = _as_state_dict(_read_torch(path), path)
     return {_plain_key(key): tensor for key, tensor in state.items()}
-
-
-def find_checkpoint(directory: Path) -> Path:
-    """Return the single ``gl_*.pt`` (or ``gl_*.safetensors``) in ``directory``.
-
-    Raises:
-        InputError: there are none or several.
-    """
-    candidates = sorted([*directory.glob("gl_*.pt"), *directory.glob("gl_*.safetensors")])
-    if len(candidates) == 1:
-        return candidates[0]
-    found = ", ".join(path.name for path in candidates) or "none"
-    raise InputError(
-        f"name a checkpoint: the working directory should hold one gl_*.pt to do without "
-        f"(found: {found})."
-    )
 
 
 def _read_torch(path: Path) -> Any:

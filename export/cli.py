@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TypeAlias, get_args
 
 import click
 from click.core import ParameterSource
@@ -13,12 +13,25 @@ from ..calibration.cli import calibration_options
 from ..calibration.histogram import Method
 from ..calibration.options import DEFAULT_BUDGET, DEFAULT_JUDGEMENTS, CalibrationOptions
 from ..runtime.bundle.bundle import BUNDLE_SUFFIX, Bundle
-from ..runtime.bundle.manifest import Calibration, Comparison, Manifest, Parity, Precision, Rest
+from ..runtime.bundle.manifest import (
+    Calibration,
+    Comparison,
+    Manifest,
+    Normalisation,
+    Parity,
+    Precision,
+    Rest,
+)
 from ..runtime.commands.console import GlassCommand, needing_libraries
 from ..runtime.commands.options import backbone_option, common_options, force_option
 from ..runtime.commands.progress import on_console
 from ..runtime.machine.errors import InputError
+from . import paper
+from .files import check_target, find_checkpoint
+from .options import ExportOptions
 
+_USERS = "the user's"
+_Triple: TypeAlias = tuple[float, float, float]
 _LOWER: Sequence[Precision] = ("fp16", "bf16", "int8")
 _MEANT_FOR: Mapping[str, Sequence[Precision]] = {
     "calibrate": _LOWER,
@@ -38,6 +51,16 @@ Examples:
   glass-export gl_vit.pt --precision fp16 -o gl_vit.fp16.glass
   glass-export gl_vit.pt --precision int8 --calibrate photographs/ -o gl_vit.int8.glass
 """
+
+
+def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _Triple | None:
+    if text is None:
+        return None
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"give three numbers separated by commas, not {text!r}.") from None
+    return red, green, blue
 
 
 @click.command(
@@ -102,6 +125,26 @@ Examples:
     "--crops", type=int, help="Crops per image. Default: the paper's number for the family."
 )
 @click.option(
+    "--crop-size",
+    type=int,
+    metavar="PIXELS",
+    help="The side of the global view and of each crop. Default: the backbone's own; for a timm "
+    "backbone, that of timm's configuration.",
+)
+@click.option(
+    "--mean",
+    metavar="R,G,B",
+    callback=_triple,
+    help="What the training subtracted from pixels between 0 and 1. Default: the paper's; for a "
+    "timm backbone, timm's configuration.",
+)
+@click.option(
+    "--std",
+    metavar="R,G,B",
+    callback=_triple,
+    help="What the training divided them by then. Given together with --mean.",
+)
+@click.option(
     "--classes",
     default="fake,real",
     show_default=True,
@@ -128,17 +171,15 @@ def main(
     accept_loss: bool,
     backbone: str,
     crops: int | None,
+    crop_size: int | None,
+    mean: _Triple | None,
+    std: _Triple | None,
     classes: str,
     fake_class: str,
     force: bool,
 ) -> None:
     """Export a checkpoint; see ``glass-export --help``."""
     _check_meant(ctx, precision)
-    # Imported here, so that --help and wrong usage do not wait for torch.
-    with on_console("loading PyTorch"), needing_libraries("exporting", extra="export"):
-        from .checkpoint import find_checkpoint
-        from .exporter import ExportOptions, check_target, export_bundle
-
     names = tuple(name.strip() for name in classes.split(","))
     if len(names) != 2:
         raise InputError(f"--classes takes two names separated by a comma, not {classes!r}.")
@@ -146,6 +187,8 @@ def main(
         backbone=backbone,
         precision=precision,
         crops=crops,
+        crop_size=crop_size,
+        normalisation=_normalisation(mean, std),
         classes=(names[0], names[1]),
         fake_class=fake_class,
         calibrate=calibrate,
@@ -159,7 +202,23 @@ def main(
     source = checkpoint or find_checkpoint(Path.cwd())
     target = output or Path(source.with_suffix(BUNDLE_SUFFIX).name)
     check_target(target, force=force)
+    # Imported here, so that --help and wrong usage do not wait for torch.
+    with on_console("loading PyTorch"), needing_libraries("exporting", extra="export"):
+        from .exporter import export_bundle
     _summarise(source, export_bundle(source, target, options, on_console))
+
+
+def _normalisation(mean: _Triple | None, std: _Triple | None) -> Normalisation | None:
+    """Return what the user gave.
+
+    Raises:
+        InputError: one of the two is missing.
+    """
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None:
+        raise InputError("--mean and --std belong together: give both, or neither.")
+    return Normalisation(mean, std, _USERS)
 
 
 def _check_meant(ctx: click.Context, precision: Precision) -> None:
@@ -190,6 +249,7 @@ def _summarise(source: Path, bundle: Bundle) -> None:
         "checkpoint": f"{source} (SHA-256 {manifest.checkpoint.sha256[:12]}…)",
         "backbone": f"{backbone.name}, {weights}, {backbone.feature_size} features",
         "views": f"1 global and {views.num_crops} crops of {views.crop_size}x{views.crop_size}",
+        "normalised": str(manifest.normalisation),
         "classes": f"{', '.join(manifest.classes)} ({manifest.fake_class} means AI-generated)",
         "parity": agreement,
         "bundle": f"{bundle.path} ({manifest.types}, {total:.1f} MB: {files})",
@@ -207,6 +267,15 @@ def _summarise(source: Path, bundle: Bundle) -> None:
         click.echo(f"{name:<10}  {text}")
     for note in _notes(manifest):
         click.echo(f"Note: {note}", err=True)
+
+
+def _is_unlike_the_paper(manifest: Manifest) -> bool:
+    """Whether nobody said how views are made, and timm does otherwise than the paper."""
+    found, theirs = manifest.normalisation, paper.NORMALISATION
+    if found.source in (_USERS, theirs.source):
+        return False
+    same = (found.mean, found.std) == (theirs.mean, theirs.std)
+    return not same or manifest.views.crop_size != paper.CROP_SIZE
 
 
 def _agreement(parity: Parity) -> str:
@@ -231,6 +300,13 @@ def _survival(comparison: Comparison) -> str:
 
 
 def _notes(manifest: Manifest) -> Iterator[str]:
+    if _is_unlike_the_paper(manifest):
+        side = manifest.views.crop_size
+        yield (
+            f"views of {side}x{side} pixels and their normalisation are "
+            f"{manifest.normalisation.source}, not the paper's: if this GLASS was trained with "
+            "others, export it with --crop-size, --mean and --std."
+        )
     if manifest.calibration is not None:
         yield from manifest.calibration.notes
     comparison = manifest.comparison

@@ -12,8 +12,10 @@ from .checkpoint import StateDict, fit_problem, read_checkpoint
 from .errors import CheckpointError
 from .families.registry import Recipe, recipe_from_name, recipe_from_weights
 from .model import Aggregator, Glass
+from .options import AUTO
 
-AUTO = "auto"
+# What modules raise that are given views of a size that they are not made for.
+_SIZE_ERRORS = (RuntimeError, AssertionError, ValueError, TypeError)
 _SHARED, _GLOBAL, _LOCAL = "backbone.", "global_model.", "local_model."
 
 
@@ -82,7 +84,10 @@ def _split(state: StateDict) -> tuple[StateDict, StateDict, StateDict]:
 
 
 def _load_backbone(recipe: Recipe, weights: StateDict, prefix: str) -> nn.Module:
-    module = recipe.build()
+    try:
+        module = recipe.build()
+    except _SIZE_ERRORS as error:
+        raise _refusal(recipe, error) from None
     if problem := fit_problem(module.state_dict(), weights):
         raise CheckpointError(
             f"{prefix}* does not fit {recipe.name} for views of {recipe.crop_size}x"
@@ -113,12 +118,17 @@ def _feature_size(backbone: nn.Module, recipe: Recipe) -> int:
     side = recipe.crop_size
     try:
         features = backbone.eval()(torch.zeros(1, 3, side, side))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise CheckpointError(
-            f"{recipe.name} does not take views of {side}x{side} ({reason}): choose another "
-            "--crop-size."
-        ) from None
+    except _SIZE_ERRORS as error:
+        raise _refusal(recipe, error) from None
     if not isinstance(features, Tensor) or features.ndim != 2:
         raise CheckpointError(f"{recipe.name} does not give one feature vector per view.")
     return int(features.shape[1])
+
+
+def _refusal(recipe: Recipe, error: Exception) -> CheckpointError:
+    side = recipe.crop_size
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return CheckpointError(
+        f"{recipe.name} does not take views of {side}x{side} ({reason}): choose another "
+        "--crop-size."
+    )

@@ -67,6 +67,7 @@ def _facts(manifest: Manifest, digest: str) -> Iterator[tuple[str, str]]:
     yield "Backbone", f"{backbone.name} ({backbone.family}), {weights}"
     side = views.crop_size
     yield "Views", f"the whole image at {side}x{side}, {views.num_crops} crops of {side}x{side}"
+    yield "Normalised", str(manifest.normalisation)
     yield "Classes", f"{manifest.fake_class} (AI-generated), {', '.join(others)}"
     yield "Precision", manifest.types
     yield "Nodes kept in a higher type", str(sum(map(len, manifest.kept.values())))

@@ -29,7 +29,7 @@ from ..runtime.views.spec import ViewSpec
 from .errors import ParityError
 from .model import Glass
 
-TOLERANCE = 1e-4  # largest difference allowed in any logit
+TOLERANCE = 1e-4  # a share, see Parity
 LARGEST_BATCH = 32
 _SEED = 20_601
 
@@ -46,8 +46,8 @@ def measure_parity(model: Glass, bundle: Bundle, largest_batch: int = LARGEST_BA
     """Run model and graphs side by side; return the figures if they agree.
 
     Raises:
-        ParityError: a logit differs by more than the tolerance, a number is not
-            finite, or equal rows of a batch give different features.
+        ParityError: a logit or an attention weight differs by more than the tolerance, equal rows
+            of a batch give features that do, or a number is not finite.
     """
     manifest = bundle.manifest
     views = reference_views(manifest.views)
@@ -55,16 +55,18 @@ def measure_parity(model: Glass, bundle: Bundle, largest_batch: int = LARGEST_BA
     engine = OnnxRuntimeEngine(bundle, EngineOptions("cpu", batch_size=largest_batch))
     batch_sizes = tuple(sorted({1, 2, largest_batch}))
     worst = {"logit": 0.0, "attention": 0.0, "duplicate": 0.0}
+    scale = _scale(expected.logits)
     for size in batch_sizes:
         logits, attention, duplicate = _run_engine(engine, views, size)
-        worst["logit"] = _larger(worst["logit"], logits - expected.logits)
+        worst["logit"] = _larger(worst["logit"], (logits - expected.logits) / scale)
         worst["attention"] = _larger(worst["attention"], attention - expected.attention)
         worst["duplicate"] = _larger(worst["duplicate"], np.array(duplicate))
     if not max(worst.values()) <= TOLERANCE:  # written so that NaN fails
         raise ParityError(
             f"the graphs do not agree with PyTorch: logits differ by {worst['logit']:.2g}, "
             f"attention by {worst['attention']:.2g}, equal rows of a batch by "
-            f"{worst['duplicate']:.2g}; {TOLERANCE:g} is allowed. Nothing was written."
+            f"{worst['duplicate']:.2g}, each as a share of the largest value or of 1; "
+            f"{TOLERANCE:g} is allowed. Nothing was written."
         )
     return Parity(
         tolerance=TOLERANCE,
@@ -130,7 +132,7 @@ def _features(
     """Run all views in full batches, starting over to fill the last one.
 
     Returns each view's features from its first row, and the largest difference to the
-    rows that repeat it.
+    rows that repeat it, as a share of the largest feature or of 1.
     """
     found: dict[int, Float32] = {}
     duplicate = 0.0
@@ -138,7 +140,8 @@ def _features(
         (features,) = engine.run(role, [views[rows]])
         for row, vector in zip(rows, features, strict=True):
             duplicate = _larger(duplicate, vector - found.setdefault(row, vector))
-    return np.stack([found[row] for row in range(len(views))]), duplicate
+    first = np.stack([found[row] for row in range(len(views))])
+    return first, duplicate / _scale(first)
 
 
 def _full_batches(count: int, size: int) -> Iterator[list[int]]:
@@ -151,6 +154,11 @@ def _full_batches(count: int, size: int) -> Iterator[list[int]]:
     rows = itertools.chain(order, itertools.islice(itertools.cycle(range(count)), missing))
     while batch := list(itertools.islice(rows, size)):
         yield batch
+
+
+def _scale(values: Float32) -> float:
+    """Return what differences are a share of: the largest magnitude, or 1."""
+    return max(1.0, float(np.abs(values).max()))
 
 
 def _larger(so_far: float, difference: npt.NDArray[np.generic]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,10 @@ import timm
 import torch
 from glass_edge.export.model import Glass
 from PIL import Image
+from random_checkpoints import as_if_trained, backbone
 from torch import nn
-from torchvision.models import (
-    ConvNeXt,
-    ResNet,
-    VisionTransformer,
-    convnext_tiny,
-    resnet50,
-    vit_b_16,
-)
-from torchvision.models.convnext import CNBlock, CNBlockConfig
+from torchvision.models import ConvNeXt, ResNet, VisionTransformer
+from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.resnet import BasicBlock
 
 TIMM_NAME = "mobilenetv3_small_050"
@@ -62,9 +56,9 @@ SMALL = {
     "timm": (small_timm, 1024, 6),
 }
 FULL = {
-    "vit": (lambda: _headless(vit_b_16(), "heads", nn.Identity()), 768, 10),
-    "convnext": (lambda: _headless(convnext_tiny(), "classifier", nn.Flatten(1)), 768, 4),
-    "resnet": (lambda: _headless(resnet50(), "fc", nn.Identity()), 2048, 6),
+    "vit": (partial(backbone, "gl_vit"), 768, 10),
+    "convnext": (partial(backbone, "gl_convnext"), 768, 4),
+    "resnet": (partial(backbone, "gl_resnet50"), 2048, 6),
 }
 
 
@@ -95,29 +89,11 @@ def random_glass(
 
 
 def _random(family: str, full: bool, shared: bool) -> Glass:
-    """Weights that do not leave logits at zero.
-
-    Normalisation layers get random parameters and statistics, so that folding and
-    fusing them wrongly shows. ConvNeXt's blocks, which start with hardly any weight beside
-    what passes them by, get as much as training gives them.
-    """
+    """Always the same weights, which do not leave logits at zero."""
     torch.manual_seed(len(family))
     build, features, _ = (FULL if full else SMALL)[family]
     one = build()
-    model = Glass(one, one if shared else build(), features)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.1, 0.1)
-            nn.init.uniform_(module.running_var, 0.8, 1.2)
-        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
-            nn.init.uniform_(module.weight, 0.8, 1.2)
-            nn.init.uniform_(module.bias, -0.1, 0.1)
-        if isinstance(module, CNBlock):
-            nn.init.uniform_(module.layer_scale, 0.2, 1.0)
-        if isinstance(module, nn.MultiheadAttention):
-            nn.init.uniform_(module.in_proj_bias, -0.1, 0.1)
-            nn.init.uniform_(module.out_proj.bias, -0.1, 0.1)
-    return model.eval()
+    return as_if_trained(Glass(one, one if shared else build(), features))
 
 
 @cache

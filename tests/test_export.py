@@ -51,6 +51,25 @@ def test_the_gate_refuses_graphs_that_differ(key, vit_bundle):
         measure_parity(model, vit_bundle)
 
 
+def test_the_gate_measures_large_logits_by_their_size(tmp_path):
+    """Their last digits are worth more than the tolerance."""
+    model = random_glass("vit")
+    with torch.no_grad():
+        model.classifier[-1].weight *= 5000
+    torch.save(model.state_dict(), tmp_path / "gl_vit.pt")
+    bundle = export_bundle(tmp_path / "gl_vit.pt", tmp_path / "vit.glass", ExportOptions())
+    assert np.abs(bundle.manifest.reference.logits).max() > 1000
+    assert 0 < bundle.manifest.parity.logit_error < 1e-5
+
+
+def test_the_gate_refuses_large_logits_that_are_wrong(vit_bundle, tmp_path):
+    model = random_glass("vit")
+    with torch.no_grad():
+        model.classifier[-1].weight *= 5000
+    with pytest.raises(ParityError, match="as a share of the largest value or of 1"):
+        measure_parity(model, vit_bundle)
+
+
 def test_the_gate_refuses_wrong_rows_in_a_batch(vit_bundle, monkeypatch):
     """Engines have been seen to get the first row right and others wrong."""
     from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from conftest import call, launch, refusal
 from glass_edge.export.cli import _summarise
-from glass_edge.runtime.bundle.manifest import Comparison
+from glass_edge.runtime.bundle.manifest import Comparison, Normalisation
 from networks import TIMM_NAME
 
 from glass_edge import Bundle
@@ -76,6 +76,12 @@ def test_a_timm_backbone_and_other_classes(tmp_path, checkpoints):
         (["gl_vit.pt", "--fake-class", "generated"], "not among the classes"),
         (["gl_vit.pt", "-o", "nowhere/gl_vit.glass"], "folder nowhere does not exist"),
         (["gl_vit.pt", "--crops", "0"], "at least 1"),
+        (["gl_vit.pt", "--crops", "2000000"], "at most 1024, not 2000000"),
+        (["gl_vit.pt", "--crop-size", "4096"], "at most 2048, not 4096"),
+        (["gl_vit.pt", "--crop-size", "96"], "takes views of 224x224 only"),
+        (["gl_vit.pt", "--mean", "0.5,0.5,0.5"], "--mean and --std belong together"),
+        (["gl_vit.pt", "--mean", "0.5,0.5", "--std", "1,1,1"], "three numbers separated by commas"),
+        (["gl_vit.pt", "--mean", "123,116,103", "--std", "58,57,57"], "divide by 255"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, place):
@@ -85,6 +91,19 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, place)
 
 def test_no_checkpoint_here(tmp_path):
     assert "should hold one gl_*.pt" in refusal(launch("glass-export", tmp_path))
+
+
+def test_what_timm_does_unlike_the_paper_is_noted(vit_bundle, capsys):
+    """Nothing fails where the training did otherwise, so the user must know."""
+    timms = "timm's configuration of test_vit"
+    for source, noted in ((timms, True), ("the user's", False)):
+        normalisation = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), source)
+        manifest = msgspec.structs.replace(vit_bundle.manifest, normalisation=normalisation)
+        _summarise(Path("gl_vit.pt"), Bundle(vit_bundle.path, manifest, vit_bundle.digest))
+        shown = capsys.readouterr()
+        deviation = "standard deviation 0.5, 0.5, 0.5"
+        assert f"normalised  mean 0.5, 0.5, 0.5, {deviation} ({source})" in shown.out
+        assert ("not the paper's" in shown.err) == noted
 
 
 def test_a_loss_of_speed_is_seen(vit_bundle, capsys):

@@ -91,7 +91,7 @@ class PyTorchContender:
 
         It gets normalised float tensors, made here and so outside the timing.
         """
-        model = _load(self, threads).local_model
+        model = _load(self, threads, crops.shape[1]).local_model
         pixels = torch.from_numpy(crops).movedim(-1, 1) / 255
         views = _normalised(pixels, self.normalisation).contiguous()
 
@@ -152,7 +152,7 @@ class _ReferenceViews(Dataset[_Item]):
 class _LoadedModel:
     def __init__(self, contender: PyTorchContender, setup: Setup) -> None:
         self._contender, self._setup, self._device = contender, setup, torch_device()
-        self._forward = _forward(_load(contender, setup.threads), contender)
+        self._forward = _forward(_load(contender, setup.threads, setup.views.crop_size), contender)
         self._loaders: dict[Photos, DataLoader[_Item]] = {}
 
     def judge(self, photos: Photos) -> Judged:
@@ -232,10 +232,11 @@ class _LoadedModel:
         return torch.softmax(logits.float(), 1)[:, self._contender.fake_index].cpu()
 
 
-def _load(contender: PyTorchContender, threads: int) -> Glass:
-    """Load the checkpoint as the contender wants its weights."""
+def _load(contender: PyTorchContender, threads: int, crop_size: int) -> Glass:
+    """Load the checkpoint as the contender wants its weights, for views of this size."""
     torch.set_num_threads(threads)
-    model = load_model(contender.checkpoint, contender.backbone).model.to(torch_device())
+    model = load_model(contender.checkpoint, contender.backbone, crop_size).model
+    model = model.to(torch_device())
     if contender.channels_last:
         model = model.to(memory_format=torch.channels_last)
     if contender.half:

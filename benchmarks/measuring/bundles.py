@@ -60,7 +60,8 @@ def load_fitting(checkpoint: Path, backbone: str, bundles: Sequence[Bundle]) -> 
     """
     from ...export.loading import load_model  # it imports PyTorch
 
-    loaded = load_model(checkpoint, backbone)
+    crop_size = bundles[0].manifest.views.crop_size if bundles else None
+    loaded = load_model(checkpoint, backbone, crop_size)
     recipe = loaded.recipe
     held = _backbone(recipe.name, loaded.model.feature_size, recipe.crop_size)
     for bundle in bundles:

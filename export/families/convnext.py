@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torchvision.models import ConvNeXt
 from torchvision.models.convnext import CNBlock, CNBlockConfig
 
+from .. import paper
 from ..simplify import linear
-from .registry import PAPER_CROP_SIZE, Family, Recipe, Weights, count_blocks
+from .registry import Family, Recipe, Weights, count_blocks
 
 _STAGES = range(1, 16, 2)  # which entries of `features` are blocks; the others reduce the size
 
@@ -81,7 +82,7 @@ def _recipe(_: str, weights: Weights, crop_size: int | None) -> Recipe:
         crops=4,
         fixed_batch=True,
         quantise_residuals=False,
-        crop_size=crop_size or PAPER_CROP_SIZE,
+        crop_size=crop_size or paper.CROP_SIZE,
     )
 
 

@@ -13,10 +13,8 @@ from typing import TypeAlias
 from torch import Tensor, nn
 
 from ...runtime.bundle.manifest import Normalisation
+from .. import paper
 from ..errors import CheckpointError
-
-PAPER_CROP_SIZE = 224
-IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 Weights: TypeAlias = Mapping[str, Tensor]
 """A backbone's state dict, without the prefix that tells the views apart."""
@@ -46,8 +44,8 @@ class Recipe:
     crops: int
     fixed_batch: bool
     quantise_residuals: bool
-    crop_size: int = PAPER_CROP_SIZE
-    normalisation: Normalisation = IMAGENET
+    crop_size: int = paper.CROP_SIZE
+    normalisation: Normalisation = paper.NORMALISATION
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from torch import nn
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from .registry import PAPER_CROP_SIZE, Family, Recipe, Weights, count_blocks
+from .. import paper
+from .registry import Family, Recipe, Weights, count_blocks
 
 _STAGES = (1, 2, 3, 4)
 
@@ -32,7 +33,7 @@ def _recipe(_: str, weights: Weights, crop_size: int | None) -> Recipe:
         crops=6,
         fixed_batch=False,
         quantise_residuals=True,
-        crop_size=crop_size or PAPER_CROP_SIZE,
+        crop_size=crop_size or paper.CROP_SIZE,
     )
 
 

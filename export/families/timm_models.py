@@ -12,8 +12,9 @@ from timm.layers.norm import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
 from timm.models.convnext import ConvNeXt
 from torch import nn
 
+from ...runtime.bundle.manifest import Normalisation
 from ..errors import CheckpointError
-from .registry import PAPER_CROP_SIZE, Family, Recipe, Weights
+from .registry import Family, Recipe, Weights
 
 _PREFIX = "timm/"
 # Blocks with these normalise what they read of the residual stream; the stream itself may take
@@ -24,14 +25,21 @@ _NORMS_OF_STREAMS = (nn.LayerNorm, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d)
 def _recipe(name: str, _: Weights, crop_size: int | None) -> Recipe:
     model = name.removeprefix(_PREFIX)
     blank = _without_weights(model)
+    config = blank.pretrained_cfg
+    side = crop_size or _own_side(name, config)
+    # Networks for one size of views are built for it; the others take any.
+    size: dict[str, Any] = {"img_size": side} if config.get("fixed_input_size") else {}
     return Recipe(
         name=name,
         family=FAMILY.name,
-        build=partial(timm.create_model, model, num_classes=0),
+        build=partial(timm.create_model, model, num_classes=0, **size),
         crops=6,
         fixed_batch=isinstance(blank, ConvNeXt),
         quantise_residuals=not any(isinstance(m, _NORMS_OF_STREAMS) for m in blank.modules()),
-        crop_size=crop_size or PAPER_CROP_SIZE,
+        crop_size=side,
+        normalisation=Normalisation(
+            tuple(config["mean"]), tuple(config["std"]), f"timm's configuration of {model}"
+        ),
     )
 
 
@@ -48,9 +56,20 @@ def _without_weights(model: str) -> Any:
     try:
         with torch.device("meta"):
             return timm.create_model(model, num_classes=0)
-    except RuntimeError as error:  # of its tag, what follows the point
-        known = ", ".join(timm.list_pretrained(f"{model.partition('.')[0]}.*"))
-        raise CheckpointError(f"timm cannot make {model!r} ({error}): it knows {known}.") from None
+    except RuntimeError:  # of its tag, the part after the point
+        architecture = model.partition(".")[0]
+        known = ", ".join(timm.list_pretrained(f"{architecture}.*")) or architecture
+        raise CheckpointError(f"timm has no configuration {model!r}: it has {known}.") from None
+
+
+def _own_side(name: str, config: dict[str, Any]) -> int:
+    _, height, width = config["input_size"]
+    if height != width:
+        raise CheckpointError(
+            f"{name} takes views of {height}x{width}, and a GLASS looks at squares: give the side "
+            "that it was trained at with --crop-size."
+        )
+    return int(height)
 
 
 FAMILY = Family(name="timm", recipe=_recipe, prefix=_PREFIX)

@@ -82,10 +82,18 @@ class Graphs(_Strict, frozen=True, rename={"global_": "global"}):
 
 
 class Normalisation(_Strict, frozen=True):
-    """``(x - mean) / std`` per RGB channel on values in [0, 1]; the graphs contain it."""
+    """``(x - mean) / std`` per RGB channel on values in [0, 1]; the graphs contain it.
+
+    ``source`` says whose it is: the paper's, timm's or the user's.
+    """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    source: Text
+
+    def __str__(self) -> str:
+        mean, std = (", ".join(map(str, values)) for values in (self.mean, self.std))
+        return f"mean {mean}, standard deviation {std} ({self.source})"
 
 
 class Backbone(_Strict, frozen=True):
@@ -107,8 +115,9 @@ class Backbone(_Strict, frozen=True):
 class Parity(_Strict, frozen=True):
     """What the export measured against PyTorch on real views.
 
-    The errors are the largest absolute differences seen; ``duplicate_error`` is between
-    equal rows of one batch.
+    The errors are the largest absolute differences seen, as shares: of the largest logit or of 1
+    for ``logit_error``, and of the largest feature or of 1 for ``duplicate_error``, which is
+    between equal rows of one batch. Attention weights lie between 0 and 1.
     """
 
     tolerance: float
