@@ -26,6 +26,7 @@ from ..runtime.commands.console import GlassCommand, needing_libraries
 from ..runtime.commands.options import backbone_option, common_options, force_option
 from ..runtime.commands.progress import on_console
 from ..runtime.machine.errors import InputError
+from ..runtime.machine.signals import ending_on_sigterm
 from . import paper
 from .files import check_target, find_checkpoint
 from .options import ExportOptions
@@ -205,7 +206,9 @@ def main(
     # Imported here, so that --help and wrong usage do not wait for torch.
     with on_console("loading PyTorch"), needing_libraries("exporting", extra="export"):
         from .exporter import export_bundle
-    _summarise(source, export_bundle(source, target, options, on_console))
+    with ending_on_sigterm():
+        bundle = export_bundle(source, target, options, on_console)
+    _summarise(source, bundle)
 
 
 def _normalisation(mean: _Triple | None, std: _Triple | None) -> Normalisation | None:

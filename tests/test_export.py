@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
@@ -117,16 +113,6 @@ def test_force_never_replaces_what_is_no_bundle(checkpoints, tmp_path):
     with pytest.raises(InputError, match="not a bundle"):
         export_bundle(checkpoints["vit"], tmp_path / "photographs", ExportOptions(force=True))
     assert (tmp_path / "photographs" / "precious.jpg").exists()
-
-
-def test_a_killed_export_leaves_no_bundle(checkpoints, tmp_path):
-    command = [Path(sys.executable).parent / "glass-export", checkpoints["vit"], "-o", "vit.glass"]
-    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
-    while process.poll() is None and not list(tmp_path.glob(".vit.glass.*/vit.glass/*.onnx")):
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "vit.glass").exists()
 
 
 def test_classes_and_their_order_are_the_users(checkpoints, tmp_path):

@@ -55,5 +55,21 @@ def finishing_on_signals(finish: Callable[[], None]) -> Iterator[None]:
         raise Interrupted(received[0])
 
 
+@contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does: by an exception, so that files are cleaned up.
+
+    For the main thread.
+
+    Raises:
+        Interrupted: SIGTERM came.
+    """
+    before = signal.signal(signal.SIGTERM, _end_at_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _end_at_once(number: int, _: FrameType | None) -> None:
     raise Interrupted(number)
