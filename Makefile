@@ -11,7 +11,7 @@ WORKERS ?= 2
 
 FOLDERS := glass_edge runtime export calibration benchmarks
 
-.PHONY: demo test test-slow test-registry fuzz lint docs install clean
+.PHONY: demo test test-slow test-registry fuzz resolve lint docs install clean
 
 demo: install
 	mkdir -p $(DEMO)
@@ -39,10 +39,15 @@ fuzz: $(VENV)/.test demo
 	cd tests && $(abspath $(BIN))/python -m fuzz bundles $(abspath $(DEMO))/demo.glass \
 	    --engine onnxruntime --files $(FILES) --keep $(abspath $(FUZZ))
 
+# Can every extra be installed for the oldest Python, on x86-64 and aarch64? Needs a network.
+resolve: $(VENV)/.uv
+	$(BIN)/python tools/resolve.py -o docs/reports/resolve.md
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy $(wildcard tools/*.py)
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 -p glass_edge.runtime
 
 # Figures and tables of README.md and docs/, from docs/reports and the code.
@@ -66,6 +71,11 @@ $(VENV)/.test: $(VENV)/.installed
 	$(PIP) install --no-deps --target $(VENV)/stubs --upgrade 'tensorrt-stubs==10.13.0.35.1'
 	sed -i -e 's/ in: / in_: /g' -e 's/channel_axis: int)/channel_axis: int = ...)/' \
 	    $(VENV)/stubs/tensorrt_bindings/tensorrt.pyi  # some of their lines are no Python
+	touch $@
+
+$(VENV)/.uv:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install 'uv>=0.9' packaging "tomli; python_version < '3.11'"
 	touch $@
 
 clean:
