@@ -6,12 +6,13 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO   := build-demo
 FUZZ   := build-fuzz
+ARM    := build-aarch64
 FILES  ?= 2000
 WORKERS ?= 2
 
 FOLDERS := glass_edge runtime export calibration benchmarks
 
-.PHONY: demo test test-slow test-registry fuzz resolve lint docs install clean
+.PHONY: demo test test-slow test-registry fuzz aarch64 resolve lint docs install clean
 
 demo: install
 	mkdir -p $(DEMO)
@@ -38,6 +39,11 @@ fuzz: $(VENV)/.test demo
 	cd tests && $(abspath $(BIN))/python -m fuzz images --files $(FILES) --keep $(abspath $(FUZZ))
 	cd tests && $(abspath $(BIN))/python -m fuzz bundles $(abspath $(DEMO))/demo.glass \
 	    --engine onnxruntime --files $(FILES) --keep $(abspath $(FUZZ))
+
+# As root: the example photographs judged in an emulated Debian, and compared with this machine's
+# records. Needs a network; minutes, the first time many (docs/platforms.md).
+aarch64: demo
+	tools/aarch64.sh $(BIN) $(DEMO)/demo.glass $(ARM)
 
 # Can every extra be installed for the oldest Python, on x86-64 and aarch64? Needs a network.
 resolve: $(VENV)/.uv
@@ -79,4 +85,4 @@ $(VENV)/.uv:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(FUZZ) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(FUZZ) $(ARM) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
