@@ -21,10 +21,9 @@ demo: install
 	    --output $(DEMO)/demo.glass --force
 	$(BIN)/glass-run examples/images --bundle $(DEMO)/demo.glass
 
-# Each worker has a CPU and engines of its own. Tests that share what took long to make, and those
-# that measure, stay together: the xdist groups.
+# Each worker has a CPU and engines of its own, and gets whole modules (tests/conftest.py).
 test: $(VENV)/.test lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/pytest -n $(WORKERS)
 
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow

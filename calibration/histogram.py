@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import cv2
@@ -35,7 +36,7 @@ class Histogram:
         magnitudes = np.abs(values, dtype=np.float32).reshape(-1, 1)
         self.largest = max(self.largest, float(magnitudes.max()))
         if self.largest >= self.limit:
-            self._grow(2.0 ** np.ceil(np.log2(np.nextafter(self.largest, np.inf))))
+            self._grow(2.0 ** math.frexp(self.largest)[1])  # the next power of two
         found = cv2.calcHist([magnitudes], [0], None, [BINS], [0.0, self.limit])
         self.counts += found.ravel()  # OpenCV 4 gives a column, 5 a vector
 

@@ -32,6 +32,7 @@ from glass_edge.runtime.bundle.manifest import Precision, Rest
 from hypothesis import settings
 from networks import SMALL, TIMM_NAME, random_glass
 from PIL import AvifImagePlugin, Image
+from xdist.scheduler import LoadScopeScheduling
 
 from glass_edge import Bundle
 
@@ -62,6 +63,24 @@ def pytest_configure_node(node: Any) -> None:
         pin = f"import os; os.sched_setaffinity(0, [{own}])"
         node.gateway.remote_exec(pin).waitclose()
         node.workerinput["cpus"] = cpus
+
+
+# Tests that measure memory and time run one after the other, not beside each other.
+MEASURING = ("test_long_runs.py", "test_memory.py", "test_workers.py")
+
+
+class ByModule(LoadScopeScheduling):
+    """Gives a worker whole modules, whose tests share what their fixtures made."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return "measuring" if module.endswith(MEASURING) else module
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByModule:
+    config.option.loadscopereorder = False  # by the number of tests, which says nothing of time
+    return ByModule(config, log)
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +228,17 @@ def export_family(checkpoints: dict[str, Path], shared: Shared) -> Callable[[str
 @pytest.fixture(scope="session")
 def vit_bundle(export_family: Callable[[str], Bundle]) -> Bundle:
     return export_family("vit")
+
+
+@pytest.fixture(scope="session")
+def fake_second_bundle(checkpoints: dict[str, Path], shared: Shared) -> Bundle:
+    """A bundle whose classes have other names, and whose second logit means fake."""
+    options = ExportOptions(classes=("photograph", "generated"), fake_class="generated")
+
+    def make(place: Path) -> None:
+        export_bundle(checkpoints["vit"], place, options)
+
+    return Bundle.open(shared.make("fake-second.glass", make))
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,6 @@ import pytest
 from conftest import PROGRAMS, ROOT
 from environments import build_wheel, installed_environment, linked_environment
 
-pytestmark = pytest.mark.xdist_group("architecture")
-
 MAY_IMPORT = {
     "runtime": set(),
     "calibration": {"runtime"},

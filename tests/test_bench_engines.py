@@ -20,8 +20,6 @@ from glass_edge.runtime.machine.cuda import gpu_present
 
 from glass_edge import EngineError
 
-pytestmark = pytest.mark.xdist_group("bench engines")
-
 run = partial(call, "glass-bench")
 PYTORCH = ("PyTorch FP32", "PyTorch BF16 autocast")
 REPEATS = 3

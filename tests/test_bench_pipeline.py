@@ -11,8 +11,6 @@ from conftest import ROOT, call, refusal
 from glass_edge.benchmarks.measuring.samples import Samples
 from glass_edge.benchmarks.pipeline import BundleHalves, PipelineReport
 
-pytestmark = pytest.mark.xdist_group("bench pipeline")
-
 run = partial(call, "glass-bench", ROOT, "pipeline")
 
 

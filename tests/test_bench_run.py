@@ -60,8 +60,6 @@ from torch import nn
 
 from glass_edge import Detector, DetectorOptions, EngineError, ImageError
 
-pytestmark = pytest.mark.xdist_group("bench run")
-
 run = partial(call, "glass-bench")
 IMAGES = [str(EXAMPLES / name) for name in ("fake/cat.jpg", "real/coffee.jpg", "real/rocket.jpg")]
 CROPS, SEED, ROUNDS = 3, 7, 2

@@ -24,8 +24,6 @@ from PIL import Image
 
 from glass_edge import Bundle
 
-pytestmark = pytest.mark.xdist_group("calibrate")
-
 run = partial(call, "glass-calibrate")
 PHOTOGRAPHS = ("fake/cat", "real/cat", "fake/coffee", "real/coffee", "real/rocket")
 BLUE, ORANGE = (8, 81, 156), (230, 132, 42)  # the global and the local graph's bars

@@ -151,7 +151,7 @@ class TestSuitability:
         fill(tmp_path, 12, noise)
         for number in range(4):
             (tmp_path / f"bad{number}.jpg").write_bytes(b"no image" + bytes([number]))
-        notes = self.search(vit_bundle, tmp_path).notes
+        notes = ranges_of(vit_bundle, split_images(tmp_path, 100)).notes
         assert any("could not be read" in note for note in notes)
 
 
@@ -161,18 +161,19 @@ class TestCache:
         monkeypatch.setenv("GLASS_CACHE", str(tmp_path / "cache"))
         return tmp_path / "cache" / "calibration"
 
-    def ranges(self, bundle, folder: Path) -> Int8Search:
-        return Int8Search(bundle, split_images(folder, 8), CalibrationOptions(method="minmax"))
+    def ranges(self, bundle, folder: Path) -> RangesFile:
+        return ranges_of(bundle, split_images(folder, 8))
 
     def test_it_is_readable_and_says_what_it_is_of(self, cache, vit_bundle, calibration_images):
-        search = self.ranges(vit_bundle, calibration_images)
+        self.ranges(vit_bundle, calibration_images)
         files = [json.loads(path.read_bytes()) for path in cache.iterdir()]
         assert len(files) == len(BACKBONES)
         for file in files:
             assert file["data"] == split_images(calibration_images, 8).digest
             assert set(file["ranges"]) == {"minmax", "percentile", "entropy"}
             assert all(value > 0 for value in file["ranges"]["minmax"].values())
-        names = {name for layer in search.layers["local"] for name in layer.inputs}
+        layers = find_layers(onnx.load(vit_bundle.graph_path("local")).graph)
+        names = {name for layer in layers for name in layer.inputs}
         assert names in [set(file["ranges"]["minmax"]) for file in files]
 
     def test_it_is_used_again_for_the_same_graph_and_images(
@@ -236,15 +237,10 @@ class TestCache:
                 (cache / name).mkdir(parents=True)  # in the way of the file
         assert ranges_of(vit_bundle, sets) == expected
 
-    def test_global_views_and_crops_are_never_mixed(self, cache, calibration_images, tmp_path):
+    def test_global_views_and_crops_are_never_mixed(self, cache, shared_bundle, tmp_path):
         """With one backbone for both, the two graphs still have ranges of their own."""
-        import torch
-        from glass_edge.export.exporter import ExportOptions, export_bundle
-        from networks import random_glass
-
-        torch.save(random_glass("vit", shared=True).state_dict(), tmp_path / "gl_vit.pt")
-        bundle = export_bundle(tmp_path / "gl_vit.pt", tmp_path / "vit.glass", ExportOptions())
-        self.ranges(bundle, calibration_images)
+        (tmp_path / "images").mkdir()
+        self.ranges(shared_bundle, fill(tmp_path / "images", 5, noise))
         first, second = (json.loads(path.read_bytes()) for path in cache.iterdir())
         assert first["ranges"] != second["ranges"]
 

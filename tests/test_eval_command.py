@@ -32,8 +32,6 @@ from sklearn import metrics as sk
 
 from glass_edge import Bundle, Detector, DetectorOptions
 
-pytestmark = pytest.mark.xdist_group("eval")
-
 run = partial(call, "glass-eval")
 ENGINE = ("--engine", "onnxruntime")
 IMAGES = sorted(map(str, EXAMPLES.glob("*/*.jpg")))

@@ -115,9 +115,8 @@ def test_force_never_replaces_what_is_no_bundle(checkpoints, tmp_path):
     assert (tmp_path / "photographs" / "precious.jpg").exists()
 
 
-def test_classes_and_their_order_are_the_users(checkpoints, tmp_path):
-    options = ExportOptions(classes=("photograph", "generated"), fake_class="generated")
-    manifest = export_bundle(checkpoints["vit"], tmp_path / "vit.glass", options).manifest
+def test_classes_and_their_order_are_the_users(fake_second_bundle):
+    manifest = fake_second_bundle.manifest
     assert manifest.classes == ("photograph", "generated")
     assert manifest.fake_index == 1
 

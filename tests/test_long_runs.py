@@ -18,10 +18,7 @@ GLASS_RUN = Path(sys.executable).parent / "glass-run"
 MEMORY = 40e6  # bytes: less than a graph's weights held ten times
 # With one arena, what threads leave free in theirs does not look like growth.
 ENVIRONMENT = os.environ | {"MALLOC_ARENA_MAX": "1"}
-pytestmark = [
-    pytest.mark.xdist_group("measures"),
-    pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's"),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
 HELD = """
 import json, os, sys, time
@@ -128,7 +125,7 @@ def test_a_run_over_a_hundred_thousand_images_does_not_grow(engine, vit_bundle, 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_detectors_that_come_and_go_leave_nothing(engine, vit_bundle, thumbnails):
-    assert_flat(growth(COME_AND_GO, vit_bundle.path, engine, *thumbnails, warm=20, count=100))
+    assert_flat(growth(COME_AND_GO, vit_bundle.path, engine, *thumbnails, warm=10, count=40))
 
 
 def judged_folder(place: Path, bundle: Path, count: int, thumbnails: list[Path]) -> int:

@@ -13,10 +13,7 @@ from glass_edge.benchmarks.views.interlaced import interlaced_png
 from glass_edge.runtime.images.decode import read_header
 from PIL import Image
 
-pytestmark = [
-    pytest.mark.xdist_group("measures"),
-    pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc"),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc")
 
 
 def saved(kind: str, mode: str = "RGB", **options: object) -> Callable[[Image.Image], bytes]:

@@ -26,7 +26,7 @@ from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.export.variants import VariantOptions, make_variant
 from glass_edge.runtime.bundle.manifest import ROLES, Role
 from glass_edge.runtime.engines.base import X86
-from networks import TIMM_NAME, random_glass
+from networks import random_glass
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 
 from glass_edge import Bundle, Detector, DetectorOptions, EngineError
@@ -169,7 +169,7 @@ class TestFp16:
         assert {v.precision for v in (*ours, *theirs)} <= {"fp16", "fp32"}
 
     @pytest.fixture
-    def overflowing(self, tmp_path) -> Path:
+    def overflowing(self, shared) -> Bundle:
         """A network with values of a hundred thousand and more in attention, divided away after."""
         model = random_glass("vit")
         for backbone in (model.global_model, model.local_model):
@@ -179,13 +179,19 @@ class TestFp16:
                 attention.in_proj_weight[2 * width :] *= 1e6
                 attention.in_proj_bias[2 * width :] *= 1e6
                 attention.out_proj.weight /= 1e6
-        torch.save(model.state_dict(), tmp_path / "gl_vit.pt")
-        return tmp_path / "gl_vit.pt"
 
-    options = ExportOptions(precision="fp16", judgements=JUDGEMENTS)
+        def make(place: Path) -> None:
+            checkpoint = place.parent / "gl_vit.pt"
+            torch.save(model.state_dict(), checkpoint)
+            export_bundle(checkpoint, place, ExportOptions())
 
-    def test_what_overflows_stays_in_fp32(self, overflowing):
-        bundle = export_bundle(overflowing, overflowing.with_suffix(".glass"), self.options)
+        return Bundle.open(shared.make("overflowing.glass", make))
+
+    options = VariantOptions("fp16", images=None, judgements=JUDGEMENTS)
+
+    def test_what_overflows_stays_in_fp32(self, overflowing, tmp_path):
+        make_variant(overflowing, tmp_path, self.options)
+        bundle = Bundle.open(tmp_path)
         kept = bundle.manifest.kept
         comparison = bundle.manifest.comparison
         assert kept["global"]
@@ -199,20 +205,22 @@ class TestFp16:
         )
         assert still_low[TensorProto.FLOAT16] > still_low[TensorProto.FLOAT] > 0
 
-    def test_what_overflows_unforeseen_is_found_by_trying(self, overflowing, monkeypatch):
+    def test_what_overflows_unforeseen_is_found_by_trying(self, overflowing, tmp_path, monkeypatch):
         """No engine here computes in FP16, so that only the simulation can show it."""
         monkeypatch.setattr(lowering, "_largest", lambda *_: {})
-        bundle = export_bundle(overflowing, overflowing.with_suffix(".glass"), self.options)
-        assert bundle.manifest.kept["local"]
-        assert bundle.manifest.comparison.largest_change < 0.005
+        make_variant(overflowing, tmp_path, self.options)
+        manifest = Bundle.open(tmp_path).manifest
+        assert manifest.kept["local"]
+        assert manifest.comparison.largest_change < 0.005
 
-    def test_what_overflows_unforeseen_does_not_pass_the_gate(self, overflowing, monkeypatch):
+    def test_what_overflows_unforeseen_does_not_pass_the_gate(
+        self, overflowing, tmp_path, monkeypatch
+    ):
         monkeypatch.setattr(lowering, "_largest", lambda *_: {})
         monkeypatch.setattr(lowering, "_FRONTS", (0,))
         options = replace(self.options, accept_loss=True)
         with pytest.raises(AccuracyError, match=r"overflow in FP16: \d+ of 24 verdicts"):
-            export_bundle(overflowing, overflowing.with_suffix(".glass"), options)
-        assert [path.name for path in overflowing.parent.iterdir()] == ["gl_vit.pt"]
+            make_variant(overflowing, tmp_path, options)
 
 
 def test_without_images_the_photograph_that_judges_was_not_tried_on(
@@ -418,7 +426,7 @@ def test_a_graph_of_which_every_layer_is_kept_is_the_fp32_one(make_precision):
 
 
 @pytest.mark.parametrize(
-    ("family", "blocks"), slow_but([("timm", 6)], [("timm", 6), ("resnet", 4)])
+    ("family", "blocks"), slow_but([("timm", 7)], [("timm", 7), ("resnet", 4)])
 )
 def test_residual_adds_of_convolutional_networks_are_quantised_on_both_branches(
     family, blocks, make_precision
@@ -449,20 +457,19 @@ class TestGate:
     @pytest.fixture
     def sensitive(self, tmp_path, calibration_images) -> Path:
         """A network whose verdicts depend on the last digits of its features."""
-        model = random_glass("timm", spread=False)
+        model = random_glass("vit", spread=False)
         with torch.no_grad():
             model.classifier[-1].weight *= 20.0
             judged = [
                 reference.judge(model, path, 4, 0)[0] for path in calibration_images.iterdir()
             ]
             model.classifier[-1].bias -= torch.stack(judged).mean(0)
-        torch.save(model.state_dict(), tmp_path / "gl_timm.pt")
-        return tmp_path / "gl_timm.pt"
+        torch.save(model.state_dict(), tmp_path / "gl_vit.pt")
+        return tmp_path / "gl_vit.pt"
 
     def options(self, images: Path, **more) -> ExportOptions:
         calibration = CalibrationOptions(method="minmax", budget=0.0)
         return ExportOptions(
-            backbone=f"timm/{TIMM_NAME}",
             precision="int8",
             calibrate=images,
             calibration=calibration,
@@ -476,7 +483,7 @@ class TestGate:
         target = sensitive.with_suffix(".glass")
         with pytest.raises(AccuracyError, match=r"\d+ of 24 flip .*--accept-loss"):
             export_bundle(sensitive, target, self.options(calibration_images))
-        assert [path.name for path in sensitive.parent.iterdir()] == ["gl_timm.pt"]
+        assert [path.name for path in sensitive.parent.iterdir()] == ["gl_vit.pt"]
 
     def test_the_loss_can_be_accepted_and_stands_in_the_manifest(
         self, sensitive, calibration_images

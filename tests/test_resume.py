@@ -21,8 +21,6 @@ from glass_edge.runtime.commands.output import open_output
 from glass_edge.runtime.machine.errors import OutputError
 from PIL import Image
 
-pytestmark = pytest.mark.xdist_group("resume")
-
 PROGRAM = PROGRAMS / "glass-run"
 
 

@@ -26,8 +26,6 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from torch.nn import functional
 
-pytestmark = pytest.mark.xdist_group("rounding")
-
 BACKBONES = ("global", "local")
 EVERYTHING = 10**9
 

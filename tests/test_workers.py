@@ -18,8 +18,6 @@ from glass_edge.runtime.views.batch import Sampling, ViewBatch
 from glass_edge.runtime.views.spec import ViewSpec
 from PIL import Image
 
-pytestmark = pytest.mark.xdist_group("workers")
-
 linux = pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc")
 SPEC = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
 
