@@ -172,7 +172,9 @@ class TestCache:
             assert file["data"] == split_images(calibration_images, 8).digest
             assert set(file["ranges"]) == {"minmax", "percentile", "entropy"}
             assert all(value > 0 for value in file["ranges"]["minmax"].values())
-        layers = find_layers(onnx.load(vit_bundle.graph_path("local")).graph)
+        layers = find_layers(
+            onnx.load(vit_bundle.graph_path("local")).graph, vit_bundle.manifest.backbone
+        )
         names = {name for layer in layers for name in layer.inputs}
         assert names in [set(file["ranges"]["minmax"]) for file in files]
 
