@@ -12,7 +12,7 @@ import pytest
 
 from glass_edge import Detector, DetectorOptions
 
-RUNS = 12
+RUNS = 6
 
 LOOP = """
 import sys

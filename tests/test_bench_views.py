@@ -63,6 +63,7 @@ def saved(picture: Image.Image, path: Path, **options: object) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_images_of_the_users_and_those_who_read_them(tmp_path, photograph):
     """simplejpeg reads JPEG only, and OpenCV no HEIC: who refuses a file is left out.
 

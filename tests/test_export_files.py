@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from conftest import slow
 from glass_edge.export.exporter import export_bundle
 from glass_edge.export.files import new_bundle, put_in_place
 from glass_edge.export.options import ExportOptions
@@ -170,7 +171,7 @@ def exporting(checkpoint: Path, place: Path) -> Iterator[subprocess.Popen]:
     process.communicate()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), slow(signal.SIGINT, 130)])
 def test_an_export_that_is_told_to_end_leaves_nothing(number, code, checkpoints, tmp_path):
     with exporting(checkpoints["vit"], tmp_path) as process:
         process.send_signal(number)
