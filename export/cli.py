@@ -1,4 +1,4 @@
-"""``glass-export``: make a bundle of a trained GLASS."""
+"""``glass-export``: export a trained GLASS to a bundle."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
     cls=GlassCommand,
     epilog=_EXAMPLES,
     help="Export a trained PyTorch GLASS to a bundle that glass-run judges with. CHECKPOINT is a "
-    "state dict saved by torch.save, or a .safetensors file. The export ends by comparing the "
-    "graphs with PyTorch on real photographs and fails if they do not agree.",
+    "state dict saved by torch.save, or a .safetensors file. The export compares the graphs with "
+    "PyTorch on real photographs and fails if they do not agree.",
 )
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -77,14 +77,15 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
     "--output",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help=f"The bundle to make. Default: the checkpoint's name with {BUNDLE_SUFFIX}, here.",
+    help="The bundle to make. Default: the checkpoint's name with "
+    f"{BUNDLE_SUFFIX}, in the working directory.",
 )
 @click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
     default="fp32",
     show_default=True,
-    help="The type that the graphs compute in. All but fp32 end by comparing verdicts with FP32's.",
+    help="The type that the graphs compute in. Verdicts of all but fp32 are compared with FP32's.",
 )
 @click.option(
     "--calibrate",
@@ -101,25 +102,25 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
     show_default=True,
     metavar="SHARE",
     help="The largest share of layers that int8 may leave in floating point, the most sensitive "
-    "first, if verdicts do not hold without.",
+    "first, if verdicts would change too much otherwise.",
 )
 @click.option(
     "--int8-rest",
     type=click.Choice(get_args(Rest)),
     default="fp32",
     show_default=True,
-    help="The type of what int8 leaves in floating point: fp16 is meant for GPUs and makes smaller "
-    "bundles; OpenVINO computes it in FP32, ONNX Runtime on x86 then the whole graph.",
+    help="The type of what int8 leaves in floating point. fp16 is meant for GPUs and makes smaller "
+    "bundles. On x86, OpenVINO computes it in FP32, and ONNX Runtime the whole graph.",
 )
 @click.option(
     "--judgements",
     type=int,
     default=DEFAULT_JUDGEMENTS,
     show_default=True,
-    help="How often at least both precisions judge in the comparison.",
+    help="The least number of judgements by each precision in the comparison.",
 )
 @click.option(
-    "--accept-loss", is_flag=True, help="Keep the bundle even if its verdicts do not hold."
+    "--accept-loss", is_flag=True, help="Keep the bundle even if its verdicts change too much."
 )
 @backbone_option
 @click.option(
@@ -225,10 +226,10 @@ def _normalisation(mean: _Triple | None, std: _Triple | None) -> Normalisation |
 
 
 def _check_meant(ctx: click.Context, precision: Precision) -> None:
-    """Refuse options that the user gave and that this precision would ignore.
+    """Refuse options that this precision would ignore.
 
     Raises:
-        InputError: there is one.
+        InputError: the user gave one.
     """
     for name, precisions in _MEANT_FOR.items():
         given = ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
@@ -263,7 +264,7 @@ def _summarise(source: Path, bundle: Bundle) -> None:
         kept = ", ".join(
             f"{len(names)} of the {role} graph" for role, names in manifest.kept.items()
         )
-        lines["kept"] = f"{kept} in a higher type: nodes whose range or sensitivity asks for it"
+        lines["kept"] = f"{kept} in a higher type, for their range or their sensitivity"
     if manifest.comparison is not None:
         lines["verdicts"] = _survival(manifest.comparison)
     for name, text in lines.items():
