@@ -28,6 +28,8 @@ from glass_edge import (
     Verdict,
 )
 
+pytestmark = pytest.mark.usefixtures("every_cpu")
+
 SEED = 1234
 
 

@@ -24,6 +24,8 @@ from glass_edge.runtime.views.spec import ViewSpec
 
 from glass_edge import Detector, DetectorOptions, Failure, ImageError
 
+pytestmark = pytest.mark.usefixtures("every_cpu")
+
 LIMIT = 10**8
 
 

@@ -21,6 +21,8 @@ from glass_edge.runtime.machine.cache import cache_folder, recent_folder
 
 from glass_edge import Detector, DetectorOptions, EngineError, OutputError
 
+pytestmark = pytest.mark.usefixtures("every_cpu")
+
 OPENVINO = DetectorOptions(engine="openvino")
 
 

@@ -20,6 +20,8 @@ from glass_edge.runtime.machine.timings import STAGES, Timings
 
 from glass_edge import Detector, DetectorOptions, EngineError, Failure
 
+pytestmark = pytest.mark.usefixtures("every_cpu")
+
 PATIENCE = 30  # seconds
 
 

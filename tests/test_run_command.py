@@ -20,6 +20,8 @@ from glass_edge.runtime.engines.base import X86
 
 from glass_edge import Detector
 
+pytestmark = pytest.mark.usefixtures("every_cpu")
+
 PROGRAM = PROGRAMS / "glass-run"
 run = partial(call, "glass-run")
 
