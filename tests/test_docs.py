@@ -79,5 +79,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_make_docs_is_a_target():
-    done = subprocess.run(["make", "--no-print-directory", "-n", "docs"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "-n", "docs"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.stdout.strip().endswith("python tools/docs.py")
