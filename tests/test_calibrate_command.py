@@ -160,7 +160,7 @@ def test_the_screen_shows_the_worst_and_how_many_there_are_besides(place, report
 def test_notes_go_to_stderr_and_into_the_report(place, report):
     (note,) = report.notes
     assert "only 4 images to calibrate on" in note
-    assert (place / "notes").read_text() == f"Note: {note}\n"
+    assert (place / "notes").read_text() == f"bundle: here.glass\nNote: {note}\n"
     assert f"- {note}" in report.to_markdown()
 
 

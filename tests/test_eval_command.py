@@ -399,7 +399,7 @@ def test_results_are_not_overwritten_unasked(name, images, tmp_path, vit_bundle)
         ([EXAMPLES, "-o", "report.xml"], "a name that ends in .json, .md or .png"),
         ([EXAMPLES, "-o", "missing/report.json"], "there is no folder missing"),
         ([EXAMPLES, "--seeds", "0"], "0 is not in the range x>=1"),
-        ([EXAMPLES, "--crops", "0"], "0 is not in the range x>=1"),
+        ([EXAMPLES, "--crops", "0"], "0 is not in the range 1<=x<=1024"),
         ([EXAMPLES, "--threshold", "2"], "2.0 is not in the range"),
         ([EXAMPLES, "--engine", "tensorflow"], "is not one of 'auto'"),
     ],
