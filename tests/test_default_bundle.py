@@ -108,7 +108,8 @@ def glass_run(*arguments: str, **environment: str):
 
 
 def test_which_it_is_comes_first(downloads, vit_bundle):
-    assert glass_run("images").stderr.splitlines()[0] == "bundle: model.glass"
+    for image in ("images", "images/c.png"):
+        assert glass_run(image).stderr.splitlines()[0] == "bundle: model.glass"
     done = glass_run("a.png", GLASS_BUNDLE=str(vit_bundle.path))
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[0] == f"bundle: {vit_bundle.path}"

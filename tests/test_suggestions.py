@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from glass_edge.benchmarks.evaluation.cli import main as evaluate
-from glass_edge.runtime.commands.inputs import chosen_images
+from glass_edge.runtime.commands.inputs import note_missing
 from glass_edge.runtime.images.files import did_you_mean
 
 
@@ -36,18 +36,17 @@ def test_the_most_alike_name_in_the_same_folder(path, suffix, hint, place):
 
 
 def test_of_an_image_it_is_a_note_beside_its_record(place, capsys):
-    images, total = chosen_images(["images/cat.jpg", "images/cta.jpg"])
-    assert (list(images), total) == (["images/cat.jpg", "images/cta.jpg"], 2)
+    note_missing(["images/cat.jpg", "images/cta.jpg"])
     assert capsys.readouterr().err == (
         "Note: there is no images/cta.jpg. Did you mean images/cat.jpg?\n"
     )
-    chosen_images(["images/cat.jpg", "images/*.jpg"])
+    note_missing(["images/cat.jpg", "images/*.jpg", "-"])
     assert capsys.readouterr().err == ""
 
 
 def test_names_in_it_cannot_drive_the_terminal(place, capsys):
     (place / "images" / "d\x1bog.jpg").touch()
-    chosen_images(["images/dog.jpg"])
+    note_missing(["images/dog.jpg"])
     assert r"Did you mean images/d\x1bog.jpg?" in capsys.readouterr().err
 
 

@@ -38,9 +38,6 @@ def chosen_bundle(named: Path | None, images: Sequence[str] = ()) -> Path:
 def chosen_images(paths: Sequence[str]) -> tuple[Iterable[str], int | None]:
     """Return the images and, where it can be known beforehand, their number.
 
-    Says on standard error of a path that is not there what it was perhaps meant to be: it becomes
-    a record of an error, which is easily overlooked.
-
     Raises:
         InputError: see :func:`..images.sources.find_images`; or ``-`` is not alone.
     """
@@ -49,10 +46,21 @@ def chosen_images(paths: Sequence[str]) -> tuple[Iterable[str], int | None]:
             raise InputError("- (a list on standard input) cannot be combined with other paths.")
         return listed_images(sys.stdin.buffer), None
     found = find_images(paths)
-    missing = (path for path in paths if not (os.path.lexists(path) or glob.has_magic(path)))
+    return found, len(found)
+
+
+def note_missing(paths: Sequence[str]) -> None:
+    """Say on standard error what the first path that is not there was perhaps meant to be.
+
+    It becomes a record of an error, which is easily overlooked.
+    """
+    missing = (
+        path
+        for path in paths
+        if not (path == STANDARD_INPUT or glob.has_magic(path) or os.path.lexists(path))
+    )
     if (first := next(missing, None)) and (hint := did_you_mean(first)):
         _say(f"Note: there is no {readable_path(first)}.{hint}")
-    return found, len(found)
 
 
 def _say(text: str) -> None:

@@ -26,7 +26,7 @@ from ..results.resume import take_up
 from ..results.writers import Writer
 from .advice import int8_note
 from .console import GlassCommand
-from .inputs import chosen_bundle, chosen_images
+from .inputs import chosen_bundle, chosen_images, note_missing
 from .options import (
     bundle_option,
     common_options,
@@ -202,7 +202,9 @@ def main(
     )
     images, total = chosen_images(paths)
     check_output(output, force=force, resume=resume)
-    opened = Bundle.open(chosen_bundle(bundle, paths), bundle_sha256)
+    bundle = chosen_bundle(bundle, paths)
+    note_missing(paths)
+    opened = Bundle.open(bundle, bundle_sha256)
     detector = Detector(opened, options, on_console)
     if tested:
         click.echo(str(detector.self_test()), err=bool(paths))
