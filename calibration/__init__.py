@@ -1,1 +1,1 @@
-"""Real images to ranges to INT8 graphs, and what that does to verdicts. Needs no torch."""
+"""From real images to ranges to INT8 graphs, and how their verdicts change. Needs no torch."""

@@ -1,4 +1,4 @@
-"""``glass-calibrate``: find the layers that INT8 costs accuracy."""
+"""``glass-calibrate``: find the layers where INT8 costs accuracy."""
 
 from __future__ import annotations
 
@@ -61,23 +61,23 @@ def calibration_options(function: _Function) -> _Function:
         default=_AUTO,
         show_default=True,
         callback=_named_method,
-        help="How int8 cuts ranges; auto tries each.",
+        help="How int8 clips ranges; auto tries each.",
     )(function)
     return click.option(
         "--calibration-images",
         type=int,
         default=DEFAULT_IMAGES,
         show_default=True,
-        help="How many of them to calibrate on at most.",
+        help="The largest number of images to calibrate on.",
     )(function)
 
 
 @click.command(
     cls=GlassCommand,
     epilog=_EXAMPLES,
-    help="Find the layers that INT8 costs accuracy. Every layer of an FP32 bundle's two backbones "
-    "is quantised alone, with ranges from real images, and ranked by how far the logits move. "
-    "DIR holds images of the kind that will be judged; a fifth is held out, as glass-export does.",
+    help="Find the layers where INT8 costs accuracy. Each layer of an FP32 bundle's two backbones "
+    "is quantised alone, with ranges from real images, and ranked by how far the logits move. DIR "
+    "holds images of the kind that will be judged; a fifth is held out, as in glass-export.",
 )
 @folder_argument
 @bundle_option("The FP32 bundle.")
@@ -117,7 +117,7 @@ def _open_fp32(path: Path) -> Bundle:
     bundle = Bundle.open(path)
     precision = bundle.manifest.precision
     if precision != "fp32":
-        raise InputError(f"{bundle.name} is {precision}; name the FP32 bundle it came from.")
+        raise InputError(f"{bundle.name} is {precision}: name the FP32 bundle that it was made of.")
     return bundle
 
 
@@ -125,6 +125,6 @@ def _show(report: SensitivityReport) -> None:
     click.echo(f"{report.summary()}\n\n{report.table(_SHOWN)}")
     hidden = len(report.layers) - _SHOWN
     if hidden > 0:
-        click.echo(f"\n… and {hidden} more with smaller errors: -o FILE writes all.")
+        click.echo(f"\n… and {hidden} more with smaller errors; -o FILE writes them all.")
     for note in report.notes:
         click.echo(f"Note: {note}", err=True)

@@ -1,4 +1,4 @@
-"""Do the verdicts survive? Two bundles judge the same views."""
+"""Compares the verdicts of two bundles on the same views."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def compare_bundles(
         candidate: the same network in a lower precision.
         images: to judge; none that the candidate was made with.
         judgements: the least number of images times seeds.
-        stand_in: computes what the candidate says on any CPU. Where this machine's engine
-            computes some of the candidate in another type, verdicts are the stand-in's, and only
-            the speed is the candidate's.
-        progress: is told how far the comparison is.
+        stand_in: the same verdicts as the candidate's, in types that any CPU computes. If this
+            machine's engine computes some of the candidate in another type, verdicts are the
+            stand-in's, and only the speed is the candidate's.
+        progress: is told how far the comparison has come.
 
     Raises:
         AccuracyError: the candidate's values overflow.
@@ -100,14 +100,14 @@ def _check_numbers(scores: Scores, candidate: Bundle) -> None:
     if bad:
         precision = candidate.manifest.precision.upper()
         raise AccuracyError(
-            f"values overflow in {precision}: {bad} of {len(scores)} verdicts are no numbers. "
+            f"values overflow in {precision}: {bad} of {len(scores)} verdicts are not numbers. "
             "Nothing was written; choose another --precision, or --calibrate with more images, "
             "which show what must stay in FP32."
         )
 
 
 def _warm(seconds: Sequence[float]) -> float:
-    """Add up without the first batch, which prepares the engine, if there are others."""
+    """Add up all but the first batch, which warms the engine up, if there are others."""
     return sum(seconds[1:] or seconds)
 
 
@@ -151,7 +151,7 @@ def compare_scores(
 
 
 def check_comparison(comparison: Comparison) -> None:
-    """Refuse a loss that users would notice.
+    """Refuse a loss of accuracy that users would notice.
 
     Raises:
         AccuracyError: too many verdicts flip, or P(fake) moves too far on average.
@@ -160,8 +160,8 @@ def check_comparison(comparison: Comparison) -> None:
     # Written so that NaN fails.
     if not (share <= FLIPS_ALLOWED and comparison.mean_change <= CHANGE_ALLOWED):
         raise AccuracyError(
-            f"the verdicts do not survive: {comparison.flips} of {comparison.judgements} flip "
-            f"({share:.2%}; {FLIPS_ALLOWED:.1%} allowed) and P(fake) changes by "
-            f"{comparison.mean_change:.4f} on average ({CHANGE_ALLOWED} allowed). Nothing was "
-            "written; --accept-loss writes it all the same."
+            f"the verdicts differ too much from FP32's: {comparison.flips} of "
+            f"{comparison.judgements} flip ({share:.2%}; {FLIPS_ALLOWED:.1%} allowed) and P(fake) "
+            f"changes by {comparison.mean_change:.4f} on average ({CHANGE_ALLOWED} allowed). "
+            "Nothing was written; --accept-loss writes the bundle anyway."
         )

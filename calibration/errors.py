@@ -1,4 +1,4 @@
-"""What can go wrong while a graph is made smaller."""
+"""Errors of calibration and quantisation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ..runtime.machine.errors import GlassError
 
 
 class CalibrationError(GlassError):
-    """The calibration images cannot serve, or a graph cannot be quantised."""
+    """The calibration images are unreadable or show too little, or a graph cannot be quantised."""
 
 
 class AccuracyError(GlassError):

@@ -1,4 +1,4 @@
-"""The weights of a bundle's backbones, rounded for the user's images."""
+"""Rounds the weights of a bundle's backbones for the user's images."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from .rounding import Float64, Moments, round_together
 
 _ROWS = 16_384  # of inputs for each product, from all views together
 _VIEWS: Mapping[Role, int] = {"global": 1, "local": CROPS}  # of each image
-_Key = tuple[str, Unfolding]  # products that read the same in the same way share moments
+_Key = tuple[str, Unfolding]  # products that read the same tensor in the same way share moments
 
 
 @dataclass(frozen=True)
 class FittedWeight:
-    """What a product shall multiply with in INT8, and add.
+    """The rounded weights of one product, and its corrected bias.
 
     Attributes:
-        values: in the form of the graph's weight, whole multiples of the scales.
-        scales: of each output.
-        axis: which axis of the values counts outputs.
-        bias: takes up the mean error; ``None`` if the product has none.
-        bias_reader: the node that adds it.
+        values: in the shape of the graph's weight, whole multiples of the scales.
+        scales: one for each output.
+        axis: the axis of the values that counts outputs.
+        bias: corrected by the mean error; ``None`` if the product has none.
+        bias_reader: the name of the node that adds it.
     """
 
     values: Float32
@@ -54,12 +54,12 @@ def fit_weights(
     Args:
         bundle: in FP32.
         products: of each backbone.
-        ranges: with which their inputs will be rounded.
+        ranges: of their inputs in INT8.
         sets: the images.
-        progress: is told how far the work is.
+        progress: is told how far the work has come.
 
     Returns:
-        For each backbone the weights by their product's node.
+        For each backbone, the weights by the name of their product's node.
     """
     moments = _collect(bundle, products, ranges, sets, progress)
     everything = [(role, product) for role in products for product in products[role]]
@@ -70,9 +70,9 @@ def fit_weights(
 
 
 def fit(product: Product, moments: Moments) -> FittedWeight:
-    """Round one product's weights for inputs of these moments."""
+    """Round one product's weights for inputs with these moments."""
     weights = product.matrices()
-    # Without a bias that takes up the mean error, the mean counts as much as the variance.
+    # Without a bias to correct, the error's mean counts as much as its variance.
     inputs = moments.second() if product.bias is None else moments.covariance()
     rounded = round_together(weights, inputs)
     values = rounded.values()
@@ -90,7 +90,7 @@ def fit(product: Product, moments: Moments) -> FittedWeight:
 
 
 def _outputs(weights: Matrices, inputs: Float64) -> Float64:
-    """Multiply one row of inputs ``(groups, inputs)``; return all groups' outputs in a row."""
+    """Multiply one row of inputs ``(groups, inputs)``; return the outputs of all groups, flat."""
     outputs: Float64 = np.einsum("goi,gi->go", weights, inputs)
     return outputs.ravel()
 
@@ -102,7 +102,7 @@ def _collect(
     sets: ImageSets,
     progress: Progress,
 ) -> dict[Role, dict[_Key, Moments]]:
-    random = np.random.default_rng(0)  # any will do, but each export shall give the same
+    random = np.random.default_rng(0)  # any seed will do, but every export must use the same
     wanted = {role: -(-_ROWS // (len(sets.calibration) * _VIEWS[role])) for role in products}
     moments = {role: _empty(products[role], ranges[role]) for role in products}
     observers = {

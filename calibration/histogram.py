@@ -1,4 +1,4 @@
-"""How large a tensor's values get: one histogram, three ways to choose a range from it."""
+"""The magnitudes of a tensor's values: one histogram, and three ways to choose a range."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ METHODS: tuple[Method, ...] = get_args(Method)
 BINS = 2048
 PERCENTILE = 99.99
 _LEVELS = 128  # magnitudes that symmetric INT8 can tell apart
-_STEP = 16  # bins between the thresholds that the entropy method tries
+_STEP = 16  # bins from one threshold that the entropy method tries to the next
 _SMALLEST = 2.0**-100
 
 
 class Histogram:
     """Counts of magnitudes in equal bins over ``[0, limit)``.
 
-    The limit is a power of two and doubles when a larger value comes, pairs of bins being
-    merged, so values may be added in any order and memory does not grow.
+    The limit is a power of two. A larger value doubles it and merges pairs of bins, so values may
+    be added in any order, and memory does not grow.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Histogram:
         self.counts += found.ravel()  # OpenCV 4 gives a column, 5 a vector
 
     def range(self, method: Method) -> float:
-        """Return the magnitude that INT8's largest value shall stand for; 0 if all was 0."""
+        """Return the magnitude that INT8's largest value stands for; 0 if all values were 0."""
         if method == "minmax" or self.largest == 0.0:
             return self.largest
         if method == "percentile":
@@ -59,11 +59,12 @@ class Histogram:
 
 
 def _entropy_threshold(counts: npt.NDArray[np.float64]) -> int:
-    """Return the last bin to keep, so that clipping and rounding lose least information.
+    """Return the last bin to keep, so that clipping and rounding lose the least information.
 
-    The threshold of least Kullback-Leibler divergence between the clipped distribution and
-    its quantised form (S. Migacz, 8-bit Inference with TensorRT, 2017). Zeros are exact at
-    any range, so the first bin, full of them after a ReLU, counts no more than the second.
+    This is the threshold with the smallest Kullback-Leibler divergence between the clipped
+    distribution and its quantised form (S. Migacz, 8-bit Inference with TensorRT, 2017). Zeros are
+    exact at any range, so the first bin, which is full of them after a ReLU, is given the second
+    bin's count.
     """
     counts = counts.copy()
     counts[0] = counts[1]

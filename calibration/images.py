@@ -1,4 +1,4 @@
-"""The user's images, divided: some to calibrate on, others to judge the result on."""
+"""Divides the user's images: some to calibrate on, others to compare verdicts on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .errors import CalibrationError
 
 FEWEST = 5  # four to calibrate on and one to hold out
 ENOUGH = 64
-_HELD_OUT = 5  # one image in so many
+_HELD_OUT = 5  # one image in five
 _FLAT = 1.0  # standard deviation in grey levels below which a view shows nothing
 _SATURATED = 0.9  # share of values at 0 or 255
-_MOST = 0.5  # share of such images from which ranges mean nothing
+_MOST = 0.5  # share of unsuitable images above which ranges mean nothing
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ImageSets:
     digest: str
 
     def notes(self) -> list[str]:
-        """Say what the user should know before relying on so few images."""
+        """Return what the user should know if there are few images."""
         count = len(self.calibration)
         if count >= ENOUGH:
             return []
@@ -42,11 +42,11 @@ class ImageSets:
 
 
 def split_images(folder: Path, limit: int) -> ImageSets:
-    """Divide a folder's images by their content, alike on every machine.
+    """Divide a folder's images by their content, which gives the same sets on every machine.
 
-    One in five is held out. Of two files with equal bytes one is left out, so that nothing
-    is on both sides; of a folder with more images than needed those taken are spread evenly
-    over it, so that each of its folders has its share.
+    One in five is held out. Of files with equal bytes only one is used, so that no image is on both
+    sides. If the folder has more images than needed, those used are spread evenly over it, so
+    that each of its folders has its share.
 
     Raises:
         CalibrationError: there are fewer than five different images.
@@ -84,7 +84,7 @@ def _digest(path: Path) -> str:
 
 @dataclass
 class Suitability:
-    """Whether images can tell what range a network's values take."""
+    """Counts what makes images unsuitable for measuring the ranges of a network's values."""
 
     images: int = 0
     unreadable: int = 0
@@ -100,7 +100,7 @@ class Suitability:
         self.unreadable += len(batch.outcomes) - len(batch.infos)
         self.crop_size = batch.crops.shape[2]
         for info, overview, padded in zip(batch.infos, batch.overviews, batch.crops, strict=True):
-            crops = padded[:, : info.height, : info.width]  # zeros beyond say nothing
+            crops = padded[:, : info.height, : info.width]  # without the padding
             self.flat += bool(overview.std(axis=(0, 1)).max() < _FLAT)
             self.saturated += bool(np.mean((crops == 0) | (crops == 255)) > _SATURATED)
             self.grey += bool(np.ptp(overview, axis=2).max() < 1.0)
@@ -110,15 +110,15 @@ class Suitability:
         """Return what the user should know.
 
         Raises:
-            CalibrationError: most images show nothing, or none can be read.
+            CalibrationError: most images are flat or saturated, or none can be read.
         """
         if not self.images:
             raise CalibrationError("none of the calibration images can be read.")
         for count, what in ((self.flat, "of one colour"), (self.saturated, "black or white only")):
             if count > _MOST * self.images:
                 raise CalibrationError(
-                    f"{count} of {self.images} calibration images are {what}: ranges taken from "
-                    "them would cut real photographs; give images of the kind that will be judged."
+                    f"{count} of {self.images} calibration images are {what}: ranges measured on "
+                    "them would clip real photographs; give images of the kind that will be judged."
                 )
         notes = []
         if self.grey == self.images:

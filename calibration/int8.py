@@ -1,7 +1,7 @@
-"""An FP32 bundle's backbones become INT8 graphs whose verdicts hold.
+"""Turns an FP32 bundle's backbones into INT8 graphs that give the same verdicts.
 
-Ranges and rounded weights come from the user's images; which method cuts ranges, and which
-layers stay in FP32, is decided by what happens to the verdicts.
+Ranges and rounded weights come from the user's images. The verdicts decide which method clips
+ranges, and which layers stay in FP32.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from .images import ImageSets
 from .layers import Layer, find_layers
 from .options import CalibrationOptions
 from .products import find_products
-from .quantize import quantise
+from .quantise import quantise
 from .ranges import Ranges, RangesFile, collect_ranges
 from .trial import BACKBONES, Outcome, Trial
 
-# Where scores lie evenly between 0 and 1, the share of verdicts that flip is the mean change that
-# P(fake) has at 0.5. The gate allows 0.005; a detector that is any good has fewer close scores.
+# If scores are spread evenly between 0 and 1, the share of verdicts that flip equals the mean
+# change of P(fake) at 0.5. The gate allows 0.005; a good detector has fewer scores near 0.5.
 CHANGE_AIMED_AT = 0.005
 _TRIAL_IMAGES = 48
-_TRIAL_SEED = 20_602  # other crops than those whose ranges were taken
+_TRIAL_SEED = 20_602  # draws other crops than those whose ranges were measured
 
 
 @dataclass(frozen=True)
 class LayerError:
-    """What quantising one layer alone does to the logits (mean absolute change)."""
+    """How far the logits move if one layer alone is quantised (mean absolute change)."""
 
     role: Role
     layer: Layer
@@ -48,7 +48,7 @@ class LayerError:
 
 @dataclass(frozen=True)
 class Quantised:
-    """INT8 graphs that hold their weights, what they come from and what stayed FP32."""
+    """INT8 graphs with their weights inside, how they were made, and what stayed in FP32."""
 
     graphs: dict[Role, ModelProto]
     calibration: Calibration
@@ -56,12 +56,12 @@ class Quantised:
 
 
 class Int8Search:
-    """Tries INT8 on a bundle with the ranges of some images.
+    """Finds the INT8 graphs of a bundle whose verdicts stay close to FP32's.
 
     Attributes:
         layers: what can be quantised in each backbone.
         methods: the method chosen for each backbone.
-        notes: what the user should know of the images.
+        notes: what the user should know about the images.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Int8Search:
         options: CalibrationOptions,
         progress: Progress = silent,
     ) -> None:
-        """Take ranges, choose methods and round weights.
+        """Measure ranges, choose methods and round weights.
 
         Raises:
-            CalibrationError: the images tell nothing about ranges, or a backbone has nothing
-                to quantise.
+            CalibrationError: the images are unreadable or show too little, or a backbone has
+                nothing to quantise.
         """
         self._sets = sets
         self._progress = progress
@@ -88,7 +88,7 @@ class Int8Search:
         }
         for role, layers in self.layers.items():
             if not layers:
-                raise CalibrationError(f"the {role} graph has no product that INT8 could compute.")
+                raise CalibrationError(f"the {role} graph has no layer that INT8 can compute.")
         self._files = collect_ranges(bundle, self.layers, sets, progress)
         self.notes = next(iter(self._files.values())).notes
         self._trial = Trial(bundle, _trial_views(bundle, sets))
@@ -107,10 +107,10 @@ class Int8Search:
         return sorted(errors, key=lambda error: -error.logit_error)
 
     def search(self, budget: float) -> Quantised:
-        """Quantise everything; if the verdicts move too far, keep the worst layers in FP32.
+        """Quantise everything; if the verdicts move too far, leave the worst layers in FP32.
 
-        Ever more layers are kept until the verdicts hold or the budget is spent; whether
-        they hold on other images is for the gate to say.
+        Ever more layers are left until the verdicts hold or the budget is spent. The gate checks
+        them on other images.
         """
         layers: Mapping[Role, Sequence[Layer]] = self.layers
         most = int(budget * sum(map(len, layers.values())))
@@ -126,7 +126,7 @@ class Int8Search:
         if named:
             return named
         model, layers = self._models[role], self.layers[role]
-        # Weights are rounded to their nearest steps here: theirs is not the choice to make.
+        # Weights are rounded to the nearest here: only ranges are compared.
         errors = {
             method: self._trial.outcome({role: quantise(model, layers, ranges, {})}).logit_error
             for method, ranges in self._files[role].ranges.items()
@@ -194,7 +194,7 @@ def _holds(outcome: Outcome) -> bool:
 
 
 def _counts(largest: int) -> Iterator[int]:
-    """Yield how many layers to keep: 1, 2, 3, 4, 6, 8, 12, … and the most that may be kept."""
+    """Yield how many layers to leave: 1, 2, 3, 4, 6, 8, 12, … and finally the most allowed."""
     octaves = ((2**i, 3 * 2 ** (i - 1)) for i in itertools.count(1))
     steps = itertools.chain([1], itertools.chain.from_iterable(octaves))
     yield from itertools.takewhile(lambda count: count < largest, steps)

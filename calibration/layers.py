@@ -1,7 +1,7 @@
-"""Which parts of a graph INT8 pays for: products with weights, and the residual adds between.
+"""Finds what INT8 makes faster: products with weights, and the residual adds between them.
 
-Attention's products of two activations, softmax, normalisations and pooling are left in
-floating point, as TensorRT recommends.
+Attention's products of two activations, softmax, normalisations and pooling stay in floating
+point, as TensorRT recommends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Layer:
     Attributes:
         node: the node's name in the graph.
         kind: ``Conv``, ``depthwise Conv``, ``MatMul``, ``Gemm`` or ``residual Add``.
-        label: the module's name in the trained network as far as the graph tells it.
+        label: the module's name in the trained network, or the node's if the graph has lost it.
         inputs: the activations that are quantised.
     """
 
@@ -58,7 +58,7 @@ def _kind(node: NodeProto, weight: tuple[int, ...]) -> str:
 
 
 def _biases(nodes: Iterable[NodeProto], weights: Iterable[str]) -> dict[str, str]:
-    """Map the output of each product to the constant added right after it."""
+    """Map a tensor to the constant that is added to it."""
     known = set(weights)
     return {
         node.input[0]: node.input[1]
@@ -68,7 +68,7 @@ def _biases(nodes: Iterable[NodeProto], weights: Iterable[str]) -> dict[str, str
 
 
 def _label(names: Iterable[str], node: NodeProto) -> str:
-    """Name a layer after its parameters, or after its node where the exporter renamed them."""
+    """Name a layer after its parameters, or after its node if the exporter renamed them."""
     for name in names:
         for wrapper in _WRAPPERS:
             name = name.removeprefix(wrapper)  # noqa: PLW2901

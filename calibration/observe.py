@@ -1,4 +1,4 @@
-"""What flows through a graph: its inner tensors, seen on real views."""
+"""Shows the inner tensors of a graph on real views."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ..runtime.machine.progress import Progress, track
 from ..runtime.views.batch import Sampling
 from .images import ImageSets
 
-CROPS = 2  # of an image's crops; other images tell more than other crops of the same
-_BATCH = 4  # images, and views at a time: every inner tensor of them is held
+CROPS = 2  # of each image: another image tells more than another crop of the same
+_BATCH = 4  # images, and views at a time, because all their inner tensors are in memory
 
 
 def calibration_batches(
     bundle: Bundle, sets: ImageSets, purpose: str, progress: Progress
 ) -> Generator[PreparedBatch, None, None]:
-    """Make the calibration images' views as they are needed; the user sees the purpose."""
+    """Make the calibration images' views as they are needed; progress shows the purpose."""
     images = track(sets.calibration, purpose, len(sets.calibration), progress)
     sampling = Sampling(bundle.manifest.views)
     with closing(stream_views(images, sampling, StreamOptions(_BATCH))) as batches:
@@ -35,7 +35,7 @@ def calibration_batches(
 
 
 def backbone_views(batch: PreparedBatch) -> Iterator[tuple[Role, Array]]:
-    """Divide a batch into what each backbone sees at once: global views, and crops."""
+    """Divide a batch into pieces for each backbone: global views, and crops."""
     crops = batch.crops[:, :CROPS].reshape(-1, *batch.crops.shape[2:])
     views: tuple[tuple[Role, Array], ...] = (("global", batch.overviews), ("local", crops))
     for role, pixels in views:
@@ -44,7 +44,7 @@ def backbone_views(batch: PreparedBatch) -> Iterator[tuple[Role, Array]]:
 
 
 class Observer:
-    """A graph whose inner tensors can be seen."""
+    """A graph that also returns inner tensors."""
 
     def __init__(self, graph: Path, tensors: Sequence[str]) -> None:
         """Load an ONNX file with one input; ``tensors`` names float32 tensors in it."""
@@ -59,7 +59,7 @@ class Observer:
 
 
 def _session(graph: Path, tensors: Sequence[str]) -> onnxruntime.InferenceSession:
-    """Load a graph with the tensors among its outputs; weights stay in their own file."""
+    """Load a graph with the tensors among its outputs; weights may lie in a file beside it."""
     model = onnx.load(graph, load_external_data=False)
     known = {output.name for output in model.graph.output}
     model.graph.output.extend(

@@ -1,4 +1,4 @@
-"""How INT8 is made, as users say it."""
+"""User-facing INT8 options."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from .histogram import Method
 
 DEFAULT_IMAGES = 512
 DEFAULT_BUDGET = 0.75
-DEFAULT_JUDGEMENTS = 200  # one flip is half a per cent of them, the most that is allowed
+DEFAULT_JUDGEMENTS = 200  # of which one flip is half a per cent, the most that is allowed
 
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """How ranges are taken and layers chosen.
+    """How ranges are measured and layers chosen.
 
     Attributes:
-        images: how many images to calibrate on at most.
-        method: how ranges are cut; ``None`` tries each and takes the one that moves the
+        images: the largest number of images to calibrate on.
+        method: how ranges are clipped; ``None`` tries each and takes the one that moves the
             logits least.
         budget: the largest share of layers that may stay in floating point.
-        rest: the type of all that does.
+        rest: the type of everything that stays in floating point.
+
+    Raises:
+        InputError: a value is out of bounds.
     """
 
     images: int = DEFAULT_IMAGES

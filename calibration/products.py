@@ -1,4 +1,4 @@
-"""A layer's product as plain algebra: rows of inputs times a matrix, convolutions included."""
+"""Describes each layer with weights as rows of inputs times a matrix, convolutions included."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ Matrices: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Unfolding:
-    """How a product reads its input: the last axis of it, or windows of a convolution.
+    """How a product reads its input: along the last axis, or in the windows of a convolution.
 
     Attributes:
-        kernel: a convolution's window, else empty; so are the following.
+        kernel: the size of a convolution's window. Empty for a matrix product, as are strides,
+            pads and dilations.
         strides: the step from one window to the next.
-        pads: rows of zeros before each axis, then after each.
+        pads: the zeros before each axis, then those after each.
         dilations: the step from one input of a window to the next.
-        groups: how many parts channels are divided into.
+        groups: the number of groups of channels.
     """
 
     kernel: tuple[int, ...] = ()
@@ -41,13 +42,13 @@ class Unfolding:
     groups: int = 1
 
     def rows(self, values: Float32, wanted: int, random: np.random.Generator) -> Float32:
-        """Take what ``wanted`` positions of each view are computed from, or all if fewer.
+        """Return the inputs of ``wanted`` output positions of each view, or of all if fewer.
 
         Args:
             values: the product's input, ``(views, channels, *size)`` for a convolution,
                 else ``(views, …, channels)``.
-            wanted: how many positions.
-            random: chooses them, the same in each view.
+            wanted: the number of positions.
+            random: chooses the positions, which are the same in each view.
 
         Returns:
             ``(groups, views x positions, inputs)``.
@@ -88,12 +89,12 @@ class Product:
     Attributes:
         node: the name of its node.
         source: the activation that it reads.
-        unfolding: how it reads it.
+        unfolding: how it reads the activation.
         weight: as the graph stores it.
-        axis: which axis of the weight counts outputs.
-        bias: what is added to each output, noughts where a convolution could and does not;
-            ``None`` if nothing is.
-        bias_reader: the node that adds it, the product itself or an Add after it.
+        axis: the axis of the weight that counts outputs.
+        bias: one value for each output, zeros for a convolution without a bias; ``None`` for a
+            matrix product without one.
+        bias_reader: the node that adds the bias: the product itself, or an Add after it.
     """
 
     node: str
@@ -111,14 +112,14 @@ class Product:
         return outputs_first.reshape(self.unfolding.groups, outputs, -1)
 
     def folded(self, matrices: Matrices) -> Float32:
-        """Return matrices in the form of the graph's weight."""
+        """Return matrices in the shape of the graph's weight."""
         shape = np.moveaxis(self.weight, self.axis, 0).shape
         back = np.moveaxis(matrices.reshape(shape), 0, self.axis)
         return np.ascontiguousarray(back, np.float32)
 
 
 def find_products(graph: GraphProto, layers: Iterable[Layer]) -> list[Product]:
-    """Return those of a graph's layers that multiply by weights, in the same order."""
+    """Return the layers that multiply by weights, in the same order."""
     nodes = {node.name: node for node in graph.node}
     weights = {tensor.name: tensor for tensor in graph.initializer}
     adds = _adds(graph)
@@ -151,10 +152,10 @@ def _bias(
     weights: Mapping[str, TensorProto],
     outputs: int,
 ) -> tuple[NodeProto | None, Float32 | None]:
-    """Return what is added to a product's outputs, and the node that does it.
+    """Return the node that adds a bias to a product's outputs, and the bias.
 
-    Every convolution has a bias in the end. It takes up the mean error; and where a quantised one
-    without is added to what follows from it, OpenVINO 2026.4 computes something else.
+    Every convolution is given one. It corrects the mean error; and if a quantised convolution has
+    none, OpenVINO 2026.4 computes a residual sum that follows it wrongly.
     """
     if node.op_type == "Conv" and len(node.input) == _WITHOUT_BIAS:
         return node, np.zeros(outputs, np.float32)
@@ -166,7 +167,7 @@ def _bias(
 
 
 def _adds(graph: GraphProto) -> dict[str, NodeProto]:
-    """Map tensors that only an Add reads to that Add."""
+    """Map each tensor that an Add alone reads to that Add."""
     readers = Counter(name for node in graph.node for name in node.input)
     return {
         node.input[0]: node

@@ -1,4 +1,4 @@
-"""The range of every activation that INT8 shall hold, kept in a readable cache."""
+"""Measures the range of each activation that INT8 rounds, and keeps it in a readable cache."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .layers import Layer
 from .observe import Observer, backbone_views, calibration_batches
 
 Ranges: TypeAlias = Mapping[str, float]
-"""For each activation the magnitude that INT8's largest value stands for."""
+"""For each activation, the magnitude that INT8's largest value stands for."""
 
-_RULE: Final = 2  # of the way below; another number makes older caches unknown
+_RULE: Final = 2  # version of the measurement; older caches are not read
 
 
 class RangesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The cache of one graph: what it was made from, and each method's ranges."""
+    """The cache of one graph: what was measured, and each method's ranges."""
 
     rule: Literal[2]
     graph: str
@@ -47,11 +47,10 @@ def collect_ranges(
 
     Global views give the ranges of the ``global`` graph, crops those of the ``local`` one.
     Images are read as they are needed; memory does not grow with their number. Ranges are not
-    kept where an image could not be read, which another decoder may read tomorrow, nor where
-    the cache cannot be written.
+    cached if an image could not be read, because another decoder may read it tomorrow.
 
     Raises:
-        CalibrationError: the images tell nothing about ranges.
+        CalibrationError: the images are unreadable or show too little.
     """
     paths = _cache_files(bundle, layers, sets)
     cached = {role: _read(path, bundle, role, sets) for role, path in paths.items()}
@@ -67,7 +66,7 @@ def collect_ranges(
 
 
 def _cache_files(bundle: Bundle, roles: Iterable[Role], sets: ImageSets) -> dict[Role, Path]:
-    """Return where each graph's ranges are kept; nothing where there can be no cache."""
+    """Return where each graph's ranges are kept; nothing if there can be no cache."""
     try:
         folder = cache_folder("calibration")
     except OutputError:
@@ -118,7 +117,7 @@ def _key(bundle: Bundle, role: Role, sets: ImageSets) -> str:
 
 
 def _graph_digest(bundle: Bundle, role: Role) -> str:
-    """A digest of a graph with its weights and of how its views are made."""
+    """Return a digest of a graph, its weights and how its views are made."""
     manifest = bundle.manifest
     parts = [manifest.graphs[role].sha256, *(entry.sha256 for entry in manifest.weights)]
     views = msgspec.json.encode(manifest.views).decode()
@@ -126,7 +125,7 @@ def _graph_digest(bundle: Bundle, role: Role) -> str:
 
 
 def _read(path: Path, bundle: Bundle, role: Role, sets: ImageSets) -> RangesFile | None:
-    """Return a cache that was made from this very graph and data."""
+    """Return the cache of this very graph and data, if there is one."""
     try:
         file = msgspec.json.decode(path.read_bytes(), type=RangesFile)
     except (OSError, msgspec.MsgspecError):

@@ -1,4 +1,4 @@
-"""What ``glass-calibrate`` writes: one object, from which JSON, Markdown and a plot are made."""
+"""The report of ``glass-calibrate``: one object that makes JSON, Markdown and a plot."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ERROR_IS = "mean absolute change of the logits"
 
 
 class LayerSensitivity(msgspec.Struct, frozen=True):
-    """A layer and its price: how far the logits move if it alone is INT8."""
+    """How far the logits move if this layer alone is INT8."""
 
     graph: Role
     node: str
@@ -40,10 +40,10 @@ class LayerSensitivity(msgspec.Struct, frozen=True):
 
 
 class SensitivityReport(msgspec.Struct, frozen=True):
-    """What INT8 costs in each layer of a bundle, the dearest first.
+    """What INT8 costs in each layer of a bundle, the largest error first.
 
-    ``images`` counts those given to calibrate on, ``data`` is the SHA-256 over their hashes;
-    ``methods`` has the way in which the ranges of each graph were cut.
+    ``images`` is the number of images to calibrate on, and ``data`` the SHA-256 over their hashes;
+    ``methods`` says how the ranges of each graph were clipped.
     """
 
     schema: int
@@ -62,7 +62,7 @@ class SensitivityReport(msgspec.Struct, frozen=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
     def to_markdown(self) -> str:
-        """Return every layer's error, how it was measured, and what to know of the images."""
+        """Return each layer's error, how it was measured, and notes about the images."""
         parts = [
             "# What INT8 costs, layer by layer",
             f"`{self.command}`",
@@ -77,7 +77,7 @@ class SensitivityReport(msgspec.Struct, frozen=True):
         return "\n\n".join(parts) + "\n"
 
     def to_png(self) -> bytes:
-        """Return a plot of the layers with the largest errors; needs matplotlib."""
+        """Return a PNG plot of the layers with the largest errors; needs matplotlib."""
         return _plot(self.layers[:_BARS], f"{self.bundle}: {self._plotted()}")
 
     def summary(self) -> str:

@@ -1,12 +1,12 @@
-"""Weights rounded together, so that a product's outputs on real inputs keep their values.
+"""Rounds a product's weights together, so that its outputs on real inputs change little.
 
-To round each weight to its nearest step ignores what it is multiplied with. Where inputs go
-together, as neighbouring pixels do, errors of their weights add up or cancel. GPTQ rounds
-one weight after the other and lets those not yet rounded take up the error (E. Frantar et
-al., GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers, 2022;
-after B. Hassibi and D. G. Stork's optimal brain surgeon, 1993). The error's mean goes into
-the bias (M. Nagel et al., Data-Free Quantization through Weight Equalization and Bias
-Correction, 2019), so that only its variance is left to be made small.
+Rounding each weight to its nearest step ignores the inputs. Where inputs are correlated, as
+neighbouring pixels are, the errors of their weights add up or cancel. GPTQ rounds one weight after
+the other, and corrects those not yet rounded for the error so far (E. Frantar et al., GPTQ:
+Accurate Post-Training Quantization for Generative Pre-trained Transformers, 2022; after B. Hassibi
+and D. G. Stork's optimal brain surgeon, 1993). The bias is corrected for the error's mean (M. Nagel
+et al., Data-Free Quantization through Weight Equalization and Bias Correction, 2019), which leaves
+the variance to be minimised.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Float64: TypeAlias = npt.NDArray[np.float64]
 _Floats = TypeVar("_Floats", Float32, Float64)
 
 LARGEST_STEP = 127  # of symmetric INT8
-_DAMPING = 0.01  # of the mean variance, added to each: few images do not tell all directions
+_DAMPING = 0.01  # of the mean variance, added to each, because few images do not vary in all ways
 _ROWS = 1024  # multiplied at once; the sum of so many products of 127 by 127 is exact in float32
 MOST_ROWS = (2**31 - 1) // LARGEST_STEP**2  # and of so many in int32
-_BLOCK = 128  # columns whose errors reach the columns after them in one product
+_BLOCK = 128  # columns whose errors correct the columns after them in one product
 
 
 class Moments:
-    """What a product reads in INT8: moments of rows of inputs once they are rounded.
+    """Moments of a product's inputs after they are rounded to INT8.
 
     Memory does not grow with the number of rows: four bytes for each two inputs. Sums are of whole
     steps and exact. Where nearly all rows are alike, as those of black or white areas are, a sum
@@ -38,7 +38,7 @@ class Moments:
     """
 
     def __init__(self, groups: int, inputs: int, magnitude: float) -> None:
-        """Start with no rows; ``magnitude`` is what 127 steps of the inputs stand for."""
+        """Start with no rows; ``magnitude`` is what 127 steps of an input stand for."""
         self._scale = np.float32(magnitude / LARGEST_STEP)
         self._count = 0
         self._sum = np.zeros((groups, inputs), np.float64)
@@ -61,7 +61,7 @@ class Moments:
             self._multiply()
 
     def _multiply(self) -> None:
-        """Add the products of the rows that wait: few rows at a time cost more than many."""
+        """Add the products of the waiting rows; many at once are faster than a few each time."""
         if self._waiting:
             steps = np.concatenate(self._waiting, axis=1)
             for start in range(0, steps.shape[1], _ROWS):
@@ -75,12 +75,12 @@ class Moments:
         return mean
 
     def lost(self) -> Float64:
-        """Return by how much rounding and cutting lower the mean, ``(groups, inputs)``."""
+        """Return by how much rounding and clipping lower the mean, ``(groups, inputs)``."""
         lost: Float64 = self._lost / self._count
         return lost
 
     def second(self) -> Float64:
-        """Return the mean of each two inputs' product, ``(groups, inputs, inputs)``."""
+        """Return the mean product of each pair of inputs, ``(groups, inputs, inputs)``."""
         self._multiply()
         second: Float64 = self._products * (np.float64(self._scale) ** 2 / self._count)
         return second
@@ -131,9 +131,9 @@ def round_together(weights: Float64, moments: Float64) -> Rounded:
 
 
 def round_to_nearest(weights: Float64) -> Rounded:
-    """Round each weight ``(groups, outputs, inputs)`` alone; the largest becomes 127 steps."""
+    """Round each weight ``(groups, outputs, inputs)`` alone; an output's largest is 127 steps."""
     largest = np.abs(weights).max(axis=2)
-    # The graph stores float32; rounding is for that very scale. Zeros may have any.
+    # Rounded to float32 first, because the graph stores that. Zeros may have any scale.
     scales = np.where(largest > 0, largest / LARGEST_STEP, 1.0).astype(np.float32)
     wide = scales.astype(np.float64)
     return Rounded(_steps(weights, wide[:, :, None]), wide)
@@ -156,7 +156,7 @@ def _steps(values: _Floats, scales: _Floats | np.float32) -> _Floats:
 
 
 def _gptq(weights: Float64, moments: Float64, scales: Float64) -> Float64:
-    """Return steps; the inputs of largest moment are rounded first, while most can follow."""
+    """Return steps; inputs of the largest moment come first, while most weights can adapt."""
     order = np.argsort(-np.einsum("gii->gi", moments), axis=1)
     ordered = np.take_along_axis(weights, order[:, None, :], axis=2)
     across = np.take_along_axis(moments, order[:, :, None], axis=1)
@@ -174,7 +174,7 @@ def _gptq(weights: Float64, moments: Float64, scales: Float64) -> Float64:
 def _round_block(
     weights: Float64, taken: Float64, follow: Float64, scales: Float64
 ) -> tuple[Float64, Float64]:
-    """Round columns in turn, each with what it takes up of earlier errors; return both."""
+    """Round columns in turn, each corrected for earlier errors; return steps and errors."""
     aims = weights + taken
     steps, errors = np.empty_like(aims), np.empty_like(aims)
     for i in range(aims.shape[2]):
@@ -185,19 +185,19 @@ def _round_block(
 
 
 def _follow(moments: Float64) -> Float64:
-    """Return how much of weight ``i``'s error each weight ``j > i`` shall take up, ``[i, j]``.
+    """Return how much of weight ``i``'s error corrects each weight ``j > i``, as ``[i, j]``.
 
     The damped moments are ``(U + 1) D (U + 1)'`` with ``U`` strictly upper triangular and ``D``
-    diagonal, so the squared error is a sum over columns of ``e (U + 1)``, each of which rounding
-    makes small in turn. No inverse is needed (J. Chee et al., QuIP: 2-Bit Quantization of Large
-    Language Models With Guarantees, 2023, who show that this is GPTQ).
+    diagonal, so the squared error is a sum over the columns of ``e (U + 1)``, and rounding makes
+    one after the other small. No inverse is needed (J. Chee et al., QuIP: 2-Bit Quantization of
+    Large Language Models With Guarantees, 2023, who show that this equals GPTQ).
     """
     damping = _DAMPING * np.einsum("gii->g", moments) / moments.shape[1]
-    # Inputs that never change leave nothing to take up; any positive number will do.
+    # Without any variance there is nothing to correct; any positive number will do.
     damping = np.where(damping > 0, damping, 1.0)
     damped = moments.copy()
     np.einsum("gii->gi", damped)[...] += damping[:, None]
-    # NumPy's factor is lower triangular: turned round, that of the turned matrix is an upper one.
+    # NumPy's factor is lower triangular; reversing both axes before and after makes it upper.
     factor = np.linalg.cholesky(damped[:, ::-1, ::-1])[:, ::-1, ::-1]
     follow: Float64 = factor / np.einsum("gii->gi", factor)[:, None, :]
     return follow

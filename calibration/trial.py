@@ -1,4 +1,4 @@
-"""What a change of a backbone graph does to the verdicts, tried on a few images."""
+"""Measures on a few images how a changed backbone graph moves the verdicts."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _STEEPEST = 0.25  # slope of the logistic function at 0
 
 @dataclass(frozen=True)
 class Outcome:
-    """How verdicts moved.
+    """How far verdicts moved.
 
-    P(fake) hardly moves where it is near 0 or 1, as it is on images like those of the training,
-    so it says nothing of images whose verdict is close. The changes given are therefore those
-    that P(fake) would have at 0.5, where it moves most: a quarter of the change of the margin,
-    which is the logit of fake less that of real.
+    P(fake) hardly moves where it is near 0 or 1, as on images like those of the training, which
+    says nothing about close verdicts. Changes are therefore given as they would be at P(fake) 0.5,
+    where it moves most: a quarter of the change of the margin (the logit of fake minus that of
+    real).
 
     Attributes:
         logit_error: mean absolute change of the logits.
-        mean_change: of P(fake) at 0.5, absolute, on average.
-        largest_change: of P(fake) at 0.5, absolute. No P(fake) moved further.
+        mean_change: mean absolute change of P(fake) at 0.5.
+        largest_change: largest absolute change of P(fake) at 0.5. No P(fake) moved further.
     """
 
     logit_error: float
@@ -44,11 +44,11 @@ class Outcome:
 
 
 class Trial:
-    """FP32's features and logits on some images, to set changed graphs against.
+    """FP32's features and logits on some images, with which changed graphs are compared.
 
-    A backbone is tried while the other one stays in FP32, so that errors have one cause. ONNX
-    Runtime's CPU runs them: graphs in FP16 or BF16, which it computes otherwise or not at all,
-    are to be given as simulations in FP32.
+    One backbone may be changed while the other stays in FP32, so that errors have one cause. ONNX
+    Runtime's CPU runs the graphs. It computes FP16 and BF16 in another type, or not at all: give
+    simulations in FP32.
     """
 
     def __init__(self, bundle: Bundle, views: PreparedBatch) -> None:
@@ -71,8 +71,8 @@ class Trial:
         for role, model in changed.items():
             features[role] = self._run(role, _onnxruntime(model.SerializeToString()))
         errors = self._aggregate(features) - self._logits
-        with np.errstate(invalid="ignore"):  # what overflowed gives NaN, which is no small change
-            # The order of the two logits does not matter to the size of their difference.
+        with np.errstate(invalid="ignore"):  # overflow gives NaN, which passes no limit
+            # The order of the two logits does not matter for the size of their difference.
             changes = _STEEPEST * np.abs(errors[:, 0] - errors[:, 1])
         return Outcome(
             logit_error=float(np.abs(errors).mean()),

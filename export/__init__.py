@@ -1,1 +1,1 @@
-"""A trained PyTorch GLASS becomes a bundle. Needs torch; the runtime does not."""
+"""Exports a trained PyTorch GLASS to a bundle. Needs torch; the runtime does not."""

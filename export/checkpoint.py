@@ -1,4 +1,4 @@
-"""Checkpoints as users have them, read without running anything from the file."""
+"""Reads checkpoints as users have them. Nothing in the file is executed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .errors import CheckpointError
 
 StateDict: TypeAlias = dict[str, Tensor]
 
-# Keys under which training loops keep the state dict beside epochs and optimizers.
+# Under which keys training loops store the state dict, beside epochs and optimizers.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _VIEW_PREFIXES = ("global_model", "local_model", "backbone")
 
@@ -43,12 +43,12 @@ def _read_torch(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is no checkpoint of plain tensors, and nothing else is loaded for safety: "
+            f"{path} is not a checkpoint of plain tensors, and nothing else is loaded, for safety: "
             f"save model.state_dict() with torch.save ({_first_line(error)})."
         ) from None
-    except Exception as error:  # its unpickler raises many types on damaged files
+    except Exception as error:  # the unpickler raises many types on damaged files
         raise CheckpointError(
-            f"{path} is not a checkpoint that torch.load reads: {_first_line(error)}."
+            f"{path} is not a checkpoint that torch.load can read: {_first_line(error)}."
         ) from None
 
 
@@ -59,13 +59,13 @@ def _read_safetensors(path: Path) -> StateDict:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a safetensors file: {_first_line(error)}.") from None
-    # safetensors.torch.save_model notes {removed name: kept name} for shared tensors.
+    # safetensors.torch.save_model lists {removed name: kept name} for shared tensors.
     restored = {name: state[kept] for name, kept in metadata.items() if kept in state}
     return state | restored
 
 
 def _as_state_dict(content: Any, path: Path) -> StateDict:
-    for _ in range(2):  # the content itself, or one wrapper around it
+    for _ in range(2):  # the content itself, or what one wrapper holds
         if isinstance(content, Mapping):
             if content and all(isinstance(value, Tensor) for value in content.values()):
                 return {str(key): value for key, value in content.items()}
@@ -90,9 +90,9 @@ def _first_line(error: Exception) -> str:
 
 
 def fit_problem(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    """Say in one clause how ``found`` differs from ``expected``; ``None`` if it fits.
+    """Describe in one clause how ``found`` differs from ``expected``; ``None`` if it fits.
 
-    Batch normalisation's step counters play no part at inference and may be missing.
+    Batch normalisation's step counters are not used in inference and may be missing.
     """
     counters = {key for key in expected if key.endswith("num_batches_tracked")}
     missing = expected.keys() - found.keys() - counters

@@ -1,8 +1,8 @@
-"""``glass-export``: make a bundle of a trained GLASS."""
+"""``glass-export``: export a trained GLASS to a bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, get_args
 
@@ -12,26 +12,17 @@ from click.core import ParameterSource
 from ..calibration.cli import calibration_options
 from ..calibration.histogram import Method
 from ..calibration.options import DEFAULT_BUDGET, DEFAULT_JUDGEMENTS, CalibrationOptions
-from ..runtime.bundle.bundle import BUNDLE_SUFFIX, Bundle
-from ..runtime.bundle.manifest import (
-    Calibration,
-    Comparison,
-    Manifest,
-    Normalisation,
-    Parity,
-    Precision,
-    Rest,
-)
+from ..runtime.bundle.bundle import BUNDLE_SUFFIX
+from ..runtime.bundle.manifest import Normalisation, Precision, Rest
 from ..runtime.commands.console import GlassCommand, needing_libraries
 from ..runtime.commands.options import backbone_option, common_options, force_option
 from ..runtime.commands.progress import on_console
 from ..runtime.machine.errors import InputError
 from ..runtime.machine.signals import ending_on_sigterm
-from . import paper
 from .files import check_target, find_checkpoint
-from .options import ExportOptions
+from .options import USERS, ExportOptions
+from .summary import summarise
 
-_USERS = "the user's"
 _Triple: TypeAlias = tuple[float, float, float]
 _LOWER: Sequence[Precision] = ("fp16", "bf16", "int8")
 _MEANT_FOR: Mapping[str, Sequence[Precision]] = {
@@ -68,8 +59,8 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
     cls=GlassCommand,
     epilog=_EXAMPLES,
     help="Export a trained PyTorch GLASS to a bundle that glass-run judges with. CHECKPOINT is a "
-    "state dict saved by torch.save, or a .safetensors file. The export ends by comparing the "
-    "graphs with PyTorch on real photographs and fails if they do not agree.",
+    "state dict saved by torch.save, or a .safetensors file. The export compares the graphs with "
+    "PyTorch on real photographs and fails if they do not agree.",
 )
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -77,14 +68,15 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
     "--output",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help=f"The bundle to make. Default: the checkpoint's name with {BUNDLE_SUFFIX}, here.",
+    help="The bundle to make. Default: the checkpoint's name with "
+    f"{BUNDLE_SUFFIX}, in the working directory.",
 )
 @click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
     default="fp32",
     show_default=True,
-    help="The type that the graphs compute in. All but fp32 end by comparing verdicts with FP32's.",
+    help="The type that the graphs compute in. Verdicts of all but fp32 are compared with FP32's.",
 )
 @click.option(
     "--calibrate",
@@ -101,25 +93,25 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
     show_default=True,
     metavar="SHARE",
     help="The largest share of layers that int8 may leave in floating point, the most sensitive "
-    "first, if verdicts do not hold without.",
+    "first, if verdicts would change too much otherwise.",
 )
 @click.option(
     "--int8-rest",
     type=click.Choice(get_args(Rest)),
     default="fp32",
     show_default=True,
-    help="The type of what int8 leaves in floating point: fp16 is meant for GPUs and makes smaller "
-    "bundles; OpenVINO computes it in FP32, ONNX Runtime on x86 then the whole graph.",
+    help="The type of what int8 leaves in floating point. fp16 is meant for GPUs and makes smaller "
+    "bundles. On x86, OpenVINO computes it in FP32, and ONNX Runtime the whole graph.",
 )
 @click.option(
     "--judgements",
     type=int,
     default=DEFAULT_JUDGEMENTS,
     show_default=True,
-    help="How often at least both precisions judge in the comparison.",
+    help="The least number of judgements by each precision in the comparison.",
 )
 @click.option(
-    "--accept-loss", is_flag=True, help="Keep the bundle even if its verdicts do not hold."
+    "--accept-loss", is_flag=True, help="Keep the bundle even if its verdicts change too much."
 )
 @backbone_option
 @click.option(
@@ -208,7 +200,7 @@ def main(
         from .exporter import export_bundle
     with ending_on_sigterm():
         bundle = export_bundle(source, target, options, on_console)
-    _summarise(source, bundle)
+    summarise(source, bundle)
 
 
 def _normalisation(mean: _Triple | None, std: _Triple | None) -> Normalisation | None:
@@ -221,14 +213,14 @@ def _normalisation(mean: _Triple | None, std: _Triple | None) -> Normalisation |
         return None
     if mean is None or std is None:
         raise InputError("--mean and --std belong together: give both, or neither.")
-    return Normalisation(mean, std, _USERS)
+    return Normalisation(mean, std, USERS)
 
 
 def _check_meant(ctx: click.Context, precision: Precision) -> None:
-    """Refuse options that the user gave and that this precision would ignore.
+    """Refuse options that this precision would ignore.
 
     Raises:
-        InputError: there is one.
+        InputError: the user gave one.
     """
     for name, precisions in _MEANT_FOR.items():
         given = ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
@@ -237,88 +229,3 @@ def _check_meant(ctx: click.Context, precision: Precision) -> None:
                 f"--{name.replace('_', '-')} means nothing with --precision {precision}: leave it "
                 f"out, or choose {' or '.join(precisions)}."
             )
-
-
-def _summarise(source: Path, bundle: Bundle) -> None:
-    manifest, parity = bundle.manifest, bundle.manifest.parity
-    agreement = "" if parity is None else _agreement(parity)  # an opened bundle has one
-    sizes = {path.name: path.stat().st_size for path in sorted(bundle.path.iterdir())}
-    files = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
-    backbone = manifest.backbone
-    weights = "shared by both views" if backbone.shared else "one for each view"
-    total = sum(sizes.values()) / 1e6
-    views = manifest.views
-    lines = {
-        "checkpoint": f"{source} (SHA-256 {manifest.checkpoint.sha256[:12]}…)",
-        "backbone": f"{backbone.name}, {weights}, {backbone.feature_size} features",
-        "views": f"1 global and {views.num_crops} crops of {views.crop_size}x{views.crop_size}",
-        "normalised": str(manifest.normalisation),
-        "classes": f"{', '.join(manifest.classes)} ({manifest.fake_class} means AI-generated)",
-        "parity": agreement,
-        "bundle": f"{bundle.path} ({manifest.types}, {total:.1f} MB: {files})",
-    }
-    if manifest.calibration is not None:
-        lines["calibrated"] = _calibrated(manifest.calibration)
-    if manifest.kept:
-        kept = ", ".join(
-            f"{len(names)} of the {role} graph" for role, names in manifest.kept.items()
-        )
-        lines["kept"] = f"{kept} in a higher type: nodes whose range or sensitivity asks for it"
-    if manifest.comparison is not None:
-        lines["verdicts"] = _survival(manifest.comparison)
-    for name, text in lines.items():
-        click.echo(f"{name:<10}  {text}")
-    for note in _notes(manifest):
-        click.echo(f"Note: {note}", err=True)
-
-
-def _is_unlike_the_paper(manifest: Manifest) -> bool:
-    """Whether nobody said how views are made, and timm does otherwise than the paper."""
-    found, theirs = manifest.normalisation, paper.NORMALISATION
-    if found.source in (_USERS, theirs.source):
-        return False
-    same = (found.mean, found.std) == (theirs.mean, theirs.std)
-    return not same or manifest.views.crop_size != paper.CROP_SIZE
-
-
-def _agreement(parity: Parity) -> str:
-    return (
-        f"largest difference to PyTorch in any logit {parity.logit_error:.1e} "
-        f"(allowed {parity.tolerance:.0e}); {parity.images} photographs, "
-        f"batches {', '.join(map(str, parity.batch_sizes))}"
-    )
-
-
-def _calibrated(calibration: Calibration) -> str:
-    methods = ", ".join(f"{role} graph {method}" for role, method in calibration.methods.items())
-    return f"on {calibration.images} images; {methods}"
-
-
-def _survival(comparison: Comparison) -> str:
-    return (
-        f"{comparison.flips} of {comparison.judgements} differ from FP32's; P(fake) changes by "
-        f"{comparison.mean_change:.4f} on average, {comparison.largest_change:.4f} at most; "
-        f"{comparison.speed:.2f} times FP32's speed ({comparison.engine})"
-    )
-
-
-def _notes(manifest: Manifest) -> Iterator[str]:
-    if _is_unlike_the_paper(manifest):
-        side = manifest.views.crop_size
-        yield (
-            f"views of {side}x{side} pixels and their normalisation are "
-            f"{manifest.normalisation.source}, not the paper's: if this GLASS was trained with "
-            "others, export it with --crop-size, --mean and --std."
-        )
-    if manifest.calibration is not None:
-        yield from manifest.calibration.notes
-    comparison = manifest.comparison
-    if comparison is not None and comparison.speed < 1.0:
-        yield (
-            f"{manifest.precision} does not pay here: it runs at {comparison.speed:.2f} times "
-            f"FP32's speed on {comparison.engine}."
-        )
-    if comparison is not None and comparison.precision != manifest.precision:
-        yield (
-            f"{comparison.engine} computes this bundle in {comparison.precision} on this machine."
-        )

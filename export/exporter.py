@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle: load, export, compare, and only then let it appear."""
+"""From a checkpoint to a bundle: load, export, compare; the bundle appears only at the end."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def export_bundle(
     """Export a checkpoint to a bundle at ``target`` and return it.
 
     The bundle is made in a hidden folder beside ``target`` and renamed when everything, the
-    parity gate included, has passed. ``progress`` is told how far the work is.
+    parity gate included, has passed. ``progress`` is told how far the work has come.
 
     Raises:
         InputError: ``target`` exists and may not be replaced.
         CheckpointError: the checkpoint does not hold the GLASS expected.
         GraphError: the model cannot be exported.
         ParityError: the graphs do not agree with PyTorch.
-        CalibrationError: the images named cannot serve.
+        CalibrationError: the images are too few, unreadable, or show too little.
         AccuracyError: the low-precision verdicts differ too much from FP32's.
         OutputError: the bundle cannot be written.
     """
@@ -73,7 +73,7 @@ def _make(
     options: ExportOptions,
     progress: Progress,
 ) -> None:
-    """Make the bundle in an empty folder: in FP32, and from that in a lower precision."""
+    """Make the bundle in an empty folder: in FP32, and from that in the precision asked for."""
     if options.precision == "fp32":
         with progress(f"exporting {checkpoint} and comparing it with PyTorch"):
             _write_fp32(folder, loaded, checkpoint, options)
@@ -131,7 +131,7 @@ def _write_fp32(
 def _write_graphs(
     folder: Path, model: Glass, crop_size: int, normalisation: Normalisation
 ) -> tuple[Graphs, tuple[FileEntry, ...]]:
-    """Write the graphs, and the weights that two of them share, if they do."""
+    """Write the graphs, and the file of weights that two of them may share."""
     graphs = make_graphs(model, crop_size, normalisation)
     weights = []
     if model.shares_backbone:

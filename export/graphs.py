@@ -1,4 +1,4 @@
-"""PyTorch modules to ONNX graphs that take pixels."""
+"""Exports PyTorch modules to ONNX graphs that take pixels."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from .simplify import simplified
 OPSET = 20
 SHARED_WEIGHTS = "backbone.bin"
 _SMALLEST_SHARED = 1024  # bytes; smaller constants stay inside each graph
-_ALIGNMENT = 4096  # bytes, so that engines may map the file
+_ALIGNMENT = 4096  # bytes; lets engines map the file into memory
 
 
 class PixelFront(nn.Module):
-    """Pixels in, features out: cast, layout and normalisation inside the graph.
+    """A backbone that takes pixels: cast, layout and normalisation are part of the graph.
 
-    Takes RGB ``(B, p, p, 3)`` in 0..255, uint8 (crops) or float32 (global view). The cast
-    comes first because TensorRT takes uint8 only into a cast.
+    ``forward(pixels)`` takes RGB ``(B, p, p, 3)`` in 0..255, uint8 (crops) or float32 (global
+    view), and returns features ``(B, D)``. The cast comes first because TensorRT accepts uint8
+    only there.
     """
 
     scale: Tensor
@@ -80,7 +81,7 @@ def make_graphs(
 def _export(
     module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], role: Role
 ) -> ModelProto:
-    sizes = {"batch": 2, "crops": 3}  # examples; dimensions of size 1 would be specialised
+    sizes = {"batch": 2, "crops": 3}  # the exporter would fix dimensions of size 1
     examples = tuple(_example(spec, sizes) for spec in inputs)
     dimensions = {name: torch.export.Dim(name, min=1) for name in sizes}
     shapes = tuple(
@@ -112,7 +113,7 @@ def _example(spec: TensorSpec, sizes: Mapping[str, int]) -> Tensor:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Keep the exporter's progress notes and deprecation warnings off the screen."""
+    """Hide the exporter's progress messages and deprecation warnings."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -125,7 +126,7 @@ def _quiet_exporter() -> Iterator[None]:
 
 
 def _cleaned(model: ModelProto, role: Role) -> ModelProto:
-    """Drop the notes of tracing (they hold source paths), infer shapes, check fully."""
+    """Remove metadata of tracing, which holds source paths; infer shapes; check fully."""
     model.graph.name = f"glass_{role}"
     model.producer_name, model.producer_version = "glass-edge", ""
     graph = model.graph
@@ -144,9 +145,9 @@ def _cleaned(model: ModelProto, role: Role) -> ModelProto:
 
 
 def _cast_first(graph: GraphProto) -> None:
-    """Let nothing but its cast read the uint8 input.
+    """Make the cast the only node that reads the uint8 input.
 
-    The exporter asks the input for the batch size; the cast's output has the same.
+    The exporter takes the batch size from the input; the cast's output has the same.
     """
     cast = next((node for node in graph.node if node.op_type == "Cast"), None)
     if cast is None or cast.input[0] != graph.input[0].name:
@@ -163,8 +164,8 @@ def _cast_first(graph: GraphProto) -> None:
 def share_weights(graphs: Iterable[ModelProto], folder: Path) -> Path:
     """Move the graphs' weights to one file beside them, each distinct tensor stored once.
 
-    Graphs of one backbone then differ only in their front: the same nodes on the same
-    bytes. Returns the file, ``backbone.bin``.
+    Graphs of one backbone then differ only before the backbone: all other nodes, and the bytes of
+    their weights, are the same. Returns the path of ``backbone.bin``.
     """
     path = folder / SHARED_WEIGHTS
     offsets: dict[bytes, int] = {}

@@ -1,4 +1,4 @@
-"""From a checkpoint to the PyTorch model it holds."""
+"""Builds the PyTorch model that a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .families.registry import Recipe, recipe_from_name, recipe_from_weights
 from .model import Aggregator, Glass
 from .options import AUTO
 
-# What modules raise that are given views of a size that they are not made for.
+# What modules raise if views have a size that they are not made for.
 _SIZE_ERRORS = (RuntimeError, AssertionError, ValueError, TypeError)
 _SHARED, _GLOBAL, _LOCAL = "backbone.", "global_model.", "local_model."
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A GLASS with its weights, in eval mode and float32, and what it is made of."""
+    """A GLASS with its weights, in eval mode and float32, and its backbone's recipe."""
 
     model: Glass
     recipe: Recipe
@@ -101,7 +101,7 @@ def _load_backbone(recipe: Recipe, weights: StateDict, prefix: str) -> nn.Module
 def _check_numbers(state: StateDict) -> None:
     for key, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{key} holds values that are not finite; the training broke.")
+            raise CheckpointError(f"{key} holds values that are not finite: the training failed.")
 
 
 def _equal(one: StateDict, other: StateDict) -> bool:

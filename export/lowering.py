@@ -1,4 +1,4 @@
-"""How much of a network FP16 or BF16 may compute: tried on real views, by what verdicts do."""
+"""Which nodes compute in FP16 or BF16: found by judging real views and comparing verdicts."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from .mixed import LowType, Plan, float_tensors, kept_nodes, lowered
 from .parity import photographs
 from .simulated import simulated
 
-# By how much any P(fake) may move at 0.5 on the views tried: for FP16 half of what is promised
-# of it on others; BF16's steps are eight times as wide.
+# The largest change of P(fake) at 0.5 that is allowed on the views tried. FP16's is half of what is
+# promised for other views; BF16's steps are eight times as wide.
 CHANGE_AIMED_AT: Mapping[LowType, float] = {"fp16": 0.0025, "bf16": 0.02}
-TRIED_ON = 2  # of the package's photographs, where the user gives none; the others judge
-_FRONTS = (0, 1, 2, 4, 8, 16, 24, 32, 40, 48)  # how many of the first products to try in FP32
+TRIED_ON = 2  # of the package's photographs, if the user gives none; the others are for the gate
+_FRONTS = (0, 1, 2, 4, 8, 16, 24, 32, 40, 48)  # numbers of first products to try in FP32
 _SEEDS = range(20_610, 20_622)  # not those of the comparison
 _IMAGES = 32
-_SEEDS_EACH = 4  # of the user's images: the largest of few changes says little of many
-_OBSERVED = 4  # views at a time: every inner tensor of them is held
+_SEEDS_EACH = 4  # of the user's images: the largest of few changes says little about many
+_OBSERVED = 4  # views at a time, because all their inner tensors are in memory
 _CROPS = 4
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """Graphs in a low type that hold their weights, and what stayed FP32 by measurement."""
+    """Graphs in a low type with their weights inside, and which nodes measurement left in FP32."""
 
     graphs: dict[Role, ModelProto]
     kept: dict[str, tuple[str, ...]]
 
 
 def lower(reference: Bundle, precision: LowType, images: ImageSets | None) -> Lowered:
-    """Write an FP32 bundle's backbones in a low type.
+    """Return the backbones of an FP32 bundle in a low type.
 
     Args:
         reference: in FP32.
         precision: the low type.
-        images: the user's; without them it is tried on photographs of the package.
+        images: the user's; ``None`` takes photographs that come with the package.
 
     Raises:
         CalibrationError: the images cannot be read or show nothing.
@@ -64,14 +64,14 @@ def lower(reference: Bundle, precision: LowType, images: ImageSets | None) -> Lo
 def lower_rest(
     reference: Bundle, quantised: Mapping[Role, ModelProto], images: ImageSets
 ) -> Lowered:
-    """Write what INT8 left of a bundle's backbones in FP16.
+    """Return backbones with INT8 layers, with the rest of them in FP16.
 
-    The smallest change of a value may round to another INT8 step, so that no view's verdict
-    stays quite what it was. What must hold is what is asked of INT8: the average.
+    A tiny change of a value can round to another INT8 step, so the verdicts of single views move.
+    The mean change is what is limited, as for INT8 itself.
 
     Args:
         reference: in FP32.
-        quantised: its backbones with INT8 layers.
+        quantised: its backbones with INT8 layers and the rest in FP32.
         images: the user's.
 
     Raises:
@@ -83,10 +83,10 @@ def lower_rest(
 
 
 class _Search:
-    """Keeps as many of the first products in FP32 as the verdicts need, and no more.
+    """Finds how many of the first products must stay in FP32.
 
     Attributes:
-        trial: FP32's verdicts, to set others against.
+        trial: FP32's verdicts, with which others are compared.
     """
 
     def __init__(self, reference: Bundle, precision: LowType, images: ImageSets | None) -> None:
@@ -96,7 +96,10 @@ class _Search:
         self.trial = Trial(reference, views)
 
     def run(self, models: Mapping[Role, ModelProto], holds: Callable[[Outcome], bool]) -> Lowered:
-        """Where no number that is tried holds, the largest stands, and the gate decides."""
+        """Try ever more products in FP32 until the outcome holds.
+
+        If it never does, the most are kept, and the gate decides.
+        """
         for front in _FRONTS:
             plans = {role: Plan(self._precision, self._largest[role], front) for role in BACKBONES}
             graphs = {role: lowered(models[role], plans[role]) for role in BACKBONES}
@@ -107,7 +110,7 @@ class _Search:
 
 
 def _trial_views(reference: Bundle, images: ImageSets | None) -> PreparedBatch:
-    """Make views to try on: of the user's images, or of ours with more seeds.
+    """Make the views to try on: of the user's images, or of the package's with more seeds.
 
     Raises:
         CalibrationError: the images cannot be read or show nothing.
@@ -136,7 +139,7 @@ def _trial_views(reference: Bundle, images: ImageSets | None) -> PreparedBatch:
 
 
 def _largest(reference: Bundle, role: Role, views: PreparedBatch) -> Mapping[str, float]:
-    """Return the largest magnitude of every tensor that a graph's nodes give on the views."""
+    """Return the largest magnitude that each inner tensor of a graph takes on the views."""
     path = reference.graph_path(role)
     observer = Observer(path, float_tensors(onnx.load(path, load_external_data=False)))
     pixels: Array = views.overviews

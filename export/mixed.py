@@ -1,14 +1,13 @@
-"""FP16 and BF16: the type of every tensor written into the graph.
+"""Rewrites FP32 graphs to FP16 or BF16, with the type of every tensor in the graph.
 
-Products, convolutions and what lies between them compute in the low type; normalisation,
-softmax and reductions, which sum many values, stay in FP32 with a Cast on either side, and so
-does every operator whose values do not fit the low type's range on real views. The first
-layers stay in FP32, too, where verdicts ask for it: what tells machine-made images apart may
-be a fraction of a grey level. Inputs and outputs keep their types. What is INT8 already stays so,
-and is rounded from and to the types around it.
+Products, convolutions and the operators between them compute in the low type. Normalisation,
+softmax and reductions sum many values and stay in FP32, with a Cast on either side; so does every
+operator whose values exceed the low type's range on real views. The first layers stay in FP32,
+too, if the verdicts need it: a fraction of a grey level may be what tells machine-made images
+apart. Inputs and outputs keep their types. INT8 layers stay INT8, and are rounded from and to the
+types around them.
 
-Own code and not NVIDIA ModelOpt's AutoCast or ONNX Runtime's ``float16`` module; docs/precision.md
-has the comparison.
+docs/precision.md compares this with NVIDIA ModelOpt's AutoCast and ONNX Runtime's ``float16``.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ _NUMPY_TYPES: Mapping[int, npt.DTypeLike] = {
     TensorProto.FLOAT16: np.float16,
     TensorProto.BFLOAT16: ml_dtypes.bfloat16,
 }
-BF16_OPSET = 22  # the first whose convolutions take BF16
+BF16_OPSET = 22  # the first with BF16 convolutions
 _PRODUCTS = ("Conv", "MatMul", "Gemm")
 _TO_INT8, _FROM_INT8 = "QuantizeLinear", "DequantizeLinear"
 _ROUNDINGS = {_TO_INT8, _FROM_INT8}
 # Largest finite values.
 LARGEST: Mapping[LowType, float] = {"fp16": 65504.0, "bf16": 3.3895e38}
-# By how much activations may exceed what was seen: the views are few, and others reach further. A
-# floating type loses no digits by it.
+# By what factor activations may exceed what was seen: other views reach further than the few that
+# were tried. A floating type loses no digits by it.
 _HEADROOM = 2.0
 
 _SUMMING = {
@@ -49,7 +48,7 @@ _SUMMING = {
     *("ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2", "ReduceLogSumExp", "CumSum"),
     *("Pow", "Sqrt", "Reciprocal", "Exp", "Log"),  # normalisations that were taken apart
 }
-_NO_BF16 = {"HardSwish"}  # TensorRT takes it in FP32, FP16 and INT8 only
+_NO_BF16 = {"HardSwish"}  # TensorRT has it in FP32, FP16 and INT8 only
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Plan:
 
     Attributes:
         precision: the low type.
-        largest: for each tensor that a node gives the largest magnitude seen on real views.
+        largest: the largest magnitude of each inner tensor, seen on real views.
         front: how many of the first products (convolutions, matrix products) stay in FP32.
     """
 
@@ -68,11 +67,11 @@ class Plan:
 
 
 def lowered(model: ModelProto, plan: Plan) -> ModelProto:
-    """Return a copy of a backbone's graph in FP32, or FP32 and INT8, in a low type.
+    """Return a copy of a backbone's graph in a low type.
 
     Args:
-        model: holds its weights.
-        plan: which nodes.
+        model: in FP32, or FP32 and INT8, with its weights inside.
+        plan: which nodes compute in the low type.
     """
     result = copy.deepcopy(model)
     if plan.precision == "bf16":
@@ -86,14 +85,14 @@ def lowered(model: ModelProto, plan: Plan) -> ModelProto:
 
 
 def kept_nodes(model: ModelProto, plan: Plan) -> tuple[str, ...]:
-    """Name the nodes that stay in FP32 for their range or their place, not for their kind."""
+    """Name the nodes that stay in FP32 because of their range or place, not their kind."""
     graph = model.graph
     kept = _low_nodes(graph, Plan(plan.precision, {})) - _low_nodes(graph, plan)
     return tuple(node.name for node in graph.node if node.name in kept)
 
 
 def float_tensors(model: ModelProto) -> list[str]:
-    """Name the float32 tensors that the nodes of a graph with shapes inferred give."""
+    """Name the float32 outputs of a graph's nodes; its shapes must be inferred."""
     return [
         info.name
         for info in (*model.graph.value_info, *model.graph.output)
@@ -123,13 +122,14 @@ def _low_nodes(graph: GraphProto, plan: Plan) -> frozenset[str]:
 
 
 def _front(graph: GraphProto, products: int) -> frozenset[str]:
-    """Name the nodes up to the first products, those that normalise pixels in any case.
+    """Name the nodes before product number ``products + 1``.
 
-    255 in FP16 has steps of an eighth of a grey level.
+    Those that normalise pixels are always among them: near 255, FP16's steps are an eighth of a
+    grey level.
     """
     names = []
     for node in graph.node:
-        if node.op_type in _ROUNDINGS:  # weights' stand before all others
+        if node.op_type in _ROUNDINGS:  # those of weights come before all other nodes
             continue
         if node.op_type in _PRODUCTS:
             products -= 1
@@ -158,7 +158,7 @@ class _Rewriter:
         outputs = {output.name for output in self._graph.output}
         for node in self._graph.node:
             if node.op_type == _FROM_INT8:
-                continue  # one is made for each type that reads it
+                continue  # a copy is made for each type in which it is read
             wanted = self._wanted(node)
             renamed = [self._typed(name, wanted) for name in node.input]
             del node.input[:]
@@ -171,7 +171,7 @@ class _Rewriter:
         self._drop_unused_weights()
 
     def _wanted(self, node: NodeProto) -> int:
-        """Return the type that a node computes in; roundings to INT8 read what there is."""
+        """Return the type that a node computes in; a rounding to INT8 reads any type."""
         if node.op_type == _TO_INT8:
             found: int = self._types[node.input[0]]
             return found
@@ -199,7 +199,7 @@ class _Rewriter:
         self._graph.initializer.append(numpy_helper.from_array(narrow, target))
 
     def _add_rounding(self, name: str, target: str, wanted: int) -> None:
-        """Read INT8 as this type: a Cast between would keep engines from fusing a product."""
+        """Dequantise to this type: a Cast in between would keep engines from fusing a product."""
         node = copy.deepcopy(self._from_int8[name])
         node.name, node.output[0] = f"read_{target}", target
         node.input[1] = self._typed(node.input[1], wanted)
@@ -210,7 +210,7 @@ class _Rewriter:
         self._nodes.append(cast)
 
     def _lower_outputs(self, node: NodeProto, graph_outputs: Collection[str]) -> None:
-        """Note the types of a low node's outputs; the graph's own outputs stay float32."""
+        """Record the types of a low node's outputs; the graph's own outputs stay float32."""
         for index, name in enumerate(node.output):
             if self._types.get(name) != TensorProto.FLOAT:
                 continue

@@ -1,7 +1,7 @@
 """The GLASS network in PyTorch: two backbones and the attention that joins them.
 
-Parameter names are those of the reference training code, so that a state dict written by
-it loads without renaming.
+Parameter names are those of the reference training code, so that its state dicts load
+unchanged.
 
 Source: "Attention to Detail: Global-Local Attention for High-Resolution AI-Generated
 Image Detection", arXiv 2601.00141.
@@ -17,7 +17,7 @@ ATTENTION_WIDTH = 128
 
 
 class Aggregator(nn.Module):
-    """Weigh the crops by attention, join them with the global view, classify.
+    """Weighs the crops by attention, joins them with the global view, and classifies.
 
     ``forward(global_features, local_features)`` takes float32 ``(B, D)`` and
     ``(B, n, D)`` with any ``n >= 1`` and returns ``logits (B, 2)`` and the crops'
@@ -49,8 +49,8 @@ class Glass(Aggregator):
     """The whole detector: ``global_model``, ``local_model`` and the aggregator.
 
     ``forward(global_view, crops)`` takes normalised float32 ``(B, 3, p, p)`` and
-    ``(B, n, 3, p, p)`` and returns what :class:`Aggregator` returns. One module may be
-    given as both backbones; its weights are then shared.
+    ``(B, n, 3, p, p)`` and returns what :class:`Aggregator` returns. If one module is given as
+    both backbones, its weights are shared.
     """
 
     def __init__(self, global_model: nn.Module, local_model: nn.Module, feature_size: int) -> None:

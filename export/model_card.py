@@ -1,7 +1,7 @@
-"""The model card of a bundle: what was measured of it, and what nobody has measured.
+"""The model card of a bundle: what was measured, and what is unknown.
 
-Everything in it comes from the manifest. What an export cannot know is said to be unknown, for
-whoever publishes the bundle to fill in.
+All facts come from the manifest. What an export cannot know is listed as unknown, for the
+publisher of the bundle to fill in.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ _WEAKNESSES = (
     "A verdict is evidence, not proof: do not act on it alone where it could harm someone.",
     "A detector knows the generators that it was trained on; others, newer ones above all, may "
     "pass as real.",
-    "Recompression, rescaling, filters, noise and screenshots take away what it looks for, in both "
-    "directions.",
-    "Whoever has the weights can change an image, invisibly, until the verdict is another.",
-    "P(fake) is the model's own score. Unless it was calibrated on images like yours, it is no "
-    "frequency of being right.",
-    "An image partly generated, edited or of a generated picture has no right verdict here.",
-    "The crops are drawn at random from the image's content and a seed: another seed may change a "
+    "Recompression, rescaling, filters, noise and screenshots remove what it looks for; errors "
+    "occur in both directions.",
+    "Whoever has the weights can change an image invisibly until the verdict changes.",
+    "P(fake) is the model's own score. Unless it was calibrated on images like yours, it does not "
+    "say how often such a verdict is right.",
+    "For an image that is partly generated, edited, or shows a generated picture, no verdict is "
+    "right.",
+    "Crops are drawn at random, from the image's content and a seed: another seed may change a "
     "close verdict.",
 )
 
 
 def write_model_card(bundle: Bundle) -> Path:
-    """Write the card into the bundle's folder, beside the files that the manifest lists."""
+    """Write the card into the bundle's folder; the manifest does not list it."""
     path = bundle.path / MODEL_CARD
     path.write_text(model_card(bundle), encoding="utf-8")
     return path
@@ -124,5 +125,5 @@ def _list(title: str, rows: Iterable[tuple[str, str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Let no name be read as Markdown or HTML."""
+    """Escape what Markdown or HTML would interpret."""
     return "".join(f"\\{sign}" if sign in "\\`*[]<>#|" else sign for sign in text)

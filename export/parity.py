@@ -1,9 +1,8 @@
-"""The gate at the end of every export: the graphs must agree with PyTorch.
+"""The parity gate at the end of every export: the graphs must agree with PyTorch.
 
-Real photographs become views through the runtime's own code; the untouched PyTorch model
-and the exported graphs look at them side by side, at batch 1, 2 and the largest, with
-rows repeated within a batch, because engines have been seen to get single rows right and
-others wrong.
+The untouched PyTorch model and the exported graphs judge the same views of real photographs,
+which the runtime's own code makes, at batch 1, 2 and the largest. Rows are repeated within a
+batch, because engines have been seen to compute some rows right and others wrong.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _SEED = 20_601
 
 @dataclass(frozen=True)
 class Expected:
-    """What PyTorch says of ``n`` images: logits ``(n, 2)``, attention ``(n, crops)``."""
+    """PyTorch's results for ``n`` images: logits ``(n, 2)``, attention ``(n, crops)``."""
 
     logits: Float32
     attention: Float32
@@ -78,7 +77,7 @@ def measure_parity(model: Glass, bundle: Bundle, largest_batch: int = LARGEST_BA
 
 
 def reference_views(spec: ViewSpec, images: int | None = None) -> ViewBatch:
-    """Make the views of the photographs that come with the package, or of the first of them."""
+    """Make views of the package's photographs, or of the first ``images`` of them."""
     encoded = photographs()[:images]
     views = ViewBatch(len(encoded), spec)
     for slot, photograph in enumerate(encoded):
@@ -128,7 +127,7 @@ def _run_engine(
 def _features(
     engine: Engine, role: Role, views: npt.NDArray[np.generic], batch_size: int
 ) -> tuple[Float32, float]:
-    """Run all views in full batches, starting over to fill the last one.
+    """Run all views in full batches; the last one is filled up from the first views.
 
     Returns each view's features from its first row, and the largest difference to the
     rows that repeat it, as a share of the largest feature or of 1.
@@ -144,9 +143,9 @@ def _features(
 
 
 def _full_batches(count: int, size: int) -> Iterator[list[int]]:
-    """Yield ``0 .. count - 1`` in batches of ``size``, the last filled up from the start.
+    """Yield ``0 .. count - 1`` in batches of ``size``; the last is filled up from the start.
 
-    One more row repeats its neighbour, so that every batch above 1 holds equal rows.
+    Every fifth row is repeated right after itself, so that batches above 1 hold equal rows.
     """
     order = [row for row in range(count) for _ in range(2 if row % 5 == 0 else 1)]
     missing = -len(order) % size

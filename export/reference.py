@@ -1,4 +1,4 @@
-"""The reference views of a bundle: what the runtime's self-test judges, and must find."""
+"""The reference views of a bundle, which the runtime's self-test judges, and their logits."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .parity import reference_views, run_torch
 
 REFERENCE_FILE = "reference.png"
 _IMAGES = 2
-_MOST_CROPS = 4  # a megabyte of views, whatever number of crops the bundle asks for
+_MOST_CROPS = 4  # so that the picture stays below a megabyte for 224 pixels
 
 
 def write_reference(
     folder: Path, spec: ViewSpec, model: Glass, normalisation: Normalisation
 ) -> Reference:
-    """Write the reference views into a bundle's folder, with the logits that PyTorch gives."""
+    """Write the reference views into a bundle's folder; return them with PyTorch's logits."""
     spec = msgspec.structs.replace(spec, num_crops=min(spec.num_crops, _MOST_CROPS))
     views = reference_views(spec, _IMAGES)
     np.rint(views.overviews, out=views.overviews)  # the picture holds whole grey levels
@@ -41,9 +41,11 @@ def write_reference(
 
 
 def own_reference(bundle: Bundle) -> Reference:
-    """Return the bundle's reference with the logits of its own graphs.
+    """Return the bundle's reference with the logits that its own graphs give on ONNX Runtime.
 
-    ONNX Runtime computes FP32 and INT8 most literally; other types are to be given simulated.
+    Args:
+        bundle: in FP32 or INT8, which ONNX Runtime computes as written. For other types, give a
+            simulation in FP32.
 
     Raises:
         EngineError: ONNX Runtime refuses the bundle.

@@ -1,9 +1,9 @@
-"""Low-precision graphs as every CPU computes them alike: in FP32, rounding what is stored.
+"""Simulates FP16 and BF16 graphs in FP32, so that every CPU computes them alike.
 
-Engines compute FP16 graphs on x86 in FP32 and round nothing between two nodes: a value of a
-million between two FP16 products passes there and is infinite on a GPU. Hardware that has the type
-multiplies its values, sums in FP32 and rounds what it stores. A simulated graph does the same in
-operators that ONNX Runtime has everywhere. Engines that fuse nodes round less often.
+On x86, engines compute FP16 graphs in FP32 and round nothing between two nodes: a value of a
+million between two FP16 products passes there, and is infinite on a GPU. Hardware that has the
+type multiplies its values, sums in FP32 and rounds what it stores. A simulated graph does the same
+with operators that ONNX Runtime has everywhere. Engines that fuse nodes round less often.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _LOW_TYPES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 def simulated(model: ModelProto) -> ModelProto:
-    """Return a copy of a backbone's graph whose operators are FP32 and whose tensors are the same.
+    """Return a copy of a backbone's graph with FP32 operators and the same, rounded, tensors.
 
-    Weights keep their rounded values. Every output in a low type is cast to it and back, which
-    ONNX Runtime's optimiser leaves alone.
+    Weights keep their rounded values. Every output in a low type is cast to it and back;
+    ONNX Runtime's optimiser does not remove such a pair.
 
     Args:
-        model: a graph in FP16 or BF16 that holds its weights, with shapes inferred.
+        model: in FP16 or BF16, with its weights inside and shapes inferred.
     """
     result = copy.deepcopy(model)
     graph = result.graph
@@ -40,7 +40,7 @@ def simulated(model: ModelProto) -> ModelProto:
 
 
 def _widened(node: NodeProto, types: Mapping[str, int]) -> Iterator[NodeProto]:
-    """Yield the node in FP32, and Casts that round what the graph stores in a low type."""
+    """Yield the node in FP32, and the Casts that round its outputs in a low type."""
     result = copy.deepcopy(node)
     if node.op_type == "Cast" and types.get(node.output[0]) in _LOW_TYPES:
         result.attribute[0].i = TensorProto.FLOAT

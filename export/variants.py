@@ -1,4 +1,4 @@
-"""A low-precision bundle from an FP32 one, with evidence that its verdicts survive."""
+"""Makes a low-precision bundle from an FP32 one, and compares their verdicts."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ from .simulated import simulated
 
 @dataclass(frozen=True)
 class VariantOptions:
-    """Which precision, judged on what.
+    """Which precision to make, and on which images to compare it.
 
     Attributes:
         precision: not FP32.
-        images: the user's images; INT8 needs them, the others take the package's own
-            photographs where there are none, which is enough to find what is broken.
+        images: the user's. INT8 needs them; ``None`` takes the package's photographs for other
+            types, which is enough to find what is broken.
         calibration: how INT8 is made.
-        judgements: how often at least both bundles judge in the comparison.
-        accept_loss: write the bundle even if the verdicts do not survive.
+        judgements: the least number of judgements by each bundle in the comparison.
+        accept_loss: write the bundle even if its verdicts differ too much.
     """
 
     precision: Precision
@@ -61,7 +61,7 @@ class VariantOptions:
 
 @dataclass(frozen=True)
 class _Made:
-    """Graphs that hold their weights, and what the manifest shall say of them."""
+    """Graphs with their weights inside, and what the manifest will say about them."""
 
     graphs: dict[Role, ModelProto]
     kept: dict[str, tuple[str, ...]]
@@ -74,11 +74,11 @@ def make_variant(
 ) -> None:
     """Write a low-precision bundle into an empty folder.
 
-    The bundle is compared with the FP32 one on images that played no part in making it.
+    It is compared with the FP32 bundle on images that it was not made with.
 
     Raises:
-        CalibrationError: INT8 without images, or the images cannot serve.
-        AccuracyError: the verdicts do not survive and the loss is not accepted.
+        CalibrationError: INT8 without images, or the images are unreadable or show too little.
+        AccuracyError: the verdicts differ too much, and the loss is not accepted.
         EngineError: no engine of this machine runs this precision.
     """
     made = _made(reference, options, progress)
@@ -98,10 +98,10 @@ def make_variant(
 
 @contextmanager
 def _stand_in(variant: Bundle) -> Iterator[Bundle]:
-    """Give a bundle that ONNX Runtime's CPU computes as the variant says.
+    """Yield a bundle that ONNX Runtime's CPU computes in the types that the variant declares.
 
-    INT8 and FP32 are computed so as they are; FP16 and BF16 are simulated in a bundle that lasts
-    as long as the block.
+    That is the variant itself if it is in INT8 and FP32, else a simulation in FP32, which lasts as
+    long as the block.
     """
     if variant.manifest.rest == "fp32":
         yield variant
@@ -129,14 +129,14 @@ def _made(reference: Bundle, options: VariantOptions, progress: Progress) -> _Ma
     if options.calibration.rest == "fp32":
         return _Made(found.graphs, found.kept, found.calibration, "fp32")
     lowered = lower_rest(reference, found.graphs, images)
-    kept = {  # a layer may be neither INT8 nor FP16
+    kept = {  # a layer in neither INT8 nor FP16 is in both lists
         name: tuple(dict.fromkeys(nodes + lowered.kept[name])) for name, nodes in found.kept.items()
     }
     return _Made(lowered.graphs, kept, found.calibration, "fp16")
 
 
 def _write(reference: Bundle, folder: Path, made: _Made, precision: Precision) -> Bundle:
-    """Write all files; the manifest lacks only what the graphs are yet to be measured for."""
+    """Write all files; the manifest has no comparison yet."""
     manifest = reference.manifest
     weights = []
     if manifest.backbone.shared:

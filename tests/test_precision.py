@@ -19,7 +19,7 @@ from glass_edge.calibration.comparison import CHANGE_ALLOWED, compare_bundles, o
 from glass_edge.calibration.errors import AccuracyError
 from glass_edge.calibration.layers import find_layers
 from glass_edge.calibration.options import CalibrationOptions
-from glass_edge.calibration.quantize import quantise
+from glass_edge.calibration.quantise import quantise
 from glass_edge.calibration.trial import Trial
 from glass_edge.export import lowering, variants
 from glass_edge.export.exporter import ExportOptions, export_bundle

@@ -12,7 +12,7 @@ from glass_edge.calibration.fitting import FittedWeight, fit, fit_weights
 from glass_edge.calibration.images import split_images
 from glass_edge.calibration.layers import find_layers
 from glass_edge.calibration.products import Product, Unfolding, find_products
-from glass_edge.calibration.quantize import quantise
+from glass_edge.calibration.quantise import quantise
 from glass_edge.calibration.ranges import collect_ranges
 from glass_edge.calibration.rounding import (
     LARGEST_STEP,

@@ -1,8 +1,8 @@
-"""Ranges become Q/DQ nodes. The mechanics are ONNX Runtime's quantiser's.
+"""Inserts Q/DQ nodes with the given ranges, by means of ONNX Runtime's quantiser.
 
-Explicit and symmetric, as TensorRT 10 and 11 want it and the other engines read it: int8,
-zero points nought, weights per output channel, biases in float. Inputs of products are
-quantised, outputs are not: what follows a product is fused to it in float.
+Quantisation is explicit and symmetric, which TensorRT 10 and 11 require and other engines read:
+int8, zero-point 0, weights per output channel, biases in float. Inputs of products are quantised;
+outputs are not, because engines fuse what follows a product with it, in float.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def quantise(
     """Return a copy of a graph in which these layers compute in INT8.
 
     Args:
-        model: an FP32 graph that holds its weights.
-        layers: what to quantise, of :func:`.layers.find_layers`.
-        ranges: for each activation the magnitude that 127 stands for.
-        fitted: rounded weights by node; those of other layers go to their nearest step.
+        model: an FP32 graph with its weights inside.
+        layers: what to quantise, from :func:`.layers.find_layers`.
+        ranges: for each activation, the magnitude that 127 stands for.
+        fitted: rounded weights by node; other layers' weights are rounded to the nearest.
     """
     chosen = list(layers)
-    if not chosen:  # which the quantiser would read as all of them
+    if not chosen:  # the quantiser takes an empty list for all nodes
         return copy.deepcopy(model)
     limits = {name: ranges[name] for layer in chosen for name in layer.inputs}
     prepared = copy.deepcopy(model)
@@ -71,9 +71,9 @@ def quantise(
 
 
 def _place(graph: GraphProto, fitted: Mapping[str, FittedWeight]) -> dict[str, list[Any]]:
-    """Give products their rounded weights; return the scales as the quantiser takes them.
+    """Give products their rounded weights; return the scales in the quantiser's form.
 
-    Each gets tensors of its own, because exporters store equal ones once for all readers.
+    Each product gets tensors of its own, because exporters store equal ones once for all readers.
     """
     nodes = {node.name: node for node in graph.node}
     scales = {}
@@ -103,10 +103,10 @@ def _replace(graph: GraphProto, node: NodeProto, index: int, name: str, values: 
 
 
 def _restore_other_readers(graph: GraphProto, chosen: Collection[str]) -> None:
-    """Let only the chosen nodes read rounded activations.
+    """Give all but the chosen nodes the original activations.
 
-    ONNX Runtime's quantiser gives the rounded tensor to all readers, which would put the
-    residual stream of a transformer through INT8, too.
+    ONNX Runtime's quantiser gives rounded activations to all readers, which would round the
+    residual stream of a transformer, too.
     """
     makers = {name: node for node in graph.node for name in node.output}
     for node in graph.node:
