@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, get_args
 
@@ -12,26 +12,17 @@ from click.core import ParameterSource
 from ..calibration.cli import calibration_options
 from ..calibration.histogram import Method
 from ..calibration.options import DEFAULT_BUDGET, DEFAULT_JUDGEMENTS, CalibrationOptions
-from ..runtime.bundle.bundle import BUNDLE_SUFFIX, Bundle
-from ..runtime.bundle.manifest import (
-    Calibration,
-    Comparison,
-    Manifest,
-    Normalisation,
-    Parity,
-    Precision,
-    Rest,
-)
+from ..runtime.bundle.bundle import BUNDLE_SUFFIX
+from ..runtime.bundle.manifest import Normalisation, Precision, Rest
 from ..runtime.commands.console import GlassCommand, needing_libraries
 from ..runtime.commands.options import backbone_option, common_options, force_option
 from ..runtime.commands.progress import on_console
 from ..runtime.machine.errors import InputError
 from ..runtime.machine.signals import ending_on_sigterm
-from . import paper
 from .files import check_target, find_checkpoint
-from .options import ExportOptions
+from .options import USERS, ExportOptions
+from .summary import summarise
 
-_USERS = "the user's"
 _Triple: TypeAlias = tuple[float, float, float]
 _LOWER: Sequence[Precision] = ("fp16", "bf16", "int8")
 _MEANT_FOR: Mapping[str, Sequence[Precision]] = {
@@ -209,7 +200,7 @@ def main(
         from .exporter import export_bundle
     with ending_on_sigterm():
         bundle = export_bundle(source, target, options, on_console)
-    _summarise(source, bundle)
+    summarise(source, bundle)
 
 
 def _normalisation(mean: _Triple | None, std: _Triple | None) -> Normalisation | None:
@@ -222,7 +213,7 @@ def _normalisation(mean: _Triple | None, std: _Triple | None) -> Normalisation |
         return None
     if mean is None or std is None:
         raise InputError("--mean and --std belong together: give both, or neither.")
-    return Normalisation(mean, std, _USERS)
+    return Normalisation(mean, std, USERS)
 
 
 def _check_meant(ctx: click.Context, precision: Precision) -> None:
@@ -238,88 +229,3 @@ def _check_meant(ctx: click.Context, precision: Precision) -> None:
                 f"--{name.replace('_', '-')} means nothing with --precision {precision}: leave it "
                 f"out, or choose {' or '.join(precisions)}."
             )
-
-
-def _summarise(source: Path, bundle: Bundle) -> None:
-    manifest, parity = bundle.manifest, bundle.manifest.parity
-    agreement = "" if parity is None else _agreement(parity)  # an opened bundle has one
-    sizes = {path.name: path.stat().st_size for path in sorted(bundle.path.iterdir())}
-    files = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
-    backbone = manifest.backbone
-    weights = "shared by both views" if backbone.shared else "one for each view"
-    total = sum(sizes.values()) / 1e6
-    views = manifest.views
-    lines = {
-        "checkpoint": f"{source} (SHA-256 {manifest.checkpoint.sha256[:12]}…)",
-        "backbone": f"{backbone.name}, {weights}, {backbone.feature_size} features",
-        "views": f"1 global and {views.num_crops} crops of {views.crop_size}x{views.crop_size}",
-        "normalised": str(manifest.normalisation),
-        "classes": f"{', '.join(manifest.classes)} ({manifest.fake_class} means AI-generated)",
-        "parity": agreement,
-        "bundle": f"{bundle.path} ({manifest.types}, {total:.1f} MB: {files})",
-    }
-    if manifest.calibration is not None:
-        lines["calibrated"] = _calibrated(manifest.calibration)
-    if manifest.kept:
-        kept = ", ".join(
-            f"{len(names)} of the {role} graph" for role, names in manifest.kept.items()
-        )
-        lines["kept"] = f"{kept} in a higher type, for their range or their sensitivity"
-    if manifest.comparison is not None:
-        lines["verdicts"] = _survival(manifest.comparison)
-    for name, text in lines.items():
-        click.echo(f"{name:<10}  {text}")
-    for note in _notes(manifest):
-        click.echo(f"Note: {note}", err=True)
-
-
-def _is_unlike_the_paper(manifest: Manifest) -> bool:
-    """Whether nobody said how views are made, and timm does otherwise than the paper."""
-    found, theirs = manifest.normalisation, paper.NORMALISATION
-    if found.source in (_USERS, theirs.source):
-        return False
-    same = (found.mean, found.std) == (theirs.mean, theirs.std)
-    return not same or manifest.views.crop_size != paper.CROP_SIZE
-
-
-def _agreement(parity: Parity) -> str:
-    return (
-        f"largest difference to PyTorch in any logit {parity.logit_error:.1e} "
-        f"(allowed {parity.tolerance:.0e}); {parity.images} photographs, "
-        f"batches {', '.join(map(str, parity.batch_sizes))}"
-    )
-
-
-def _calibrated(calibration: Calibration) -> str:
-    methods = ", ".join(f"{role} graph {method}" for role, method in calibration.methods.items())
-    return f"on {calibration.images} images; {methods}"
-
-
-def _survival(comparison: Comparison) -> str:
-    return (
-        f"{comparison.flips} of {comparison.judgements} differ from FP32's; P(fake) changes by "
-        f"{comparison.mean_change:.4f} on average, {comparison.largest_change:.4f} at most; "
-        f"{comparison.speed:.2f} times FP32's speed ({comparison.engine})"
-    )
-
-
-def _notes(manifest: Manifest) -> Iterator[str]:
-    if _is_unlike_the_paper(manifest):
-        side = manifest.views.crop_size
-        yield (
-            f"views of {side}x{side} pixels and their normalisation are "
-            f"{manifest.normalisation.source}, not the paper's: if this GLASS was trained with "
-            "others, export it with --crop-size, --mean and --std."
-        )
-    if manifest.calibration is not None:
-        yield from manifest.calibration.notes
-    comparison = manifest.comparison
-    if comparison is not None and comparison.speed < 1.0:
-        yield (
-            f"{manifest.precision} does not pay here: it runs at {comparison.speed:.2f} times "
-            f"FP32's speed on {comparison.engine}."
-        )
-    if comparison is not None and comparison.precision != manifest.precision:
-        yield (
-            f"{comparison.engine} computes this bundle in {comparison.precision} on this machine."
-        )

@@ -12,6 +12,7 @@ from ..runtime.views.spec import LARGEST_CROP_SIZE, MOST_CROPS
 from . import paper
 
 AUTO = "auto"
+USERS = "the user's"  # source of a normalisation
 
 
 @dataclass(frozen=True)

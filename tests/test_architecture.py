@@ -22,7 +22,7 @@ MAY_IMPORT = {
 ROOMS = ("machine", "images", "views", "bundle", "engines", "results", "judging", "commands")
 """Of the runtime; each may import those before it, and itself."""
 MOST_MODULES = 12  # in a room
-PUBLIC_COMMANDS = {"cli", "commands"}
+PUBLIC_COMMANDS = {"cli", "commands", "summary"}
 """What a module or folder of the other packages is called that may import the command lines'."""
 RUNTIME_LIBRARIES = {
     *("numpy", "cv2", "PIL", "simplejpeg", "pillow_heif", "msgspec", "click", "rich"),

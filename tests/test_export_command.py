@@ -12,8 +12,8 @@ import pytest
 import timm
 import torch
 from conftest import call, launch, refusal
-from glass_edge.export.cli import _summarise
 from glass_edge.export.model import Glass
+from glass_edge.export.summary import summarise
 from glass_edge.runtime.bundle.manifest import Comparison, Normalisation
 
 from glass_edge import Bundle
@@ -112,7 +112,7 @@ def test_what_timm_does_unlike_the_paper_is_noted(vit_bundle, capsys):
     for source, noted in ((timms, True), ("the user's", False)):
         normalisation = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), source)
         manifest = msgspec.structs.replace(vit_bundle.manifest, normalisation=normalisation)
-        _summarise(Path("gl_vit.pt"), Bundle(vit_bundle.path, manifest, vit_bundle.digest))
+        summarise(Path("gl_vit.pt"), Bundle(vit_bundle.path, manifest, vit_bundle.digest))
         shown = capsys.readouterr()
         deviation = "standard deviation 0.5, 0.5, 0.5"
         assert f"normalised  mean 0.5, 0.5, 0.5, {deviation} ({source})" in shown.out
@@ -131,7 +131,7 @@ def test_a_loss_of_speed_is_seen(vit_bundle, capsys):
         speed=0.97,
     )
     manifest = msgspec.structs.replace(vit_bundle.manifest, precision="int8", comparison=comparison)
-    _summarise(Path("gl_vit.pt"), Bundle(vit_bundle.path, manifest, vit_bundle.digest))
+    summarise(Path("gl_vit.pt"), Bundle(vit_bundle.path, manifest, vit_bundle.digest))
     shown = capsys.readouterr()
     assert "0.97 times FP32's speed (openvino 2026.1 cpu)" in shown.out
     assert "int8 does not pay here: it runs at 0.97 times FP32's speed" in shown.err
