@@ -117,7 +117,7 @@ def _open_fp32(path: Path) -> Bundle:
     bundle = Bundle.open(path)
     precision = bundle.manifest.precision
     if precision != "fp32":
-        raise InputError(f"{bundle.name} is {precision}: name the FP32 bundle that it was made of.")
+        raise InputError(f"{bundle.name} is {precision}; name the FP32 bundle it came from.")
     return bundle
 
 
