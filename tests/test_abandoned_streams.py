@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +80,23 @@ def test_a_stream_in_a_cycle_ends_when_garbage_is_collected(detector, photograph
     assert glass_threads()
     gc.collect()
     wait_for_no_threads()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="isolation and /proc are Linux's")
+def test_processes_that_decode_end_with_a_stream_that_is_left(vit_bundle, photographs):
+    """None runs on, and none that ended stays unburied."""
+
+    def children() -> int:
+        tasks = Path("/proc/self/task").iterdir()
+        return sum(len((task / "children").read_text().split()) for task in tasks)
+
+    detector = Detector(vit_bundle, DetectorOptions(crops=2, workers=2, isolate=True))
+    before = children()
+    for _ in detector.stream(photographs * 20):
+        assert children() > before
+        break
+    wait_for_no_threads()
+    assert children() == before
 
 
 def test_a_stream_that_never_began_has_no_threads(detector, photographs):

@@ -18,7 +18,7 @@ from ..views.batch import Crops, Overviews
 
 Array: TypeAlias = npt.NDArray[Any]
 Float32: TypeAlias = npt.NDArray[np.float32]
-Backbone: TypeAlias = Literal["global", "local"]
+BackboneRole: TypeAlias = Literal["global", "local"]
 X86 = ("x86_64", "AMD64")  # what platform.machine() calls it
 Found: TypeAlias = tuple[str, str | None, list[int | None]]
 """A tensor as an engine sees it: name, element type, and sizes, ``None`` where open."""
@@ -95,7 +95,7 @@ class Engine(Protocol):
         """
         ...
 
-    def features(self, backbone: Backbone, pixels: Array) -> Float32:
+    def features(self, backbone: BackboneRole, pixels: Array) -> Float32:
         """Run a backbone on any number of views ``(n, p, p, 3)``; return features ``(n, D)``.
 
         Raises:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..bundle.manifest import Role
 from ..machine.errors import EngineError
-from .base import Array, Backbone, Float32, Judgement
+from .base import Array, BackboneRole, Float32, Judgement
 from .batches import BatchSizes
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class BoundGraphs:
     def judge(self, overviews: Array, crops: Array) -> Judgement:
         """Run all graphs, see :meth:`.base.Engine.judge`."""
         images, count = crops.shape[:2]
-        views: dict[Backbone, Array] = {
+        views: dict[BackboneRole, Array] = {
             "global": overviews,
             "local": crops.reshape(images * count, *crops.shape[2:]),
         }
@@ -68,13 +68,13 @@ class BoundGraphs:
             self._run("aggregator", binding)
         return Judgement(logits.numpy()[:images].copy(), attention.numpy()[:images].copy())
 
-    def features(self, backbone: Backbone, pixels: Array) -> Float32:
+    def features(self, backbone: BackboneRole, pixels: Array) -> Float32:
         """Run a backbone, see :meth:`.base.Engine.features`."""
         features = self._computed(backbone, pixels, self._batches.padded(len(pixels)))
         found: Float32 = features.numpy()[: len(pixels)].copy()
         return found
 
-    def _computed(self, role: Backbone, pixels: Array, room: int) -> ort.OrtValue:
+    def _computed(self, role: BackboneRole, pixels: Array, room: int) -> ort.OrtValue:
         """Run a backbone; return device memory of ``room`` rows that begins with its features."""
         features = self._value(f"{role} features", (room, self._width), np.float32)
         for part in self._batches.parts(len(pixels)):

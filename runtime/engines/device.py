@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ..bundle.manifest import ROLES, Role
 from ..machine.timings import Timings
 from ..views.batch import Crops, Overviews
-from .base import Array, Backbone, Float32, Judgement
+from .base import Array, BackboneRole, Float32, Judgement
 
 
 class DeviceEngine(ABC):
@@ -34,7 +34,7 @@ class DeviceEngine(ABC):
         """Run all graphs; no other run goes on meanwhile."""
 
     @abstractmethod
-    def features_now(self, backbone: Backbone, pixels: Array) -> Float32:
+    def features_now(self, backbone: BackboneRole, pixels: Array) -> Float32:
         """Run a backbone; no other run goes on meanwhile."""
 
     def judge(
@@ -44,7 +44,7 @@ class DeviceEngine(ABC):
         with (timings or Timings()).stage("infer"), self._turn:
             return self.judge_now(overviews, crops)
 
-    def features(self, backbone: Backbone, pixels: Array) -> Float32:
+    def features(self, backbone: BackboneRole, pixels: Array) -> Float32:
         """Run a backbone, see :meth:`.base.Engine.features`."""
         with self._turn:
             return self.features_now(backbone, pixels)

@@ -10,7 +10,7 @@ import numpy as np
 from ..bundle.manifest import ROLES, Role
 from ..machine.timings import Timings
 from ..views.batch import Crops, Overviews
-from .base import Array, Backbone, EngineOptions, Float32, Judgement
+from .base import Array, BackboneRole, EngineOptions, Float32, Judgement
 from .batches import BatchSizes
 
 
@@ -52,7 +52,7 @@ class HostEngine(ABC):
             found.append([output[: part.count] for output in outputs])
         return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
 
-    def features(self, backbone: Backbone, pixels: Array) -> Float32:
+    def features(self, backbone: BackboneRole, pixels: Array) -> Float32:
         """Run a backbone, see :meth:`.base.Engine.features`."""
         (features,) = self.run(backbone, [pixels])
         if len(features) != len(pixels):

@@ -15,7 +15,7 @@ from ..views.batch import Crops, Overviews
 from .base import (
     X86,
     Array,
-    Backbone,
+    BackboneRole,
     Engine,
     EngineOptions,
     Float32,
@@ -86,7 +86,7 @@ class OnnxRuntimeCudaEngine(DeviceEngine):
         """Run all graphs, see :meth:`.device.DeviceEngine.judge_now`."""
         return self._bound.judge(overviews, crops)
 
-    def features_now(self, backbone: Backbone, pixels: Array) -> Float32:
+    def features_now(self, backbone: BackboneRole, pixels: Array) -> Float32:
         """Run a backbone, see :meth:`.device.DeviceEngine.features_now`."""
         return self._bound.features(backbone, pixels)
 

@@ -123,6 +123,7 @@ class Pipeline(Generic[_Result]):
             timings=timings,
             isolate=options.isolate,
         )
+        self._working = 0
         self._viewing = 0
         self._judging = 0
         self._closed = False
@@ -171,7 +172,6 @@ class Pipeline(Generic[_Result]):
         if wait and threading.current_thread() not in (*self._workers, *self._readers):
             for worker in self._workers:
                 worker.join()
-            self._maker.close()
             until = time.monotonic() + _READER_TIMEOUT
             for reader in self._readers:  # none shall run while the interpreter ends
                 reader.join(max(0.0, until - time.monotonic()))
@@ -182,6 +182,7 @@ class Pipeline(Generic[_Result]):
         roles = [(True, here)] * self._options.workers
         if not here:
             roles += [(False, True)] * self._last.lanes
+        self._working = len(roles)
         for views, judges in roles:
             self._workers.append(self._thread("glass-worker", partial(self._work, views, judges)))
         self._readers = [self._thread("glass-reader", self._intake.read) for _ in range(_READERS)]
@@ -205,8 +206,15 @@ class Pipeline(Generic[_Result]):
 
     def _work(self, views: bool, judges: bool) -> None:
         """Do what there is to do, the closest to done first, until nothing is left."""
-        while (task := self._next_task(views, judges)) is not None:
-            task()
+        try:
+            while (task := self._next_task(views, judges)) is not None:
+                task()
+        finally:
+            with self._changed:
+                self._working -= 1
+                last = not self._working
+            if last:  # whether or not anybody waits for it, as after a stream that was dropped
+                self._maker.close()
 
     def _next_task(self, views: bool, judges: bool) -> _Task | None:
         with self._changed:

@@ -16,7 +16,7 @@ from ...machine.cuda.base import describe
 from ...machine.errors import EngineError
 from ...machine.progress import Progress
 from ...views.batch import Crops, Overviews
-from ..base import Array, Backbone, EngineOptions, Float32, Judgement
+from ..base import Array, BackboneRole, EngineOptions, Float32, Judgement
 from ..batches import BatchSizes
 from ..device import DeviceEngine
 from .api import Library, LibraryName, find_library
@@ -60,7 +60,7 @@ class TensorRtEngine(DeviceEngine):
         with self._cuda.current():
             return Judgement(*self._device.judge(overviews, crops))
 
-    def features_now(self, backbone: Backbone, pixels: Array) -> Float32:
+    def features_now(self, backbone: BackboneRole, pixels: Array) -> Float32:
         """Run a backbone, see :meth:`..device.DeviceEngine.features_now`."""
         with self._cuda.current():
             (features,) = self._device.run(backbone, [pixels])
