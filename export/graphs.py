@@ -74,13 +74,24 @@ def make_graphs(
     graphs = {}
     for role, module in modules.items():
         inputs, outputs = tensors[role]
-        graphs[role] = _export(module.eval(), inputs, outputs, role)
+        graphs[role] = export_graph(module.eval(), inputs, outputs, role)
     return graphs
 
 
-def _export(
+def export_graph(
     module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], role: Role
 ) -> ModelProto:
+    """Export one graph, checked and shape-inferred.
+
+    Args:
+        module: in eval mode.
+        inputs: its tensors, in order; the sizes that are names stay open.
+        outputs: what it returns.
+        role: the graph's part in the model.
+
+    Raises:
+        GraphError: the exporter or the checker refuses a part of the module.
+    """
     sizes = {"batch": 2, "crops": 3}  # the exporter would fix dimensions of size 1
     examples = tuple(_example(spec, sizes) for spec in inputs)
     dimensions = {name: torch.export.Dim(name, min=1) for name in sizes}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,18 +19,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner
 from filelock import FileLock
 from glass_edge.calibration.images import split_images
 from glass_edge.calibration.options import CalibrationOptions
+from glass_edge.export import graphs
 from glass_edge.export.exporter import ExportOptions, export_bundle
+from glass_edge.export.graphs import export_graph
 from glass_edge.export.variants import VariantOptions, make_variant
-from glass_edge.runtime.bundle.manifest import Precision, Rest
+from glass_edge.runtime.bundle.manifest import Precision, Rest, Role, TensorSpec
 from hypothesis import settings
 from networks import SMALL, TIMM_NAME, random_glass
 from PIL import AvifImagePlugin, Image
+from torch import nn
 from xdist.scheduler import LoadScopeScheduling
 
 from glass_edge import Bundle
@@ -41,6 +44,7 @@ DATA = Path(__file__).parent / "data"
 EXAMPLES = ROOT / "examples" / "images"
 PROGRAMS = Path(sys.executable).parent
 FAMILIES = tuple(SMALL)
+PLAIN = (bool, int, float, str, tuple)
 JUDGEMENTS = 24  # enough to run the gate; the evidence is in docs/precision.md
 
 # How long an example takes depends on what else the machine does.
@@ -141,6 +145,32 @@ def own_settings(shared: Shared) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLASS_CACHE", str(shared.folder / "cache"))
         patch.delenv("GLASS_BUNDLE", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def graphs_exported_once(shared: Shared) -> Iterator[None]:
+    """Let exports in this process share what PyTorch's exporter makes of equal modules.
+
+    It takes most of an export's time, and gives the same each time.
+    """
+
+    def exported(
+        module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], role: Role
+    ) -> onnx.ModelProto:
+        def make(place: Path) -> None:
+            onnx.save(export_graph(module, inputs, outputs, role), place)
+
+        digest = hashlib.sha256(repr([role, *inputs, *outputs]).encode())
+        for name, part in module.named_modules():
+            settings = [pair for pair in vars(part).items() if isinstance(pair[1], PLAIN)]
+            digest.update(repr([name, type(part), sorted(settings)]).encode())
+        for name, tensor in module.state_dict().items():
+            digest.update(name.encode() + tensor.numpy().tobytes())
+        return onnx.load(shared.make(f"{role}-{digest.hexdigest()}", make))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphs, "export_graph", exported)
         yield
 
 
@@ -293,40 +323,6 @@ def make_precision(
         return Bundle.open(shared.make(f"{family}.{precision}.{rest}.glass", make_it))
 
     return make
-
-
-def demo_commands() -> tuple[str, str]:
-    """Return the commands of ``make demo`` that export and judge."""
-    dry = subprocess.run(
-        ["make", "-n", "-W", "README.md", "demo"], cwd=ROOT, capture_output=True, text=True
-    )
-    lines = dry.stdout.replace("\\\n", " ").splitlines()
-    found = [re.sub(r"\S*/bin/(glass-)", r"\1", line) for line in lines if "/bin/glass-" in line]
-    export, judge = (" ".join(line.split()) for line in found)
-    return export, judge
-
-
-@pytest.fixture(scope="session")
-def demo(shared: Shared) -> Path:
-    """The folder in which the commands of ``make demo`` ran; ``exported`` is what one printed."""
-
-    def make(folder: Path) -> None:
-        (folder / "examples").mkdir(parents=True)
-        (folder / "examples" / "images").symlink_to(EXAMPLES)
-        (folder / "examples" / "demo.safetensors").symlink_to(ROOT / "examples/demo.safetensors")
-        (folder / "build-demo").mkdir()
-        program, *arguments = demo_commands()[0].split()
-        done = call(program, folder, *arguments)
-        assert done.returncode == 0, done.stderr
-        (folder / "exported").write_text(done.stdout)
-
-    return shared.make("demo", make)
-
-
-@pytest.fixture(scope="session")
-def demo_bundle(demo: Path) -> Bundle:
-    """The trained network of ``make demo``."""
-    return Bundle.open(demo / "build-demo" / "demo.glass")
 
 
 # --- photographs ----------------------------------------------------------------------------

@@ -119,25 +119,25 @@ def test_a_process_that_ends_is_named(vit_bundle):
 
 
 @pytest.mark.skipif(gpu_present(), reason="a GPU may run it")
-@pytest.mark.parametrize("engine", ["tensorrt", "tensorrt-rtx"])
-def test_an_engine_without_its_gpu_says_what_is_missing(checkpoints, vit_bundle, engine):
+def test_an_engine_without_its_gpu_says_what_is_missing(checkpoints, vit_bundle):
     """It chooses its device by itself: nobody asked it for the CPU."""
+    of_a_gpu = ["tensorrt", "tensorrt-rtx"]
     report = measure_engines(
         checkpoints["vit"],
         [vit_bundle],
-        engines=[engine, "onnxruntime"],
+        engines=[*of_a_gpu, "onnxruntime"],
         backbone="auto",
         batch_size=1,
         repeats=2,
         threads=1,
         command="",
     )
-    (refusal,) = report.refusals
-    assert refusal.name == f"{vit_bundle.name}, {engine}"
-    assert "not on the cpu" not in refusal.reason
-    installed = registry.engines()[engine].installed
-    assert ("CUDA finds no GPU" if installed else "is not installed") in refusal.reason
-    assert f"| refused: {refusal.reason} |" in report.to_markdown()
+    for engine, refused in zip(of_a_gpu, report.refusals, strict=True):
+        assert refused.name == f"{vit_bundle.name}, {engine}"
+        assert "not on the cpu" not in refused.reason
+        installed = registry.engines()[engine].installed
+        assert ("CUDA finds no GPU" if installed else "is not installed") in refused.reason
+        assert f"refused: {refused.reason} " in report.to_markdown()
     (ours,) = report.contenders[2:]
     assert ours.name.startswith(f"{vit_bundle.name}, onnxruntime ")
 

@@ -59,6 +59,7 @@ def test_evaluations_have_the_same_bound(tmp_path):
     assert f"{MOST_CROPS + 1} is not in the range" in done.output
 
 
+@pytest.mark.slow
 def test_the_largest_batch_that_is_allowed_is_judged(vit_bundle, photographs):
     options = DetectorOptions(engine="onnxruntime", crops=200, batch_size=4096, workers=64)
     (verdict,) = Detector(vit_bundle, options).detect(photographs[:1])

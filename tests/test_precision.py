@@ -475,20 +475,20 @@ def test_residual_adds_of_networks_with_layer_normalisation_stay_in_fp32(family,
             assert "DequantizeLinear" not in [makers[name] for name in node.input]
 
 
-class TestGate:
-    @pytest.fixture
-    def sensitive(self, tmp_path, calibration_images) -> Path:
-        """A network whose verdicts depend on the last digits of its features."""
-        model = random_glass("timm", spread=False)
-        with torch.no_grad():
-            model.classifier[-1].weight *= 20.0
-            judged = [
-                reference.judge(model, path, 4, 0)[0] for path in calibration_images.iterdir()
-            ]
-            model.classifier[-1].bias -= torch.stack(judged).mean(0)
-        torch.save(model.state_dict(), tmp_path / "gl_timm.pt")
-        return tmp_path / "gl_timm.pt"
+@pytest.fixture(scope="module")
+def sensitive(tmp_path_factory, calibration_images) -> Path:
+    """A network whose verdicts depend on the last digits of its features."""
+    model = random_glass("timm", spread=False)
+    with torch.no_grad():
+        model.classifier[-1].weight *= 20.0
+        judged = [reference.judge(model, path, 4, 0)[0] for path in calibration_images.iterdir()]
+        model.classifier[-1].bias -= torch.stack(judged).mean(0)
+    checkpoint = tmp_path_factory.mktemp("sensitive") / "gl_timm.pt"
+    torch.save(model.state_dict(), checkpoint)
+    return checkpoint
 
+
+class TestGate:
     def options(self, images: Path, **more) -> ExportOptions:
         calibration = CalibrationOptions(method="minmax", budget=0.0)
         return ExportOptions(
