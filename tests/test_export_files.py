@@ -7,10 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -77,38 +76,26 @@ class TestPlacing:
             put_in_place(folder, target, tmp_path / ".hidden", force=False)
         assert maker(target) == "old"
 
-    def test_where_another_appears_in_its_place_the_old_one_gets_another_name(self, tmp_path):
-        """A program that writes there as soon as it can; the race is run until it wins one."""
+    def test_where_another_appears_in_its_place_the_old_one_gets_another_name(
+        self, tmp_path, monkeypatch
+    ):
+        """A program that writes there between the two renames."""
         target = stand_in(tmp_path / "vit.glass", "old")
-        other = stand_in(tmp_path / "other", "other")
-        stop = threading.Event()
+        folder = stand_in(tmp_path / ".vit.glass.1" / "vit.glass", "new")
+        rename = Path.rename
 
-        def write_there() -> None:
-            while not stop.is_set():
-                with suppress(OSError):
-                    other.rename(target)
+        def rename_and_write(path: Path, to: Path) -> Path:
+            renamed = rename(path, to)
+            if path == target:
+                stand_in(target, "other")
+            return renamed
 
-        racer = threading.Thread(target=write_there)
-        racer.start()
-        try:
-            for attempt in range(100_000):
-                scratch = tmp_path / f".vit.glass.{attempt}"
-                folder = stand_in(scratch / "vit.glass", "new")
-                kept = tmp_path / f"vit.glass.{attempt}"
-                try:
-                    put_in_place(folder, target, scratch, force=True)
-                except OutputError as error:
-                    sentence = str(error)
-                    break
-                shutil.rmtree(scratch)
-            else:
-                pytest.fail("the race was never won")
-        finally:
-            stop.set()
-            racer.join()
-        assert f"the bundle that was there is {kept} now" in sentence
+        monkeypatch.setattr(Path, "rename", rename_and_write)
+        kept = tmp_path / "vit.glass.1"
+        with pytest.raises(OutputError, match=f"the bundle that was there is {kept} now"):
+            put_in_place(folder, target, folder.parent, force=True)
         assert maker(target) == "other"
-        assert maker(kept) == ("new" if attempt else "old")
+        assert maker(kept) == "old"
 
     def test_a_bundle_that_appears_meanwhile_stays(self, checkpoints, vit_bundle, tmp_path):
         target = tmp_path / "vit.glass"
