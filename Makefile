@@ -12,7 +12,7 @@ WORKERS ?= 2
 
 FOLDERS := glass_edge runtime export calibration benchmarks
 
-.PHONY: demo test test-slow test-registry fuzz aarch64 resolve lint docs install clean
+.PHONY: demo test test-slow test-registry fuzz aarch64 resolve lint style types types-windows docs install clean
 
 demo: install
 	mkdir -p $(DEMO)
@@ -22,7 +22,8 @@ demo: install
 	$(BIN)/glass-run examples/images --bundle $(DEMO)/demo.glass
 
 # Each worker has a CPU and engines of its own, and gets whole modules (tests/conftest.py).
-test: $(VENV)/.test lint
+test: $(VENV)/.test
+	$(MAKE) --jobs $(WORKERS) --output-sync lint
 	$(BIN)/pytest -n $(WORKERS)
 
 test-slow: $(VENV)/.test
@@ -48,11 +49,17 @@ aarch64: demo
 resolve: $(VENV)/.uv
 	$(BIN)/python tools/resolve.py -o docs/reports/resolve.md
 
-lint: $(VENV)/.test
+lint: style types types-windows
+
+style: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/mypy $(wildcard tools/*.py)
+
+types-windows: $(VENV)/.test
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 -p glass_edge.runtime
 
 # Figures and tables of README.md and docs/, from docs/reports and the code.

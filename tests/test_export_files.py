@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -142,25 +141,12 @@ class TestLeftovers:
         assert names(tmp_path) == ["vit.glass"]
 
 
-@contextmanager
-def exporting(checkpoint: Path, place: Path) -> Iterator[subprocess.Popen]:
-    """A real export that has begun to write."""
-    process = subprocess.Popen(
-        [PROGRAM, checkpoint, "-o", "vit.glass"],
-        cwd=place,
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while process.poll() is None and not list(place.glob(".vit.glass.*/vit.glass/*.onnx")):
-        time.sleep(0.01)
-    yield process
-    process.communicate()
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), slow(signal.SIGINT, 130)])
 def test_an_export_that_is_told_to_end_leaves_nothing(number, code, checkpoints, tmp_path):
-    with exporting(checkpoints["vit"], tmp_path) as process:
+    command = [PROGRAM, checkpoints["vit"], "-o", "vit.glass"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list(tmp_path.glob(".vit.glass.*/vit.glass/*.onnx")):
+            time.sleep(0.01)
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode == code
@@ -168,9 +154,20 @@ def test_an_export_that_is_told_to_end_leaves_nothing(number, code, checkpoints,
     assert names(tmp_path) == []
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from glass_edge.export.files import new_bundle
+
+with new_bundle(Path("vit.glass"), force=False) as folder:
+    (folder / "global.onnx").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def test_a_killed_export_leaves_no_bundle_and_the_next_one_tidies_up(checkpoints, tmp_path):
-    with exporting(checkpoints["vit"], tmp_path) as process:
-        os.killpg(process.pid, signal.SIGKILL)
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path)
+    assert done.returncode == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(".vit.glass.")
     export_bundle(checkpoints["vit"], tmp_path / "vit.glass", ExportOptions())
