@@ -7,6 +7,8 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from glass_edge.runtime.bundle.manifest import ROLES, Role
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import OpenVinoEngine
 from glass_edge.runtime.engines.registry import open_engine
-from glass_edge.runtime.machine.cache import cache_folder, recent_folder
+from glass_edge.runtime.machine.cache import alone_with, cache_folder, recent_folder
 
 from glass_edge import Detector, DetectorOptions, EngineError, OutputError
 
@@ -142,6 +144,25 @@ def test_processes_that_start_at_once_share_an_empty_cache(vit_bundle, photograp
         assert each == pytest.approx(expected, abs=1e-5)
 
 
+def test_an_engine_waits_while_another_fills_the_cache(vit_bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLASS_CACHE", str(tmp_path))
+    with ThreadPoolExecutor() as pool:
+        with alone_with("openvino"):
+            opened = pool.submit(Detector, vit_bundle, OPENVINO)
+            assert not wait([opened], timeout=1.0).done
+            assert not list(tmp_path.rglob("*.blob"))
+        opened.result()
+    assert list(tmp_path.rglob("*.blob"))
+
+
+def test_a_cache_that_can_only_be_read_is_not_locked(unprivileged, monkeypatch):
+    with tempfile.TemporaryDirectory() as cache:  # pytest's folders are root's alone
+        monkeypatch.setenv("GLASS_CACHE", cache)
+        (folder := Path(cache, "openvino")).mkdir(mode=0o500)
+        with alone_with("openvino"):
+            assert not list(folder.iterdir())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="stacks for signals are Linux's")
 def test_detectors_that_come_and_go_leave_signals_handled(vit_bundle):
     done = subprocess.run(
@@ -198,7 +219,7 @@ def test_compiled_graphs_are_kept_by_bundle(vit_bundle, export_family, tmp_path,
     OpenVinoEngine(vit_bundle, EngineOptions())
     assert sorted(tmp_path.rglob("*.blob")) == kept
     OpenVinoEngine(export_family("resnet"), EngineOptions())
-    assert len(list((tmp_path / "openvino").iterdir())) == 2
+    assert sum(path.is_dir() for path in (tmp_path / "openvino").iterdir()) == 2
     assert {path.name for path in vit_bundle.path.iterdir()} == {
         "glass.json", "global.onnx", "local.onnx", "aggregator.onnx", "reference.png",
         "MODEL_CARD.md",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from queue import LifoQueue
 from threading import Lock
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import ROLES, Precision, Role
-from ..machine.cache import recent_folder
+from ..machine.cache import alone_with, recent_folder
 from ..machine.errors import EngineError
 from .base import X86, Array, EngineOptions, Float32, Found, check_tensors
 from .host import HostEngine
@@ -58,19 +59,17 @@ class OpenVinoEngine(HostEngine):
             "ENABLE_MMAP": False,  # writing to a mapped file would change the verdicts of a run
             "ENABLE_CPU_PINNING": False,  # the threads that decode share the CPUs
         }
-        if options.keep:
-            folder = recent_folder("openvino", bundle.graphs_digest, _BUNDLES_CACHED)
-            settings["CACHE_DIR"] = str(folder)
         self._requests: dict[Role, LifoQueue[ov.InferRequest]] = {}
-        for role in ROLES:
-            try:
-                model = _compiled(core, bundle, role, fixed.get(role), settings)
-                requests = [model.create_infer_request() for _ in range(options.lanes)]
-            except RuntimeError as error:
-                raise EngineError(f"OpenVINO refuses the {role} graph: {error}") from error
-            self._requests[role] = LifoQueue()
-            for request in requests:
-                self._requests[role].put(request)
+        with _cache(bundle, keep=options.keep) as cache:
+            for role in ROLES:
+                try:
+                    model = _compiled(core, bundle, role, fixed.get(role), settings | cache)
+                    requests = [model.create_infer_request() for _ in range(options.lanes)]
+                except RuntimeError as error:
+                    raise EngineError(f"OpenVINO refuses the {role} graph: {error}") from error
+                self._requests[role] = LifoQueue()
+                for request in requests:
+                    self._requests[role].put(request)
 
     def compute(self, role: Role, inputs: Sequence[Array]) -> Sequence[Float32]:
         """Run one graph on one batch, see :meth:`.host.HostEngine.compute`."""
@@ -138,6 +137,21 @@ def fixed_rows(bundle: Bundle, options: EngineOptions) -> dict[Role, int]:
     if options.images is None or not bundle.manifest.backbone.fixed_batch:
         return {}
     return {"global": options.images, "local": options.batch_size}
+
+
+@contextmanager
+def _cache(bundle: Bundle, *, keep: bool) -> Iterator[dict[str, object]]:
+    """Give the setting with which compiled code is kept in the user's cache, if it shall be.
+
+    One engine at a time: of processes that fill or empty a cache at once, some fail, because files
+    vanish between two of OpenVINO's steps (1 of 80 that started on an empty cache, with 2026.4).
+    """
+    if not keep:
+        yield {}
+        return
+    with alone_with(NAME):
+        folder = recent_folder(NAME, bundle.graphs_digest, _BUNDLES_CACHED)
+        yield {"CACHE_DIR": str(folder)}
 
 
 def _compiled(

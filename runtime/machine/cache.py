@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock
 
 from .errors import OutputError
 
 CACHE_VARIABLE = "GLASS_CACHE"
+_LOCK = ".lock"
 
 
 def cache_folder(*parts: str) -> Path:
@@ -63,3 +67,20 @@ def recent_folder(kind: str, name: str, keep: int) -> Path:
     for _, other in sorted(used)[:-keep]:
         shutil.rmtree(other, ignore_errors=True)
     return folder
+
+
+@contextmanager
+def alone_with(kind: str) -> Iterator[None]:
+    """Wait until no other thread or process works on one kind of built things, and let none begin.
+
+    Where nothing can be locked, in a cache that can only be read or on a file system without locks,
+    the block runs all the same.
+
+    Raises:
+        OutputError: the cache folder cannot be made.
+    """
+    folder = cache_folder(kind)
+    with ExitStack() as stack:
+        with suppress(OSError, NotImplementedError):
+            stack.enter_context(FileLock(folder / _LOCK))
+        yield
