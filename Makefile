@@ -68,18 +68,23 @@ docs: $(VENV)/.test
 
 install: $(VENV)/.installed
 
-# Editable: an edit needs no reinstall. mypy reads no editable installs, so links stand in for one.
-$(VENV)/.installed: pyproject.toml setup.py
+# Some extras. Editable: an edit needs no reinstall. Python compiles what it imports: pip, thousands
+# of files more. mypy reads no editable installs, so links stand in for one.
+define install
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --upgrade pip 'setuptools>=77'
-	$(PIP) install -e '.[export]'
+	$(PIP) install --no-compile -e '.[$(1)]'
 	mkdir -p $(VENV)/tree/glass_edge
 	ln -sfn $(foreach name,__init__.py py.typed,$(CURDIR)/glass_edge/$(name)) $(VENV)/tree/glass_edge/
 	ln -sfn $(foreach folder,$(filter-out glass_edge,$(FOLDERS)),$(CURDIR)/$(folder)) $(VENV)/tree/glass_edge/
-	touch $@
+	touch $(VENV)/.installed
+endef
 
-$(VENV)/.test: $(VENV)/.installed
-	$(PIP) install -e '.[test]'
+$(VENV)/.installed: pyproject.toml setup.py
+	$(call install,export)
+
+$(VENV)/.test: pyproject.toml setup.py
+	$(call install,test)
 	$(PIP) install --no-deps --target $(VENV)/stubs --upgrade 'tensorrt-stubs==10.13.0.35.1'
 	sed -i -e 's/ in: / in_: /g' -e 's/channel_axis: int)/channel_axis: int = ...)/' \
 	    $(VENV)/stubs/tensorrt_bindings/tensorrt.pyi  # some of their lines are no Python
