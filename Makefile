@@ -68,12 +68,12 @@ docs: $(VENV)/.test
 
 install: $(VENV)/.installed
 
-# Some extras. Editable: an edit needs no reinstall. Python compiles what it imports: pip, thousands
-# of files more. mypy reads no editable installs, so links stand in for one.
+# Some extras. Editable: an edit needs no reinstall. mypy reads no editable installs, so links stand
+# in for one.
 define install
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --upgrade pip 'setuptools>=77'
-	$(PIP) install --no-compile -e '.[$(1)]'
+	$(PIP) install -e '.[$(1)]'
 	mkdir -p $(VENV)/tree/glass_edge
 	ln -sfn $(foreach name,__init__.py py.typed,$(CURDIR)/glass_edge/$(name)) $(VENV)/tree/glass_edge/
 	ln -sfn $(foreach folder,$(filter-out glass_edge,$(FOLDERS)),$(CURDIR)/$(folder)) $(VENV)/tree/glass_edge/
