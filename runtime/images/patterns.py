@@ -1,0 +1,100 @@
+"""What a pattern of the shell matches.
+
+Unlike :mod:`glob`, a part of a pattern whose only special characters are brackets is first
+taken as a name, what cannot be read is an error and not left out, and behind ``**`` links to
+folders are followed as :class:`.folders.Search` follows them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+from collections.abc import Iterator
+
+from .choosing import Skip, in_silence
+from .folders import Search, in_order, refuse
+
+_ANY_DEPTH = "**"
+
+
+def is_pattern(argument: str) -> bool:
+    """Whether an argument is a pattern: it has special characters, and nothing has that name."""
+    return glob.has_magic(argument) and not os.path.lexists(argument)
+
+
+def is_perhaps_a_name(pattern: str) -> bool:
+    """Whether a pattern has no other special characters than brackets, which names often have."""
+    return not {"*", "?"} & set(pattern)
+
+
+def matching(pattern: str, skip: Skip = in_silence) -> list[str]:
+    """Return the files and folders that a pattern matches, once and in order.
+
+    Of a pattern that may be a name and matches nothing, that name.
+
+    Args:
+        pattern: see :func:`is_pattern`.
+        skip: is told which folders behind ``**`` are passed over.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    whole = os.path.join(pattern, "*") if os.path.basename(pattern) == _ANY_DEPTH else pattern
+    found = in_order({path for path in _Matcher(skip).matches(whole) if _is_there(path)})
+    return [pattern] if not found and is_perhaps_a_name(pattern) else found
+
+
+class _Matcher:
+    """Matches a pattern part by part."""
+
+    def __init__(self, skip: Skip) -> None:
+        self._skip = skip
+        self._searched: set[str] | None = None  # by a **, once there was one
+
+    def matches(self, pattern: str) -> Iterator[str]:
+        """Yield what a pattern matches, some of it twice, and perhaps what is not there."""
+        if not glob.has_magic(pattern):
+            yield pattern
+            return
+        folder, name = os.path.split(pattern)
+        if name == _ANY_DEPTH:
+            search = Search(self.matches(folder), self._skip, files=False)
+            self._searched = {*(self._searched or ()), *search.folders}
+            yield from search.folders
+            return
+        for parent in self.matches(folder):
+            for found in _names(parent, name):
+                path = os.path.join(parent, found)
+                if self._is_at_its_place(path):
+                    yield path
+
+    def _is_at_its_place(self, path: str) -> bool:
+        """Whether a path is none of the links that a ``**`` passed over."""
+        return self._searched is None or path in self._searched or not _is_link_to_folder(path)
+
+
+def _names(folder: str, pattern: str) -> list[str]:
+    """Return the matching names in a folder; hidden ones only if the pattern says the dot."""
+    is_name = is_perhaps_a_name(pattern) and os.path.lexists(os.path.join(folder, pattern))
+    if is_name or not glob.has_magic(pattern):
+        return [pattern]
+    try:
+        names = fnmatch.filter(os.listdir(folder or os.curdir), pattern)
+    except OSError as error:
+        refuse(error)
+        return []
+    return [name for name in names if pattern.startswith(".") or not name.startswith(".")]
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except OSError as error:
+        refuse(error)
+        return False
+    return True
+
+
+def _is_link_to_folder(path: str) -> bool:
+    return os.path.islink(path) and os.path.isdir(path)
