@@ -90,7 +90,7 @@ def reason_to_skip(entry: os.DirEntry[str]) -> Reason | None:
         kind = Kind.OTHER
     if kind is None:
         if not _is_file(entry):
-            return Reason.NOWHERE if entry.is_symlink() else Reason.SPECIAL
+            return Reason.SPECIAL if os.path.exists(entry.path) else Reason.NOWHERE
         kind = _by_content(entry.path)
     hidden = Reason.HIDDEN if entry.name.startswith(".") else None
     return _BECAUSE.get(kind, hidden)

@@ -21,14 +21,15 @@ class Search:
     """Everything below some folders.
 
     Links to folders are followed after all else was searched. One that leads to a folder that
-    was searched by then, or to one in which the link itself or the whole search lies, is passed
-    over: so circles end, each folder is searched once, and at its own place rather than a link's.
-    Hidden folders are passed over.
+    was searched by then is passed over: so circles end, and each folder is searched once, at its
+    own place rather than a link's. So is one that leads to a folder in which it lies itself, or
+    in which a root lies: it would have the whole machine searched. Hidden folders are passed over.
 
     Attributes:
         folders: the paths of all folders, in order.
         images: the paths of the images in them, in order.
         followed: the links among the folders.
+        left: the folders that were passed over because they are searched elsewhere or lie above.
     """
 
     def __init__(
@@ -45,15 +46,16 @@ class Search:
             InputError: a folder cannot be read, so images would be missing.
         """
         self.followed: list[str] = []
+        self.left: set[str] = set()
         self._skip, self._files = skip, files
         self._folders: dict[str, None] = {}
         self._images: list[str] = []
         self._searched: dict[Identity, str] = {}
         self._links: deque[str] = deque()
         self._above: set[Identity] = set()
-        for root in roots:
+        for root in sorted(roots, key=os.path.islink):
             self._above |= _identities_above(root)
-            self._search(root)
+            self._search(root, linked=os.path.islink(root))
         while self._links:
             self._follow(self._links.popleft())
         self.folders = in_order(self._folders)
@@ -68,7 +70,7 @@ class Search:
             if folder in self._folders or found is None:
                 continue
             if linked and found in self._searched:
-                self._skip(folder, Reason.SEARCHED)
+                self._leave(folder, Reason.SEARCHED)
                 continue
             self._searched.setdefault(found, folder)
             self._folders[folder] = None
@@ -100,12 +102,16 @@ class Search:
         if target is None or link in self._folders:
             return
         if target in self._searched:
-            self._skip(link, Reason.SEARCHED)
+            self._leave(link, Reason.SEARCHED)
         elif target in self._above | _identities_above(link):
-            self._skip(link, Reason.ABOVE)
+            self._leave(link, Reason.ABOVE)
         else:
             self.followed.append(link)
             self._search(link, linked=True)
+
+    def _leave(self, folder: str, reason: Reason) -> None:
+        self.left.add(folder)
+        self._skip(folder, reason)
 
 
 def in_order(paths: Iterable[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """What a pattern of the shell matches.
 
 Unlike :mod:`glob`, a part of a pattern whose only special characters are brackets is first
-taken as a name, what cannot be read is an error and not left out, and behind ``**`` links to
-folders are followed as :class:`.folders.Search` follows them.
+taken as a name, what cannot be read is an error and not left out, and ``**`` searches each real
+folder once, as :class:`.folders.Search` does.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import fnmatch
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from .choosing import Skip, in_silence
-from .folders import Search, in_order, refuse
+from .folders import Identity, Search, identity, in_order, refuse
 
 _ANY_DEPTH = "**"
 
@@ -42,7 +43,9 @@ def matching(pattern: str, skip: Skip = in_silence) -> list[str]:
     """
     whole = os.path.join(pattern, "*") if os.path.basename(pattern) == _ANY_DEPTH else pattern
     found = in_order({path for path in _Matcher(skip).matches(whole) if _is_there(path)})
-    return [pattern] if not found and is_perhaps_a_name(pattern) else found
+    if not found and is_perhaps_a_name(pattern):
+        return [pattern]
+    return in_order(_each_once(found)) if _ANY_DEPTH in pattern.split(os.sep) else found
 
 
 class _Matcher:
@@ -50,7 +53,7 @@ class _Matcher:
 
     def __init__(self, skip: Skip) -> None:
         self._skip = skip
-        self._searched: set[str] | None = None  # by a **, once there was one
+        self._left: set[str] = set()  # by a **
 
     def matches(self, pattern: str) -> Iterator[str]:
         """Yield what a pattern matches, some of it twice, and perhaps what is not there."""
@@ -60,18 +63,13 @@ class _Matcher:
         folder, name = os.path.split(pattern)
         if name == _ANY_DEPTH:
             search = Search(self.matches(folder), self._skip, files=False)
-            self._searched = {*(self._searched or ()), *search.folders}
+            self._left |= search.left
             yield from search.folders
             return
         for parent in self.matches(folder):
-            for found in _names(parent, name):
-                path = os.path.join(parent, found)
-                if self._is_at_its_place(path):
-                    yield path
-
-    def _is_at_its_place(self, path: str) -> bool:
-        """Whether a path is none of the links that a ``**`` passed over."""
-        return self._searched is None or path in self._searched or not _is_link_to_folder(path)
+            paths = [os.path.join(parent, found) for found in _names(parent, name)]
+            left = self._left if glob.has_magic(name) else ()
+            yield from (path for path in paths if path not in left)
 
 
 def _names(folder: str, pattern: str) -> list[str]:
@@ -96,5 +94,17 @@ def _is_there(path: str) -> bool:
     return True
 
 
-def _is_link_to_folder(path: str) -> bool:
-    return os.path.islink(path) and os.path.isdir(path)
+def _each_once(paths: Iterable[str]) -> Iterable[str]:
+    """Of paths that lead to one file or folder by different links keep that with the fewest."""
+    links = lru_cache(maxsize=None)(_links_in)
+    found: dict[tuple[Identity | None, str], str] = {}
+    for path in sorted(paths, key=lambda path: links(os.path.dirname(path))):
+        folder, name = os.path.split(path)
+        found.setdefault((identity(folder), name), path)
+    return found.values()
+
+
+def _links_in(path: str) -> int:
+    """Return how many parts of a path are links."""
+    parent = os.path.dirname(path)
+    return os.path.islink(path) + (_links_in(parent) if parent != path else 0)
