@@ -50,6 +50,9 @@ class Finished:
     dropped: int = 0
     _files: Counter[bytes] = field(default_factory=Counter)
     _paths: Counter[bytes] = field(default_factory=Counter)
+    _real_folder: Callable[[str], str] = field(
+        default_factory=lambda: lru_cache(1 << 10)(os.path.realpath)
+    )
 
     def __str__(self) -> str:
         again = f"; {self.dropped} more are made again" if self.dropped else ""
@@ -58,20 +61,26 @@ class Finished:
     def add(self, record: Record) -> None:
         """Count a record that is kept."""
         self.count += 1
-        self._files[_key(record.path, record.file)] += 1
-        self._paths[_key(record.path)] += 1
+        path = record.path and self._resolved(record.path)
+        self._files[_digest(path, record.file)] += 1
+        self._paths[_digest(path)] += 1
 
     def remaining(self, images: Iterable[str]) -> Iterator[str]:
         """Pass on the images that there is no record of; one named twice needs two."""
         for image in images:
-            if not self._take(readable_path(image), image_file(image)):
+            if not self._take(self._resolved(readable_path(image)), image_file(image)):
                 yield image
 
     def _take(self, path: str, file: ImageFile | None) -> bool:
         """Use up a record of a file as it is now, or any of a file that is gone."""
         if file is None:
-            return _used(self._paths, _key(path))
-        return _used(self._files, _key(path, file)) and _used(self._paths, _key(path))
+            return _used(self._paths, _digest(path))
+        return _used(self._files, _digest(path, file)) and _used(self._paths, _digest(path))
+
+    def _resolved(self, path: str) -> str:
+        """Return the same text for all ways to name a file; a link to a file is one of its own."""
+        folder, name = os.path.split(path)
+        return f"{self._real_folder(folder)}/{name}"
 
 
 def take_up(output: OutputFile, differences: Differences, retry: Retry = "read") -> Finished:
@@ -154,18 +163,6 @@ def _used(counter: Counter[bytes], key: bytes) -> bool:
     return there
 
 
-def _key(path: str | None, file: ImageFile | None = None) -> bytes:
+def _digest(path: str | None, file: ImageFile | None = None) -> bytes:
     """Return a short name for a path and state: there may be millions of them."""
-    content = msgspec.json.encode([path and _resolved(path), file])
-    return hashlib.blake2b(content, digest_size=16).digest()
-
-
-def _resolved(path: str) -> str:
-    """Return the same text for all ways to name a file; a link to a file is one of its own."""
-    folder, name = os.path.split(path)
-    return f"{_real(folder)}/{name}"
-
-
-@lru_cache(maxsize=1 << 10)
-def _real(folder: str) -> str:
-    return os.path.realpath(folder)
+    return hashlib.blake2b(msgspec.json.encode([path, file]), digest_size=16).digest()
