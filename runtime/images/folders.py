@@ -140,9 +140,9 @@ def refuse(error: OSError) -> None:
         )
 
 
-def _place(path: str) -> tuple[list[str], str]:
-    *folders, name = path.split(os.sep)
-    return folders, name
+def _place(path: str) -> tuple[str, str]:
+    folder, _, name = path.rpartition(os.sep)
+    return folder.replace(os.sep, "\0"), name  # so that "a/b" comes before "a-b"
 
 
 def _identities_above(path: str) -> set[Identity]:

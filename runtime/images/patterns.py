@@ -10,8 +10,7 @@ from __future__ import annotations
 import fnmatch
 import glob
 import os
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Iterator
 
 from .choosing import Skip, in_silence
 from .folders import Identity, Search, identity, in_order, refuse
@@ -42,10 +41,10 @@ def matching(pattern: str, skip: Skip = in_silence) -> list[str]:
         InputError: a folder cannot be read.
     """
     whole = os.path.join(pattern, "*") if os.path.basename(pattern) == _ANY_DEPTH else pattern
-    found = in_order({path for path in _Matcher(skip).matches(whole) if _is_there(path)})
+    found = {path for path in _Matcher(skip).matches(whole) if _is_there(path)}
     if not found and is_perhaps_a_name(pattern):
         return [pattern]
-    return in_order(_each_once(found)) if _ANY_DEPTH in pattern.split(os.sep) else found
+    return in_order(_each_once(found) if _ANY_DEPTH in pattern.split(os.sep) else found)
 
 
 class _Matcher:
@@ -94,13 +93,16 @@ def _is_there(path: str) -> bool:
     return True
 
 
-def _each_once(paths: Iterable[str]) -> Iterable[str]:
+def _each_once(paths: Collection[str]) -> Iterable[str]:
     """Of paths that lead to one file or folder by different links keep that with the fewest."""
-    links = lru_cache(maxsize=None)(_links_in)
+    folders = {folder: identity(folder) for folder in set(map(os.path.dirname, paths))}
+    if len(set(folders.values())) == len(folders):
+        return paths
+    links = {folder: _links_in(folder) for folder in folders}
     found: dict[tuple[Identity | None, str], str] = {}
-    for path in sorted(paths, key=lambda path: links(os.path.dirname(path))):
+    for path in sorted(paths, key=lambda path: (links[os.path.dirname(path)], path)):
         folder, name = os.path.split(path)
-        found.setdefault((identity(folder), name), path)
+        found.setdefault((folders[folder], name), path)
     return found.values()
 
 
