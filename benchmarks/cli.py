@@ -9,11 +9,13 @@ import click
 
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.commands.console import GlassCommand, check_libraries, needing_libraries
+from ..runtime.commands.inputs import PassedOver
 from ..runtime.commands.options import (
     backbone_option,
     bundles_option,
     common_options,
     engine_option,
+    list_skipped_option,
 )
 from ..runtime.commands.reports import MARKDOWN, write_report
 from ..runtime.images.decode import settle_pillow
@@ -179,6 +181,7 @@ def engines(
     "of --workers.",
 )
 @cpus_option("--workers", "Threads or processes that read and decode; in bundles they judge, too.")
+@list_skipped_option
 @plots_option
 @common_options
 def run(
@@ -190,6 +193,7 @@ def run(
     batch_size: int,
     threads: int,
     workers: int,
+    list_skipped: bool,
     output: tuple[Path, ...],
     **options: Any,
 ) -> None:
@@ -197,7 +201,7 @@ def run(
     check_output(output, TABLES_AND_PLOTS)
     check_libraries(_COMPARING, ["torch"], extra="export", reports=output)
     settle_pillow()
-    found = list(find_images(images))
+    found = find_images(images, PassedOver(listed=list_skipped))
     bundles = [Bundle.open(path) for path in paths]
     with needing_libraries(_COMPARING, extra="export"):
         from .contenders.work import Setup
@@ -223,6 +227,7 @@ def run(
 @option("--batch-size", type=positive, default=DEFAULT_BATCH_SIZE)
 @click.option("--isolate", is_flag=True, help="Let the whole decode in processes of its own.")
 @option("--rounds", type=several, default=7)
+@list_skipped_option
 @tables_option
 @common_options
 def pipeline(
@@ -233,13 +238,14 @@ def pipeline(
     batch_size: int,
     isolate: bool,
     rounds: int,
+    list_skipped: bool,
     output: tuple[Path, ...],
 ) -> None:
     """Measure the pipeline; see ``glass-bench pipeline --help``."""
     check_output(output, TABLES)
     settle_pillow()
     bundles = [Bundle.open(path) for path in paths]
-    found = list(find_images(images))
+    found = find_images(images, PassedOver(listed=list_skipped))
     from .contenders.ours import BundleContender
     from .contenders.work import Setup
     from .measuring.bundles import common_views

@@ -10,12 +10,13 @@ import click
 
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.commands.console import GlassCommand, check_libraries
-from ..runtime.commands.inputs import chosen_bundle
+from ..runtime.commands.inputs import PassedOver, chosen_bundle
 from ..runtime.commands.options import (
     bundle_option,
     common_options,
     folder_argument,
     force_option,
+    list_skipped_option,
     report_option,
 )
 from ..runtime.commands.progress import on_console
@@ -87,6 +88,7 @@ def calibration_options(function: _Function) -> _Function:
     f"several times. The worst {_SHOWN} are shown in any case."
 )
 @force_option("FILE")
+@list_skipped_option
 @common_options
 def main(
     folder: Path,
@@ -95,6 +97,7 @@ def main(
     calibration_method: Method | None,
     output: tuple[Path, ...],
     force: bool,
+    list_skipped: bool,
 ) -> None:
     """Rank layers; see ``glass-calibrate --help``."""
     check_report_files(output, _FORMATS, force=force)
@@ -102,7 +105,7 @@ def main(
     settle_pillow()
     options = CalibrationOptions(calibration_images, calibration_method)
     opened = _open_fp32(chosen_bundle(bundle, [str(folder)]))
-    sets = split_images(folder, options.images)
+    sets = split_images(folder, options.images, PassedOver(listed=list_skipped))
     # Imported here, so that --help and wrong usage do not wait for ONNX Runtime.
     with on_console("loading ONNX Runtime"):
         from .report import measure_sensitivity

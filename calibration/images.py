@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..runtime.bundle.bundle import sha256_of
+from ..runtime.images.choosing import Skip, in_silence
 from ..runtime.images.sources import find_images
 from ..runtime.judging.stream import PreparedBatch
 from ..runtime.machine.errors import ImageError, InputError
@@ -41,12 +42,12 @@ class ImageSets:
         ]
 
 
-def split_images(folder: Path, limit: int) -> ImageSets:
+def split_images(folder: Path, limit: int, skip: Skip = in_silence) -> ImageSets:
     """Divide a folder's images by their content, which gives the same sets on every machine.
 
     One in five is held out. Of files with equal bytes only one is used, so that no image is on both
     sides. If the folder has more images than needed, those used are spread evenly over it, so
-    that each of its folders has its share.
+    that each of its folders has its share. ``skip`` is told what the search of it passes over.
 
     Raises:
         CalibrationError: there are fewer than five different images.
@@ -55,7 +56,7 @@ def split_images(folder: Path, limit: int) -> ImageSets:
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder} with images to calibrate on.")
-    paths = [Path(path) for path in find_images([str(folder)])]
+    paths = [Path(path) for path in find_images([str(folder)], skip)]
     wanted = max(FEWEST, limit + -(-limit // (_HELD_OUT - 1)))
     count = min(wanted, len(paths))
     spread = [paths[place * len(paths) // count] for place in range(count)]

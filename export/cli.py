@@ -15,7 +15,13 @@ from ..calibration.options import DEFAULT_BUDGET, DEFAULT_JUDGEMENTS, Calibratio
 from ..runtime.bundle.bundle import BUNDLE_SUFFIX
 from ..runtime.bundle.manifest import Normalisation, Precision, Rest
 from ..runtime.commands.console import GlassCommand, needing_libraries
-from ..runtime.commands.options import backbone_option, common_options, force_option
+from ..runtime.commands.inputs import PassedOver
+from ..runtime.commands.options import (
+    backbone_option,
+    common_options,
+    force_option,
+    list_skipped_option,
+)
 from ..runtime.commands.progress import on_console
 from ..runtime.machine.errors import InputError
 from ..runtime.machine.signals import ending_on_sigterm
@@ -27,6 +33,7 @@ _Triple: TypeAlias = tuple[float, float, float]
 _LOWER: Sequence[Precision] = ("fp16", "bf16", "int8")
 _MEANT_FOR: Mapping[str, Sequence[Precision]] = {
     "calibrate": _LOWER,
+    "list_skipped": _LOWER,
     "calibration_images": _LOWER,
     "calibration_method": ("int8",),
     "int8_budget": ("int8",),
@@ -85,6 +92,7 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
     help="Images of the kind that will be judged: int8 takes its ranges from them, and a fifth "
     "is held out for the comparison.",
 )
+@list_skipped_option
 @calibration_options
 @click.option(
     "--int8-budget",
@@ -156,6 +164,7 @@ def main(
     output: Path | None,
     precision: Precision,
     calibrate: Path | None,
+    list_skipped: bool,
     calibration_images: int,
     calibration_method: Method | None,
     int8_budget: float,
@@ -199,7 +208,8 @@ def main(
     with on_console("loading PyTorch"), needing_libraries("exporting", extra="export"):
         from .exporter import export_bundle
     with ending_on_sigterm():
-        bundle = export_bundle(source, target, options, on_console)
+        skip = PassedOver(listed=list_skipped)
+        bundle = export_bundle(source, target, options, on_console, skip)
     summarise(source, bundle)
 
 

@@ -22,6 +22,7 @@ from ..runtime.bundle.manifest import (
     Normalisation,
     expected_tensors,
 )
+from ..runtime.images.choosing import Skip, in_silence
 from ..runtime.machine.environment import library_versions
 from ..runtime.machine.errors import OutputError
 from ..runtime.machine.progress import Progress, silent
@@ -39,12 +40,17 @@ from .variants import VariantOptions, make_variant
 
 
 def export_bundle(
-    checkpoint: Path, target: Path, options: ExportOptions, progress: Progress = silent
+    checkpoint: Path,
+    target: Path,
+    options: ExportOptions,
+    progress: Progress = silent,
+    skip: Skip = in_silence,
 ) -> Bundle:
     """Export a checkpoint to a bundle at ``target`` and return it.
 
     The bundle is made in a hidden folder beside ``target`` and renamed when everything, the
-    parity gate included, has passed. ``progress`` is told how far the work has come.
+    parity gate included, has passed. ``progress`` is told how far the work has come, ``skip`` what
+    the search of the folder of calibration images passes over.
 
     Raises:
         InputError: ``target`` exists and may not be replaced.
@@ -59,7 +65,7 @@ def export_bundle(
     loaded = load_model(checkpoint, options.backbone, options.crop_size)
     try:
         with new_bundle(target, force=options.force) as folder:
-            _make(folder, loaded, checkpoint, options, progress)
+            _make(folder, loaded, checkpoint, options, progress, skip)
             write_model_card(Bundle.open(folder))
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error.strerror or error}.") from None
@@ -72,6 +78,7 @@ def _make(
     checkpoint: Path,
     options: ExportOptions,
     progress: Progress,
+    skip: Skip,
 ) -> None:
     """Make the bundle in an empty folder: in FP32, and from that in the precision asked for."""
     if options.precision == "fp32":
@@ -80,7 +87,7 @@ def _make(
         return
     images = None
     if options.calibrate is not None:
-        images = split_images(options.calibrate, options.calibration.images)
+        images = split_images(options.calibrate, options.calibration.images, skip)
     with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as scratch:
         with progress(f"exporting {checkpoint} and comparing it with PyTorch"):
             _write_fp32(Path(scratch), loaded, checkpoint, options)

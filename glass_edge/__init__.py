@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ImageError,
         InputError,
         OutputError,
+        UnreadableError,
     )
     from .runtime.results.records import Crop, Failure, Record, Verdict
 
@@ -41,11 +42,15 @@ __all__ = [
     "InputError",
     "OutputError",
     "Record",
+    "UnreadableError",
     "Verdict",
     "__version__",
 ]
 
-_ERRORS = "BundleError", "EngineError", "GlassError", "ImageError", "InputError", "OutputError"
+_ERRORS = (
+    *("BundleError", "EngineError", "GlassError", "ImageError", "InputError", "OutputError"),
+    "UnreadableError",
+)
 _MODULES = {
     "Bundle": "bundle.bundle",
     "Detector": "judging.detector",

@@ -37,8 +37,10 @@ def run(place: Path, command: list[str], images: list[str], *options: str):
 
 
 @contextmanager
-def started(place: Path, command: list[str], images: list[str], *options: str) -> Iterator:
-    """A run that has written its first records, and waits for more images."""
+def started(
+    place: Path, command: list[str], images: list[str], *options: str, new: int | None = None
+) -> Iterator:
+    """A run that has written its first records, ``new`` or all, and waits for more images."""
     process = subprocess.Popen(
         [*command, *options], cwd=place, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -46,7 +48,8 @@ def started(place: Path, command: list[str], images: list[str], *options: str) -
     before = lines(place)
     process.stdin.write("".join(f"{image}\n" for image in images))
     process.stdin.flush()
-    while lines(place) < before + len(images) and process.poll() is None:
+    new = len(images) if new is None else new
+    while lines(place) < before + new and process.poll() is None:
         time.sleep(0.02)
     assert process.poll() is None, process.communicate()[1]
     try:
@@ -81,6 +84,34 @@ def test_a_second_run_is_refused_and_the_first_loses_nothing(
         assert process.returncode == 0, messages
     assert paths(tmp_path) == images
     assert [path.name for path in tmp_path.iterdir()] == ["verdicts.jsonl"]
+
+
+def test_two_resumes_of_one_file_lose_no_record(command, images, tmp_path):
+    """A scheduler restarts a job that still runs: the lock is held before the file is read."""
+    assert run(tmp_path, command, images[:1]).returncode == 0
+    with started(tmp_path, command, images[:2], "--resume", new=1) as process:
+        refused = run(tmp_path, command, images, "--resume")
+        assert refused.returncode == 2
+        assert IN_USE in refused.stderr
+        assert paths(tmp_path) == images[:2]
+        _, messages = process.communicate("\n".join(images[2:]), timeout=60)
+        assert process.returncode == 0, messages
+    assert paths(tmp_path) == images
+    assert [path.name for path in tmp_path.iterdir()] == ["verdicts.jsonl"]
+
+
+def test_of_resumes_that_begin_at_once_one_goes_on(command, images, tmp_path):
+    """Each mends the file before it goes on, by putting another in its place."""
+    assert run(tmp_path, command, images[:2]).returncode == 0
+    streams = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    begun = [subprocess.Popen([*command, "--resume"], cwd=tmp_path, **streams) for _ in range(3)]
+    deadline = time.monotonic() + 60
+    while [each.poll() for each in begun].count(None) > 1 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    ended = [(each.communicate("\n".join(images), timeout=60)[1], each) for each in begun]
+    assert sorted(process.returncode for _, process in ended) == [0, 2, 2], ended
+    assert [IN_USE in messages for messages, _ in ended].count(True) == 2
+    assert paths(tmp_path) == images
 
 
 def test_of_two_runs_that_begin_at_once_one_is_refused(command, images, tmp_path):

@@ -13,11 +13,14 @@ import signal
 import stat
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import PROGRAMS, Done, call, launch
 from glass_edge.runtime.commands.output import open_output
+from glass_edge.runtime.images import files, reading
 from glass_edge.runtime.machine.errors import OutputError
 from PIL import Image
 
@@ -186,6 +189,93 @@ def test_images_that_changed_are_judged_again_and_their_old_records_dropped(plac
     assert paths[-2:] == ["images/05.jpg", "images/31-empty.jpg"]
     assert found[-1]["status"] == "ok"
     assert "images/09.jpg" in paths  # it is gone, its verdict is not
+
+
+@pytest.fixture
+def failing(tmp_path, vit_bundle, photographs) -> Path:
+    """A run over a good image, a damaged one, one on a share that does not answer, and none."""
+    (tmp_path / "model.glass").symlink_to(vit_bundle.path)
+    (tmp_path / "images").mkdir()
+    shutil.copy(photographs[0], tmp_path / "images" / "good.png")
+    shutil.copy(photographs[1], tmp_path / "images" / "locked.png")
+    (tmp_path / "images" / "damaged.png").write_bytes(b"this is no image")
+    with unreadable("locked.png"):
+        assert run_list(tmp_path).returncode == 0
+    assert errors(tmp_path) == FAILED
+    return tmp_path
+
+
+FAILED = {
+    "images/damaged.png": "ImageError",
+    "images/locked.png": "UnreadableError",
+    "images/missing.png": "UnreadableError",
+}
+
+
+@contextmanager
+def unreadable(name: str) -> Iterator[None]:
+    """Let reads of one file fail as on a share that does not answer; who is root may read all."""
+    opening = files.without_waiting
+
+    def fail(path: str, flags: int) -> int:
+        if Path(path).name == name:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return opening(path, flags)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "without_waiting", fail)
+        yield
+
+
+def run_list(place: Path, *options: str) -> Done:
+    names = [f"images/{name}.png" for name in ("good", "damaged", "locked", "missing")]
+    return call("glass-run", place, *names, "-o", "out.jsonl", "--crops", "1", *options)
+
+
+def errors(place: Path) -> dict[str, str]:
+    found = records(place / "out.jsonl")
+    assert len({record["path"] for record in found}) == len(found) == 4
+    return {record["path"]: record["error"]["type"] for record in found if "error" in record}
+
+
+def test_errors_of_reading_are_tried_again_and_damaged_files_are_not(failing):
+    damaged, _, missing = FAILED.items()
+    done = run_list(failing, "--resume")
+    assert "3 records are there already; 1 more are made again" in done.stderr
+    assert "1 images in" in done.stderr
+    assert errors(failing) == dict([damaged, missing])
+
+
+def test_an_error_that_has_not_passed_is_the_same_record_again(failing):
+    with unreadable("locked.png"):
+        done = run_list(failing, "--resume")
+    assert "1 images in" in done.stderr
+    assert errors(failing) == FAILED
+
+
+@pytest.mark.parametrize(("retry", "images"), [("none", 0), ("read", 1), ("all", 2)])
+def test_which_errors_are_tried_again_can_be_chosen(retry, images, failing):
+    done = run_list(failing, "--resume", "--retry-errors", retry)
+    assert f"{images} images in" in done.stderr
+    assert len(errors(failing)) == (3 if retry == "none" else 2)
+
+
+def test_a_file_that_was_not_there_is_judged_when_it_is(failing):
+    shutil.copy(failing / "images" / "good.png", failing / "images" / "missing.png")
+    assert "2 images in" in run_list(failing, "--resume").stderr
+    assert list(errors(failing)) == ["images/damaged.png"]
+
+
+def test_other_ways_to_name_the_same_folder_are_the_same_images(place):
+    """However it is written, and through links to folders."""
+    own = place.parent / "spelled"
+    shutil.copytree(place, own, symlinks=True)
+    (own / "link").symlink_to("images")
+    for images in ("./images", "images/", "link", "../spelled/images", str(own / "images")):
+        command = (images, "-o", own / "undisturbed.jsonl", "--crops", "2", "--resume")
+        done = call("glass-run", own, *command)
+        assert "40 records are there already\n0 images in" in done.stderr, images
+        assert len(records(own / "undisturbed.jsonl")) == 40
 
 
 @pytest.mark.parametrize(

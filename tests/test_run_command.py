@@ -69,6 +69,21 @@ def test_json_and_csv_files_say_the_same(place, tmp_path):
     assert [str(r["score"]) for r in records] == [r["score"] for r in rows]
 
 
+def test_a_spreadsheet_is_told_that_names_are_utf_8(place, tmp_path):
+    """Excel takes a CSV file without the mark for one in the encoding of the user's country."""
+    (tmp_path / "Zoë.png").symlink_to(place / "images" / "exact.png")
+    command = ("Zoë.png", "-b", place / "model.glass")
+    for option, start in (((), b'"path"'), (("--add-bom",), b'\xef\xbb\xbf"path"')):
+        output = tmp_path / f"verdicts{len(option)}.csv"
+        assert run(tmp_path, *command, "-o", output, *option).returncode == 0
+        assert output.read_bytes().startswith(start)
+        with output.open(newline="", encoding="utf-8-sig") as lines:
+            assert [row["path"] for row in csv.DictReader(lines)] == ["Zoë.png"]
+    for output in ("verdicts.jsonl", "-"):
+        sentence = refusal(run(tmp_path, *command, "-o", output, "--add-bom"))
+        assert "--add-bom is for spreadsheets: give it with -o FILE.csv." in sentence
+
+
 @pytest.mark.skipif(platform.machine() not in X86, reason="kernels of other CPUs are others")
 def test_int8_that_does_not_pay_is_said_beside_the_records(place, make_precision):
     for precision, notes in (("int8", 1), ("fp32", 0)):
@@ -148,6 +163,23 @@ def test_a_bad_image_is_a_record_and_strict_makes_it_the_exit_code(place, tmp_pa
     assert [record["status"] for record in records] == ["ok", "error", "error"]
     assert "1 real, 2 errors" in done.stderr or "0 real, 2 errors" in done.stderr
     assert launch("glass-run", place, *arguments, "--strict").returncode == 1
+
+
+def test_brackets_in_a_missing_name_are_no_end_of_the_run(place, tmp_path):
+    """Nor are they silently a pattern that matches another image."""
+    for name in ("IMG[1].png", "IMG2.png"):
+        (tmp_path / name).symlink_to(place / "images" / "exact.png")
+    command = ("-b", place / "model.glass", "-o", "-")
+    done = run(tmp_path, "IMG[3].png", "IMG[1].png", *command)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(each["path"], each["status"]) for each in found] == [
+        ("IMG[3].png", "error"), ("IMG[1].png", "ok"),
+    ]  # fmt: skip
+    assert found[0]["error"] == {"type": "UnreadableError", "message": "there is no such file."}
+    assert "Note: there is no IMG[3].png. Did you mean IMG[1].png?" in done.stderr
+    done = run(tmp_path, "IMG[2].png", *command)
+    assert json.loads(done.stdout)["path"] == "IMG2.png"
+    assert "Note: there is no IMG[2].png. As a pattern it matches IMG2.png." in done.stderr
 
 
 def test_results_are_not_overwritten_unasked(place, tmp_path):

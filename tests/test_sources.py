@@ -81,6 +81,49 @@ def test_a_file_whose_name_looks_like_a_pattern(folder):
     assert find_images(["odd[1].jpg"]) == ["odd[1].jpg"]
 
 
+@pytest.fixture
+def bracketed(tmp_path, monkeypatch) -> Path:
+    """Names with brackets, as many programs number copies, and those that fit them as patterns."""
+    for name in (
+        "[examples]/a.jpg",
+        "e/b.jpg",
+        "IMG[1].jpg",
+        "IMG1.jpg",
+        "x/[2]/c.jpg",
+        "x/2/d.jpg",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("argument", "found"),
+    [
+        ("[examples]", ["[examples]/a.jpg"]),
+        ("[examples]/*.jpg", ["[examples]/a.jpg"]),
+        ("[examples]/**/*.jpg", ["[examples]/a.jpg"]),
+        ("x/[2]/*", ["x/[2]/c.jpg"]),
+        ("*/[2]/?.jpg", ["x/[2]/c.jpg"]),
+        ("**/[2]/*", ["x/[2]/c.jpg"]),
+        ("IMG[1].jpg", ["IMG[1].jpg"]),
+        ("IM?[1].jpg", ["IMG1.jpg"]),
+        ("[e]/*.jpg", ["e/b.jpg"]),
+        ("IMG[12].jpg", ["IMG1.jpg"]),
+    ],
+)
+def test_a_name_with_brackets_comes_before_the_pattern(argument, found, bracketed):
+    assert find_images([argument]) == found
+
+
+@pytest.mark.parametrize("argument", ["IMG[2].jpg", "[examples]/IMG[1].jpg", "nowhere/[1].jpg"])
+def test_a_missing_name_with_brackets_is_kept_to_become_a_record(argument, bracketed):
+    assert find_images([argument, "IMG1.jpg"]) == [argument, "IMG1.jpg"]
+    with pytest.raises(InputError, match="matches no image"):
+        find_images([f"{argument}*"])
+
+
 def test_the_order_of_the_arguments_is_kept(folder):
     assert find_images(["sub", "a.PNG"]) == ["sub/c.webp", "sub/deep/d.jpeg", "a.PNG"]
 

@@ -8,7 +8,7 @@ import click
 
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.console import GlassCommand, check_libraries
-from ...runtime.commands.inputs import chosen_bundle
+from ...runtime.commands.inputs import PassedOver, chosen_bundle
 from ...runtime.commands.options import (
     bundles_option,
     common_options,
@@ -16,6 +16,7 @@ from ...runtime.commands.options import (
     engine_option,
     folder_argument,
     force_option,
+    list_skipped_option,
     report_option,
     threads_option,
     threshold_option,
@@ -82,6 +83,7 @@ Examples:
     help="The most views given to the engine at once, and images in a batch.",
 )
 @threads_option
+@list_skipped_option
 @common_options
 def main(
     folder: Path,
@@ -95,6 +97,7 @@ def main(
     device: str,
     batch_size: int,
     threads: int,
+    list_skipped: bool,
 ) -> None:
     """Evaluate bundles; see ``glass-eval --help``."""
     check_report_files(output, _FORMATS, force=force)
@@ -113,7 +116,10 @@ def main(
         batch_size=batch_size,
         threads=threads,
     )
-    report = evaluate(folder, bundles, options, command=typed_command("glass-eval"))
+    passed_over = PassedOver(listed=list_skipped)
+    report = evaluate(
+        folder, bundles, options, command=typed_command("glass-eval"), skip=passed_over
+    )
     click.echo(report.to_markdown(), nl=False)
     makers: Makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
     write_report(output, makers)

@@ -19,6 +19,7 @@ from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.progress import on_console
 from ...runtime.engines.base import EngineOptions
 from ...runtime.engines.registry import open_engine
+from ...runtime.images.choosing import Skip, in_silence
 from ...runtime.images.files import readable_path
 from ...runtime.images.sources import find_images
 from ...runtime.judging.options import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
@@ -68,7 +69,12 @@ class EvaluationOptions:
 
 
 def evaluate(
-    folder: Path, bundles: Sequence[Bundle], options: EvaluationOptions, *, command: str
+    folder: Path,
+    bundles: Sequence[Bundle],
+    options: EvaluationOptions,
+    *,
+    command: str,
+    skip: Skip = in_silence,
 ) -> EvaluationReport:
     """Let bundles judge the labelled images in a folder, all on the same crops.
 
@@ -77,6 +83,7 @@ def evaluate(
         bundles: one or more; the first is the one that the others are compared with.
         options: how to judge.
         command: what the report says it was made by.
+        skip: is told what the search of the folders passes over.
 
     Raises:
         InputError: the bundles do not fit together, or a class has no images.
@@ -85,7 +92,7 @@ def evaluate(
     """
     views = common_views(bundles, options.crops)
     classes, fake_class = bundles[0].manifest.classes, bundles[0].manifest.fake_class
-    labels = labelled_images(folder, classes)
+    labels = labelled_images(folder, classes, skip)
     judges = [_Judge(bundle, options) for bundle in bundles]
     judged, unreadable = _judge_all(judges, list(labels), views, options)
     counts = _count_images(judged, unreadable, labels)
@@ -116,7 +123,9 @@ def evaluate(
     )
 
 
-def labelled_images(folder: Path, classes: Sequence[str]) -> dict[str, str]:
+def labelled_images(
+    folder: Path, classes: Sequence[str], skip: Skip = in_silence
+) -> dict[str, str]:
     """Return the class of each image's path: the name of its folder in ``folder``.
 
     Raises:
@@ -130,7 +139,7 @@ def labelled_images(folder: Path, classes: Sequence[str]) -> dict[str, str]:
                 f"there is no folder {place}: put the images of each class, {' and '.join(classes)}"
                 f", into a folder of its name in {folder}."
             )
-        labels |= dict.fromkeys(find_images([str(place)]), name)
+        labels |= dict.fromkeys(find_images([str(place)], skip), name)
     return labels
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from ...runtime.commands.console import GlassCommand, needing_libraries
-from ...runtime.commands.options import common_options
+from ...runtime.commands.inputs import PassedOver
+from ...runtime.commands.options import common_options, list_skipped_option
+from ...runtime.images.choosing import Skip
 from ...runtime.images.decode import settle_pillow
 from ...runtime.images.sources import find_images
 from ...runtime.machine.errors import ImageError
@@ -49,6 +51,7 @@ Examples:
 @option("--crops", type=positive, default=10)
 @option("--repeats", type=several, default=15)
 @option("--threads", default="1,2", callback=counts, help="Numbers of worker threads to compare.")
+@list_skipped_option
 @tables_option
 @common_options
 def views(
@@ -57,13 +60,15 @@ def views(
     crops: int,
     repeats: int,
     threads: tuple[int, ...],
+    list_skipped: bool,
     output: tuple[Path, ...],
 ) -> None:
     """Measure roads to views; see ``glass-bench views --help``."""
     check_output(output, TABLES)
     with needing_libraries("comparing with PyTorch", extra="export"):
         from .measure import generated_images, measure_views
-    contents = _read(images) if images else generated_images(megapixels)
+    passed_over = PassedOver(listed=list_skipped)
+    contents = _read(images, passed_over) if images else generated_images(megapixels)
     report = measure_views(
         contents,
         crops=crops,
@@ -92,8 +97,8 @@ def decoders(megapixels: float, repeats: int, output: tuple[Path, ...]) -> None:
     write(report, report.to_markdown(), output)
 
 
-def _read(images: tuple[str, ...]) -> dict[str, bytes]:
+def _read(images: tuple[str, ...], skip: Skip) -> dict[str, bytes]:
     try:
-        return {path: Path(path).read_bytes() for path in find_images(images)}
+        return {path: Path(path).read_bytes() for path in find_images(images, skip)}
     except OSError as error:
         raise ImageError(f"{error.filename} cannot be read: {error.strerror}.") from None

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
+from io import BufferedReader
 from pathlib import Path
+from typing import cast
 
 import click
 
 from ..bundle.finding import find_bundle
+from ..images.choosing import Reason
 from ..images.files import did_you_mean, readable_path
+from ..images.patterns import is_pattern, is_perhaps_a_name, matching
 from ..images.sources import STANDARD_INPUT, find_images, listed_images
 from ..machine.errors import InputError
 from .printable import printable
+
+_CHUNK = 1 << 16  # bytes
+_SHOWN = 3  # matches of a pattern that is perhaps a name
+
+
+class PassedOver:
+    """Says on standard error what the search of folders passes over.
+
+    As a command ends, how much of what kind; of each thing, if asked to, when it is met.
+    """
+
+    def __init__(self, *, listed: bool) -> None:
+        self._listed = listed
+        self._counts: Counter[Reason] = Counter()
+        click.get_current_context().call_on_close(self._summarise)
+
+    def __call__(self, path: str, reason: Reason) -> None:
+        """Take note of something; see :data:`..images.choosing.Skip`."""
+        self._counts[reason] += 1
+        if self._listed:
+            _say(f"passed over: {readable_path(path)} ({reason.one})")
+
+    def _summarise(self) -> None:
+        if self._counts:
+            counts = ((reason, self._counts[reason]) for reason in Reason)
+            kinds = ", ".join(reason.of(count) for reason, count in counts if count)
+            _say(f"passed over: {kinds}{'' if self._listed else ' (--list-skipped names them)'}")
 
 
 def chosen_bundle(named: Path | None, images: Sequence[str] = ()) -> Path:
@@ -35,32 +67,52 @@ def chosen_bundle(named: Path | None, images: Sequence[str] = ()) -> Path:
     return found
 
 
-def chosen_images(paths: Sequence[str]) -> tuple[Iterable[str], int | None]:
+def chosen_images(
+    paths: Sequence[str], passed_over: PassedOver, *, null: bool
+) -> tuple[Iterable[str], int | None]:
     """Return the images and, where it can be known beforehand, their number.
 
+    Args:
+        paths: what the user named.
+        passed_over: is told what is passed over in folders.
+        null: whether a list on standard input is separated by NULs.
+
     Raises:
-        InputError: see :func:`..images.sources.find_images`; or ``-`` is not alone.
+        InputError: see :func:`..images.sources.find_images`; or ``-`` is not alone, or ``null``
+            is given without it.
     """
     if STANDARD_INPUT in paths:
         if len(paths) > 1:
             raise InputError("- (a list on standard input) cannot be combined with other paths.")
-        return listed_images(sys.stdin.buffer), None
-    found = find_images(paths)
+        stdin = cast(BufferedReader, sys.stdin.buffer)
+        chunks = iter(partial(stdin.read1, _CHUNK), b"")
+        return listed_images(chunks, null=null), None
+    if null:
+        raise InputError("-0 is for a list on standard input: give - as the only path.")
+    found = find_images(paths, passed_over)
     return found, len(found)
 
 
 def note_missing(paths: Sequence[str]) -> None:
     """Say on standard error what the first path that is not there was perhaps meant to be.
 
-    It becomes a record of an error, which is easily overlooked.
+    It becomes a record of an error, which is easily overlooked; or, if it has brackets, it is
+    taken for a pattern, and other images are judged.
     """
-    missing = (
-        path
-        for path in paths
-        if not (path == STANDARD_INPUT or glob.has_magic(path) or os.path.lexists(path))
-    )
-    if (first := next(missing, None)) and (hint := did_you_mean(first)):
-        _say(f"Note: there is no {readable_path(first)}.{hint}")
+    first = next((path for path in paths if _is_missing_name(path)), None)
+    if first is None:
+        return
+    others = matching(first) if is_pattern(first) else [first]
+    meant = did_you_mean(first)
+    if others != [first]:
+        meant = f" As a pattern it matches {', '.join(map(readable_path, others[:_SHOWN]))}"
+        meant += f" and {len(others) - _SHOWN} more." if len(others) > _SHOWN else "."
+    if meant:
+        _say(f"Note: there is no {readable_path(first)}.{meant}")
+
+
+def _is_missing_name(path: str) -> bool:
+    return path != STANDARD_INPUT and is_perhaps_a_name(path) and not os.path.lexists(path)
 
 
 def _say(text: str) -> None:

@@ -44,6 +44,12 @@ class _Folder(click.Path):
             self.fail(f"{error.message}{printable(did_you_mean(value))}", param, ctx)
 
 
+list_skipped_option = click.option(
+    "--list-skipped",
+    is_flag=True,
+    help="Name each file and folder that the search of folders passes over, and say why.",
+)
+
 folder_argument = click.argument("folder", metavar="DIR", type=_Folder())
 
 backbone_option = click.option(

@@ -65,12 +65,12 @@ class TableWriter:
         self._sink.append(text.encode() + b"\n")
 
 
-def check_output(target: str | None, *, force: bool, resume: bool) -> None:
+def check_output(target: str | None, *, force: bool, resume: bool, bom: bool = False) -> None:
     """Refuse an output that could not be written or would destroy something.
 
     Raises:
         InputError: unknown format; or the file exists and neither ``force`` nor ``resume`` is
-            given; or ``resume`` where nothing can be resumed.
+            given; or ``resume`` where nothing can be resumed; or ``bom`` without a CSV file.
         OutputError: there can be no such file.
     """
     path = None if target in (None, STANDARD_OUTPUT) else Path(str(target))
@@ -78,6 +78,8 @@ def check_output(target: str | None, *, force: bool, resume: bool) -> None:
         raise InputError(f"--resume needs the {JSON_LINES} file of the run to go on with: -o FILE.")
     if resume and force:
         raise InputError("--resume keeps what --force would replace: give one of them.")
+    if bom and (path is None or path.suffix.lower() != CSV):
+        raise InputError(f"--add-bom is for spreadsheets: give it with -o FILE{CSV}.")
     if path is None:
         return
     if path.suffix.lower() not in _FORMATS:
@@ -120,9 +122,16 @@ def open_output(
 
 
 def record_writer(
-    target: str | None, sink: Sink, classes: tuple[str, str], fake_class: str
+    target: str | None,
+    sink: Sink,
+    classes: tuple[str, str],
+    fake_class: str,
+    *,
+    bom: bool = False,
 ) -> Writer:
     """Return what writes records in the format that ``--output`` asks for; nothing is a table."""
     if target is None:
         return TableWriter(sink, classes, fake_class)
-    return CsvWriter(sink, classes) if target.lower().endswith(CSV) else JsonLinesWriter(sink)
+    if target.lower().endswith(CSV):
+        return CsvWriter(sink, classes, bom=bom)
+    return JsonLinesWriter(sink)

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -22,11 +23,11 @@ from ..machine.signals import finishing_on_signals
 from ..machine.timings import Timings
 from ..results.output_file import Opening, OutputFile
 from ..results.records import Failure, Record
-from ..results.resume import take_up
+from ..results.resume import Retry, take_up
 from ..results.writers import Writer
 from .advice import int8_note
 from .console import GlassCommand
-from .inputs import chosen_bundle, chosen_images, note_missing
+from .inputs import PassedOver, chosen_bundle, chosen_images, note_missing
 from .options import (
     bundle_option,
     common_options,
@@ -34,6 +35,7 @@ from .options import (
     engine_folder_option,
     engine_option,
     force_option,
+    list_skipped_option,
     threshold_option,
 )
 from .output import STANDARD_OUTPUT, check_output, open_output, record_writer
@@ -46,7 +48,7 @@ Examples:
   glass-run images/ -o verdicts.jsonl          a folder, one JSON object per line
   glass-run images/ -o verdicts.jsonl --resume go on after a stop of any kind
   glass-run 'images/**/*.png' -o - | jq .score a pattern, JSON lines on stdout
-  find . -name '*.jpg' | glass-run - --bundle gl_vit.glass -o verdicts.csv
+  find . -name '*.jpg' -print0 | glass-run -0 - --bundle gl_vit.glass -o verdicts.csv
 """
 
 
@@ -76,6 +78,26 @@ Examples:
     help="Go on with FILE (.jsonl) after a stop of any kind: what it holds is not judged again, "
     "unless an image has changed. Bundle, options and engine must be the same.",
 )
+@click.option(
+    "--retry-errors",
+    type=click.Choice(get_args(Retry)),
+    default="read",
+    show_default=True,
+    help="With --resume, which errors are tried again: those of reading a file, all, or none.",
+)
+@click.option(
+    "--add-bom",
+    is_flag=True,
+    help="Begin FILE (.csv) with a byte-order mark, without which Excel misreads names that are "
+    "not ASCII.",
+)
+@click.option(
+    "-0",
+    "--null",
+    is_flag=True,
+    help="NULs end the paths on standard input, as find -print0 writes them, instead of lines.",
+)
+@list_skipped_option
 @threshold_option
 @click.option(
     "--crops", type=int, help="Crops per image, up to 1024. Default: the bundle's number."
@@ -163,6 +185,10 @@ def main(
     output: str | None,
     force: bool,
     resume: bool,
+    retry_errors: Retry,
+    add_bom: bool,
+    null: bool,
+    list_skipped: bool,
     threshold: float,
     crops: int | None,
     seed: int,
@@ -200,8 +226,8 @@ def main(
         max_pixels=max_pixels,
         isolate=isolate,
     )
-    images, total = chosen_images(paths)
-    check_output(output, force=force, resume=resume)
+    images, total = chosen_images(paths, PassedOver(listed=list_skipped), null=null)
+    check_output(output, force=force, resume=resume, bom=add_bom)
     bundle = chosen_bundle(bundle, paths)
     note_missing(paths)
     opened = Bundle.open(bundle, bundle_sha256)
@@ -216,11 +242,11 @@ def main(
     opening: Opening = "keep" if resume else "replace" if force else "new"
     with open_output(output, opening) as sink:
         if resume and isinstance(sink, OutputFile):
-            finished = take_up(sink, SameRun(detector))
+            finished = take_up(sink, SameRun(detector), retry_errors)
             images = finished.remaining(images)
             total = None if total is None else max(0, total - finished.count)
-            click.echo(f"{finished.count} records are there already", err=True)
-        writer = record_writer(output, sink, manifest.classes, manifest.fake_class)
+            click.echo(str(finished), err=True)
+        writer = record_writer(output, sink, manifest.classes, manifest.fake_class, bom=add_bom)
         # Records that appear on the terminal show the progress themselves.
         on_screen = output in (None, STANDARD_OUTPUT) and sys.stdout.isatty()
         run = _Run(detector, writer, show_timings=timings)

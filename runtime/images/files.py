@@ -42,6 +42,11 @@ def image_file(path: str | os.PathLike[str]) -> ImageFile | None:
     return ImageFile(found.st_size, modified.isoformat(timespec="microseconds"))
 
 
+def without_waiting(path: str, flags: int) -> int:
+    """Open what is thought to be a file without waiting, should it be a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def readable_path(path: str | os.PathLike[str]) -> str:
     """Return a path as text that any file can hold: bytes that are no UTF-8 become ``\\xff``."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

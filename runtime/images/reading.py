@@ -9,8 +9,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..machine.errors import ImageError, InputError
+from ..machine.errors import ImageError, InputError, UnreadableError
 from .decode import Rgb
+from .files import without_waiting
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Rgb
 """An image as users give it: a path, an encoded file's bytes, or RGB pixels."""
@@ -25,7 +26,8 @@ def read_image(source: ImageSource, *, max_bytes: int = DEFAULT_MAX_BYTES) -> by
     Files larger than ``max_bytes`` are refused before they are read.
 
     Raises:
-        ImageError: the file cannot be read, or is too large.
+        ImageError: it is no file, or one that is too large.
+        UnreadableError: the file is not there or cannot be read.
         InputError: it is none of these.
     """
     if isinstance(source, bytes | np.ndarray):
@@ -35,6 +37,8 @@ def read_image(source: ImageSource, *, max_bytes: int = DEFAULT_MAX_BYTES) -> by
             "an image must be given as a path, a file's bytes or an RGB array, not as "
             f"{type(source).__name__}."
         )
+    if not os.fspath(source):
+        raise ImageError("its name is empty.")
     return _read(Path(source), max_bytes)
 
 
@@ -42,15 +46,16 @@ def _read(path: Path, max_bytes: int) -> bytes:
     try:
         found = path.stat()
         if stat.S_ISREG(found.st_mode):  # else left alone: some devices act on being opened
-            with open(path, "rb", opener=_open) as file:
+            with open(path, "rb", opener=without_waiting) as file:
                 found = os.fstat(file.fileno())  # which may be another one by now
                 if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
                     return file.read(found.st_size)
     except FileNotFoundError:
-        raise ImageError("there is no such file.") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ImageError(f"the file cannot be read: {reason}.") from None
+        raise UnreadableError("there is no such file.") from None
+    except OSError as error:
+        raise UnreadableError(f"the file cannot be read: {error.strerror}.") from None
+    except ValueError as error:  # a NUL in its name
+        raise ImageError(f"the file cannot be read: {error}.") from None
     if stat.S_ISDIR(found.st_mode):
         raise ImageError("it is a folder, not an image.")
     if not stat.S_ISREG(found.st_mode):  # reading a pipe or a device might never end
@@ -58,8 +63,3 @@ def _read(path: Path, max_bytes: int) -> bytes:
     raise ImageError(
         f"the file has {found.st_size} bytes, more than the limit of {max_bytes}; scale it down."
     )
-
-
-def _open(path: str, flags: int) -> int:
-    """Open what is thought to be a file without waiting, should it be a pipe."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -2,70 +2,97 @@
 
 from __future__ import annotations
 
-import errno
-import fnmatch
-import glob
+import codecs
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from itertools import chain
 from pathlib import Path
+from typing import AnyStr
 
 from ..machine.errors import InputError
+from .choosing import Reason, Skip, in_silence
+from .folders import Identity, Search, identity, in_order
+from .patterns import is_pattern, matching
 
-IMAGE_SUFFIXES = frozenset({
-    ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
-    ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
-})  # fmt: skip
 STANDARD_INPUT = "-"
 
 
-def find_images(arguments: Sequence[str]) -> list[str]:
+def find_images(arguments: Sequence[str], skip: Skip = in_silence) -> list[str]:
     """Expand files, folders and patterns to a list of paths.
 
-    Folders are searched recursively, in sorted order, for files with an image's suffix;
-    hidden files and folders are passed over and links to folders are not followed, nor
-    behind a ``**``. A path that is not there is kept, so that it becomes an error record; a
-    pattern or a folder without a single image is an error.
+    Folders are searched recursively, in sorted order, for files with an image's suffix or, where
+    the suffix says nothing, an image's first bytes. Links are followed, and each real folder is
+    searched once; see :class:`.folders.Search`. Hidden files and folders are passed over. A path
+    that is not there is kept, so that it becomes an error record; a pattern or a folder without
+    a single image is an error.
+
+    Args:
+        arguments: as the user gave them.
+        skip: is told what is passed over in folders.
 
     Raises:
-        InputError: a folder or pattern holds no image, or a folder cannot be read.
+        InputError: a folder or pattern holds no image, a folder cannot be read, or a name is
+            empty.
     """
     found: list[str] = []
+    once = _once(skip)
     for argument in arguments:
+        if not argument:
+            raise InputError("a path is empty, perhaps a variable that is not set: name an image.")
         if os.path.isdir(argument):
-            found += _some(_walk(argument), f"the folder {argument} holds no image")
-        elif _is_pattern(argument):
-            found += _some(_expand(argument), f"the pattern {argument} matches no image")
+            images = Search([argument], once).images
+            found += _some(images, f"the folder {argument} holds no image")
+        elif is_pattern(argument):
+            found += _some(_expand(argument, once), f"the pattern {argument} matches no image")
         else:
             found.append(argument)
     return found
 
 
-def listed_images(lines: Iterable[bytes]) -> Iterator[str]:
-    """Yield one path per line, lazily; empty lines are passed over, any bytes can be a name."""
-    for line in lines:
-        if path := line.rstrip(b"\r\n"):
-            # As os.fsdecode, except on Windows, where that refuses what is no UTF-8.
-            yield path.decode(sys.getfilesystemencoding(), "surrogateescape")
+def listed_images(chunks: Iterable[bytes], *, null: bool = False) -> Iterator[str]:
+    """Yield the paths of a list as soon as each is complete; empty ones are passed over.
+
+    Any bytes can be a name. A byte-order mark at the start is dropped; one of UTF-16, as Windows
+    PowerShell writes it, makes the list UTF-16.
+
+    Args:
+        chunks: the list in pieces of any size.
+        null: whether paths end with NULs, as ``find -print0`` writes them, instead of lines.
+
+    Raises:
+        InputError: a path holds a NUL, or UTF-16 is damaged.
+    """
+    if null:
+        yield from (_file_name(path) for path in _split(chunks, b"\0") if path)
+        return
+    for number, path in enumerate(_lines(iter(chunks)), 1):
+        if "\0" in path:
+            raise InputError(
+                f"line {number} of the list holds a NUL: give -0 if NULs end the paths, as "
+                "find -print0 writes them, or write the list in UTF-8."
+            )
+        if path:
+            yield path
 
 
 def lies_among(path: Path, arguments: Sequence[str]) -> bool:
     """Whether a file or folder comes from the same place as the images that arguments name.
 
-    That is so if it lies in a folder that is searched, at any depth, or beside an image that is
-    named, also by a link. Where only folders beside it are searched, it is not.
+    That is so if it lies in a folder that is searched, at any depth and also by a link, or beside
+    an image that is named, also by a link. Where only folders beside it are searched, it is not.
     """
     folder = path.parent.resolve()
-    searched: set[str] = set()
+    searched: list[str] = []
     parents: set[str] = set()
     for named in _named(arguments):
         if os.path.isdir(named):
-            searched.add(named)
+            searched.append(named)
         else:
             parents.add(os.path.dirname(named))
             if os.path.islink(named):
                 parents.add(os.path.dirname(os.path.realpath(named)))
+    searched += Search(searched, files=False).followed
     beside = _identities([path, folder])
     around = beside | _identities(folder.parents)
     return not (
@@ -73,120 +100,78 @@ def lies_among(path: Path, arguments: Sequence[str]) -> bool:
     )
 
 
-def _identities(paths: Iterable[str | Path]) -> set[tuple[int, int]]:
-    """Return what stays the same whatever a file or folder is called; missing ones have nothing."""
-    found = set()
-    for path in paths:
-        with suppress(OSError):
-            state = os.stat(path or os.curdir)
-            found.add((state.st_dev, state.st_ino))
-    return found
+def _identities(paths: Iterable[str | Path]) -> set[Identity]:
+    return {found for path in paths if (found := identity(path))}
 
 
 def _named(arguments: Sequence[str]) -> Iterator[str]:
     """Yield the files and folders that arguments name; of a pattern those that it matches."""
     for argument in arguments:
-        yield from _matching(argument) if _is_pattern(argument) else [argument]
+        yield from matching(argument) if is_pattern(argument) else [argument]
 
 
-def _is_pattern(argument: str) -> bool:
-    return not os.path.lexists(argument) and glob.has_magic(argument)
-
-
-def _some(images: Iterable[str], otherwise: str) -> list[str]:
-    found = list(images)
-    if not found:
-        raise InputError(f"{otherwise} (looked for {' '.join(sorted(IMAGE_SUFFIXES))}).")
-    return found
-
-
-def _expand(pattern: str) -> Iterable[str]:
-    """Return each path that a pattern matches, or that lies in a folder that it matches, once."""
-    images: dict[str, None] = {}
-    for match in _matching(pattern):
-        if os.path.isdir(match):
-            images |= dict.fromkeys(_walk(match))
-        elif _is_there(match):
-            images[match] = None
+def _some(images: list[str], otherwise: str) -> list[str]:
+    if not images:
+        raise InputError(f"{otherwise}.")
     return images
 
 
-def _matching(pattern: str) -> list[str]:
-    """Return what a pattern matches, once and sorted, and perhaps what is not there."""
-    if os.path.basename(pattern) == "**":
-        pattern = os.path.join(pattern, "*")
-    return sorted(set(_matches(pattern)))
+def _expand(pattern: str, skip: Skip) -> list[str]:
+    """Return each path that a pattern matches, or that lies in a folder that it matches, once."""
+    matches = matching(pattern, skip)
+    folders = [match for match in matches if os.path.isdir(match)]
+    return in_order({*matches, *Search(folders, skip).images}.difference(folders))
 
 
-def _matches(pattern: str) -> Iterator[str]:
-    """Yield what a pattern matches, some of it twice, and perhaps what is not there.
+def _once(skip: Skip) -> Skip:
+    """Tell of each folder once: a ``**`` and the search of what it matches come by the same."""
+    told: set[str] = set()
 
-    Unlike :mod:`glob`, which follows links behind ``**`` and leaves out what it cannot read.
-    """
-    if not glob.has_magic(pattern):
-        yield pattern
+    def tell(path: str, reason: Reason) -> None:
+        if reason in (Reason.HIDDEN_FOLDER, Reason.SEARCHED, Reason.ABOVE):
+            if path in told:
+                return
+            told.add(path)
+        skip(path, reason)
+
+    return tell
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
+    """Yield the lines of a list without their ends, decoded as its byte-order mark says."""
+    start = b""
+    while _begins_with_part_of_a_mark(start) and (chunk := next(chunks, b"")):
+        start += chunk
+    whole = chain([start], chunks)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        texts = codecs.iterdecode(whole, "utf-16")
+        try:
+            yield from (line.removesuffix("\r") for line in _split(texts, "\n"))
+        except UnicodeError:
+            message = "the list begins as UTF-16 and goes on as something else: write it in UTF-8."
+            raise InputError(message) from None
         return
-    folder, name = os.path.split(pattern)
-    for parent in _matches(folder):
-        if name == "**":
-            yield from _folders(parent)
-        elif glob.has_magic(name):
-            paths = [os.path.join(parent, found) for found in _names(parent, name)]
-            yield from (p for p in paths if "**" not in folder or not _is_link_to_folder(p))
-        else:
-            yield os.path.join(parent, name)
+    for number, line in enumerate(_split(whole, b"\n")):
+        name = line.rstrip(b"\r")
+        yield _file_name(name if number else name.removeprefix(codecs.BOM_UTF8))
 
 
-def _names(folder: str, pattern: str) -> list[str]:
-    """Return the matching names in a folder; hidden ones only if the pattern says the dot."""
-    try:
-        names = fnmatch.filter(os.listdir(folder or os.curdir), pattern)
-    except OSError as error:
-        _refuse(error)
-        return []
-    return [name for name in names if pattern.startswith(".") or not name.startswith(".")]
+def _begins_with_part_of_a_mark(start: bytes) -> bool:
+    marks = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return any(mark != start and mark.startswith(start) for mark in marks)
 
 
-def _is_there(path: str) -> bool:
-    try:
-        os.lstat(path)
-    except OSError as error:
-        _refuse(error)
-        return False
-    return True
+def _split(pieces: Iterable[AnyStr], end: AnyStr) -> Iterator[AnyStr]:
+    """Yield what stands between ends as soon as each is complete, and what follows the last."""
+    rest = end[:0]
+    for piece in pieces:
+        complete = (rest + piece).split(end)
+        rest = complete.pop()
+        yield from complete
+    if rest:
+        yield rest
 
 
-def _is_link_to_folder(path: str) -> bool:
-    return os.path.islink(path) and os.path.isdir(path)
-
-
-def _refuse(error: OSError) -> None:
-    """Pass over what vanishes while it is searched; what cannot be read must not be missed."""
-    if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-        raise InputError(
-            f"{error.filename} cannot be read ({error.strerror}), so images would "
-            "be missing: give yourself the right to read it, or name the others one by one."
-        )
-
-
-def _walk(folder: str) -> Iterator[str]:
-    for parent, files in _tree(folder):
-        for name in files:
-            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                yield os.path.join(parent, name)
-
-
-def _folders(folder: str) -> Iterator[str]:
-    """Yield a folder, or the current one if it is empty, and all folders below it."""
-    for parent, _ in _tree(folder or os.curdir):
-        yield parent if folder else parent[len("./") :]
-
-
-def _tree(folder: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield a folder, each below it in sorted order, and the names of its files.
-
-    Links are not followed, hidden folders and files are passed over.
-    """
-    for parent, folders, files in os.walk(folder, onerror=_refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield parent, sorted(name for name in files if not name.startswith("."))
+def _file_name(name: bytes) -> str:
+    """Decode as os.fsdecode does, except on Windows, where that refuses what is no UTF-8."""
+    return name.decode(sys.getfilesystemencoding(), "surrogateescape")

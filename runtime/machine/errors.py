@@ -21,6 +21,10 @@ class ImageError(GlassError):
     """An image cannot be read, decoded or judged; a run records it and goes on."""
 
 
+class UnreadableError(ImageError):
+    """An image's file is not there or could not be read, which may pass: rights, disks, shares."""
+
+
 class EngineError(GlassError):
     """An engine is unknown, not installed, or cannot run the bundle as asked."""
 

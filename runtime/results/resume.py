@@ -3,27 +3,32 @@
 Records are appended whole and in order, so whatever ended the run, at most the last line is torn.
 Only where the power fails may more be lost: what the system had not yet put on the disk, which
 leaves a shorter file, or NULs where lines should be. From there on all is judged again. So are
-images whose file has changed since; their old records are dropped.
+images whose file has changed since, or could not be read then; their old records are dropped.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from ..images.files import ImageFile, image_file, readable_path
-from ..machine.errors import InputError, OutputError
+from ..machine.errors import InputError, OutputError, UnreadableError
 from .output_file import OutputFile
 from .records import Failure, Record, Verdict
 
 Differences: TypeAlias = Callable[[Verdict], Sequence[str]]
 """Says of a verdict in what other way than now it was made, in the words of options or records."""
+
+Retry: TypeAlias = Literal["read", "all", "none"]
+"""Which errors are tried again: those of reading a file, all, or none."""
 
 
 class _Status(msgspec.Struct):
@@ -38,40 +43,56 @@ class Finished:
 
     Attributes:
         count: how many records are kept.
+        dropped: how many are not, because their images are to be judged again.
     """
 
     count: int = 0
+    dropped: int = 0
     _files: Counter[bytes] = field(default_factory=Counter)
     _paths: Counter[bytes] = field(default_factory=Counter)
+    _real_folder: Callable[[str], str] = field(
+        default_factory=lambda: lru_cache(1 << 10)(os.path.realpath)
+    )
+
+    def __str__(self) -> str:
+        again = f"; {self.dropped} more are made again" if self.dropped else ""
+        return f"{self.count} records are there already{again}"
 
     def add(self, record: Record) -> None:
         """Count a record that is kept."""
         self.count += 1
-        self._files[_key(record.path, record.file)] += 1
-        self._paths[_key(record.path)] += 1
+        path = record.path and self._resolved(record.path)
+        self._files[_digest(path, record.file)] += 1
+        self._paths[_digest(path)] += 1
 
     def remaining(self, images: Iterable[str]) -> Iterator[str]:
         """Pass on the images that there is no record of; one named twice needs two."""
         for image in images:
-            if not self._take(readable_path(image), image_file(image)):
+            if not self._take(self._resolved(readable_path(image)), image_file(image)):
                 yield image
 
     def _take(self, path: str, file: ImageFile | None) -> bool:
         """Use up a record of a file as it is now, or any of a file that is gone."""
         if file is None:
-            return _used(self._paths, _key(path))
-        return _used(self._files, _key(path, file)) and _used(self._paths, _key(path))
+            return _used(self._paths, _digest(path))
+        return _used(self._files, _digest(path, file)) and _used(self._paths, _digest(path))
+
+    def _resolved(self, path: str) -> str:
+        """Return the same text for all ways to name a file; a link to a file is one of its own."""
+        folder, name = os.path.split(path)
+        return f"{self._real_folder(folder)}/{name}"
 
 
-def take_up(output: OutputFile, differences: Differences) -> Finished:
+def take_up(output: OutputFile, differences: Differences, retry: Retry = "read") -> Finished:
     """Read what an earlier run wrote, and repair it so that records can be appended.
 
-    Cuts off what is torn, and drops the records of files that have changed since. The file is
-    replaced only when all of it is known to be right.
+    Cuts off what is torn, and drops the records of files that have changed since, and of errors
+    that are tried again. The file is replaced only when all of it is known to be right.
 
     Args:
         output: the file, which stays locked.
         differences: what tells verdicts that were made in another way.
+        retry: which errors are tried again, if the file is there.
 
     Raises:
         InputError: the file is not what glass-run wrote, or would now be judged otherwise.
@@ -82,7 +103,9 @@ def take_up(output: OutputFile, differences: Differences) -> Finished:
         with output.rewriting() as new, open(output.path, "rb") as old:
             for line, record in _records(output.path, old):
                 _check(record, differences)
-                if not _changed(record):
+                if _is_obsolete(record, retry):
+                    finished.dropped += 1
+                else:
                     new.write(line)
                     finished.add(record)
     except OSError as error:
@@ -118,13 +141,19 @@ def _records(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[bytes, Record
             ) from None
 
 
-def _changed(record: Record) -> bool:
-    """Whether a file is there and not as it was.
+def _is_obsolete(record: Record, retry: Retry) -> bool:
+    """Whether a file is there, and is not as it was or is to be tried again.
 
     A name that is no UTF-8 cannot be looked up as the record has it, and counts as gone.
     """
     now = image_file(record.path) if record.path else None
-    return now is not None and now != record.file
+    if now is None:
+        return False
+    return now != record.file or (isinstance(record, Failure) and _is_retried(record, retry))
+
+
+def _is_retried(failure: Failure, retry: Retry) -> bool:
+    return retry == "all" or (retry == "read" and failure.error.type == UnreadableError.__name__)
 
 
 def _used(counter: Counter[bytes], key: bytes) -> bool:
@@ -134,7 +163,6 @@ def _used(counter: Counter[bytes], key: bytes) -> bool:
     return there
 
 
-def _key(path: str | None, file: ImageFile | None = None) -> bytes:
+def _digest(path: str | None, file: ImageFile | None = None) -> bytes:
     """Return a short name for a path and state: there may be millions of them."""
-    content = msgspec.json.encode([path, file])
-    return hashlib.blake2b(content, digest_size=16).digest()
+    return hashlib.blake2b(msgspec.json.encode([path, file]), digest_size=16).digest()

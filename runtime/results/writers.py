@@ -12,6 +12,7 @@ from .records import Failure, Record
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")  # CWE-1236
 _MARK = "'"
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 class Sink(Protocol):
@@ -44,7 +45,8 @@ class CsvWriter:
     end of a cell.
     """
 
-    def __init__(self, sink: Sink, classes: tuple[str, str]) -> None:
+    def __init__(self, sink: Sink, classes: tuple[str, str], *, bom: bool = False) -> None:
+        """Write the header; with ``bom`` behind a byte-order mark, by which Excel knows UTF-8."""
         self._sink = sink
         self._classes = classes
         columns = ["path", "status", "verdict", "score"]
@@ -53,6 +55,7 @@ class CsvWriter:
         columns += ["crops", "width", "height", "seed", "bundle", "engine", "precision"]
         columns += ["error_type", "error_message", "file_bytes", "file_modified"]
         self._text = io.StringIO()
+        self._text.write(_BYTE_ORDER_MARK if bom else "")
         self._rows = csv.DictWriter(
             self._text, columns, restval="", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
         )

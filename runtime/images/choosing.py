@@ -1,0 +1,114 @@
+"""Which files of a folder are images, and why the others are passed over.
+
+A name's suffix decides where it is known, so that the files of a large collection need not be
+opened one by one; else a file's first bytes do.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from enum import Enum
+from typing import TypeAlias
+
+from .files import without_waiting
+from .signatures import SIGNATURE_BYTES, Kind, file_format
+
+
+class Reason(Enum):
+    """Why something in a folder is passed over: for one, and for several of them."""
+
+    OTHER = ("file that is no image", "files that are no images")
+    UNREAD = ("image of a format that is not read", "images of formats that are not read")
+    RAW = ("raw file", "raw files")
+    HIDDEN = ("hidden image", "hidden images")
+    HIDDEN_FOLDER = ("hidden folder", "hidden folders")
+    SEARCHED = ("linked folder that is searched already", "linked folders searched already")
+    ABOVE = ("link to a folder above", "links to folders above")
+    NOWHERE = ("link that leads nowhere", "links that lead nowhere")
+    SPECIAL = ("pipe, socket or device", "pipes, sockets or devices")
+
+    @property
+    def one(self) -> str:
+        """What the thing is."""
+        return self.value[0]
+
+    def of(self, count: int) -> str:
+        """Return how many there are, as ``3 raw files``."""
+        return f"{count} {self.value[count != 1]}"
+
+
+Skip: TypeAlias = Callable[[str, Reason], None]
+"""Takes the path of something that is passed over, and why it is."""
+
+
+def in_silence(path: str, reason: Reason) -> None:
+    """Say nothing of what is passed over."""
+
+
+_SUFFIXES: dict[str, str] = {
+    "READ": """
+        apng avif avifs bmp dib gif heic heics heif heifs hif icb insp j2c j2k jfi jfif jif jp2 jpc
+        jpe jpeg jpeg_large jpf jpg jpg_large jps jpx mpo pbm pgm pjp pjpeg png png_large pnm ppm
+        tga tif tiff vda vst webp
+    """,
+    "UNREAD": """
+        ai bpg cur dcm dds djvu emf eps exr fit fits flif hdp hdr icns ico jng jxl jxr jxs kra mng
+        ora pam pcx pfm ps psb psd qoi sgi svg svgz wdp wmf xbm xcf xpm
+    """,
+    "RAW": """
+        3fr ari arw bay cap cr2 cr3 crw dcr dcs dng drf eip erf fff gpr iiq k25 kdc mdc mef mos mrw
+        nef nrw orf pef ptx pxn r3d raf raw rw2 rwl rwz sr2 srf srw x3f
+    """,
+    "OTHER": """
+        3gp 7z aac aae arrow avi bak bash bat bib bz2 c cfg class cmd conf cpp crc css csv db db3
+        ddl desktop dll dmg doc docx dop dylib exe feather flac flv gz h h5 hdf5 hpp htm html ini
+        insv ipynb iso jar java js json jsonl key lmdb lnk lock log lrv lst lz4 m2ts m4a m4v mat md
+        md5 mdb mkv mov mp3 mp4 mpeg mpg mts nfo npy npz o odp ods odt ogg ogv onnx parquet pdf pem
+        pickle pkl pp3 ppt pptx ps1 pt pth py pyc rar rst rtf safetensors sh sha1 sha256 so sql
+        sqlite sqlite3 srt tar tex tfrecord tgz thm toml ts tsv txt url vtt wav webloc webm wmv xls
+        xlsx xml xmp xz yaml yml zip zst
+    """,
+}  # fmt: skip
+# A .thm is the thumbnail of a video or raw file.
+_BY_SUFFIX = {
+    f".{suffix}": Kind[kind] for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()
+}
+_BECAUSE = {Kind.UNREAD: Reason.UNREAD, Kind.RAW: Reason.RAW, Kind.OTHER: Reason.OTHER}
+_APPLE_DOUBLE = "._"  # before a name, macOS' notes on the file of that name
+
+
+def reason_to_skip(entry: os.DirEntry[str]) -> Reason | None:
+    """Return why what is no folder is passed over, or ``None`` for an image.
+
+    A file of unknown suffix that cannot be read counts as an image, so that its record says so.
+    """
+    kind = _BY_SUFFIX.get(os.path.splitext(entry.name)[1].lower())
+    if entry.name.startswith(_APPLE_DOUBLE):
+        kind = Kind.OTHER
+    if kind is None:
+        if not _is_file(entry):
+            return Reason.SPECIAL if os.path.exists(entry.path) else Reason.NOWHERE
+        kind = _by_content(entry.path)
+    hidden = Reason.HIDDEN if entry.name.startswith(".") else None
+    return _BECAUSE.get(kind, hidden)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError as error:
+        return error.errno != errno.ELOOP  # what may not be looked at is an error's record
+
+
+def _by_content(path: str) -> Kind:
+    try:
+        with open(path, "rb", buffering=0, opener=without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # it was one a moment ago
+                return Kind.OTHER
+            found = file_format(file.read(SIGNATURE_BYTES))
+    except OSError:
+        return Kind.READ
+    return found.kind if found else Kind.OTHER
