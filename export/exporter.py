@@ -27,6 +27,8 @@ from ..runtime.machine.errors import OutputError
 from ..runtime.machine.progress import Progress, silent
 from ..runtime.views.spec import ViewSpec
 from . import paper
+from .checkpoint import Checkpoint
+from .checkpoint_file import checkpoint_digest
 from .files import check_target, new_bundle
 from .graphs import OPSET, make_graphs, save_graph, share_weights
 from .loading import LoadedModel, load_model
@@ -56,7 +58,7 @@ def export_bundle(
         OutputError: the bundle cannot be written.
     """
     check_target(target, force=options.force)
-    loaded = load_model(checkpoint, options.backbone, options.crop_size)
+    loaded = load_model(checkpoint, options.backbone, options.crop_size, options.weights)
     try:
         with new_bundle(target, force=options.force) as folder:
             _make(folder, loaded, checkpoint, options, progress)
@@ -119,13 +121,18 @@ def _write_fp32(
         opset=OPSET,
         graphs=graphs,
         weights=weights,
-        checkpoint=CheckpointEntry(checkpoint.name, sha256_of(checkpoint)),
+        checkpoint=_entry(checkpoint, loaded.checkpoint),
         versions={"python": platform.python_version()} | library_versions(),
         reference=write_reference(folder, views, model, normalisation),
     )
     parity = measure_parity(model, Bundle(folder, manifest, ""))
     manifest = msgspec.structs.replace(manifest, parity=parity)
     (folder / MANIFEST_NAME).write_bytes(manifest.encode())
+
+
+def _entry(path: Path, found: Checkpoint) -> CheckpointEntry:
+    digest = checkpoint_digest(path)
+    return CheckpointEntry(path.absolute().name, digest, found.weights, found.both, found.notes)
 
 
 def _write_graphs(

@@ -20,6 +20,7 @@ Role = Literal["global", "local", "aggregator"]
 ROLES: tuple[Role, ...] = ("global", "local", "aggregator")
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Rest = Literal["fp32", "fp16"]
+WhichWeights = Literal["ema", "raw"]
 ElementType = Literal["uint8", "float32"]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -54,10 +55,18 @@ class FileEntry(_Strict, frozen=True):
 
 
 class CheckpointEntry(_Strict, frozen=True):
-    """What the bundle was made from: the file's name then, and the SHA-256 of its bytes."""
+    """What the bundle was made from: the file's name then, and the SHA-256 of its bytes.
+
+    ``weights`` says whether the weights taken are an average over the training's steps (EMA) or
+    its last ones; ``both`` whether the file holds the others, too; ``notes`` what else the user
+    should know of them. Older bundles do not say.
+    """
 
     file: Text
     sha256: Sha256
+    weights: WhichWeights | None = None
+    both: bool = False
+    notes: tuple[Text, ...] = ()
 
 
 class GraphEntry(_Strict, frozen=True):
