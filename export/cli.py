@@ -121,6 +121,13 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
     "the average where there is one.",
 )
 @click.option(
+    "--reference",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Views, and the logits that your own model gives for them, as docs/checkpoints.md shows "
+    "how to write. The export fails if its graphs do not give the same.",
+)
+@click.option(
     "--crops", type=int, help="Crops per image. Default: the paper's number for the family."
 )
 @click.option(
@@ -170,6 +177,7 @@ def main(
     accept_loss: bool,
     backbone: str,
     weights: WhichWeights | None,
+    reference: Path | None,
     crops: int | None,
     crop_size: int | None,
     mean: _Triple | None,
@@ -186,6 +194,7 @@ def main(
     options = ExportOptions(
         backbone=backbone,
         weights=weights,
+        reference=reference,
         precision=precision,
         crops=crops,
         crop_size=crop_size,

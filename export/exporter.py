@@ -35,6 +35,7 @@ from .loading import LoadedModel, load_model
 from .model import Glass
 from .model_card import write_model_card
 from .options import ExportOptions
+from .own_model import measure_own_model, read_own_logits
 from .parity import measure_parity
 from .reference import write_reference
 from .variants import VariantOptions, make_variant
@@ -49,10 +50,10 @@ def export_bundle(
     parity gate included, has passed. ``progress`` is told how far the work has come.
 
     Raises:
-        InputError: ``target`` exists and may not be replaced.
+        InputError: ``target`` exists and may not be replaced, or the reference cannot be read.
         CheckpointError: the checkpoint does not hold the GLASS expected.
         GraphError: the model cannot be exported.
-        ParityError: the graphs do not agree with PyTorch.
+        ParityError: the graphs do not agree with PyTorch, or with the reference.
         CalibrationError: the images are too few, unreadable, or show too little.
         AccuracyError: the low-precision verdicts differ too much from FP32's.
         OutputError: the bundle cannot be written.
@@ -102,6 +103,8 @@ def _write_fp32(
     model, recipe = loaded.model, loaded.recipe
     views = ViewSpec(recipe.crop_size, options.crops or recipe.crops, paper.MAX_GRID)
     normalisation = options.normalisation or recipe.normalisation
+    reference = options.reference
+    own = None if reference is None else read_own_logits(reference, recipe.crop_size)
     graphs, weights = _write_graphs(folder, model, recipe.crop_size, normalisation)
     manifest = Manifest(
         schema=SCHEMA_VERSION,
@@ -125,8 +128,10 @@ def _write_fp32(
         versions={"python": platform.python_version()} | library_versions(),
         reference=write_reference(folder, views, model, normalisation),
     )
-    parity = measure_parity(model, Bundle(folder, manifest, ""))
-    manifest = msgspec.structs.replace(manifest, parity=parity)
+    unmeasured = Bundle(folder, manifest, "")
+    parity = measure_parity(model, unmeasured)
+    own_model = None if own is None else measure_own_model(unmeasured, own)
+    manifest = msgspec.structs.replace(manifest, parity=parity, own_model=own_model)
     (folder / MANIFEST_NAME).write_bytes(manifest.encode())
 
 

@@ -8,7 +8,14 @@ from pathlib import Path
 import click
 
 from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.manifest import Calibration, CheckpointEntry, Comparison, Manifest, Parity
+from ..runtime.bundle.manifest import (
+    Calibration,
+    CheckpointEntry,
+    Comparison,
+    Manifest,
+    OwnModel,
+    Parity,
+)
 from . import paper
 from .options import USERS
 
@@ -35,6 +42,7 @@ def summarise(source: Path, bundle: Bundle) -> None:
         "views": f"1 global and {views.num_crops} crops of {views.crop_size}x{views.crop_size}",
         "normalised": str(manifest.normalisation),
         "classes": f"{', '.join(manifest.classes)} ({manifest.fake_class} means AI-generated)",
+        "own model": _own_model(manifest.own_model),
         "parity": agreement,
         "bundle": f"{bundle.path} ({manifest.types}, {total:.1f} MB: {files})",
     }
@@ -76,6 +84,18 @@ def _which_weights(checkpoint: CheckpointEntry) -> dict[str, str]:
         return {"weights": _CHOICE[checkpoint.weights == "ema"]}
     return (
         {"weights": "EMA, the only ones in the checkpoint"} if checkpoint.weights == "ema" else {}
+    )
+
+
+def _own_model(found: OwnModel | None) -> str:
+    if found is None:
+        return (
+            "not compared: parity is with a PyTorch model rebuilt from the checkpoint's keys, "
+            "which do not hold strides, dilation or heads (--reference compares with yours)"
+        )
+    return (
+        f"largest difference to {found.file} in any logit {found.logit_error:.1e}; "
+        f"{found.inputs} inputs"
     )
 
 

@@ -137,6 +137,19 @@ class Parity(_Strict, frozen=True):
     duplicate_error: float
 
 
+class OwnModel(_Strict, frozen=True):
+    """What the export measured against logits that the user's own model gave.
+
+    ``file`` and ``sha256`` are of the file that held them, ``inputs`` is the number of images, and
+    ``logit_error`` means what :class:`Parity`'s does; its tolerance held here, too.
+    """
+
+    file: Text
+    sha256: Sha256
+    inputs: Positive
+    logit_error: float
+
+
 class Calibration(_Strict, frozen=True):
     """From which images an INT8 bundle's ranges come, and how they were chosen.
 
@@ -188,7 +201,8 @@ class Manifest(_Strict, frozen=True):
     """The content of ``glass.json``.
 
     ``rest`` is the type of what an INT8 bundle leaves in floating point. ``parity`` compares
-    the FP32 graphs with PyTorch, ``comparison`` this bundle with those graphs; ``kept`` names
+    the FP32 graphs with the PyTorch model that the export built from the checkpoint's keys,
+    ``own_model`` with the user's, ``comparison`` this bundle with those graphs; ``kept`` names
     the nodes of each graph that stayed in a higher type than others of their kind because their
     range or their sensitivity asked for it. ``reference`` is what the self-test judges.
     """
@@ -211,6 +225,7 @@ class Manifest(_Strict, frozen=True):
     comparison: Comparison | None = None
     kept: dict[str, tuple[str, ...]] = {}
     rest: Rest | None = None  # None for other precisions
+    own_model: OwnModel | None = None  # None unless the user gave its logits
 
     @property
     def files(self) -> tuple[tuple[str, str], ...]:
