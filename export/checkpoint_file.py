@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..runtime.bundle.bundle import sha256_of
 from . import file_kinds
-from .errors import CheckpointError
+from .errors import CheckpointError, first_line
 
 _INDEX = "*.index.json"
 _LARGEST_INDEX = 64 << 20  # bytes
@@ -242,8 +242,3 @@ def _refusal(path: Path, message: str) -> str:
 def _holds_objects(path: Path) -> bool:
     with open(path, "rb") as file:
         return file.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or the error's type."""
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

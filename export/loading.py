@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from ..runtime.bundle.manifest import WhichWeights
 from .checkpoint import Checkpoint, read_checkpoint
-from .checkpoint_file import first_line
-from .errors import CheckpointError
+from .errors import CheckpointError, first_line
 from .families.registry import Recipe, recipe_from_name, recipe_from_weights
 from .model import Aggregator, Glass
 from .networks import GLOBAL, LOCAL, SHARED
