@@ -191,10 +191,13 @@ def _unknown_classes(path: Path) -> list[str]:
     Raises:
         CheckpointError: the file is a ZIP archive of something else.
     """
-    if not zipfile.is_zipfile(path):
-        return ["argparse.Namespace"]  # PyTorch before 1.6: torch cannot list the others
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        if not zipfile.is_zipfile(path):
+            return ["argparse.Namespace"]  # PyTorch before 1.6: torch cannot list the others
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception:  # of many types, on damaged files; torch.load says what is wrong
+        return []
     if any(name.endswith("/constants.pkl") for name in names):
         raise CheckpointError(
             f"{path} is a TorchScript program: save the state dict of the module that it was made "
@@ -207,7 +210,7 @@ def _unknown_classes(path: Path) -> list[str]:
         )
     try:
         found = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    except Exception:  # of many types, on damaged files; torch.load says what is wrong
+    except Exception:  # as above
         return []
     if len(found) > _MOST_CLASSES:
         raise CheckpointError(
