@@ -42,6 +42,8 @@ def foreign(path: Path) -> str | None:
         OSError: the file cannot be read.
     """
     head = _head(path)
+    if _is_safetensors(head, path.stat().st_size):
+        return None  # its length, which comes first, may look like anything
     if not head:
         return "is empty, not a checkpoint: copy or download it again."
     if head.lstrip().startswith(b"<"):

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import call, refusal
+from glass_edge.benchmarks.contenders.pytorch import PyTorchContender
+from glass_edge.benchmarks.measuring.bundles import load_fitting
 from glass_edge.export.checkpoint import read_checkpoint
 from glass_edge.export.checkpoint_file import checkpoint_digest
 from glass_edge.export.errors import CheckpointError
@@ -152,8 +154,13 @@ class TestAveragedWeights:
             done = call("glass-export", tmp_path, "gl.pt", "-o", f"{asked}.glass", *words)
             assert done.returncode == 0, done.stderr
             (lines[asked],) = (x for x in done.stdout.splitlines() if x.startswith("weights"))
-            entry = Bundle.open(tmp_path / f"{asked}.glass").manifest.checkpoint
+            bundle = Bundle.open(tmp_path / f"{asked}.glass")
+            entry = bundle.manifest.checkpoint
             assert (entry.weights, entry.both) == (asked, True)
+            # A benchmark compares the bundle with the weights that it was made of.
+            loaded = load_fitting(tmp_path / "gl.pt", "auto", [bundle])
+            plain = PyTorchContender.plain(tmp_path / "gl.pt", "auto", bundle)
+            assert (loaded.checkpoint.weights, plain.weights) == (asked, asked)
         holds = "the checkpoint also holds"
         assert lines == {
             "ema": f"weights     EMA ({holds} raw weights; --weights raw takes them)",
@@ -357,6 +364,19 @@ def test_a_name_does_not_say_what_a_file_is(tmp_path):
         torch.save(state(), file)
     assert_loads(tmp_path / "gl.pt", state())
     assert_loads(tmp_path / "gl.safetensors", state())
+
+
+@pytest.mark.parametrize(
+    "start", [b" \n<", b"\x08\x01\x12"], ids=["as of a page", "as of an ONNX graph"]
+)
+def test_a_safetensors_header_may_have_a_length_that_looks_like_another_file(start, tmp_path):
+    path = tmp_path / "gl.safetensors"
+    save_file(state(), path, {"note": "x"})
+    shorter = int.from_bytes(path.read_bytes()[:8], "little")
+    wanted = int.from_bytes(start, "little")
+    save_file(state(), path, {"note": "x" * (wanted - shorter)})
+    assert path.read_bytes().startswith(start)
+    assert_loads(path, state())
 
 
 class TestTensorsOfOtherKinds:
