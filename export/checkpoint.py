@@ -1,116 +1,139 @@
-"""Reads checkpoints as users have them. Nothing in the file is executed."""
+"""Reads the weights of a GLASS from a checkpoint: averaged ones or the last, in plain tensors."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..runtime.bundle.manifest import WhichWeights
+from .checkpoint_file import HOW_TO_SAVE, Placeholder, read_content
 from .errors import CheckpointError
+from .networks import Content, Network, has_names_of_a_glass
+from .tensors import StateDict, equal, plain
 
-StateDict: TypeAlias = dict[str, Tensor]
-
-# Under which keys training loops store the state dict, beside epochs and optimizers.
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
-_VIEW_PREFIXES = ("global_model", "local_model", "backbone")
+_LONGEST_NOTE = 200  # characters, see the manifest's Text
+_OTHER: Mapping[WhichWeights, WhichWeights] = {"ema": "raw", "raw": "ema"}
 
 
-def read_checkpoint(path: Path) -> StateDict:
-    """Read a ``.safetensors`` or ``torch.save`` file to a state dict of plain keys.
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights of a GLASS, under plain keys and in dense tensors.
 
-    Prefixes that compiled and parallel models leave on keys are removed, and tensors that
-    safetensors stored once for several names are restored to each of them.
+    Attributes:
+        state: the state dict.
+        weights: whether they are an average over the training's steps or its last ones.
+        both: whether the file holds the others, too.
+        notes: what the user should know of them.
+    """
+
+    state: StateDict
+    weights: WhichWeights
+    both: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def read_checkpoint(path: Path, weights: WhichWeights | None = None) -> Checkpoint:
+    """Read the GLASS of a checkpoint.
+
+    Args:
+        path: what :func:`.checkpoint_file.read_content` reads.
+        weights: which to take; ``None`` takes averaged ones (EMA) where there are any.
 
     Raises:
-        CheckpointError: the file cannot be read, or holds no state dict.
+        CheckpointError: the file cannot be read; it holds no state dict, several networks, or
+            other weights than those asked for.
     """
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}.")
-    if path.suffix == ".safetensors":
-        state = _read_safetensors(path)
-    else:
-        state = _as_state_dict(_read_torch(path), path)
-    return {_plain_key(key): tensor for key, tensor in state.items()}
-
-
-def _read_torch(path: Path) -> Any:
+    content = Content(read_content(path))
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        return _chosen(content, weights)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _chosen(content: Content, weights: WhichWeights | None) -> Checkpoint:
+    averaged = [each for each in content.networks if each.weights == "ema"]
+    raw = [each for each in content.networks if each.weights == "raw"]
+    without_keys = None if averaged else content.average_without_keys()
+    if without_keys is not None and weights != "raw":
         raise CheckpointError(
-            f"{path} is not a checkpoint of plain tensors, and nothing else is loaded, for safety: "
-            f"save model.state_dict() with torch.save ({_first_line(error)})."
-        ) from None
-    except Exception as error:  # the unpickler raises many types on damaged files
-        raise CheckpointError(
-            f"{path} is not a checkpoint that torch.load can read: {_first_line(error)}."
-        ) from None
+            f"it keeps averaged weights (EMA) in {without_keys}, and which is which cannot be "
+            "told: save the state dict of the averaged model, or take the raw weights with "
+            "--weights raw."
+        )
+    taken = weights or ("ema" if averaged else "raw")
+    if taken == "ema" and not averaged:
+        raise CheckpointError("it holds no averaged weights (EMA): leave --weights ema out.")
+    if taken == "raw" and averaged and not raw:
+        raise CheckpointError("it holds only averaged weights (EMA): leave --weights raw out.")
+    if not content.networks:
+        return Checkpoint(_likeliest(content), "raw")
+    network = _only_one(averaged if taken == "ema" else raw)
+    state = _plain_state(network.values)
+    if taken == "ema" and raw:
+        # Many averages are of parameters only, and used with the model's buffers.
+        state = _plain_state(_only_one(raw).values) | state
+    notes = tuple(map(_display, _notes(content, network, without_keys)))
+    return Checkpoint(state, taken, bool(averaged and raw), notes)
 
 
-def _read_safetensors(path: Path) -> StateDict:
-    try:
-        with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a safetensors file: {_first_line(error)}.") from None
-    # safetensors.torch.save_model lists {removed name: kept name} for shared tensors.
-    restored = {name: state[kept] for name, kept in metadata.items() if kept in state}
-    return state | restored
+def _only_one(networks: list[Network]) -> Network:
+    """Return the first network if all of them are equal.
 
-
-def _as_state_dict(content: Any, path: Path) -> StateDict:
-    for _ in range(2):  # the content itself, or what one wrapper holds
-        if isinstance(content, Mapping):
-            if content and all(isinstance(value, Tensor) for value in content.values()):
-                return {str(key): value for key, value in content.items()}
-            content = next((content[key] for key in _WRAPPERS if key in content), None)
+    Raises:
+        CheckpointError: they are not.
+    """
+    first, *others = networks
+    state = _plain_state(first.values) if others else {}
+    if all(equal(state, _plain_state(other.values)) for other in others):
+        return first
     raise CheckpointError(
-        f"{path} holds no state dict (a mapping of names to tensors): save model.state_dict()."
+        f"it holds several networks ({', '.join(map(str, networks))}): save the state dict of the "
+        "one to export."
     )
 
 
-def _plain_key(key: str) -> str:
-    """Drop ``_orig_mod`` anywhere, and ``module`` first or right after a view's prefix."""
-    parts: list[str] = []
-    for part in key.split("."):
-        wrapped = part == "module" and (not parts or parts[-1] in _VIEW_PREFIXES)
-        if part != "_orig_mod" and not wrapped:
-            parts.append(part)
-    return ".".join(parts)
+def _plain_state(values: Mapping[str, Any]) -> StateDict:
+    for key, value in values.items():
+        if isinstance(value, Placeholder):
+            raise CheckpointError(
+                f"{key} is an object of class {value.stands_for}, not a tensor: save plain tensors."
+            )
+    return {key: plain(key, value) for key, value in values.items()}
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+def _likeliest(content: Content) -> StateDict:
+    """Return the tensors that are most like a GLASS, so that an error can say what is amiss.
 
-
-def fit_problem(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    """Describe in one clause how ``found`` differs from ``expected``; ``None`` if it fits.
-
-    Batch normalisation's step counters are not used in inference and may be missing.
+    Raises:
+        CheckpointError: there are none.
     """
-    counters = {key for key in expected if key.endswith("num_batches_tracked")}
-    missing = expected.keys() - found.keys() - counters
-    surplus = found.keys() - expected.keys()
-    misshapen = [
-        f"{key} (expected {tuple(expected[key].shape)}, found {tuple(found[key].shape)})"
-        for key in sorted(expected.keys() & found.keys())
-        if expected[key].shape != found[key].shape
-    ]
-    clauses = [
-        _counted(len(missing), "missing", sorted(missing)),
-        _counted(len(surplus), "unexpected", sorted(surplus)),
-        _counted(len(misshapen), "of another shape", misshapen),
-    ]
-    return "; ".join(clause for clause in clauses if clause) or None
+    tensors, objects = content.likeliest(), content.objects()
+    if objects and not has_names_of_a_glass([*tensors]):
+        raise CheckpointError(
+            f"it holds objects ({', '.join(objects[:3])}) and no state dict of a GLASS, and "
+            f"objects are not loaded, for safety: save only the state dict, with {HOW_TO_SAVE}."
+        )
+    if not tensors:
+        raise CheckpointError(
+            f"it holds no state dict (a mapping of names to tensors): save it with {HOW_TO_SAVE}."
+        )
+    return _plain_state(tensors)
 
 
-def _counted(count: int, what: str, names: Iterable[str]) -> str:
-    shown = list(names)[:3]
-    more = ", …" if count > len(shown) else ""
-    return f"{count} {what}: {', '.join(shown)}{more}" if count else ""
+def _notes(content: Content, network: Network, without_keys: str | None) -> Iterator[str]:
+    if beside := content.beside(network):
+        yield f"{len(beside)} tensors outside the GLASS were left out ({beside[0]} is the first)."
+    values = network.values.values()
+    if quantised := sum(isinstance(value, Tensor) and value.is_quantized for value in values):
+        yield f"{quantised} quantised tensors became the float32 values that they stand for."
+    if without_keys is not None:
+        yield f"averaged weights (EMA) in {without_keys} were left out."
+
+
+def _display(note: str) -> str:
+    """Make text with a file's keys fit for a manifest."""
+    return "".join(sign if sign.isprintable() else "?" for sign in note)[:_LONGEST_NOTE]

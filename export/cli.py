@@ -13,7 +13,7 @@ from ..calibration.cli import calibration_options
 from ..calibration.histogram import Method
 from ..calibration.options import DEFAULT_BUDGET, DEFAULT_JUDGEMENTS, CalibrationOptions
 from ..runtime.bundle.bundle import BUNDLE_SUFFIX
-from ..runtime.bundle.manifest import Normalisation, Precision, Rest
+from ..runtime.bundle.manifest import Normalisation, Precision, Rest, WhichWeights
 from ..runtime.commands.console import GlassCommand, needing_libraries
 from ..runtime.commands.inputs import PassedOver
 from ..runtime.commands.options import (
@@ -66,8 +66,8 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
     cls=GlassCommand,
     epilog=_EXAMPLES,
     help="Export a trained PyTorch GLASS to a bundle that glass-run judges with. CHECKPOINT is a "
-    "state dict saved by torch.save, or a .safetensors file. The export compares the graphs with "
-    "PyTorch on real photographs and fails if they do not agree.",
+    "state dict saved by torch.save, a safetensors file, or an index of shards. The export "
+    "compares the graphs with PyTorch on real photographs and fails if they do not agree.",
 )
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -123,6 +123,19 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
 )
 @backbone_option
 @click.option(
+    "--weights",
+    type=click.Choice(get_args(WhichWeights)),
+    help="Which weights to take of a checkpoint that also holds an average of them (EMA). Default: "
+    "the average where there is one.",
+)
+@click.option(
+    "--reference",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Views, and the logits that your own model gives for them, as docs/checkpoints.md shows "
+    "how to write. The export fails if its graphs do not give the same.",
+)
+@click.option(
     "--crops", type=int, help="Crops per image. Default: the paper's number for the family."
 )
 @click.option(
@@ -172,6 +185,8 @@ def main(
     judgements: int,
     accept_loss: bool,
     backbone: str,
+    weights: WhichWeights | None,
+    reference: Path | None,
     crops: int | None,
     crop_size: int | None,
     mean: _Triple | None,
@@ -187,6 +202,8 @@ def main(
         raise InputError(f"--classes takes two names separated by a comma, not {classes!r}.")
     options = ExportOptions(
         backbone=backbone,
+        weights=weights,
+        reference=reference,
         precision=precision,
         crops=crops,
         crop_size=crop_size,
@@ -202,7 +219,7 @@ def main(
         force=force,
     )
     source = checkpoint or find_checkpoint(Path.cwd())
-    target = output or Path(source.with_suffix(BUNDLE_SUFFIX).name)
+    target = output or Path(source.absolute().with_suffix(BUNDLE_SUFFIX).name)
     check_target(target, force=force)
     # Imported here, so that --help and wrong usage do not wait for torch.
     with on_console("loading PyTorch"), needing_libraries("exporting", extra="export"):

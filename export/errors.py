@@ -19,3 +19,8 @@ class ParityError(GlassError):
     """The exported graphs do not agree with PyTorch."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's message without its full stop, or the type."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -28,12 +28,15 @@ from ..runtime.machine.errors import OutputError
 from ..runtime.machine.progress import Progress, silent
 from ..runtime.views.spec import ViewSpec
 from . import paper
+from .checkpoint import Checkpoint
+from .checkpoint_file import checkpoint_digest
 from .files import check_target, new_bundle
 from .graphs import OPSET, make_graphs, save_graph, share_weights
 from .loading import LoadedModel, load_model
 from .model import Glass
 from .model_card import write_model_card
 from .options import ExportOptions
+from .own_model import measure_own_model, read_own_logits
 from .parity import measure_parity
 from .reference import write_reference
 from .variants import VariantOptions, make_variant
@@ -53,16 +56,16 @@ def export_bundle(
     the search of the folder of calibration images passes over.
 
     Raises:
-        InputError: ``target`` exists and may not be replaced.
+        InputError: ``target`` exists and may not be replaced, or the reference cannot be read.
         CheckpointError: the checkpoint does not hold the GLASS expected.
         GraphError: the model cannot be exported.
-        ParityError: the graphs do not agree with PyTorch.
+        ParityError: the graphs do not agree with PyTorch, or with the reference.
         CalibrationError: the images are too few, unreadable, or show too little.
         AccuracyError: the low-precision verdicts differ too much from FP32's.
         OutputError: the bundle cannot be written.
     """
     check_target(target, force=options.force)
-    loaded = load_model(checkpoint, options.backbone, options.crop_size)
+    loaded = load_model(checkpoint, options.backbone, options.crop_size, options.weights)
     try:
         with new_bundle(target, force=options.force) as folder:
             _make(folder, loaded, checkpoint, options, progress, skip)
@@ -107,6 +110,8 @@ def _write_fp32(
     model, recipe = loaded.model, loaded.recipe
     views = ViewSpec(recipe.crop_size, options.crops or recipe.crops, paper.MAX_GRID)
     normalisation = options.normalisation or recipe.normalisation
+    reference = options.reference
+    own = None if reference is None else read_own_logits(reference, recipe.crop_size)
     graphs, weights = _write_graphs(folder, model, recipe.crop_size, normalisation)
     manifest = Manifest(
         schema=SCHEMA_VERSION,
@@ -126,13 +131,20 @@ def _write_fp32(
         opset=OPSET,
         graphs=graphs,
         weights=weights,
-        checkpoint=CheckpointEntry(checkpoint.name, sha256_of(checkpoint)),
+        checkpoint=_entry(checkpoint, loaded.checkpoint),
         versions={"python": platform.python_version()} | library_versions(),
         reference=write_reference(folder, views, model, normalisation),
     )
-    parity = measure_parity(model, Bundle(folder, manifest, ""))
-    manifest = msgspec.structs.replace(manifest, parity=parity)
+    unmeasured = Bundle(folder, manifest, "")
+    parity = measure_parity(model, unmeasured)
+    own_model = None if own is None else measure_own_model(unmeasured, own)
+    manifest = msgspec.structs.replace(manifest, parity=parity, own_model=own_model)
     (folder / MANIFEST_NAME).write_bytes(manifest.encode())
+
+
+def _entry(path: Path, found: Checkpoint) -> CheckpointEntry:
+    digest = checkpoint_digest(path)
+    return CheckpointEntry(path.absolute().name, digest, found.weights, found.both, found.notes)
 
 
 def _write_graphs(

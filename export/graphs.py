@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,12 +18,14 @@ from onnx.external_data_helper import set_external_data
 from torch import Tensor, nn
 
 from ..runtime.bundle.manifest import Normalisation, Role, TensorSpec, expected_tensors
-from .errors import GraphError
+from .errors import GraphError, first_line
 from .model import Glass
 from .simplify import simplified
 
 OPSET = 20
+LARGEST_GRAPH = (2 << 30) - (16 << 20)  # bytes of weights; protobuf ends at 2 GiB, nodes included
 SHARED_WEIGHTS = "backbone.bin"
+_OPERATOR = re.compile(r"target=torch\.ops\.([\w.]+)")
 _SMALLEST_SHARED = 1024  # bytes; smaller constants stay inside each graph
 _ALIGNMENT = 4096  # bytes; lets engines map the file into memory
 
@@ -63,8 +66,11 @@ def make_graphs(
         normalisation: of its views; it becomes part of the graphs.
 
     Raises:
-        GraphError: the exporter or the checker refuses a part of the model.
+        GraphError: a backbone is larger than a graph can be, or the exporter or the checker
+            refuses a part of the model.
     """
+    for name in ("global_model", "local_model"):
+        _check_size(getattr(model, name), name)
     tensors = expected_tensors(crop_size, model.feature_size)
     modules: dict[Role, nn.Module] = {
         "global": PixelFront(simplified(model.global_model), normalisation),
@@ -76,6 +82,21 @@ def make_graphs(
         inputs, outputs = tensors[role]
         graphs[role] = export_graph(module.eval(), inputs, outputs, role)
     return graphs
+
+
+def _check_size(backbone: nn.Module, name: str) -> None:
+    """Refuse at once what the exporter would refuse after minutes.
+
+    Weights beside the graph would lift the bound for FP32 alone: tools that check, lower and
+    calibrate a graph take it whole.
+    """
+    size = sum(tensor.numel() * 4 for tensor in backbone.state_dict().values())
+    if size > LARGEST_GRAPH:
+        raise GraphError(
+            f"{name} has {size / (1 << 30):.2f} GiB of weights in FP32, and an ONNX graph ends at "
+            f"{LARGEST_GRAPH / (1 << 30):.2f} GiB of them: a GLASS with a smaller backbone is "
+            "needed."
+        )
 
 
 def export_graph(
@@ -113,8 +134,20 @@ def export_graph(
             )
         return _cleaned(program.model_proto, role)
     except Exception as error:  # torch.export raises many types
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise GraphError(f"the {role} graph cannot be exported: {reason}") from error
+        raise GraphError(f"the {role} graph cannot be exported: {_reason(error)}.") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of an error's first cause, and the operator that it came of.
+
+    The exporter's own messages begin with advice for its developers.
+    """
+    operator = ""
+    while error.__cause__ is not None:
+        found = _OPERATOR.search(str(error))
+        operator = f", at {found[1]}" if found else operator
+        error = error.__cause__
+    return f"{first_line(error)} ({type(error).__name__}{operator})"
 
 
 def _example(spec: TensorSpec, sizes: Mapping[str, int]) -> Tensor:

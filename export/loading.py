@@ -8,53 +8,66 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import StateDict, fit_problem, read_checkpoint
-from .errors import CheckpointError
+from ..runtime.bundle.manifest import WhichWeights
+from .checkpoint import Checkpoint, read_checkpoint
+from .errors import CheckpointError, first_line
 from .families.registry import Recipe, recipe_from_name, recipe_from_weights
 from .model import Aggregator, Glass
+from .networks import GLOBAL, LOCAL, SHARED
 from .options import AUTO
+from .tensors import StateDict, check_finite, equal, fit_problem
 
 # What modules raise if views have a size that they are not made for.
 _SIZE_ERRORS = (RuntimeError, AssertionError, ValueError, TypeError)
-_SHARED, _GLOBAL, _LOCAL = "backbone.", "global_model.", "local_model."
+_SHARED, _GLOBAL, _LOCAL = (f"{root}." for root in (SHARED, GLOBAL, LOCAL))
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A GLASS with its weights, in eval mode and float32, and its backbone's recipe."""
+    """A GLASS with its weights, in eval mode and float32.
+
+    ``recipe`` is its backbone's, ``checkpoint`` the weights as they were found.
+    """
 
     model: Glass
     recipe: Recipe
+    checkpoint: Checkpoint
 
 
-def load_model(path: Path, backbone: str = AUTO, crop_size: int | None = None) -> LoadedModel:
+def load_model(
+    path: Path,
+    backbone: str = AUTO,
+    crop_size: int | None = None,
+    weights: WhichWeights | None = None,
+) -> LoadedModel:
     """Load a GLASS checkpoint.
 
     Args:
-        path: a state dict saved by ``torch.save``, or a safetensors file.
+        path: what ``torch.save`` wrote, a safetensors file, or an index of shards or its folder.
         backbone: ``auto`` to tell a torchvision backbone from the keys, or ``timm/NAME``.
         crop_size: the side of the views in pixels; ``None`` takes the backbone's own.
+        weights: which to take; ``None`` takes averaged ones (EMA) where there are any.
 
     Raises:
-        CheckpointError: unreadable; keys are missing, surplus or of another shape; or the
-            backbone does not take views of this size.
+        CheckpointError: unreadable; there are no such weights; keys are missing, surplus or of
+            another shape; or the backbone does not take views of this size.
     """
-    state = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, weights)
     try:
-        return _build(state, backbone, crop_size)
+        return _build(checkpoint, backbone, crop_size)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def _build(state: StateDict, backbone: str, crop_size: int | None) -> LoadedModel:
-    global_weights, local_weights, rest = _split(state)
-    _check_numbers(state)
+def _build(checkpoint: Checkpoint, backbone: str, crop_size: int | None) -> LoadedModel:
+    global_weights, local_weights, rest = _split(checkpoint.state)
+    check_finite(checkpoint.state)
     if backbone == AUTO:
         recipe = recipe_from_weights(global_weights, crop_size)
     else:
         recipe = recipe_from_name(backbone, global_weights, crop_size)
     global_model = _load_backbone(recipe, global_weights, _GLOBAL)
-    shared = local_weights is global_weights or _equal(global_weights, local_weights)
+    shared = local_weights is global_weights or equal(global_weights, local_weights)
     local_model = global_model if shared else _load_backbone(recipe, local_weights, _LOCAL)
     feature_size = _feature_size(global_model, recipe)
     model = Glass(global_model, local_model, feature_size)
@@ -63,7 +76,7 @@ def _build(state: StateDict, backbone: str, crop_size: int | None) -> LoadedMode
             f"the aggregator does not fit {recipe.name} with {feature_size} features ({problem})."
         )
     model.load_state_dict(rest, strict=False)
-    return LoadedModel(model.float().eval().requires_grad_(False), recipe)
+    return LoadedModel(model.float().eval().requires_grad_(False), recipe, checkpoint)
 
 
 def _split(state: StateDict) -> tuple[StateDict, StateDict, StateDict]:
@@ -98,16 +111,6 @@ def _load_backbone(recipe: Recipe, weights: StateDict, prefix: str) -> nn.Module
     return module
 
 
-def _check_numbers(state: StateDict) -> None:
-    for key, tensor in state.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{key} holds values that are not finite: the training failed.")
-
-
-def _equal(one: StateDict, other: StateDict) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
 @torch.inference_mode()
 def _feature_size(backbone: nn.Module, recipe: Recipe) -> int:
     """Return ``D``, seen on one blank view.
@@ -127,8 +130,7 @@ def _feature_size(backbone: nn.Module, recipe: Recipe) -> int:
 
 def _refusal(recipe: Recipe, error: Exception) -> CheckpointError:
     side = recipe.crop_size
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     return CheckpointError(
-        f"{recipe.name} does not take views of {side}x{side} ({reason}): choose another "
+        f"{recipe.name} does not take views of {side}x{side} ({first_line(error)}): choose another "
         "--crop-size."
     )

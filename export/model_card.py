@@ -10,7 +10,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.manifest import MANIFEST_NAME, Calibration, Comparison, Manifest, Parity
+from ..runtime.bundle.manifest import (
+    MANIFEST_NAME,
+    Calibration,
+    Comparison,
+    Manifest,
+    OwnModel,
+    Parity,
+)
 
 MODEL_CARD = "MODEL_CARD.md"
 UNKNOWN = "unknown"
@@ -73,12 +80,15 @@ def _facts(manifest: Manifest, digest: str) -> Iterator[tuple[str, str]]:
     yield "Precision", manifest.types
     yield "Nodes kept in a higher type", str(sum(map(len, manifest.kept.values())))
     yield "Checkpoint", f"{manifest.checkpoint.file}, SHA-256 {manifest.checkpoint.sha256}"
+    if manifest.checkpoint.weights is not None:
+        yield "Weights", "an average (EMA)" if manifest.checkpoint.weights == "ema" else "raw"
     yield f"SHA-256 of {MANIFEST_NAME}", digest
     yield "Versions", ", ".join(f"{name} {found}" for name, found in manifest.versions.items())
 
 
 def _measured(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "FP32 graphs against PyTorch", _parity(manifest.parity)
+    yield "FP32 graphs against the training's own model", _own_model(manifest.own_model)
     if manifest.precision != "fp32":
         yield "Verdicts against FP32's", _comparison(manifest.comparison)
     if manifest.precision == "int8":
@@ -98,6 +108,15 @@ def _parity(parity: Parity | None) -> str:
         f"largest difference {parity.logit_error:.2g} in any logit and "
         f"{parity.attention_error:.2g} in any attention weight ({parity.tolerance:g} allowed), "
         f"{parity.images} photographs, batches {', '.join(map(str, parity.batch_sizes))}"
+    )
+
+
+def _own_model(found: OwnModel | None) -> str:
+    if found is None:
+        return f"{UNKNOWN} (PyTorch's side above was rebuilt from the checkpoint's keys)"
+    return (
+        f"largest difference {found.logit_error:.2g} in any logit of {found.inputs} inputs "
+        f"({found.file}, SHA-256 {found.sha256})"
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..calibration.options import DEFAULT_JUDGEMENTS, CalibrationOptions
-from ..runtime.bundle.manifest import Normalisation, Precision
+from ..runtime.bundle.manifest import Normalisation, Precision, WhichWeights
 from ..runtime.machine.errors import InputError
 from ..runtime.views.spec import LARGEST_CROP_SIZE, MOST_CROPS
 from . import paper
@@ -21,6 +21,10 @@ class ExportOptions:
 
     Attributes:
         backbone: ``auto`` or ``timm/NAME``.
+        weights: which weights to take of a checkpoint that also holds an average of them over
+            the training's steps; ``None`` takes the average (EMA) where there is one.
+        reference: an ``.npz`` file of views and the logits that the user's own model gives for
+            them, which the graphs must meet; see :func:`.own_model.read_own_logits`.
         precision: the type that the graphs compute in.
         crops: crops per image; ``None`` takes the paper's number for the family.
         crop_size: the side of the global view and of each crop in pixels; ``None`` takes the
@@ -41,6 +45,8 @@ class ExportOptions:
     """
 
     backbone: str = AUTO
+    weights: WhichWeights | None = None
+    reference: Path | None = None
     precision: Precision = "fp32"
     crops: int | None = None
     crop_size: int | None = None

@@ -155,6 +155,11 @@ def _full_batches(count: int, size: int) -> Iterator[list[int]]:
         yield batch
 
 
+def largest_difference(found: Float32, expected: Float32) -> float:
+    """Return the largest difference of logits, as a share of the largest one or of 1."""
+    return _larger(0.0, (found - expected) / _scale(expected))
+
+
 def _scale(values: Float32) -> float:
     """Return what differences are a share of: the largest magnitude, or 1."""
     return max(1.0, float(np.abs(values).max()))

@@ -8,9 +8,21 @@ from pathlib import Path
 import click
 
 from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.manifest import Calibration, Comparison, Manifest, Parity
+from ..runtime.bundle.manifest import (
+    Calibration,
+    CheckpointEntry,
+    Comparison,
+    Manifest,
+    OwnModel,
+    Parity,
+)
 from . import paper
 from .options import USERS
+
+_CHOICE = {
+    True: "EMA (the checkpoint also holds raw weights; --weights raw takes them)",
+    False: "raw (the checkpoint also holds EMA weights; --weights ema takes them)",
+}
 
 
 def summarise(source: Path, bundle: Bundle) -> None:
@@ -25,10 +37,12 @@ def summarise(source: Path, bundle: Bundle) -> None:
     views = manifest.views
     lines = {
         "checkpoint": f"{source} (SHA-256 {manifest.checkpoint.sha256[:12]}…)",
+        **_which_weights(manifest.checkpoint),
         "backbone": f"{backbone.name}, {weights}, {backbone.feature_size} features",
         "views": f"1 global and {views.num_crops} crops of {views.crop_size}x{views.crop_size}",
         "normalised": str(manifest.normalisation),
         "classes": f"{', '.join(manifest.classes)} ({manifest.fake_class} means AI-generated)",
+        "own model": _own_model(manifest.own_model),
         "parity": agreement,
         "bundle": f"{bundle.path} ({manifest.types}, {total:.1f} MB: {files})",
     }
@@ -64,6 +78,27 @@ def _agreement(parity: Parity) -> str:
     )
 
 
+def _which_weights(checkpoint: CheckpointEntry) -> dict[str, str]:
+    """Return the line that says which weights were taken, where the user might not know."""
+    if checkpoint.both:
+        return {"weights": _CHOICE[checkpoint.weights == "ema"]}
+    return (
+        {"weights": "EMA, the only ones in the checkpoint"} if checkpoint.weights == "ema" else {}
+    )
+
+
+def _own_model(found: OwnModel | None) -> str:
+    if found is None:
+        return (
+            "not compared: parity is with a PyTorch model rebuilt from the checkpoint's keys, "
+            "which do not hold strides, dilation or heads (--reference compares with yours)"
+        )
+    return (
+        f"largest difference to {found.file} in any logit {found.logit_error:.1e}; "
+        f"{found.inputs} inputs"
+    )
+
+
 def _calibrated(calibration: Calibration) -> str:
     methods = ", ".join(f"{role} graph {method}" for role, method in calibration.methods.items())
     return f"on {calibration.images} images; {methods}"
@@ -78,6 +113,7 @@ def _survival(comparison: Comparison) -> str:
 
 
 def _notes(manifest: Manifest) -> Iterator[str]:
+    yield from manifest.checkpoint.notes
     if _is_unlike_the_paper(manifest):
         side = manifest.views.crop_size
         yield (

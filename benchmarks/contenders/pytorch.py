@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from ...export.loading import load_model
 from ...export.model import Glass
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.manifest import Normalisation, Precision
+from ...runtime.bundle.manifest import Normalisation, Precision, WhichWeights
 from ...runtime.engines.base import Float32
 from ...runtime.machine.errors import EngineError
 from ..measuring.clock import StageClock
@@ -50,6 +50,7 @@ class PyTorchContender:
         channels_last: weights and views in channels-last layout.
         compiled: by ``torch.compile``.
         crops_at_once: crops given to the local backbone at once; ``None``: all of a batch.
+        weights: which of a checkpoint's weights to load.
     """
 
     checkpoint: Path
@@ -60,12 +61,14 @@ class PyTorchContender:
     channels_last: bool = False
     compiled: bool = False
     crops_at_once: int | None = None
+    weights: WhichWeights | None = None
 
     @classmethod
     def plain(cls, checkpoint: Path, backbone: str, bundle: Bundle) -> PyTorchContender:
-        """Return PyTorch as the paper runs it, with a bundle's classes and normalisation."""
-        manifest = bundle.manifest
-        return cls(checkpoint, backbone, manifest.normalisation, manifest.fake_index)
+        """Return PyTorch as the paper runs it, with what a bundle was made of."""
+        made = bundle.manifest
+        weights = made.checkpoint.weights
+        return cls(checkpoint, backbone, made.normalisation, made.fake_index, weights=weights)
 
     @property
     def name(self) -> str:
@@ -235,7 +238,8 @@ class _LoadedModel:
 def _load(contender: PyTorchContender, threads: int, crop_size: int) -> Glass:
     """Load the checkpoint as the contender wants its weights, for views of this size."""
     torch.set_num_threads(threads)
-    model = load_model(contender.checkpoint, contender.backbone, crop_size).model
+    checkpoint, backbone = contender.checkpoint, contender.backbone
+    model = load_model(checkpoint, backbone, crop_size, contender.weights).model
     model = model.to(torch_device())
     if contender.channels_last:
         model = model.to(memory_format=torch.channels_last)

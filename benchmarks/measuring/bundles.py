@@ -60,8 +60,10 @@ def load_fitting(checkpoint: Path, backbone: str, bundles: Sequence[Bundle]) -> 
     """
     from ...export.loading import load_model  # it imports PyTorch
 
-    crop_size = bundles[0].manifest.views.crop_size if bundles else None
-    loaded = load_model(checkpoint, backbone, crop_size)
+    made = bundles[0].manifest if bundles else None
+    crop_size = made.views.crop_size if made else None
+    weights = made.checkpoint.weights if made else None
+    loaded = load_model(checkpoint, backbone, crop_size, weights)
     recipe = loaded.recipe
     held = _backbone(recipe.name, loaded.model.feature_size, recipe.crop_size)
     for bundle in bundles:

@@ -43,6 +43,20 @@ def _recipe(name: str, _: Weights, crop_size: int | None) -> Recipe:
     )
 
 
+def _take_attention_apart(module: nn.Module) -> nn.Module | None:
+    """Let an attention compute its products and softmax one by one.
+
+    The exporter knows PyTorch's fused attention for four dimensions only, so that Hiera, which has
+    five, would not export. For others it leaves shape arithmetic behind: of the nodes of timm's
+    ViT nearly a quarter. Engines fuse what they know of either.
+    """
+    attention: Any = module
+    if getattr(attention, "fused_attn", None) is not True:
+        return None
+    attention.fused_attn = False
+    return module
+
+
 def _without_weights(model: str) -> Any:
     """Return the model's modules without memory for weights.
 
@@ -72,4 +86,4 @@ def _own_side(name: str, config: dict[str, Any]) -> int:
     return int(height)
 
 
-FAMILY = Family(name="timm", recipe=_recipe, prefix=_PREFIX)
+FAMILY = Family(name="timm", recipe=_recipe, prefix=_PREFIX, rewrites=(_take_attention_apart,))

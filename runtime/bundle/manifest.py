@@ -20,6 +20,7 @@ Role = Literal["global", "local", "aggregator"]
 ROLES: tuple[Role, ...] = ("global", "local", "aggregator")
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Rest = Literal["fp32", "fp16"]
+WhichWeights = Literal["ema", "raw"]
 ElementType = Literal["uint8", "float32"]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -54,10 +55,18 @@ class FileEntry(_Strict, frozen=True):
 
 
 class CheckpointEntry(_Strict, frozen=True):
-    """What the bundle was made from: the file's name then, and the SHA-256 of its bytes."""
+    """What the bundle was made from: the file's name then, and the SHA-256 of its bytes.
+
+    ``weights`` says whether the weights taken are an average over the training's steps (EMA) or
+    its last ones; ``both`` whether the file holds the others, too; ``notes`` what else the user
+    should know of them. Older bundles do not say.
+    """
 
     file: Text
     sha256: Sha256
+    weights: WhichWeights | None = None
+    both: bool = False
+    notes: tuple[Text, ...] = ()
 
 
 class GraphEntry(_Strict, frozen=True):
@@ -128,6 +137,19 @@ class Parity(_Strict, frozen=True):
     duplicate_error: float
 
 
+class OwnModel(_Strict, frozen=True):
+    """What the export measured against logits that the user's own model gave.
+
+    ``file`` and ``sha256`` are of the file that held them, ``inputs`` is the number of images, and
+    ``logit_error`` means what :class:`Parity`'s does; its tolerance held here, too.
+    """
+
+    file: Text
+    sha256: Sha256
+    inputs: Positive
+    logit_error: float
+
+
 class Calibration(_Strict, frozen=True):
     """From which images an INT8 bundle's ranges come, and how they were chosen.
 
@@ -179,7 +201,8 @@ class Manifest(_Strict, frozen=True):
     """The content of ``glass.json``.
 
     ``rest`` is the type of what an INT8 bundle leaves in floating point. ``parity`` compares
-    the FP32 graphs with PyTorch, ``comparison`` this bundle with those graphs; ``kept`` names
+    the FP32 graphs with the PyTorch model that the export built from the checkpoint's keys,
+    ``own_model`` with the user's, ``comparison`` this bundle with those graphs; ``kept`` names
     the nodes of each graph that stayed in a higher type than others of their kind because their
     range or their sensitivity asked for it. ``reference`` is what the self-test judges.
     """
@@ -202,6 +225,7 @@ class Manifest(_Strict, frozen=True):
     comparison: Comparison | None = None
     kept: dict[str, tuple[str, ...]] = {}
     rest: Rest | None = None  # None for other precisions
+    own_model: OwnModel | None = None  # None unless the user gave its logits
 
     @property
     def files(self) -> tuple[tuple[str, str], ...]:
