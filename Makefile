@@ -29,7 +29,7 @@ test: $(VENV)/.test
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow
 
-# The one test that needs a network.
+# The tests that need a network: an install without torch, and one of the oldest libraries.
 test-registry: $(VENV)/.test
 	$(BIN)/pytest -m registry
 
