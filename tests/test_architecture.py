@@ -18,6 +18,8 @@ from environments import (
     oldest_environment,
 )
 
+from glass_edge import Detector
+
 MAY_IMPORT = {
     "runtime": set(),
     "calibration": {"runtime"},
@@ -154,10 +156,15 @@ def oldest(tmp_path_factory, wheel) -> Path:
     return oldest_environment(tmp_path_factory.mktemp("oldest") / "venv", wheel, extras)
 
 
+@pytest.fixture(scope="module")
+def oldest_exporting(tmp_path_factory, wheel) -> Path:
+    """The same with PyTorch, which is gigabytes."""
+    folder = tmp_path_factory.mktemp("oldest-exporting") / "venv"
+    return oldest_environment(folder, wheel, ("cpu", "openvino", "export"))
+
+
 @pytest.mark.registry
 class TestTheOldestLibraries:
-    """Those of the other extras are PyTorch's, of gigabytes, and not tested."""
-
     @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
     def test_judge_as_the_newest(self, engine, oldest, vit_bundle, photographs):
         check_same(oldest, engine, vit_bundle, photographs, 1e-4)
@@ -174,6 +181,20 @@ class TestTheOldestLibraries:
         command = [oldest / "glass-eval", EXAMPLES, "--bundle", vit_bundle.path, "--crops", "2"]
         subprocess.run([*command, "-o", tmp_path / "plot.png"], check=True)
         assert (tmp_path / "plot.png").is_file()
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_export_what_judges_the_same(
+        self, precision, oldest_exporting, checkpoints, make_precision, photographs, tmp_path
+    ):
+        made = tmp_path / "oldest.glass"
+        command = [oldest_exporting / "glass-export", checkpoints["vit"], "--output", made]
+        subprocess.run([*command, "--precision", precision, "--accept-loss"], check=True)
+        scores = [
+            [verdict.score for verdict in Detector(bundle).detect(photographs)]
+            for bundle in (made, make_precision("vit", precision))
+        ]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
 def test_heic_says_what_it_lacks(torch_free, vit_bundle, photograph, tmp_path):
