@@ -183,16 +183,16 @@ class TestTheOldestLibraries:
         assert (tmp_path / "plot.png").is_file()
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_export_what_judges_the_same(
-        self, precision, oldest_exporting, checkpoints, make_precision, photographs, tmp_path
+        self, oldest_exporting, checkpoints, make_precision, photographs, tmp_path
     ):
+        """In BF16, which is made from an FP32 bundle and asks most of ONNX Runtime."""
         made = tmp_path / "oldest.glass"
         command = [oldest_exporting / "glass-export", checkpoints["vit"], "--output", made]
-        subprocess.run([*command, "--precision", precision, "--accept-loss"], check=True)
+        subprocess.run([*command, "--precision", "bf16", "--accept-loss"], check=True)
         scores = [
             [verdict.score for verdict in Detector(bundle).detect(photographs)]
-            for bundle in (made, make_precision("vit", precision))
+            for bundle in (made, make_precision("vit", "bf16"))
         ]
         assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
