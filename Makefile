@@ -12,7 +12,7 @@ WORKERS ?= 2
 
 FOLDERS := glass_edge runtime export calibration benchmarks
 
-.PHONY: demo test test-slow test-registry fuzz aarch64 resolve lint style types types-windows docs install clean
+.PHONY: demo test test-slow test-registry test-floors fuzz aarch64 resolve lint style types types-windows docs install clean
 
 demo: install
 	mkdir -p $(DEMO)
@@ -27,11 +27,15 @@ test: $(VENV)/.test
 	$(BIN)/pytest -n $(WORKERS)
 
 test-slow: $(VENV)/.test
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m 'slow and not registry'
 
-# The one test that needs a network.
+# The tests that need a network: an install without torch, and one of the oldest libraries.
 test-registry: $(VENV)/.test
-	$(BIN)/pytest -m registry
+	$(BIN)/pytest -m 'registry and not slow'
+
+# An export with the oldest PyTorch that is allowed, which is gigabytes. Needs a network.
+test-floors: $(VENV)/.test
+	$(BIN)/pytest -m 'registry and slow'
 
 # FILES damaged images of each format, and FILES damaged bundles; what crashes, hangs or differs is
 # kept in build-fuzz/. OpenVINO is known to crash (docs/trust.md): by hand, with --engine openvino.

@@ -12,7 +12,7 @@ import msgspec
 
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.manifest import Role
-from ..runtime.machine.cache import cache_folder
+from ..runtime.machine.cache import cache_folder, go_on_without
 from ..runtime.machine.errors import OutputError
 from ..runtime.machine.progress import Progress, silent
 from .histogram import METHODS, Histogram, Method
@@ -69,7 +69,8 @@ def _cache_files(bundle: Bundle, roles: Iterable[Role], sets: ImageSets) -> dict
     """Return where each graph's ranges are kept; nothing if there can be no cache."""
     try:
         folder = cache_folder("calibration")
-    except OutputError:
+    except OutputError as missing:
+        go_on_without(missing)
         return {}
     return {role: folder / f"{_key(bundle, role, sets)}.json" for role in roles}
 

@@ -6,13 +6,16 @@
 ...         print(record.path, record.verdict, record.score)
 
 Everything here is imported when it is first used: ``import glass_edge`` alone loads neither NumPy
-nor OpenCV, and nothing here ever loads torch.
+nor OpenCV, and nothing here ever loads torch. It does silence the telemetry of libraries that may
+be loaded later, see :mod:`.runtime.machine.quiet`.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from .runtime.machine.quiet import silence_libraries
 
 if TYPE_CHECKING:
     from .runtime.bundle.bundle import Bundle
@@ -59,6 +62,8 @@ _MODULES = {
     **dict.fromkeys(("Crop", "Failure", "Record", "Verdict"), "results.records"),
 }
 __version__: str
+
+silence_libraries()
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 
@@ -51,6 +51,32 @@ def installed_environment(folder: Path, wheel: Path, extra: str) -> Path:
     install = (folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check")
     subprocess.run([*install, f"{wheel}[{extra}]"], check=True)
     return folder / "bin"
+
+
+def oldest_environment(folder: Path, wheel: Path, extras: Collection[str]) -> Path:
+    """Make an environment as pip would, of the oldest libraries that extras of ours allow.
+
+    Returns:
+        The folder of its programs.
+    """
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    install = (folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check")
+    wanted = (f"{wheel}[{','.join(extras)}]", *floors(wheel, extras))
+    done = subprocess.run([*install, "--no-compile", *wanted], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "yanked" not in done.stderr, done.stderr
+    return folder / "bin"
+
+
+def floors(wheel: Path, extras: Collection[str]) -> Iterator[str]:
+    """Yield what a wheel and its extras require directly, each in the oldest release allowed."""
+    (ours,) = distributions(path=[str(wheel)])
+    for requirement in map(Requirement, ours.requires or ()):
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras):
+            for bound in requirement.specifier:
+                if bound.operator == ">=":
+                    yield f"{requirement.name}=={bound.version}"
 
 
 def needed(ours: Distribution, extra: str) -> list[Distribution]:

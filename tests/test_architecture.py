@@ -10,8 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PROGRAMS, ROOT
-from environments import build_wheel, installed_environment, linked_environment
+from conftest import EXAMPLES, PROGRAMS, ROOT
+from environments import (
+    build_wheel,
+    installed_environment,
+    linked_environment,
+    oldest_environment,
+)
+
+from glass_edge import Detector
 
 MAY_IMPORT = {
     "runtime": set(),
@@ -125,14 +132,69 @@ def test_the_runtime_judges_without_torch(environment, vit_bundle, photographs, 
     programs = request.getfixturevalue(environment)
     missing = subprocess.run([programs / "python", "-c", "import torch"], capture_output=True)
     assert b"ModuleNotFoundError" in missing.stderr
+    check_same(programs, "onnxruntime", vit_bundle, photographs[:6], 1e-5)
+
+
+def check_same(programs, engine, bundle, photographs, tolerance):
+    """Judge with the programs of another environment and with ours, and compare the records."""
     results = []
     for each in (programs, PROGRAMS):
-        command = [each / "glass-run", *photographs[:6], "--bundle", vit_bundle.path, "-o", "-"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        command = [each / "glass-run", *photographs, "--bundle", bundle.path, "--engine", engine]
+        done = subprocess.run([*command, "-o", "-"], capture_output=True, text=True, check=True)
         results.append([json.loads(line) for line in done.stdout.splitlines()])
     for one, other in zip(*results, strict=True):
         assert one["crops"][0]["top"] == other["crops"][0]["top"]
-        assert one["logits"] == pytest.approx(other["logits"], abs=1e-5)
+        assert one["logits"] == pytest.approx(other["logits"], abs=tolerance)
+
+
+@pytest.fixture(scope="module")
+def oldest(tmp_path_factory, wheel) -> Path:
+    """The programs of an environment of the oldest libraries that pyproject.toml allows."""
+    if sys.version_info >= (3, 13):
+        pytest.skip("the oldest libraries have no wheels for this Python")
+    extras = ("cpu", "openvino", "heic", "eval")
+    return oldest_environment(tmp_path_factory.mktemp("oldest") / "venv", wheel, extras)
+
+
+@pytest.fixture(scope="module")
+def oldest_exporting(tmp_path_factory, wheel) -> Path:
+    """The same with PyTorch, which is gigabytes."""
+    folder = tmp_path_factory.mktemp("oldest-exporting") / "venv"
+    return oldest_environment(folder, wheel, ("cpu", "openvino", "export"))
+
+
+@pytest.mark.registry
+class TestTheOldestLibraries:
+    @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+    def test_judge_as_the_newest(self, engine, oldest, vit_bundle, photographs):
+        check_same(oldest, engine, vit_bundle, photographs, 1e-4)
+
+    def test_decode_heic_in_a_process_of_its_own(self, oldest, vit_bundle, photograph, tmp_path):
+        from pillow_heif import from_pillow
+
+        from_pillow(photograph.resize((300, 200))).save(tmp_path / "phone.heic")
+        command = [oldest / "glass-run", tmp_path / "phone.heic", "--bundle", vit_bundle.path]
+        done = subprocess.run([*command, "--isolate", "-o", "-"], capture_output=True, check=True)
+        assert json.loads(done.stdout)["width"] == 300
+
+    def test_evaluate_and_plot(self, oldest, vit_bundle, tmp_path):
+        command = [oldest / "glass-eval", EXAMPLES, "--bundle", vit_bundle.path, "--crops", "2"]
+        subprocess.run([*command, "-o", tmp_path / "plot.png"], check=True)
+        assert (tmp_path / "plot.png").is_file()
+
+    @pytest.mark.slow
+    def test_export_what_judges_the_same(
+        self, oldest_exporting, checkpoints, make_precision, photographs, tmp_path
+    ):
+        """In BF16, which is made from an FP32 bundle and asks most of ONNX Runtime."""
+        made = tmp_path / "oldest.glass"
+        command = [oldest_exporting / "glass-export", checkpoints["vit"], "--output", made]
+        subprocess.run([*command, "--precision", "bf16", "--accept-loss"], check=True)
+        scores = [
+            [verdict.score for verdict in Detector(bundle).detect(photographs)]
+            for bundle in (made, make_precision("vit", "bf16"))
+        ]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
 def test_heic_says_what_it_lacks(torch_free, vit_bundle, photograph, tmp_path):

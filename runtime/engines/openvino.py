@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from queue import LifoQueue
 from threading import Lock
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import ROLES, Precision, Role
-from ..machine.cache import alone_with, recent_folder
-from ..machine.errors import EngineError
+from ..machine.cache import alone_with, go_on_without, recent_folder
+from ..machine.errors import EngineError, OutputError
 from .base import X86, Array, EngineOptions, Float32, Found, check_tensors
 from .host import HostEngine
 from .registry import AUTO, EngineRecord
@@ -40,7 +40,6 @@ class OpenVinoEngine(HostEngine):
         Raises:
             EngineError: OpenVINO is not installed, the device is none of its, it refuses a
                 graph, or a graph's inputs and outputs differ from the manifest's.
-            OutputError: the cache folder cannot be made.
         """
         fixed = fixed_rows(bundle, options)
         super().__init__(options, fixed)
@@ -146,12 +145,16 @@ def _cache(bundle: Bundle, *, keep: bool) -> Iterator[dict[str, object]]:
     One engine at a time: of processes that fill or empty a cache at once, some fail, because files
     vanish between two of OpenVINO's steps (1 of 80 that started on an empty cache, with 2026.4).
     """
-    if not keep:
-        yield {}
-        return
-    with alone_with(NAME):
-        folder = recent_folder(NAME, bundle.graphs_digest, _BUNDLES_CACHED)
-        yield {"CACHE_DIR": str(folder)}
+    settings: dict[str, object] = {}
+    with ExitStack() as stack:
+        if keep:
+            try:
+                stack.enter_context(alone_with(NAME))
+                folder = recent_folder(NAME, bundle.graphs_digest, _BUNDLES_CACHED)
+                settings["CACHE_DIR"] = str(folder)
+            except OutputError as missing:
+                go_on_without(missing)
+        yield settings
 
 
 def _compiled(

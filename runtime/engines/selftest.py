@@ -19,7 +19,7 @@ import numpy as np
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Precision
 from ..bundle.reference import stored_views
-from ..machine.cache import cache_folder
+from ..machine.cache import cache_folder, go_on_without
 from ..machine.environment import driver_version, processor_name
 from ..machine.errors import EngineError, OutputError
 from ..views.batch import Crops, Overviews
@@ -141,7 +141,8 @@ def _mark(bundle: Bundle, engine: Engine) -> Path | None:
     name = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     try:
         return cache_folder("selftests") / f"{name}.json"
-    except OutputError:
+    except OutputError as missing:
+        go_on_without(missing)
         return None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
@@ -14,6 +16,7 @@ from .errors import OutputError
 
 CACHE_VARIABLE = "GLASS_CACHE"
 _LOCK = ".lock"
+_log = logging.getLogger("glass_edge")
 
 
 def cache_folder(*parts: str) -> Path:
@@ -23,12 +26,9 @@ def cache_folder(*parts: str) -> Path:
     ``~/.cache``. What is made is its owner's alone; a folder that is there stays as it is.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: it cannot be made. Whoever can work without it calls :func:`go_on_without`.
     """
-    if named := os.environ.get(CACHE_VARIABLE):
-        base = Path(named)
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glass-edge"
+    base = _base_folder()
     folder = base
     try:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -36,11 +36,39 @@ def cache_folder(*parts: str) -> Path:
             folder /= part
             folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"the cache folder {folder} cannot be made ({error.strerror}): set {CACHE_VARIABLE} to "
-            "a folder that may be written."
-        ) from None
+        raise _no_cache(f"the cache folder {base} cannot be written ({error.strerror})") from None
     return folder
+
+
+def go_on_without(missing: OutputError) -> None:
+    """Say once, in the log, that there is no cache and what that means; it is a convenience only.
+
+    Commands configure no log, so that it is a line on standard error.
+
+    Args:
+        missing: what :func:`cache_folder` raised.
+    """
+    _say_once(f"Note: nothing is kept for the next run: {missing}")
+
+
+@cache
+def _say_once(note: str) -> None:
+    _log.warning(note)
+
+
+def _base_folder() -> Path:
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named)
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named) / "glass-edge"
+    try:
+        return Path.home() / ".cache" / "glass-edge"
+    except RuntimeError:  # a user without a name, and no HOME
+        raise _no_cache("there is no home folder for a cache") from None
+
+
+def _no_cache(why: str) -> OutputError:
+    return OutputError(f"{why}: set {CACHE_VARIABLE} to a folder that may be written.")
 
 
 def recent_folder(kind: str, name: str, keep: int) -> Path:

@@ -23,7 +23,7 @@ from .api import Library, LibraryName, find_library
 from .check import EngineCheck
 from .executable import Executable, Shape
 from .plan import Batches, BuildOptions, Check, default_batches, plan_key
-from .store import PlanStore, StoredPlan
+from .store import PlanStore, StoredPlan, store_to_run
 
 _log = logging.getLogger("glass_edge")
 _FLOAT = 4  # bytes
@@ -47,13 +47,14 @@ class TensorRtEngine(DeviceEngine):
         library, self._cuda = find_library(name), open_cuda()
         # At the process's end a thread may still be judging, and all memory goes back anyway.
         weakref.finalize(self, self._cuda.close).atexit = False
-        gpu, store = describe(self._cuda), PlanStore(bundle, options.folder)
+        gpu = describe(self._cuda)
         self.description = f"{name} {library.version} {gpu}"
         self.precision: str = bundle.manifest.precision
-        plans = _plans(bundle, library, gpu, options.batch_size, store, options.progress)
-        with self._cuda.current():
-            self._device = Device(bundle, library, self._cuda, plans, options.batch_size)
-            _check(bundle, self._device, plans, store, gpu)
+        with store_to_run(bundle, options.folder) as store:
+            plans = _plans(bundle, library, gpu, options.batch_size, store, options.progress)
+            with self._cuda.current():
+                self._device = Device(bundle, library, self._cuda, plans, options.batch_size)
+                _check(bundle, self._device, plans, store, gpu)
 
     def judge_now(self, overviews: Overviews, crops: Crops) -> Judgement:
         """Run all graphs, see :meth:`..device.DeviceEngine.judge_now`."""

@@ -11,7 +11,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,7 +22,7 @@ from filelock import FileLock
 
 from ...bundle.bundle import Bundle, sha256_of
 from ...bundle.manifest import Role
-from ...machine.cache import recent_folder
+from ...machine.cache import go_on_without, recent_folder
 from ...machine.errors import EngineError, OutputError
 from ...machine.progress import Progress, silent
 from .build import build_plan
@@ -207,6 +208,26 @@ class PlanStore:
 
     def _sidecar(self, key: PlanKey) -> Path:
         return self._path(key).with_suffix(".json")
+
+
+@contextmanager
+def store_to_run(bundle: Bundle, folder: Path | None) -> Iterator[PlanStore]:
+    """Give a store to load plans from; without a cache, one that goes when they are loaded.
+
+    Raises:
+        OutputError: ``folder`` cannot be made.
+    """
+    try:
+        store = PlanStore(bundle, folder)
+    except OutputError as missing:
+        if folder is not None:
+            raise
+        go_on_without(missing)
+    else:
+        yield store
+        return
+    with tempfile.TemporaryDirectory(prefix="glass-engines-") as place:
+        yield PlanStore(bundle, Path(place))
 
 
 def _intact(stored: StoredPlan) -> bool:
