@@ -18,8 +18,8 @@ from ..runtime.commands.options import (
     list_skipped_option,
 )
 from ..runtime.commands.reports import MARKDOWN, write_report
+from ..runtime.finding.sources import find_images
 from ..runtime.images.decode import settle_pillow
-from ..runtime.images.sources import find_images
 from ..runtime.judging.options import DEFAULT_BATCH_SIZE
 from ..runtime.machine.errors import InputError
 from .cli_common import (

@@ -10,7 +10,7 @@ import click
 
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.commands.console import GlassCommand, check_libraries
-from ..runtime.commands.inputs import PassedOver, chosen_bundle
+from ..runtime.commands.inputs import PassedOver, chosen_bundle, settle_decoders
 from ..runtime.commands.options import (
     bundle_option,
     common_options,
@@ -29,7 +29,6 @@ from ..runtime.commands.reports import (
     typed_command,
     write_report,
 )
-from ..runtime.images.decode import settle_pillow
 from ..runtime.machine.errors import InputError
 from .histogram import METHODS, Method
 from .images import split_images
@@ -102,7 +101,7 @@ def main(
     """Rank layers; see ``glass-calibrate --help``."""
     check_report_files(output, _FORMATS, force=force)
     check_libraries("calibrating", ["onnx", "onnxruntime"], extra="export", reports=output)
-    settle_pillow()
+    settle_decoders()
     options = CalibrationOptions(calibration_images, calibration_method)
     opened = _open_fp32(chosen_bundle(bundle, [str(folder)]))
     sets = split_images(folder, options.images, PassedOver(listed=list_skipped))

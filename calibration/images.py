@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..runtime.bundle.bundle import sha256_of
-from ..runtime.images.choosing import Skip, in_silence
-from ..runtime.images.sources import find_images
+from ..runtime.finding.choosing import Skip, in_silence
+from ..runtime.finding.sources import find_images
 from ..runtime.judging.stream import PreparedBatch
 from ..runtime.machine.errors import ImageError, InputError
 from .errors import CalibrationError

@@ -1,4 +1,4 @@
-"""Reads the weights of a GLASS from a checkpoint: averaged ones or the last, in plain tensors."""
+"""Reads the weights of a GLASS from a checkpoint: averaged or raw, as plain tensors."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Checkpoint:
 
     Attributes:
         state: the state dict.
-        weights: whether they are an average over the training's steps or its last ones.
-        both: whether the file holds the others, too.
-        notes: what the user should know of them.
+        weights: ``ema`` for an average over the training's steps, ``raw`` for its last weights.
+        both: whether the file also holds the others.
+        notes: what the user should know about them.
     """
 
     state: StateDict
@@ -81,10 +81,10 @@ def _chosen(content: Content, weights: WhichWeights | None) -> Checkpoint:
 
 
 def _only_one(networks: list[Network]) -> Network:
-    """Return the first network if all of them are equal.
+    """Return the first network, if all of them are equal.
 
     Raises:
-        CheckpointError: they are not.
+        CheckpointError: they differ.
     """
     first, *others = networks
     state = _plain_state(first.values) if others else {}
@@ -106,7 +106,7 @@ def _plain_state(values: Mapping[str, Any]) -> StateDict:
 
 
 def _likeliest(content: Content) -> StateDict:
-    """Return the tensors that are most like a GLASS, so that an error can say what is amiss.
+    """Return the tensors that are most like a GLASS, so that an error can say what is wrong.
 
     Raises:
         CheckpointError: there are none.
@@ -135,5 +135,5 @@ def _notes(content: Content, network: Network, without_keys: str | None) -> Iter
 
 
 def _display(note: str) -> str:
-    """Make text with a file's keys fit for a manifest."""
+    """Return text fit for a manifest: printable and short, whatever keys it quotes."""
     return "".join(sign if sign.isprintable() else "?" for sign in note)[:_LONGEST_NOTE]

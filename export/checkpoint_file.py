@@ -29,10 +29,10 @@ _BLOCKED = re.compile(r"GLOBAL ([\w.]{1,100})|<class '([\w.]{1,100})'>")
 
 
 class Placeholder:
-    """Stands where a file names a class or function that is neither a tensor nor a container.
+    """Takes the place of an object whose class is neither a tensor nor a plain container.
 
-    Checkpoints hold hyper-parameters, paths and figures of many classes beside the weights. None
-    of them is imported or called: an empty object takes its place.
+    Beside the weights, checkpoints hold hyper-parameters, paths and numbers of many classes. None
+    of these classes is imported or called.
     """
 
     stands_for = ""
@@ -48,7 +48,7 @@ class Placeholder:
 
 
 def read_content(path: Path) -> Any:
-    """Read a checkpoint to what was saved: tensors in containers, and placeholders for the rest.
+    """Return what a checkpoint holds: tensors in containers, and placeholders for the rest.
 
     The first bytes decide how it is read, not the name.
 
@@ -76,8 +76,8 @@ def read_content(path: Path) -> Any:
 def checkpoint_digest(path: Path) -> str:
     """Return the SHA-256 of a checkpoint's bytes in hexadecimal.
 
-    For shards it is that of the lines ``SHA-256  name`` of the index and of every shard, in the
-    order of their names, as ``sha256sum`` prints them.
+    For shards it is the SHA-256 of the lines that ``sha256sum`` prints for the index and every
+    shard, in the order of their names.
 
     Raises:
         CheckpointError: an index is not valid.
@@ -221,14 +221,14 @@ def _unknown_classes(path: Path) -> list[str]:
 
 
 def _placeholder(name: str) -> _StandIn:
-    """Return a class of its own for a name, as ``safe_globals`` takes it."""
+    """Return a new placeholder class for a name, as ``safe_globals`` takes it."""
     module, _, short = name.rpartition(".")
     named = {"__module__": module, "__qualname__": short, "stands_for": name}
     return type("Placeholder", (Placeholder,), named), name
 
 
 def _refusal(path: Path, message: str) -> str:
-    """Return a sentence without torch's advice, which is to load such files unsafely."""
+    """Return our own sentence, because torch's message advises to load such files unsafely."""
     if _holds_objects(path):
         found = _BLOCKED.search(message)
         what = f" of class {found[1] or found[2]}" if found else ""

@@ -15,7 +15,7 @@ from ..calibration.options import DEFAULT_BUDGET, DEFAULT_JUDGEMENTS, Calibratio
 from ..runtime.bundle.bundle import BUNDLE_SUFFIX
 from ..runtime.bundle.manifest import Normalisation, Precision, Rest, WhichWeights
 from ..runtime.commands.console import GlassCommand, needing_libraries
-from ..runtime.commands.inputs import PassedOver
+from ..runtime.commands.inputs import PassedOver, settle_decoders
 from ..runtime.commands.options import (
     backbone_option,
     common_options,
@@ -125,15 +125,15 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
 @click.option(
     "--weights",
     type=click.Choice(get_args(WhichWeights)),
-    help="Which weights to take of a checkpoint that also holds an average of them (EMA). Default: "
-    "the average where there is one.",
+    help="Which weights to take if the checkpoint also holds an average of them (EMA). Default: "
+    "the average, if there is one.",
 )
 @click.option(
     "--reference",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Views, and the logits that your own model gives for them, as docs/checkpoints.md shows "
-    "how to write. The export fails if its graphs do not give the same.",
+    help="An .npz file of views and the logits of your own model for them (docs/checkpoints.md "
+    "shows how to write it). The export fails if its graphs give other logits.",
 )
 @click.option(
     "--crops", type=int, help="Crops per image. Default: the paper's number for the family."
@@ -224,6 +224,8 @@ def main(
     # Imported here, so that --help and wrong usage do not wait for torch.
     with on_console("loading PyTorch"), needing_libraries("exporting", extra="export"):
         from .exporter import export_bundle
+    if calibrate is not None:
+        settle_decoders()
     with ending_on_sigterm():
         skip = PassedOver(listed=list_skipped)
         bundle = export_bundle(source, target, options, on_console, skip)

@@ -22,7 +22,7 @@ from ..runtime.bundle.manifest import (
     Normalisation,
     expected_tensors,
 )
-from ..runtime.images.choosing import Skip, in_silence
+from ..runtime.finding.choosing import Skip, in_silence
 from ..runtime.machine.environment import library_versions
 from ..runtime.machine.errors import OutputError
 from ..runtime.machine.progress import Progress, silent

@@ -1,4 +1,4 @@
-"""Tells from its first bytes what a file is; names are often wrong."""
+"""Tells the kind of a file from its first bytes, because names are often wrong."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FOREIGN = {
 
 
 def foreign(path: Path) -> str | None:
-    """Return what is wrong with a file that is surely no checkpoint, as the end of a sentence.
+    """Return the end of a sentence on what a file is, if it is certainly no checkpoint.
 
     Raises:
         OSError: the file cannot be read.

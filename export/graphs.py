@@ -87,8 +87,8 @@ def make_graphs(
 def _check_size(backbone: nn.Module, name: str) -> None:
     """Refuse at once what the exporter would refuse after minutes.
 
-    Weights beside the graph would lift the bound for FP32 alone: tools that check, lower and
-    calibrate a graph take it whole.
+    Storing weights beside the graph would lift the limit for FP32 only, because the tools that
+    check, lower and calibrate a graph need it whole.
     """
     size = sum(tensor.numel() * 4 for tensor in backbone.state_dict().values())
     if size > LARGEST_GRAPH:
@@ -138,7 +138,7 @@ def export_graph(
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first line of an error's first cause, and the operator that it came of.
+    """Return the first line of an error's first cause, and the operator that caused it.
 
     The exporter's own messages begin with advice for its developers.
     """

@@ -24,9 +24,12 @@ _SHARED, _GLOBAL, _LOCAL = (f"{root}." for root in (SHARED, GLOBAL, LOCAL))
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A GLASS with its weights, in eval mode and float32.
+    """A loaded GLASS.
 
-    ``recipe`` is its backbone's, ``checkpoint`` the weights as they were found.
+    Attributes:
+        model: with its weights, in eval mode and float32.
+        recipe: how its backbone is built.
+        checkpoint: the weights as they were read.
     """
 
     model: Glass

@@ -1,4 +1,4 @@
-"""Finds GLASS networks in what a checkpoint holds: the keys tell, whatever they are wrapped in."""
+"""Finds GLASS networks in a checkpoint's content by their keys, whatever wraps them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,14 @@ _Place: TypeAlias = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Network:
-    """A whole GLASS: where it is, and the tensors and placeholders under its plain keys."""
+    """A whole GLASS in a checkpoint.
+
+    Attributes:
+        place: the names that lead to its mapping.
+        prefix: the first names of its keys there.
+        weights: whether it is an average over the training's steps.
+        values: tensors, and placeholders for objects, by plain keys.
+    """
 
     place: _Place
     prefix: _Place
@@ -61,10 +68,10 @@ class Content:
         ]
 
     def _named_by_libraries(self) -> Mapping[str, WhichWeights]:
-        """Return which weights are under names that say otherwise.
+        """Return the kind of weights under names that mislead.
 
-        While they save, Lightning's ``WeightAveraging`` and mmengine's ``EMAHook`` put the average
-        where the model's weights were, and these under a name of their own.
+        Lightning's ``WeightAveraging`` and mmengine's ``EMAHook`` save the average under the name
+        of the model's weights, and the model's weights under another name.
         """
         names = self._content.keys() if isinstance(self._content, Mapping) else set()
         lightning = {"current_model_state", "averaging_state"} <= names
@@ -86,9 +93,10 @@ class Content:
         ]
 
     def average_without_keys(self) -> str | None:
-        """Return where averaged weights are kept as a list, an object or under keys of their own.
+        """Return where averaged weights are kept that cannot be matched to keys, or ``None``.
 
-        For content without an averaged network.
+        They may be a list, an object, or tensors under other keys. Only for content without an
+        averaged network.
         """
         places = {each.place for each in self.networks}
         for place, mapping in self._mappings:
@@ -102,7 +110,7 @@ class Content:
         return None
 
     def likeliest(self) -> Mapping[str, Tensor]:
-        """Return the most tensors of one mapping, by keys that begin at a GLASS's names."""
+        """Return the tensors of the largest mapping, by keys without what stands before a GLASS."""
         groups = (
             {key: value for key, value in mapping.items() if isinstance(value, Tensor)}
             for _, mapping in self._mappings
@@ -155,7 +163,7 @@ def _networks(place: _Place, mapping: Mapping[str, Any]) -> Iterator[Network]:
 
 
 def _is_part(key: str, value: Any) -> bool:
-    """Whether what is under a network's prefix is a tensor of it, or stands for one."""
+    """Whether a value under a network's prefix is one of its tensors, or stands for one."""
     if isinstance(value, Placeholder):
         return has_names_of_a_glass([key])
     return isinstance(value, Tensor) and key not in _COUNTERS
@@ -189,7 +197,7 @@ def _prefix(names: _Place, roots: Sequence[str]) -> _Place | None:
 
 
 def _plain_key(names: _Place) -> str:
-    """Join names; what parallel modules put first or right after a root is left out."""
+    """Join names to a key, without what parallel modules insert first or right after a root."""
     kept: list[str] = []
     for name in names:
         after_root = len(kept) == 1 and kept[0] in _ROOTS

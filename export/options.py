@@ -24,7 +24,7 @@ class ExportOptions:
         weights: which weights to take of a checkpoint that also holds an average of them over
             the training's steps; ``None`` takes the average (EMA) where there is one.
         reference: an ``.npz`` file of views and the logits that the user's own model gives for
-            them, which the graphs must meet; see :func:`.own_model.read_own_logits`.
+            them; the graphs must give the same, see :func:`.own_model.read_own_logits`.
         precision: the type that the graphs compute in.
         crops: crops per image; ``None`` takes the paper's number for the family.
         crop_size: the side of the global view and of each crop in pixels; ``None`` takes the

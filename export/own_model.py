@@ -1,8 +1,8 @@
-"""Logits that the user's own model gave: the only proof that ours is the same network.
+"""Logits of the user's own model: the only proof that the rebuilt network is the same.
 
 The parity gate compares graphs with a PyTorch model that the export builds from the checkpoint's
-keys. Strides, dilation, attention heads, activation functions and the normalisation of views are
-not among them. Whoever has the training's code can write some views and their logits to a file.
+keys. The keys say nothing about strides, dilation, attention heads, activation functions and the
+normalisation of views. The training's code can write some views and their logits to a file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,14 @@ _SHAPES = {"overviews": "(n, p, p, 3)", "crops": "(n, k, p, p, 3)", "logits": "(
 
 @dataclass(frozen=True)
 class OwnLogits:
-    """The views of ``n`` images, and the logits ``(n, 2)`` that the user's model gives for them."""
+    """The views of ``n`` images, and the logits that the user's model gives for them.
+
+    Attributes:
+        path: the file that held them.
+        overviews: float32 ``(n, p, p, 3)``, RGB from 0 to 255.
+        crops: uint8 ``(n, k, p, p, 3)``, RGB.
+        logits: float32 ``(n, 2)``.
+    """
 
     path: Path
     overviews: Overviews
@@ -52,8 +59,8 @@ def read_own_logits(path: Path, crop_size: int) -> OwnLogits:
 
     Args:
         path: an ``.npz`` file: ``overviews`` float32 ``(n, p, p, 3)`` and ``crops`` uint8
-            ``(n, k, p, p, 3)``, RGB in 0..255 as no normalisation has touched it; ``logits``
-            ``(n, 2)`` in floating point.
+            ``(n, k, p, p, 3)``, RGB from 0 to 255 before any normalisation; ``logits`` ``(n, 2)``
+            in floating point.
         crop_size: the side ``p`` of the views in pixels.
 
     Raises:

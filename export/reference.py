@@ -14,7 +14,7 @@ from ..runtime.bundle.manifest import Normalisation, Reference
 from ..runtime.bundle.reference import stored_views
 from ..runtime.engines.base import EngineOptions, Float32
 from ..runtime.engines.onnxruntime import OnnxRuntimeEngine
-from ..runtime.images.decode import Rgb
+from ..runtime.images.encoded import Rgb
 from ..runtime.machine.cpus import available_cpus
 from ..runtime.views.batch import ViewBatch
 from ..runtime.views.spec import ViewSpec

@@ -19,10 +19,9 @@ from ..runtime.bundle.manifest import (
 from . import paper
 from .options import USERS
 
-_CHOICE = {
-    True: "EMA (the checkpoint also holds raw weights; --weights raw takes them)",
-    False: "raw (the checkpoint also holds EMA weights; --weights ema takes them)",
-}
+_EMA_OF_BOTH = "EMA (the checkpoint also holds raw weights; --weights raw takes them)"
+_RAW_OF_BOTH = "raw (the checkpoint also holds EMA weights; --weights ema takes them)"
+_EMA_ALONE = "EMA, the only ones in the checkpoint"
 
 
 def summarise(source: Path, bundle: Bundle) -> None:
@@ -79,12 +78,11 @@ def _agreement(parity: Parity) -> str:
 
 
 def _which_weights(checkpoint: CheckpointEntry) -> dict[str, str]:
-    """Return the line that says which weights were taken, where the user might not know."""
+    """Return the line on which weights were taken; none for a checkpoint of raw weights only."""
+    averaged = checkpoint.weights == "ema"
     if checkpoint.both:
-        return {"weights": _CHOICE[checkpoint.weights == "ema"]}
-    return (
-        {"weights": "EMA, the only ones in the checkpoint"} if checkpoint.weights == "ema" else {}
-    )
+        return {"weights": _EMA_OF_BOTH if averaged else _RAW_OF_BOTH}
+    return {"weights": _EMA_ALONE} if averaged else {}
 
 
 def _own_model(found: OwnModel | None) -> str:

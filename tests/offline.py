@@ -1,6 +1,7 @@
-"""Runs programs and tells whether they, or processes of theirs, asked for the network.
+"""Runs programs and tells whether they or their child processes asked for the network.
 
-Linux tells it (seccomp_unotify(2)), whatever language asks. Resolving a name asks, too.
+Linux tells it (seccomp_unotify(2)), whatever language the program is written in. Resolving a name
+counts, too.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class _Program(ctypes.Structure):
 
 
 def listen(calls: Calls) -> int:
-    """Stop this process and its children at each of these calls; return where that is told."""
+    """Stop this process and its children at these calls; return the listening descriptor."""
     steps = (
         (LOAD, 0, 0, 0),  # the call's number
         (JUMP_IF_EQUAL, 2, 0, calls.connect),
@@ -65,7 +66,7 @@ def listen(calls: Calls) -> int:
 
 
 def goes_out(listener: int, calls: Calls) -> bool:
-    """Say whether a process that is stopped would leave this machine; let go on who would not."""
+    """Whether a stopped process would leave this machine; one that would not is let go on."""
     notification = bytearray(NOTIFICATION.size)
     ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, notification)
     number, thread, _, call, _, _, *arguments = NOTIFICATION.unpack(notification)
@@ -98,10 +99,10 @@ def run_watched(command: Sequence[str]) -> int:
 def run_offline(
     command: Sequence[object], place: Path, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program in ``place``, with the empty folders ``home`` and ``tmp`` of it for its own.
+    """Run a program in ``place``, with empty folders there, ``home`` and ``tmp``, for its own.
 
-    It sees none of this environment's variables: ``CI``, for one, silences libraries that are not
-    silent at a user's. The exit code is :data:`ASKED` if it asked for the network.
+    It sees none of this environment's variables, because ``CI`` and others silence libraries that
+    are not silent on a user's machine. The exit code is :data:`ASKED` if it asked for the network.
     """
     home, scratch = place / "home", place / "tmp"
     home.mkdir()

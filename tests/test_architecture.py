@@ -26,7 +26,10 @@ MAY_IMPORT = {
     "export": {"runtime", "calibration"},
     "benchmarks": {"runtime", "calibration", "export"},
 }
-ROOMS = ("machine", "images", "views", "bundle", "engines", "results", "judging", "commands")
+ROOMS = (
+    *("machine", "finding", "images", "views", "bundle", "engines", "results", "judging"),
+    "commands",
+)
 """Of the runtime; each may import those before it, and itself."""
 MOST_MODULES = 12  # in a room
 PUBLIC_COMMANDS = {"cli", "commands", "summary"}

@@ -53,6 +53,7 @@ from glass_edge.benchmarks.run.tables import run_markdown
 from glass_edge.benchmarks.run.turns import Entry
 from glass_edge.export.loading import load_model
 from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from glass_edge.runtime.images.decode import decode
 from glass_edge.runtime.machine.cuda import gpu_present
 from glass_edge.runtime.views.batch import Sampling
 from PIL import Image
@@ -155,7 +156,7 @@ def test_pytorch_and_fp32_bundles_agree_with_the_specification(report, checkpoin
     model = load_model(checkpoints["vit"]).model
     sampling = Sampling(report.views, SEED)
     for index, path in enumerate(IMAGES):
-        seed = sampling.generator_seed(Path(path).read_bytes())
+        seed = sampling.generator_seed(decode(Path(path).read_bytes()))
         logits, _ = reference.judge(model, path, CROPS, seed)
         expected = torch.softmax(logits, 0)[0].item()
         for contender in report.contenders:

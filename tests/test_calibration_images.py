@@ -18,6 +18,7 @@ from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.calibration.ranges import RangesFile, collect_ranges
 from glass_edge.calibration.trial import BACKBONES
 from glass_edge.runtime.images.decode import read_header
+from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.judging import view_maker
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -215,8 +216,8 @@ class TestCache:
         unreadable = len(sets.calibration) - before.images
         assert f"{unreadable} calibration images could not be read." in before.notes
 
-        def decodable(content: bytes, **options: int) -> object:
-            return read_header(pixels if content.startswith(b"no image") else content, **options)
+        def decodable(content: bytes, options: DecodeOptions) -> object:
+            return read_header(pixels if content.startswith(b"no image") else content, options)
 
         pixels = (images / "0.png").read_bytes()
         monkeypatch.setattr(view_maker, "read_header", decodable)

@@ -11,9 +11,9 @@ import numpy as np
 import pillow_heif
 import pytest
 from conftest import call
-from glass_edge.runtime.images import choosing
-from glass_edge.runtime.images.choosing import Reason
-from glass_edge.runtime.images.sources import find_images
+from glass_edge.runtime.finding import choosing
+from glass_edge.runtime.finding.choosing import Reason
+from glass_edge.runtime.finding.sources import find_images
 from PIL import Image
 
 from glass_edge import InputError

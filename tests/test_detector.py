@@ -25,6 +25,7 @@ from glass_edge import (
     Failure,
     ImageError,
     InputError,
+    UnreadableError,
     Verdict,
 )
 
@@ -149,7 +150,9 @@ def test_one_image_alone_is_a_list_of_one(vit_bundle, photographs):
 def test_what_is_no_image_at_all_is_refused(other, vit_bundle, photographs):
     """It must not pass for the end of the images."""
     images = [photographs[2], other, photographs[3]]
-    sentence = f"as a path, a file's bytes or an RGB array, not as {type(other).__name__}."
+    sentence = (
+        f"as a path, a file's bytes, an RGB array or a PIL image, not as {type(other).__name__}."
+    )
     with pytest.raises(InputError, match=sentence):
         list(Detector(vit_bundle).stream(images))
 
@@ -206,12 +209,13 @@ def test_bad_images_become_records_and_the_rest_is_judged(vit_bundle, photograph
     ]
     for record, sentence in zip(records[1:-1], bad.values(), strict=True):
         assert isinstance(record, Failure)
-        assert record.error.type == "ImageError"
+        unreadable = sentence == "no such file"
+        assert record.error.type == ("UnreadableError" if unreadable else "ImageError")
         assert sentence in record.error.message
 
 
 def test_detect_raises_for_a_bad_image(vit_bundle, tmp_path):
-    with pytest.raises(ImageError, match=r"missing\.jpg: there is no such file"):
+    with pytest.raises(UnreadableError, match=r"missing\.jpg: there is no such file"):
         Detector(vit_bundle).detect([tmp_path / "missing.jpg"])
 
 

@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 from fuzz import bundles, images
 from fuzz.harness import Child, Tally, keep, run_all
+from fuzz.kinds import kinds
 from fuzz.mutate import mutated, truncated
 from fuzz.seeds import seeds
 
@@ -62,6 +63,9 @@ def test_damage_can_be_repeated():
     assert [len(content) for content in cut[:1000]] == list(range(1000))
 
 
+KINDS = kinds()
+
+
 def test_every_format_is_damaged_and_nothing_is_found():
     known = seeds()
     assert len(known) == 20
@@ -72,11 +76,47 @@ def test_every_format_is_damaged_and_nothing_is_found():
             assert not tally.findings, name
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", seeds())
-def test_hundreds_of_files_of_a_format_and_nothing_is_found(name):
+def test_of_files_cut_and_ended_as_they_should_be_none_is_filled_in():
+    cut = [name for name in KINDS if name.endswith(", cut")]
+    assert len(cut) == 20
+    with Child(images.CUT_TARGET, seconds=images.SECONDS, memory=images.MEMORY) as child:
+        for name in cut:
+            kind = KINDS[name]
+            tally = run_all(child, kind.damage(name, kind.files, 20, 0))
+            assert tally.outcomes.total() == 20
+            assert not tally.findings, name
+
+
+def test_what_is_filled_in_is_a_finding():
+    """A PNG that is another picture stands for one that a decoder has filled in."""
+    one, other = seeds()["png"][0], seeds()["bmp"][0]
+    with Child(images.CUT_TARGET, seconds=images.SECONDS, memory=images.MEMORY) as child:
+        assert child.run(images.paired(one, other)).outcome == "read"
+        result = child.run(images.paired(one, seeds()["gif"][0]))
+    assert (result.outcome, result.what) == (
+        "fault",
+        "AssertionError: a part of the picture was filled in",
+    )
+
+
+def test_raw_files_are_refused_and_metadata_are_passed_over():
     with Child(images.TARGET, seconds=images.SECONDS, memory=images.MEMORY) as child:
-        tally = run_all(child, images.damaged(name, seeds()[name], 400, seed=1))
+        outcomes = {
+            name: [child.run(content).outcome for content in kind.files]
+            for name, kind in KINDS.items()
+            if name == "raw" or name.endswith(" metadata")
+        }
+    assert outcomes.pop("raw") == ["refused"] * 4 + ["read"]
+    assert len(outcomes) == 5
+    assert {outcome for files in outcomes.values() for outcome in files} == {"read"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_hundreds_of_files_of_a_kind_and_nothing_is_found(name):
+    kind = KINDS[name]
+    with Child(kind.target, seconds=images.SECONDS, memory=images.MEMORY) as child:
+        tally = run_all(child, kind.damage(name, kind.files, 400, 1))
     assert tally.outcomes["refused"] > 200
     assert not tally.findings
 
@@ -128,7 +168,7 @@ def test_a_graph_that_crashed_an_engine_ends_a_process_of_its_own_and_no_more(
 
 
 def test_the_command_prints_a_table():
-    command = [sys.executable, "-m", "fuzz", "images", "--files", "3", "--format", "bmp"]
+    command = [sys.executable, "-m", "fuzz", "images", "--files", "3", "--kind", "bmp"]
     done = subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].split(" | ")[1:3] == ["files", "read"]

@@ -311,7 +311,7 @@ def test_postscript_is_not_run(tmp_path, monkeypatch):
     content = bytes(small("EPS"))
     with Image.open(io.BytesIO(content)) as image:
         assert image.format == "EPS"
-    with pytest.raises(ImageError, match="is not an image"):
+    with pytest.raises(ImageError, match="EPS is not read; render it first"):
         decode(content)
     assert not (tmp_path / "executed").exists()
 

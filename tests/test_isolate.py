@@ -12,9 +12,11 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from glass_edge.runtime.images.decode import decode
+from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.images.isolate import IsolatedDecoder
 from glass_edge.runtime.judging.view_maker import ViewMaker
 from glass_edge.runtime.machine.interpreter import python_command
@@ -39,10 +41,10 @@ def decoder():
 def test_pixels_are_the_same(decoder, photographs):
     for path in [*photographs, photographs[0]]:
         content = path.read_bytes()
-        image = decoder.read_header(content, max_pixels=LIMIT)
+        image = decoder.read_header(content, DecodeOptions(LIMIT))
         expected = decode(content)
         assert (image.height, image.width) == expected.shape[:2]
-        assert np.array_equal(image.decode(), expected)
+        assert np.array_equal(image.decode().rgb, expected)
 
 
 @pytest.mark.parametrize(
@@ -50,44 +52,44 @@ def test_pixels_are_the_same(decoder, photographs):
 )
 def test_errors_are_the_same(content, words, decoder):
     with pytest.raises(ImageError, match=words):
-        decoder.read_header(content, max_pixels=LIMIT)
+        decoder.read_header(content, DecodeOptions(LIMIT))
 
 
 def test_the_limit_holds_there_too(decoder, photographs):
     pixels = decode(photographs[0].read_bytes())
     limit = pixels.shape[0] * pixels.shape[1] - 1
     with pytest.raises(ImageError, match=f"more than the limit of {limit}"):
-        decoder.read_header(photographs[0].read_bytes(), max_pixels=limit)
+        decoder.read_header(photographs[0].read_bytes(), DecodeOptions(limit))
 
 
 def test_a_process_that_dies_is_an_error_and_is_started_again(decoder, photographs):
     content = photographs[0].read_bytes()
-    image = decoder.read_header(content, max_pixels=LIMIT)
+    image = decoder.read_header(content, DecodeOptions(LIMIT))
     assert decoder._process is not None
     os.kill(decoder._process.pid, signal.SIGSEGV)
     with pytest.raises(ImageError, match=r"its decoder crashed \(SIGSEGV\)"):
         image.decode()
-    image = decoder.read_header(content, max_pixels=LIMIT)
-    assert np.array_equal(image.decode(), decode(content))
+    image = decoder.read_header(content, DecodeOptions(LIMIT))
+    assert np.array_equal(image.decode().rgb, decode(content))
 
 
 def test_one_that_hangs_is_stopped(photographs):
     """A stopped process answers as little as one that loops."""
     decoder = IsolatedDecoder(seconds=1)
     content = photographs[0].read_bytes()
-    image = decoder.read_header(content, max_pixels=LIMIT)
+    image = decoder.read_header(content, DecodeOptions(LIMIT))
     assert decoder._process is not None
     os.kill(decoder._process.pid, signal.SIGSTOP)
     with pytest.raises(ImageError, match="its decoder was stopped after 1 seconds"):
         image.decode()
-    assert decoder.read_header(content, max_pixels=LIMIT).decode().size
+    assert decoder.read_header(content, DecodeOptions(LIMIT)).decode().rgb.size
     decoder.close()
 
 
 HANGING = """
 from glass_edge.runtime.images import isolate
 
-def hang(content, max_pixels):
+def hang(content, options):
     while True:
         pass
 
@@ -96,21 +98,25 @@ isolate.serve(1, 0.5)
 """
 
 
+def request(content: bytes) -> bytes:
+    """What a decoder's process is asked when an image is looked at."""
+    options = msgspec.json.encode(DecodeOptions(LIMIT))
+    return b"L" + struct.pack("<QQ", len(content), len(options)) + options + content
+
+
 def test_one_that_hangs_ends_by_itself_when_nobody_is_left_to_stop_it():
-    request = b"L" + struct.pack("<QQ", 4, LIMIT) + b"file"
-    done = subprocess.run([sys.executable, "-c", HANGING], input=request, timeout=30)
+    done = subprocess.run([sys.executable, "-c", HANGING], input=request(b"file"), timeout=30)
     assert done.returncode == -signal.SIGALRM
 
 
 def test_one_that_waits_for_work_does_not_end_by_itself(photographs):
-    content = photographs[0].read_bytes()
-    request = b"L" + struct.pack("<QQ", len(content), LIMIT) + content
+    asked = request(photographs[0].read_bytes())
     serve = "from glass_edge.runtime.images.isolate import serve; serve(1, 0.5)"
     process = subprocess.Popen(
         [sys.executable, "-c", serve], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     for _ in range(2):
-        process.stdin.write(request)
+        process.stdin.write(asked)
         process.stdin.flush()
         assert b"width" in process.stdout.readline()
         time.sleep(1)
@@ -130,8 +136,8 @@ def trap(folder: Path) -> Path:
 def test_no_code_is_taken_from_the_working_directory(photographs, tmp_path, monkeypatch):
     monkeypatch.chdir(trap(tmp_path / "downloads"))
     decoder = IsolatedDecoder()
-    image = decoder.read_header(photographs[0].read_bytes(), max_pixels=LIMIT)
-    assert np.array_equal(image.decode(), decode(photographs[0].read_bytes()))
+    image = decoder.read_header(photographs[0].read_bytes(), DecodeOptions(LIMIT))
+    assert np.array_equal(image.decode().rgb, decode(photographs[0].read_bytes()))
     decoder.close()
     assert not Path("sprung").exists()
 
@@ -181,12 +187,18 @@ def test_a_process_that_waits_holds_no_large_image(photographs):
     spec = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
     small, large = photographs[2].read_bytes(), photographs[-1].read_bytes()
     maker = ViewMaker(
-        Sampling(spec), threads=1, memory=8 << 20, max_pixels=LIMIT, timings=Timings(), isolate=True
+        Sampling(spec),
+        threads=1,
+        memory=8 << 20,
+        decode=DecodeOptions(LIMIT),
+        timings=Timings(),
+        isolate=True,
     )
     batch, expected = ViewBatch(1, spec), ViewBatch(1, spec)
     for content in (small, large, small):
         maker.make(batch, 0, content)
-        expected.fill(0, decode(content), Sampling(spec).generator_seed(content), spec)
+        rgb = decode(content)
+        expected.fill(0, rgb, Sampling(spec).generator_seed(rgb), spec)
         assert np.array_equal(batch.crops, expected.crops)
         assert 0 < shared_bytes() <= 2 << 20
     with pytest.raises(ImageError, match="truncated or damaged"):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from glass_edge.benchmarks.evaluation.measure import labelled_images
-from glass_edge.runtime.images.choosing import Reason
-from glass_edge.runtime.images.sources import find_images
+from glass_edge.runtime.finding.choosing import Reason
+from glass_edge.runtime.finding.sources import find_images
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PROGRAMS, call, refusal
-from glass_edge.runtime.images.sources import listed_images
+from glass_edge.runtime.finding.sources import listed_images
 
 from glass_edge import InputError
 

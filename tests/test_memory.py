@@ -11,6 +11,7 @@ from fuzz import images
 from fuzz.harness import Child
 from glass_edge.benchmarks.views.interlaced import interlaced_png
 from glass_edge.runtime.images.decode import read_header
+from glass_edge.runtime.images.encoded import DecodeOptions
 from PIL import Image
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc")
@@ -89,7 +90,8 @@ def sequential_in_scans(content: bytes) -> bytes:
 def test_a_jpeg_in_scans_is_charged_for_its_coefficients(photograph):
     content = saved("JPEG")(photograph.resize((64, 64)))
     assert read_header(content).peak == pytest.approx(1.3)
-    assert read_header(sequential_in_scans(content)).peak == pytest.approx(3.3)
+    in_scans = read_header(sequential_in_scans(content), DecodeOptions(allow_damaged=True))
+    assert in_scans.peak == pytest.approx(3.3)
 
 
 def test_a_thumbnail_in_scans_costs_nothing(photograph):

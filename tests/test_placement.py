@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 
 import numpy as np
@@ -12,7 +13,6 @@ import torch
 from conftest import DATA
 from glass_edge.runtime.views.placement import (
     ReferenceGenerator,
-    array_content,
     image_seed,
     place_crops,
 )
@@ -69,29 +69,45 @@ def test_crops_of_a_large_image_lie_in_cells_of_their_own():
     assert len({(p.top // 500, p.left // 750) for p in places}) == 64
 
 
-def test_the_seed_rule_is_stable():
-    def rule(*parts: bytes) -> int:
-        return int.from_bytes(hashlib.sha256(b"".join(parts)).digest()[:4], "little")
+def rule(*parts: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(b"".join(parts)).digest()[:4], "little")
 
-    seven, end = (7).to_bytes(8, "little"), 65536
-    short, long = b"an image file", bytes(range(256)) * 1000
-    length = [len(content).to_bytes(8, "little") for content in (short, long)]
-    assert image_seed(7, short) == rule(seven, length[0], short) == 2495742888
-    assert image_seed(7, long) == rule(seven, length[1], long[:end], long[-end:]) == 824520784
-    whole = long[: 2 * end]
-    assert image_seed(7, whole) == rule(seven, (2 * end).to_bytes(8, "little"), whole)
+
+def eight_bytes(*numbers: int) -> bytes:
+    return b"".join(number.to_bytes(8, "little", signed=True) for number in numbers)
+
+
+def gradient(height: int, width: int) -> np.ndarray:
+    return (np.arange(height * width * 3) % 251).astype(np.uint8).reshape(height, width, 3)
+
+
+def test_the_seed_rule_is_stable():
+    tall, flat = gradient(320, 5), gradient(3, 7)
+    rows = b"".join(tall[row].tobytes() for row in range(10, 320, 20))
+    assert image_seed(7, tall) == rule(eight_bytes(7, 320, 5), rows) == 1114824450
+    rows = b"".join(flat[row].tobytes() for row in [0] * 5 + [1] * 6 + [2] * 5)
+    assert image_seed(-7, flat) == rule(eight_bytes(-7, 3, 7), rows) == 3381956611
 
 
 @pytest.mark.parametrize("seed", [-(2**63), -1, 0, 2**63 - 1])
 def test_every_64_bit_run_seed_serves(seed):
-    assert 0 <= image_seed(seed, b"x") < 2**32
+    assert 0 <= image_seed(seed, gradient(1, 1)) < 2**32
 
 
-def test_other_seed_or_content_gives_other_crops():
-    seeds = {image_seed(run, content) for run in (0, 1) for content in (b"a", b"b")}
-    assert len(seeds) == 4
+def test_another_run_picture_or_size_gives_other_crops():
+    pictures = (gradient(20, 30), gradient(30, 20), 255 - gradient(20, 30))
+    seeds = {image_seed(run, picture) for run in (0, 1) for picture in pictures}
+    assert len(seeds) == 6
 
 
-def test_an_arrays_content_is_its_pixels_row_by_row():
-    rgb = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    assert bytes(array_content(rgb)) == rgb.tobytes()
+def test_rows_of_a_larger_array_count_as_their_own():
+    rgb = gradient(40, 30)
+    assert image_seed(0, rgb[:, 5:20]) == image_seed(0, rgb[:, 5:20].copy())
+
+
+def test_a_secret_key_gives_seeds_that_only_its_holder_can_tell():
+    rgb = gradient(16, 4)
+    message = eight_bytes(0, 16, 4) + rgb.tobytes()
+    keyed = hmac.digest(b"a secret", message, "sha256")
+    assert image_seed(0, rgb, b"a secret") == int.from_bytes(keyed[:4], "little")
+    assert len({image_seed(0, rgb, key) for key in (b"", b"a secret", b"another")}) == 3

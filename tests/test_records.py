@@ -9,7 +9,7 @@ import json
 import msgspec
 import pytest
 from conftest import ROOT
-from glass_edge.runtime.images.files import ImageFile
+from glass_edge.runtime.finding.files import ImageFile
 from glass_edge.runtime.results.records import ErrorInfo, record_schema
 from glass_edge.runtime.results.writers import CsvWriter, JsonLinesWriter
 from jsonschema import Draft202012Validator
@@ -46,7 +46,7 @@ def test_json_lines_keep_the_documented_order():
     first, second = written(JsonLinesWriter).splitlines()
     assert list(json.loads(first)) == [
         "path", "status", "verdict", "score", "probabilities", "logits", "crops", "width",
-        "height", "seed", "bundle", "engine", "precision", "file",
+        "height", "seed", "bundle", "engine", "precision", "file", "damaged",
     ]  # fmt: skip
     assert list(json.loads(first)["crops"][0]) == ["top", "left", "height", "width", "attention"]
     assert json.loads(second) == {

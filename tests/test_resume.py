@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 from conftest import PROGRAMS, Done, call, launch
 from glass_edge.runtime.commands.output import open_output
-from glass_edge.runtime.images import files, reading
+from glass_edge.runtime.finding import files
+from glass_edge.runtime.images import reading
 from glass_edge.runtime.machine.errors import OutputError
 from PIL import Image
 
@@ -214,7 +215,7 @@ FAILED = {
 
 @contextmanager
 def unreadable(name: str) -> Iterator[None]:
-    """Let reads of one file fail as on a share that does not answer; who is root may read all."""
+    """Let reads of one file fail as on a stale share; root could read a locked file."""
     opening = files.without_waiting
 
     def fail(path: str, flags: int) -> int:

@@ -13,10 +13,14 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import PROGRAMS, ROOT, call, launch, refusal
+from fuzz.cut import cut_short
+from fuzz.seeds import seeds
 from glass_edge.runtime.commands.advice import int8_note
 from glass_edge.runtime.engines.base import X86
+from PIL import Image
 
 from glass_edge import Detector
 
@@ -280,8 +284,7 @@ def test_a_second_signal_ends_it_at_once(number, code, place, tmp_path, photogra
     process = started_run(place, output, photographs[-1])
     process.send_signal(number)
     assert process.stderr is not None
-    while "finishing" not in process.stderr.readline():
-        pass
+    assert any("finishing" in line for line in iter(process.stderr.readline, ""))
     process.send_signal(number)
     assert process.wait(5) == code
     assert all(json.loads(line)["status"] == "ok" for line in output.read_text().splitlines())
@@ -341,3 +344,59 @@ def test_a_closed_pipe_ends_a_run_as_it_ends_other_programs(options, place):
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 141
     assert re.fullmatch(r"\d+ images in [^\n]+\n", messages)
+
+
+# --- damaged images -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A folder of files that libraries complain of on standard error."""
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    known = seeds()
+    for name in ("jpeg", "png", "webp", "heic", "jpeg 2000"):
+        (folder / f"{name}.bin").write_bytes(cut_short(known[name][0], 0.5))
+    for index, file in enumerate(known["tiff"]):
+        (folder / f"{index}.tif").write_bytes(cut_short(file, 0.5))
+    broken = bytearray(known["png"][0])
+    broken[broken.index(b"IDAT") + 20] ^= 0xFF
+    (folder / "broken.png").write_bytes(broken)
+    return folder
+
+
+def test_what_libraries_say_of_damaged_images_stays_off_the_terminal(damaged, vit_bundle):
+    done = launch("glass-run", damaged.parent, "damaged", "-b", vit_bundle.path, "-o", "out.jsonl")
+    assert done.returncode == 0
+    (summary,) = done.stderr.splitlines()
+    assert re.search(r"17 images in .*: 0 fake, 0 real, 17 errors", summary)
+    assert done.stdout == ""
+
+
+def test_a_damaged_image_can_be_judged_and_its_record_says_so(vit_bundle, tmp_path):
+    content = seeds()["jpeg"][0]
+    (tmp_path / "cut.jpg").write_bytes(cut_short(content, 0.5))
+    (tmp_path / "whole.jpg").write_bytes(content)
+    arguments = ["cut.jpg", "whole.jpg", "--bundle", vit_bundle.path, "-o"]
+    call("glass-run", tmp_path, *arguments, "strict.jsonl")
+    refused, judged = map(json.loads, (tmp_path / "strict.jsonl").read_text().splitlines())
+    assert (refused["status"], judged["damaged"]) == ("error", False)
+    call("glass-run", tmp_path, *arguments, "all.jsonl", "--allow-damaged")
+    cut, whole = map(json.loads, (tmp_path / "all.jsonl").read_text().splitlines())
+    assert (cut["status"], cut["damaged"], whole["damaged"]) == ("ok", True, False)
+    call("glass-run", tmp_path, *arguments, "isolated.jsonl", "--allow-damaged", "--isolate")
+    cut, whole = map(json.loads, (tmp_path / "isolated.jsonl").read_text().splitlines())
+    assert (cut["status"], cut["damaged"], whole["damaged"]) == ("ok", True, False)
+    call("glass-run", tmp_path, *arguments, "all.csv", "--allow-damaged")
+    with open(tmp_path / "all.csv", newline="") as table:
+        assert [row["damaged"] for row in csv.DictReader(table)] == ["true", "false"]
+
+
+def test_grey_of_16_bits_is_judged_scaled_if_that_is_asked_for(vit_bundle, photograph, tmp_path):
+    grey = np.asarray(photograph.resize((300, 280)).convert("L")).astype(np.uint16)
+    Image.fromarray(grey * 255 + 256).save(tmp_path / "wide.png")
+    done = call("glass-run", tmp_path, "wide.png", "-b", vit_bundle.path, "-o", "-")
+    assert "--sixteen-bit scale" in json.loads(done.stdout)["error"]["message"]
+    done = call("glass-run", tmp_path, "wide.png", "-b", vit_bundle.path, "-o", "-",
+                "--sixteen-bit", "scale")  # fmt: skip
+    assert json.loads(done.stdout)["status"] == "ok"

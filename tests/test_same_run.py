@@ -32,6 +32,15 @@ def test_a_verdict_of_another_engine_or_precision_is_another(
     assert f"{recorded} (now {getattr(detector, field)})" in difference
 
 
+def test_a_damaged_images_verdict_belongs_to_a_run_that_allows_damage(vit_bundle, photographs):
+    detector = Detector(vit_bundle, DetectorOptions(crops=2))
+    (verdict,) = detector.detect(photographs[0])
+    damaged = msgspec.structs.replace(verdict, damaged=True)
+    assert SameRun(detector)(damaged) == ["--allow-damaged"]
+    allowing = Detector(vit_bundle, DetectorOptions(crops=2, allow_damaged=True))
+    assert SameRun(allowing)(damaged) == SameRun(allowing)(verdict) == []
+
+
 def test_a_run_is_not_taken_up_by_another_engine(
     vit_bundle: Bundle, photographs: list[Path], tmp_path: Path
 ):

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pillow_heif
 import pytest
-from glass_edge.runtime.images.signatures import SIGNATURE_BYTES, Kind, file_format
+from glass_edge.runtime.finding.signatures import SIGNATURE_BYTES, Kind, file_format
 from PIL import Image
 
 WRITTEN = {
@@ -132,6 +132,6 @@ def test_what_is_not_read_says_what_to_do(first, sentence):
 
 
 def test_nothing_heavy_is_needed_to_ask():
-    code = "import sys, glass_edge.runtime.images.signatures; print(*sys.modules)"
+    code = "import sys, glass_edge.runtime.finding.signatures; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "PIL", "cv2", "msgspec"} & set(done.stdout.split())

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from glass_edge.runtime.images.files import image_file, readable_path
+from glass_edge.runtime.finding.files import image_file, readable_path
+from glass_edge.runtime.finding.sources import find_images, listed_images
 from glass_edge.runtime.images.reading import read_image
-from glass_edge.runtime.images.sources import find_images, listed_images
 
 from glass_edge import InputError
 

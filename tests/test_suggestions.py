@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from glass_edge.benchmarks.evaluation.cli import main as evaluate
 from glass_edge.runtime.commands.inputs import note_missing
-from glass_edge.runtime.images.files import did_you_mean
+from glass_edge.runtime.finding.files import did_you_mean
 
 
 @pytest.fixture

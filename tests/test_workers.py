@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.judging.view_maker import ByteBudget, ViewMaker
 from glass_edge.runtime.machine.timings import Timings
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
@@ -25,7 +26,11 @@ SPEC = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
 def make_views(batch, contents, threads, *, memory=1 << 28):
     """Make the views of images in so many threads, all by one maker."""
     maker = ViewMaker(
-        Sampling(SPEC), threads=threads, memory=memory, max_pixels=10**9, timings=Timings()
+        Sampling(SPEC),
+        threads=threads,
+        memory=memory,
+        decode=DecodeOptions(10**9),
+        timings=Timings(),
     )
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(maker.make, [batch] * len(contents), range(len(contents)), contents))
@@ -70,7 +75,7 @@ def test_threads_buffers_and_budget_do_not_change_views(memory, threads, photogr
     sampling = Sampling(SPEC)
     for slot, path in enumerate(paths):
         rgb = np.asarray(Image.open(path).convert("RGB"))
-        expected.fill(slot, rgb, sampling.generator_seed(path.read_bytes()), SPEC)
+        expected.fill(slot, rgb, sampling.generator_seed(rgb), SPEC)
     infos = make_views(batch, [path.read_bytes() for path in paths], threads, memory=memory)
     assert all(info.placements for info in infos)
     assert np.array_equal(batch.crops, expected.crops)
@@ -83,6 +88,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from concurrent.futures import ThreadPoolExecutor
+from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.judging.view_maker import ViewMaker
 from glass_edge.runtime.machine.timings import Timings
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
@@ -97,7 +103,7 @@ small, large, count, memory = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sy
 batch = ViewBatch(8, spec)
 batch.crops[:], batch.overviews[:] = 1, 1  # else the system gives its memory later
 maker = ViewMaker(
-    Sampling(spec), threads=4, memory=memory, max_pixels=10**9, timings=Timings()
+    Sampling(spec), threads=4, memory=memory, decode=DecodeOptions(10**9), timings=Timings()
 )
 with ThreadPoolExecutor(4) as pool:
     def make(slot, path):
@@ -157,6 +163,7 @@ LIMITED = """
 import resource, sys
 from glass_edge import ImageError
 from glass_edge.runtime.images.reading import read_image
+from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.judging.view_maker import ViewMaker
 from glass_edge.runtime.machine.timings import Timings
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
@@ -165,8 +172,8 @@ from glass_edge.runtime.views.spec import ViewSpec
 small, large, memory, isolate = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "True"
 spec = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
 batch = ViewBatch(1, spec)
-maker = ViewMaker(Sampling(spec), threads=1, memory=memory, max_pixels=10**9, timings=Timings(),
-                  isolate=isolate)
+maker = ViewMaker(Sampling(spec), threads=1, memory=memory, decode=DecodeOptions(10**9),
+                  timings=Timings(), isolate=isolate)
 maker.make(batch, 0, read_image(small))
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), -1))

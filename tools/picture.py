@@ -1,9 +1,9 @@
 r"""Draw what a GLASS sees of an image, from a real verdict: the picture in the README.
 
-    python tools/picture.py build-demo/demo.glass examples/images/fake/dandelions.jpg 29 \
+    python tools/picture.py build-demo/demo.glass examples/images/fake/dandelions.jpg 3373184103 \
         docs/crops.jpg
 
-29 is the run's seed, chosen because it places three of the crops on the flower.
+3373184103 is the generator's seed, chosen because it places three of the crops on the flower.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _write_verdict(pen: ImageDraw.ImageDraw, verdict: Verdict, x: int, y: int) -
 
 def main(bundle: str, image: str, seed: str, output: str) -> None:
     """Judge an image and write its picture."""
-    (verdict,) = Detector(bundle, DetectorOptions(seed=int(seed))).detect(image)
+    (verdict,) = Detector(bundle, DetectorOptions(fixed_seed=int(seed))).detect(image)
     with Image.open(image) as opened:
         picture = draw(opened.convert("RGB"), verdict)
     picture.save(output, quality=88, subsampling=0, optimize=True)

@@ -205,12 +205,12 @@ def _plan(path: str, sampling: Sampling) -> Photo:
     try:
         content = Path(path).read_bytes()
         image = read_header(content)
-        image.decode()
+        rgb = image.decode().rgb
     except ImageError as error:
         raise ImageError(f"{path}: {error} Leave it out of the benchmark.") from None
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}.") from None
-    seed = sampling.generator_seed(content)
+    seed = sampling.generator_seed(rgb)
     places = plan(image.height, image.width, seed, sampling.spec)
     return Photo(path, image.width, image.height, tuple(places))
 

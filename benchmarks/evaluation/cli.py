@@ -8,7 +8,7 @@ import click
 
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.console import GlassCommand, check_libraries
-from ...runtime.commands.inputs import PassedOver, chosen_bundle
+from ...runtime.commands.inputs import PassedOver, chosen_bundle, settle_decoders
 from ...runtime.commands.options import (
     bundles_option,
     common_options,
@@ -31,7 +31,6 @@ from ...runtime.commands.reports import (
     typed_command,
     write_report,
 )
-from ...runtime.images.decode import settle_pillow
 from ...runtime.judging.options import DEFAULT_BATCH_SIZE
 from ...runtime.views.spec import MOST_CROPS
 
@@ -102,7 +101,7 @@ def main(
     """Evaluate bundles; see ``glass-eval --help``."""
     check_report_files(output, _FORMATS, force=force)
     check_libraries("evaluating", ["sklearn"], extra="eval", reports=output)
-    settle_pillow()
+    settle_decoders()
     bundles = [Bundle.open(path) for path in paths or [chosen_bundle(None, [str(folder)])]]
     # Imported here, so that --help and wrong usage do not wait for scikit-learn.
     with on_console("loading scikit-learn"):

@@ -19,9 +19,9 @@ from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.progress import on_console
 from ...runtime.engines.base import EngineOptions
 from ...runtime.engines.registry import open_engine
-from ...runtime.images.choosing import Skip, in_silence
-from ...runtime.images.files import readable_path
-from ...runtime.images.sources import find_images
+from ...runtime.finding.choosing import Skip, in_silence
+from ...runtime.finding.files import readable_path
+from ...runtime.finding.sources import find_images
 from ...runtime.judging.options import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
 from ...runtime.judging.pipeline import PipelineOptions
 from ...runtime.judging.stream import PreparedBatch, stream_views

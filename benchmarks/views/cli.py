@@ -9,9 +9,9 @@ import click
 from ...runtime.commands.console import GlassCommand, needing_libraries
 from ...runtime.commands.inputs import PassedOver
 from ...runtime.commands.options import common_options, list_skipped_option
-from ...runtime.images.choosing import Skip
+from ...runtime.finding.choosing import Skip
+from ...runtime.finding.sources import find_images
 from ...runtime.images.decode import settle_pillow
-from ...runtime.images.sources import find_images
 from ...runtime.machine.errors import ImageError
 from ..cli_common import (
     TABLES,

@@ -18,6 +18,7 @@ from PIL import Image
 from ...export.parity import photographs
 from ...runtime.commands.progress import on_console
 from ...runtime.images.decode import read_header, settle_pillow
+from ...runtime.images.encoded import DecodeOptions
 from ...runtime.judging.view_maker import DEFAULT_MEMORY, ViewMaker
 from ...runtime.machine.environment import environment
 from ...runtime.machine.progress import track
@@ -207,7 +208,7 @@ def _settle() -> None:
 
 def _measure_image(name: str, content: bytes, spec: ViewSpec, repeats: int) -> ImageResult:
     header = read_header(content)
-    seed = Sampling(spec).generator_seed(content)
+    seed = Sampling(spec).generator_seed(header.decode().rgb)
     places = plan(header.height, header.width, seed, spec)
     to_views, decoders = view_roads(content), decoder_roads(content)
     roads = {**to_views, **decoders}
@@ -260,7 +261,7 @@ def _time_workers(content: bytes, spec: ViewSpec, threads: int) -> float:
         Sampling(spec),
         threads=threads,
         memory=4 * DEFAULT_MEMORY,
-        max_pixels=1 << 30,
+        decode=DecodeOptions(max_pixels=1 << 30),
         timings=Timings(),
     )
     with ThreadPoolExecutor(threads) as pool:

@@ -107,13 +107,13 @@ def glass_edge() -> Road:
         make_filters.cache_clear()
         run = Run()
         image = read_header(content)
-        seed = Sampling(spec).generator_seed(content)
-        places = plan(image.height, image.width, seed, spec)
-        run.done("seed and placement")
         if buffer.size < image.decoded_bytes:
             buffer = np.empty(image.decoded_bytes, np.uint8)
-        rgb = image.decode(buffer)
+        rgb = image.decode(buffer).rgb
         run.done("decode")
+        seed = Sampling(spec).generator_seed(rgb)
+        places = plan(image.height, image.width, seed, spec)
+        run.done("seed and placement")
         batch.write_overview(0, rgb)
         run.done("global view")
         batch.write_crops(0, rgb, places)

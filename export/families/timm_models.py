@@ -44,11 +44,11 @@ def _recipe(name: str, _: Weights, crop_size: int | None) -> Recipe:
 
 
 def _take_attention_apart(module: nn.Module) -> nn.Module | None:
-    """Let an attention compute its products and softmax one by one.
+    """Turn fused attention off, so that products and softmax are traced one by one.
 
-    The exporter knows PyTorch's fused attention for four dimensions only, so that Hiera, which has
-    five, would not export. For others it leaves shape arithmetic behind: of the nodes of timm's
-    ViT nearly a quarter. Engines fuse what they know of either.
+    The exporter supports PyTorch's fused attention for four dimensions only; Hiera's has five. For
+    other models it leaves shape arithmetic behind, nearly a quarter of the nodes of timm's ViT.
+    Engines fuse the patterns that they know in either form.
     """
     attention: Any = module
     if getattr(attention, "fused_attn", None) is not True:

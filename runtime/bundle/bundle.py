@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from ..images.files import did_you_mean, readable_path
+from ..finding.files import did_you_mean, readable_path
 from ..machine.errors import BundleError
 from .graphfile import check_graph
 from .manifest import MANIFEST_NAME, ROLES, Manifest, Role, parse_manifest

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..images.sources import STANDARD_INPUT, lies_among
+from ..finding.sources import STANDARD_INPUT, lies_among
 from ..machine.errors import InputError
 from .bundle import BUNDLE_SUFFIX
 
@@ -23,7 +23,7 @@ def find_bundle(directory: Path, images: Sequence[str] = ()) -> Path:
     Args:
         directory: the working directory.
         images: the files, folders and patterns that are to be judged, as
-            :func:`..images.sources.find_images` takes them, or ``-``.
+            :func:`..finding.sources.find_images` takes them, or ``-``.
 
     Raises:
         InputError: there are none or several, or it may have come with the images.

@@ -57,9 +57,9 @@ class FileEntry(_Strict, frozen=True):
 class CheckpointEntry(_Strict, frozen=True):
     """What the bundle was made from: the file's name then, and the SHA-256 of its bytes.
 
-    ``weights`` says whether the weights taken are an average over the training's steps (EMA) or
-    its last ones; ``both`` whether the file holds the others, too; ``notes`` what else the user
-    should know of them. Older bundles do not say.
+    ``weights`` says whether the weights are an average over the training's steps (``ema``) or its
+    last ones (``raw``); ``None`` in older bundles. ``both`` says whether the file also holds the
+    others. ``notes`` are what else the user should know about them.
     """
 
     file: Text
@@ -140,8 +140,8 @@ class Parity(_Strict, frozen=True):
 class OwnModel(_Strict, frozen=True):
     """What the export measured against logits that the user's own model gave.
 
-    ``file`` and ``sha256`` are of the file that held them, ``inputs`` is the number of images, and
-    ``logit_error`` means what :class:`Parity`'s does; its tolerance held here, too.
+    ``file`` and ``sha256`` describe the file of these logits. ``inputs`` is the number of images.
+    ``logit_error`` is measured as in :class:`Parity`, and was within the same tolerance.
     """
 
     file: Text

@@ -7,6 +7,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ..images.decode import decode
+from ..images.encoded import DecodeOptions
 from ..machine.errors import BundleError, ImageError
 from ..views.batch import Crops, Overviews
 from .bundle import Bundle
@@ -25,7 +26,7 @@ def stored_views(bundle: Bundle) -> Views:
     shape = (rows * side, columns * side, 3)
     try:
         content = (bundle.path / reference.file).read_bytes()
-        picture = decode(content, max_pixels=shape[0] * shape[1])
+        picture = decode(content, DecodeOptions(max_pixels=shape[0] * shape[1]))
     except (ImageError, OSError) as error:
         raise BundleError(
             f"bundle {bundle.path}: {reference.file} cannot be read: {error}"

@@ -14,21 +14,25 @@ from typing import cast
 import click
 
 from ..bundle.finding import find_bundle
-from ..images.choosing import Reason
-from ..images.files import did_you_mean, readable_path
-from ..images.patterns import is_pattern, is_perhaps_a_name, matching
-from ..images.sources import STANDARD_INPUT, find_images, listed_images
+from ..finding.choosing import Reason
+from ..finding.files import did_you_mean, readable_path
+from ..finding.patterns import is_pattern, is_perhaps_a_name, matching
+from ..finding.sources import STANDARD_INPUT, find_images, listed_images
+from ..images.decode import settle_pillow
+from ..images.encoded import DEFAULT_MAX_PIXELS
 from ..machine.errors import InputError
+from ..machine.stderr import keep_libraries_off_stderr
 from .printable import printable
 
 _CHUNK = 1 << 16  # bytes
-_SHOWN = 3  # matches of a pattern that is perhaps a name
+_SHOWN = 3  # matches of a pattern that may have been meant as a name
 
 
 class PassedOver:
     """Says on standard error what the search of folders passes over.
 
-    As a command ends, how much of what kind; of each thing, if asked to, when it is met.
+    When the command ends, a summary counts each kind. With ``listed``, each file and folder is also
+    named as soon as the search meets it.
     """
 
     def __init__(self, *, listed: bool) -> None:
@@ -37,7 +41,7 @@ class PassedOver:
         click.get_current_context().call_on_close(self._summarise)
 
     def __call__(self, path: str, reason: Reason) -> None:
-        """Take note of something; see :data:`..images.choosing.Skip`."""
+        """Count what is passed over; see :data:`..finding.choosing.Skip`."""
         self._counts[reason] += 1
         if self._listed:
             _say(f"passed over: {readable_path(path)} ({reason.one})")
@@ -78,12 +82,14 @@ def chosen_images(
         null: whether a list on standard input is separated by NULs.
 
     Raises:
-        InputError: see :func:`..images.sources.find_images`; or ``-`` is not alone, or ``null``
+        InputError: see :func:`..finding.sources.find_images`; or ``-`` is not alone, or ``null``
             is given without it.
     """
     if STANDARD_INPUT in paths:
         if len(paths) > 1:
             raise InputError("- (a list on standard input) cannot be combined with other paths.")
+        if sys.stdin is None:
+            raise InputError("standard input is closed, so there is no list to read.")
         stdin = cast(BufferedReader, sys.stdin.buffer)
         chunks = iter(partial(stdin.read1, _CHUNK), b"")
         return listed_images(chunks, null=null), None
@@ -93,11 +99,20 @@ def chosen_images(
     return found, len(found)
 
 
-def note_missing(paths: Sequence[str]) -> None:
-    """Say on standard error what the first path that is not there was perhaps meant to be.
+def settle_decoders(max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+    """Set the whole process up to decode users' images; only a command may do so.
 
-    It becomes a record of an error, which is easily overlooked; or, if it has brackets, it is
-    taken for a pattern, and other images are judged.
+    ``max_pixels`` replaces Pillow's own limit, and image libraries print nothing.
+    """
+    settle_pillow(max_pixels)
+    keep_libraries_off_stderr()
+
+
+def note_missing(paths: Sequence[str]) -> None:
+    """Say on standard error what the first missing path was perhaps meant to be.
+
+    A missing path becomes an error record, which is easily overlooked. One with brackets is taken
+    for a pattern, so that other images may be judged in its place.
     """
     first = next((path for path in paths if _is_missing_name(path)), None)
     if first is None:

@@ -11,7 +11,7 @@ import click
 
 from ..bundle.finding import BUNDLE_VARIABLE
 from ..engines.registry import AUTO, DEVICE_NAMES, engine_names
-from ..images.files import did_you_mean
+from ..finding.files import did_you_mean
 from ..judging.options import DEFAULT_THRESHOLD
 from .printable import printable
 

@@ -19,6 +19,11 @@ STANDARD_OUTPUT = "-"
 _FORMATS = (JSON_LINES, CSV)
 
 
+def on_terminal() -> bool:
+    """Whether standard output is a terminal, that is, whether a person reads it."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 class StandardOutput:
     """The process's standard output."""
 
@@ -55,11 +60,12 @@ class TableWriter:
         colour = "red" if record.verdict == self._fake_class else "green"
         word = self._coloured(record.verdict, colour)
         size = f"{record.width}x{record.height}"
-        self._line(f"{word}  {record.score:>7.4f}  {size:>11}  {printable(str(record.path))}")
+        image = printable(str(record.path)) + (" (damaged)" if record.damaged else "")
+        self._line(f"{word}  {record.score:>7.4f}  {size:>11}  {image}")
 
     def _coloured(self, word: str, colour: str) -> str:
         padded = f"{word:<{self._width}}"
-        return click.style(padded, fg=colour) if sys.stdout.isatty() else padded
+        return click.style(padded, fg=colour) if on_terminal() else padded
 
     def _line(self, text: str) -> None:
         self._sink.append(text.encode() + b"\n")
@@ -81,6 +87,8 @@ def check_output(target: str | None, *, force: bool, resume: bool, bom: bool = F
     if bom and (path is None or path.suffix.lower() != CSV):
         raise InputError(f"--add-bom is for spreadsheets: give it with -o FILE{CSV}.")
     if path is None:
+        if sys.stdout is None:
+            raise InputError("standard output is closed: give -o FILE.")
         return
     if path.suffix.lower() not in _FORMATS:
         raise InputError(

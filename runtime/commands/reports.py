@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from ..images.files import readable_path
+from ..finding.files import readable_path
 from ..machine.errors import InputError, OutputError
 
 JSON, MARKDOWN, PICTURE = ".json", ".md", ".png"

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections import Counter
-from collections.abc import Iterable
+import os
 from pathlib import Path
 from typing import get_args
 
 import click
 
 from ..bundle.bundle import Bundle
-from ..images.decode import DEFAULT_MAX_PIXELS, settle_pillow
+from ..images.encoded import DEFAULT_MAX_PIXELS, SIXTEEN_BIT, SixteenBit
 from ..judging.detector import Detector
-from ..judging.options import DEFAULT_BATCH_SIZE, MODES, DetectorOptions, Mode
+from ..judging.options import DEFAULT_BATCH_SIZE, MODES, SEED_KEY, DetectorOptions, Mode
 from ..judging.same_run import SameRun
 from ..judging.view_maker import DEFAULT_MEMORY
 from ..machine.environment import cpu_flags
-from ..machine.progress import Progress, silent, track
-from ..machine.signals import finishing_on_signals
-from ..machine.timings import Timings
+from ..machine.progress import silent
 from ..results.output_file import Opening, OutputFile
-from ..results.records import Failure, Record
 from ..results.resume import Retry, take_up
-from ..results.writers import Writer
 from .advice import int8_note
 from .console import GlassCommand
-from .inputs import PassedOver, chosen_bundle, chosen_images, note_missing
+from .inputs import PassedOver, chosen_bundle, chosen_images, note_missing, settle_decoders
+from .judging import Run
 from .options import (
     bundle_option,
     common_options,
@@ -38,7 +32,7 @@ from .options import (
     list_skipped_option,
     threshold_option,
 )
-from .output import STANDARD_OUTPUT, check_output, open_output, record_writer
+from .output import STANDARD_OUTPUT, check_output, on_terminal, open_output, record_writer
 from .progress import on_console
 
 _EXAMPLES = """
@@ -76,14 +70,16 @@ Examples:
     "--resume",
     is_flag=True,
     help="Go on with FILE (.jsonl) after a stop of any kind: what it holds is not judged again, "
-    "unless an image has changed. Bundle, options and engine must be the same.",
+    "unless an image has changed or could not be read. Bundle, options and engine must be the "
+    "same.",
 )
 @click.option(
     "--retry-errors",
     type=click.Choice(get_args(Retry)),
     default="read",
     show_default=True,
-    help="With --resume, which errors are tried again: those of reading a file, all, or none.",
+    help="With --resume, which images with an error are tried again: those whose file could not be "
+    "read, all, or none.",
 )
 @click.option(
     "--add-bom",
@@ -95,7 +91,7 @@ Examples:
     "-0",
     "--null",
     is_flag=True,
-    help="NULs end the paths on standard input, as find -print0 writes them, instead of lines.",
+    help="Paths on standard input end with NULs, as find -print0 writes them, not with line ends.",
 )
 @list_skipped_option
 @threshold_option
@@ -107,7 +103,8 @@ Examples:
     type=int,
     default=0,
     show_default=True,
-    help="The run's seed: with the image's content it decides where crops lie.",
+    help="The run's seed. It places the crops, together with the image's pixels and the secret in "
+    "the environment variable GLASS_SEED_KEY, if that is set.",
 )
 @click.option(
     "--fixed-seed",
@@ -161,6 +158,20 @@ Examples:
     help="Refuse larger images.",
 )
 @click.option(
+    "--allow-damaged",
+    is_flag=True,
+    help="Judge images of which a part is missing, instead of refusing them; their records say "
+    "damaged: true.",
+)
+@click.option(
+    "--sixteen-bit",
+    type=click.Choice(SIXTEEN_BIT),
+    default=SIXTEEN_BIT[0],
+    show_default=True,
+    help="Grey values of more than 8 bits: clip them at 255, as training did, or scale them to "
+    "8 bits. If clipping leaves nothing of an image, it is an error.",
+)
+@click.option(
     "--isolate",
     is_flag=True,
     help="Decode in processes of their own: a file that crashes an image library is a record, not "
@@ -202,6 +213,8 @@ def main(
     workers: int,
     memory: int,
     max_pixels: int,
+    allow_damaged: bool,
+    sixteen_bit: SixteenBit,
     isolate: bool,
     timings: bool,
     strict: bool,
@@ -216,6 +229,7 @@ def main(
         engine_folder=engine_dir,
         crops=crops,
         seed=seed,
+        seed_key=os.environ.get(SEED_KEY, ""),
         fixed_seed=fixed_seed,
         threshold=threshold,
         mode=mode,
@@ -224,6 +238,8 @@ def main(
         workers=workers,
         memory=memory << 20,
         max_pixels=max_pixels,
+        allow_damaged=allow_damaged,
+        sixteen_bit=sixteen_bit,
         isolate=isolate,
     )
     images, total = chosen_images(paths, PassedOver(listed=list_skipped), null=null)
@@ -237,7 +253,7 @@ def main(
     if not paths:
         return
     _advise(detector)
-    settle_pillow(max_pixels)
+    settle_decoders(max_pixels)
     manifest = detector.bundle.manifest
     opening: Opening = "keep" if resume else "replace" if force else "new"
     with open_output(output, opening) as sink:
@@ -248,8 +264,8 @@ def main(
             click.echo(str(finished), err=True)
         writer = record_writer(output, sink, manifest.classes, manifest.fake_class, bom=add_bom)
         # Records that appear on the terminal show the progress themselves.
-        on_screen = output in (None, STANDARD_OUTPUT) and sys.stdout.isatty()
-        run = _Run(detector, writer, show_timings=timings)
+        on_screen = output in (None, STANDARD_OUTPUT) and on_terminal()
+        run = Run(detector, writer, show_timings=timings)
         failures = run.judge(images, total=total, progress=silent if on_screen else on_console)
     if strict and failures:
         ctx.exit(1)
@@ -261,55 +277,3 @@ def _advise(detector: Detector) -> None:
         note = int8_note(detector.engine, detector.precision, cpu_flags())
         if note:
             click.echo(f"Note: {note}", err=True)
-
-
-class _Run:
-    """One run: judges, writes, and says on standard error how it went."""
-
-    def __init__(self, detector: Detector, writer: Writer, *, show_timings: bool) -> None:
-        self._detector, self._writer = detector, writer
-        self._show_timings = show_timings
-        self._counts: Counter[str] = Counter()
-
-    def judge(self, images: Iterable[str], *, total: int | None, progress: Progress) -> int:
-        """Judge and write everything; return the number of errors.
-
-        A first Ctrl-C, or SIGTERM, ends the run after the images begun; a second one ends it
-        at once.
-        """
-        started = time.perf_counter()
-        with self._detector.stream(images) as records:
-            try:
-                with finishing_on_signals(records.finish):
-                    for record in track(records, "judging", total, progress):
-                        with records.timings.stage("write"):
-                            self._writer.write(record)
-                        self._counts[_counted_as(record)] += 1
-            finally:
-                self._summarise(time.perf_counter() - started)
-                if self._show_timings:
-                    click.echo(_timings_table(records.timings, self._counts.total()), err=True)
-        return self._counts["error"]
-
-    def _summarise(self, seconds: float) -> None:
-        detector, counts = self._detector, self._counts
-        images, errors = counts.total(), counts["error"]
-        verdicts = ", ".join(f"{counts[name]} {name}" for name in detector.bundle.manifest.classes)
-        click.echo(
-            f"{images} images in {seconds:.1f} s ({images / max(seconds, 1e-9):.1f} images/s): "
-            f"{verdicts}, {errors} errors; {detector.engine}, "
-            f"{detector.bundle.manifest.precision}, bundle {detector.bundle.name}",
-            err=True,
-        )
-
-
-def _counted_as(record: Record) -> str:
-    return "error" if isinstance(record, Failure) else record.verdict
-
-
-def _timings_table(timings: Timings, images: int) -> str:
-    """Return a line for each stage, and what bounds the run."""
-    lines = [f"{'stage':<10}{'seconds':>9}{'ms/image':>10}"]
-    for stage, seconds in timings.seconds.items():
-        lines.append(f"{stage:<10}{seconds:>9.2f}{seconds * 1e3 / max(images, 1):>10.1f}")
-    return "\n".join([*lines, timings.bottleneck()])

@@ -144,7 +144,7 @@ def session_options(threads: int) -> ort.SessionOptions:
     """Return options for a session on so many threads that reads ONNX and nothing else."""
     import onnxruntime
 
-    # See machine/quiet.py; this is for Windows, and for a program that loaded it before us.
+    # In addition to machine/quiet.py: for Windows, and if ONNX Runtime was loaded before us.
     onnxruntime.disable_telemetry_events()
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads

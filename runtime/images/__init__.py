@@ -1,1 +1,1 @@
-"""Which files are meant, and their bytes to RGB pixels."""
+"""Images to RGB pixels: their bytes, headers and decoders."""

@@ -21,21 +21,23 @@ import numpy as np
 
 from ..machine.errors import EngineError, ImageError
 from ..machine.interpreter import python_command
-from .decode import CHANNELS, EncodedImage, Rgb, read_header
+from .decode import read_header, settle_pillow
+from .encoded import CHANNELS, Decoded, DecodeOptions, EncodedImage, Rgb
 
 SECONDS = 60.0  # for any one image
 _LOOK, _DECODE = b"L", b"D"
-_SIZES = struct.Struct("<QQ")  # of the file in bytes, and the most pixels allowed
+_SIZES = struct.Struct("<QQ")  # of the file, and of the options before it, in bytes
 _EXTRA_TIMEOUT = 5.0  # seconds by which a process's own limit exceeds its parent's
 _SERVE = "from glass_edge.runtime.images.isolate import serve; serve({memory}, {seconds})"
 
 
 class _Answer(msgspec.Struct):
-    """What the process says: the image's size in pixels and peak, or why it has none."""
+    """What the process answers: facts about the image, or why it cannot be judged."""
 
     width: int = 0
     height: int = 0
     peak: float = 0.0
+    damaged: bool = False
     error: str | None = None
 
 
@@ -54,13 +56,17 @@ class IsolatedDecoder:
         self._memory = os.fdopen(os.memfd_create("glass-edge pixels"), "rb", buffering=0)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def read_header(self, content: bytes, *, max_pixels: int) -> EncodedImage:
-        """Look at an image as :func:`.decode.read_header` does; it is decoded there, too.
+    def read_header(self, content: bytes, options: DecodeOptions) -> EncodedImage:
+        """Read a header in the process, as :func:`.decode.read_header` does.
+
+        The image that is returned is decoded in the process, too.
 
         Raises:
             ImageError: it cannot be judged, or its decoder crashed or hung.
         """
-        answer = self._ask(_LOOK + _SIZES.pack(len(content), max_pixels) + content)
+        rules = msgspec.json.encode(options)
+        sizes = _SIZES.pack(len(content), len(rules))
+        answer = self._ask(b"".join([_LOOK, sizes, rules, content]))
         return EncodedImage(answer.width, answer.height, "isolated", self._decode, answer.peak)
 
     def shrink(self, kept: int) -> None:
@@ -73,7 +79,7 @@ class IsolatedDecoder:
         self._kill()
         self._memory.close()
 
-    def _decode(self, _: Rgb | None) -> Rgb:
+    def _decode(self, _: Rgb | None) -> Decoded:
         """Return the pixels of the image looked at last, in memory that the next one reuses."""
         answer = self._ask(_DECODE)
         size = answer.width * answer.height * CHANNELS
@@ -82,7 +88,8 @@ class IsolatedDecoder:
         except OSError as error:
             raise ImageError(f"its pixels cannot be shared: {error.strerror}.") from None
         pixels = np.frombuffer(mapped, np.uint8)
-        return pixels.reshape(answer.height, answer.width, CHANNELS)
+        rgb = pixels.reshape(answer.height, answer.width, CHANNELS)
+        return Decoded(rgb, answer.damaged)
 
     def _ask(self, request: bytes) -> _Answer:
         process = self._process or self._start()
@@ -112,7 +119,7 @@ class IsolatedDecoder:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             pass_fds=[memory],
-            start_new_session=True,  # Ctrl-C is for who asked, not for the decoder
+            start_new_session=True,  # Ctrl-C is for the parent, not for the decoder
         )
         return self._process
 
@@ -136,8 +143,6 @@ def serve(memory: int, seconds: float) -> None:
     A request that takes longer than ``seconds`` ends the process, because the parent that should
     have stopped it is gone.
     """
-    from .decode import settle_pillow
-
     if sys.platform != "linux":  # as IsolatedDecoder has said
         return
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -148,12 +153,12 @@ def serve(memory: int, seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             if kind == _LOOK:
-                size, max_pixels = _SIZES.unpack(stdin.read(_SIZES.size))
-                settle_pillow(max_pixels)
-                image = read_header(stdin.read(size), max_pixels=max_pixels)
-            elif image is not None:
-                _write(memory, image)
-            answer = _Answer(image.width, image.height, image.peak) if image else _Answer()
+                size, rules = _SIZES.unpack(stdin.read(_SIZES.size))
+                options = msgspec.json.decode(stdin.read(rules), type=DecodeOptions)
+                settle_pillow(options.max_pixels)
+                image = read_header(stdin.read(size), options)
+            damaged = kind == _DECODE and image is not None and _write(memory, image)
+            answer = _answer(image, damaged=damaged)
         except ImageError as error:
             answer = _Answer(error=str(error))
         if kind == _DECODE:
@@ -163,12 +168,21 @@ def serve(memory: int, seconds: float) -> None:
         stdout.flush()
 
 
-def _write(memory: int, image: EncodedImage) -> None:
-    """Decode an image into the shared file, which grows; the other side shrinks it."""
+def _answer(image: EncodedImage | None, *, damaged: bool) -> _Answer:
+    return _Answer(image.width, image.height, image.peak, damaged) if image else _Answer()
+
+
+def _write(memory: int, image: EncodedImage) -> bool:
+    """Decode an image into the shared file, growing it as needed; the parent shrinks it.
+
+    Returns:
+        Whether a part of the image is missing.
+    """
     size = image.width * image.height * CHANNELS
     if os.fstat(memory).st_size < size:
         os.ftruncate(memory, size)
     buffer = np.frombuffer(mmap.mmap(memory, size), np.uint8)
-    rgb = image.decode(buffer)
+    rgb, damaged = image.decode(buffer)
     if not np.shares_memory(rgb, buffer):
         buffer[:] = rgb.ravel()
+    return damaged

@@ -8,33 +8,36 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from PIL import Image
 
+from ..finding.files import without_waiting
 from ..machine.errors import ImageError, InputError, UnreadableError
-from .decode import Rgb
-from .files import without_waiting
+from .encoded import Rgb
 
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Rgb
-"""An image as users give it: a path, an encoded file's bytes, or RGB pixels."""
+Content: TypeAlias = bytes | Rgb | Image.Image
+"""What an image is decoded from: a file's bytes, RGB pixels, or Pillow's image."""
+ImageSource: TypeAlias = str | os.PathLike[str] | Content
+"""An image as users give it: a path, an encoded file's bytes, RGB pixels, or Pillow's image."""
 
 
 DEFAULT_MAX_BYTES = 1 << 30  # a file's; the largest images allowed have 0.6 GB of pixels
 
 
-def read_image(source: ImageSource, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes | Rgb:
-    """Return what an image is decoded from: its file's bytes, or the pixels given.
+def read_image(source: ImageSource, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Content:
+    """Return what an image is decoded from: the bytes of its file, or the source itself.
 
     Files larger than ``max_bytes`` are refused before they are read.
 
     Raises:
         ImageError: it is no file, or one that is too large.
         UnreadableError: the file is not there or cannot be read.
-        InputError: it is none of these.
+        InputError: the source is of another type.
     """
-    if isinstance(source, bytes | np.ndarray):
+    if isinstance(source, bytes | np.ndarray | Image.Image):
         return source
     if not isinstance(source, str | os.PathLike):
         raise InputError(
-            "an image must be given as a path, a file's bytes or an RGB array, not as "
+            "an image must be given as a path, a file's bytes, an RGB array or a PIL image, not as "
             f"{type(source).__name__}."
         )
     if not os.fspath(source):

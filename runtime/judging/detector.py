@@ -11,22 +11,23 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from PIL import Image
 
 from ..bundle.bundle import Bundle
 from ..engines.base import Float32, softmax
 from ..engines.registry import open_engine
 from ..engines.selftest import SelfTest, ensure_tested, self_test
 from ..images.reading import ImageSource, read_image
-from ..machine.errors import EngineError, ImageError
+from ..machine.errors import EngineError, ImageError, UnreadableError
 from ..machine.progress import Progress, silent
 from ..machine.timings import Timings
 from ..results.records import Crop, ErrorInfo, Failure, Record, Verdict
 from ..views.batch import Crops, Overviews, Sampling, ViewInfo, open_image
 from .intake import Origin
-from .options import DetectorOptions, engine_options, pipeline_options
+from .options import DetectorOptions, decode_options, engine_options, pipeline_options
 from .pipeline import LastStage, Pipeline
 
-_SINGLE = (str, os.PathLike, bytes, np.ndarray)
+_SINGLE = (str, os.PathLike, bytes, np.ndarray, Image.Image)
 
 
 class _Judged(NamedTuple):
@@ -73,7 +74,10 @@ class Detector:
             spec = msgspec.structs.replace(spec, num_crops=self.options.crops)
         fixed = self.options.fixed_seed
         self._sampling = Sampling(
-            spec, self.options.seed if fixed is None else fixed, fixed is not None
+            spec,
+            self.options.seed if fixed is None else fixed,
+            fixed is not None,
+            os.fsencode(self.options.seed_key),  # of any bytes, from the environment
         )
         self._pipeline = pipeline_options(self.options, spec.num_crops)
         settings = engine_options(self.options, self._pipeline, spec.num_crops, progress)
@@ -99,8 +103,8 @@ class Detector:
         """Judge images and return their verdicts in order.
 
         Args:
-            images: paths, encoded files' bytes, or RGB arrays (uint8, height x width x 3);
-                one image alone is taken as a list of one.
+            images: paths, encoded files' bytes, RGB arrays (uint8, height x width x 3), or PIL
+                images; one image alone is taken as a list of one.
 
         Raises:
             ImageError: an image cannot be judged. To go on past such images, use
@@ -111,7 +115,10 @@ class Detector:
             for index, record in enumerate(records):
                 if isinstance(record, Failure):
                     name = record.path or f"image {index}"
-                    raise ImageError(f"{name}: {record.error.message}")
+                    unreadable = record.error.type == UnreadableError.__name__
+                    raise (UnreadableError if unreadable else ImageError)(
+                        f"{name}: {record.error.message}"
+                    )
                 verdicts.append(record)
         return verdicts
 
@@ -119,10 +126,10 @@ class Detector:
         """Return the seed of the generator that places an image's crops.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: it cannot be read or decoded.
         """
-        _, seed = open_image(read_image(image), self._sampling, max_pixels=self.options.max_pixels)
-        return seed
+        opened = open_image(read_image(image), decode_options(self.options))
+        return self._sampling.generator_seed(opened.decode().rgb)
 
     def stream(self, images: ImageSource | Iterable[ImageSource]) -> RecordStream:
         """Judge images as they come; iterate over the result for one record each, in order.
@@ -175,6 +182,7 @@ class Detector:
             engine=self._engine.description,
             precision=self._engine.precision,
             file=origin.file,
+            damaged=views.damaged,
         )
 
 

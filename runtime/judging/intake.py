@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
 
-from ..images.decode import Rgb
-from ..images.files import ImageFile, image_file, readable_path
-from ..images.reading import ImageSource, read_image
+import numpy as np
+
+from ..finding.files import ImageFile, image_file, readable_path
+from ..images.reading import Content, ImageSource, read_image
 from ..machine.errors import ImageError
 from ..machine.timings import Timings
 
@@ -73,7 +74,7 @@ class Intake(Generic[_Result]):
         self._window, self._files, self._file_bytes = window, files, file_bytes
         self._tickets: deque[Ticket[_Result]] = deque()
         self._reading = 0
-        self._read: deque[tuple[Ticket[_Result], bytes | Rgb]] = deque()
+        self._read: deque[tuple[Ticket[_Result], Content]] = deque()
         self._held = 0
 
     def read(self) -> None:
@@ -84,7 +85,7 @@ class Intake(Generic[_Result]):
         """
         while (begun := self._next()) is not None:
             ticket, image, expected = begun
-            content: bytes | Rgb | None = None
+            content: Content | None = None
             try:
                 with self._timings.stage("read"):
                     content = read_image(image)
@@ -99,7 +100,7 @@ class Intake(Generic[_Result]):
                 self._changed.notify_all()
             del begun, image, content  # before blocking, or the last image would stay alive
 
-    def take(self) -> tuple[Ticket[_Result], bytes | Rgb]:
+    def take(self) -> tuple[Ticket[_Result], Content]:
         """Return the next image that was read; there must be one."""
         ticket, content = self._read.popleft()
         self._held -= _size(content)
@@ -179,5 +180,7 @@ def _origin(image: ImageSource) -> Origin:
     return Origin(readable_path(image), image_file(image))
 
 
-def _size(content: bytes | Rgb) -> int:
-    return len(content) if isinstance(content, bytes) else content.nbytes
+def _size(content: Content) -> int:
+    if isinstance(content, bytes):
+        return len(content)
+    return content.nbytes if isinstance(content, np.ndarray) else 0  # perhaps not loaded yet

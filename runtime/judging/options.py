@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from ..engines.base import EngineOptions
-from ..images.decode import DEFAULT_MAX_PIXELS, MAX_SIDE
+from ..images.encoded import DEFAULT_MAX_PIXELS, MAX_SIDE, SIXTEEN_BIT, DecodeOptions, SixteenBit
 from ..machine.cpus import available_cpus
 from ..machine.errors import InputError
 from ..machine.progress import Progress, silent
@@ -19,6 +19,8 @@ Mode: TypeAlias = Literal["throughput", "latency"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_THRESHOLD = 0.5
+SEED_KEY = "GLASS_SEED_KEY"
+"""The environment variable in which commands find :attr:`DetectorOptions.seed_key`."""
 
 _MOST_VIEWS = 4096  # in a batch: 0.6 GB of crops of 224 pixels
 _MOST_THREADS = 1024
@@ -41,7 +43,9 @@ class DetectorOptions:
         engine: ``auto`` or an engine's name.
         device: ``auto``, ``cpu`` or ``cuda``.
         crops: crops per image, at most 1024; ``None`` takes the bundle's number.
-        seed: the run's seed, from which and from each image's content its crops follow.
+        seed: the run's seed, from which and from each image's pixels its crops follow.
+        seed_key: a secret, without which nobody can tell which crops an image gets; empty for
+            none.
         fixed_seed: one generator seed for every image instead of ``seed``'s rule.
         threshold: P(fake) from which an image is called fake.
         mode: ``throughput`` keeps every CPU busy with images of its own; ``latency`` takes
@@ -55,6 +59,9 @@ class DetectorOptions:
             latency mode there is one.
         memory: bytes that decoded images may take at once; a larger image goes alone.
         max_pixels: images with more pixels are refused.
+        allow_damaged: judge images of which a part is missing, instead of refusing them.
+        sixteen_bit: ``clip`` grey values of more than 8 bits as Pillow does, and refuse images
+            of which nothing is left; or ``scale`` them to 8 bits.
         isolate: decode in processes of their own, so that a crash in an image library costs
             one image its verdict and not the run (Linux).
     """
@@ -63,6 +70,7 @@ class DetectorOptions:
     device: str = "auto"
     crops: int | None = None
     seed: int = 0
+    seed_key: str = ""
     fixed_seed: int | None = None
     threshold: float = DEFAULT_THRESHOLD
     mode: Mode = "throughput"
@@ -72,6 +80,8 @@ class DetectorOptions:
     workers: int = 0
     memory: int = DEFAULT_MEMORY
     max_pixels: int = DEFAULT_MAX_PIXELS
+    allow_damaged: bool = False
+    sixteen_bit: SixteenBit = "clip"
     isolate: bool = False
 
     def __post_init__(self) -> None:
@@ -84,6 +94,10 @@ class DetectorOptions:
     def _check_choices(self) -> None:
         if self.mode not in MODES:
             raise InputError(f"mode must be {' or '.join(MODES)}, not {self.mode!r}.")
+        if self.sixteen_bit not in SIXTEEN_BIT:
+            raise InputError(
+                f"sixteen_bit must be {' or '.join(SIXTEEN_BIT)}, not {self.sixteen_bit!r}."
+            )
         if self.mode == "latency" and self.workers > 1:
             raise InputError(
                 f"workers must be 1 in latency mode, which takes one image at a time, not "
@@ -97,6 +111,11 @@ class DetectorOptions:
             raise InputError(f"fixed_seed must lie between 0 and 2^32 - 1, not {self.fixed_seed}.")
 
 
+def decode_options(options: DetectorOptions) -> DecodeOptions:
+    """Return which images are decoded, and how."""
+    return DecodeOptions(options.max_pixels, options.allow_damaged, options.sixteen_bit)
+
+
 def pipeline_options(options: DetectorOptions, crops: int) -> PipelineOptions:
     """Say how many images of so many crops share a batch, and how many threads compute."""
     alone = options.mode == "latency"
@@ -104,7 +123,7 @@ def pipeline_options(options: DetectorOptions, crops: int) -> PipelineOptions:
         images=1 if alone else max(1, options.batch_size // crops),
         workers=1 if alone else options.workers,
         memory=options.memory,
-        max_pixels=options.max_pixels,
+        decode=decode_options(options),
         isolate=options.isolate,
         window=1 if alone else None,
     )

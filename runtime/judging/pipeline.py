@@ -17,12 +17,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from ..images.decode import DEFAULT_MAX_PIXELS, Rgb
-from ..images.reading import ImageSource
+from ..images.encoded import DecodeOptions
+from ..images.reading import Content, ImageSource
 from ..machine.cpus import available_cpus
 from ..machine.errors import ImageError
 from ..machine.timings import Awaited, Timings
@@ -68,7 +68,7 @@ class PipelineOptions:
         images: images whose views make one batch.
         workers: threads that compute on the CPU; 0 takes one per CPU available.
         memory: bytes that decoded images may take at once; a larger image goes alone.
-        max_pixels: images with more pixels are refused.
+        decode: which images are decoded, and how.
         isolate: decode in processes of their own, which may crash.
         window: the most images begun and not given back; ``None`` lets workers run well
             ahead of an image that takes long.
@@ -77,7 +77,7 @@ class PipelineOptions:
     images: int
     workers: int = 0
     memory: int = DEFAULT_MEMORY
-    max_pixels: int = DEFAULT_MAX_PIXELS
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
     isolate: bool = False
     window: int | None = None
 
@@ -119,7 +119,7 @@ class Pipeline(Generic[_Result]):
             sampling,
             threads=options.workers,
             memory=options.memory,
-            max_pixels=options.max_pixels,
+            decode=options.decode,
             timings=timings,
             isolate=options.isolate,
         )
@@ -258,7 +258,7 @@ class Pipeline(Generic[_Result]):
             return "images"
         return "records" if self._intake.known else None
 
-    def _make_views(self, batch: Batch[Ticket[_Result]], slot: int, content: bytes | Rgb) -> None:
+    def _make_views(self, batch: Batch[Ticket[_Result]], slot: int, content: Content) -> None:
         info: ViewInfo | None = None
         try:
             info = self._maker.make(batch.views, slot, content)

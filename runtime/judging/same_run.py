@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..images.files import image_file
+from ..finding.files import image_file
 from ..machine.errors import ImageError
 from ..results.records import Verdict
 from .detector import Detector
@@ -34,14 +34,15 @@ class SameRun:
             ),
             (f"--crops {len(verdict.crops)}", len(verdict.crops) == crops),
             ("another --threshold", fake == (verdict.score >= options.threshold)),
-            ("another --seed or --fixed-seed", self._same_seed(verdict)),
+            ("--allow-damaged", options.allow_damaged or not verdict.damaged),
+            ("another --seed, --fixed-seed or GLASS_SEED_KEY", self._same_seed(verdict)),
         )
         return [what for what, same in compared if not same]
 
     def _same_seed(self, verdict: Verdict) -> bool:
-        """Whether an image gets the seed that it got, as far as its file is as it was.
+        """Whether an image gets the same seed again; files that have changed are not compared.
 
-        One such image is enough: its file has to be read.
+        One image is compared, because it has to be read and decoded.
         """
         if self._seed_compared or verdict.path is None or verdict.file is None:
             return True

@@ -7,11 +7,14 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
-from ..images.decode import Rgb, read_header
+from ..images.decode import read_header
+from ..images.encoded import DecodeOptions, Rgb
 from ..images.isolate import IsolatedDecoder
+from ..images.reading import Content
 from ..machine.errors import ImageError
 from ..machine.timings import Timings
 from ..views.batch import HeaderReader, Sampling, ViewBatch, ViewInfo, open_image
@@ -63,20 +66,20 @@ class ViewMaker:
         *,
         threads: int,
         memory: int,
-        max_pixels: int,
+        decode: DecodeOptions,
         timings: Timings,
         isolate: bool = False,
     ) -> None:
         """Serve so many ``threads``; with ``isolate`` each has a process that decodes for it."""
         self._sampling = sampling
         self._isolated: list[IsolatedDecoder] | None = [] if isolate else None
-        self._max_pixels = max_pixels
+        self._decode = decode
         self._timings = timings
         self._budget = ByteBudget(memory, timings)
         self._largest_kept = memory // (4 * threads)
         self._own = threading.local()
 
-    def make(self, batch: ViewBatch, slot: int, content: bytes | Rgb) -> ViewInfo:
+    def make(self, batch: ViewBatch, slot: int, content: Content) -> ViewInfo:
         """Write an image's views into a batch's slot, as soon as the memory may be held.
 
         Raises:
@@ -94,16 +97,16 @@ class ViewMaker:
         for decoder in self._isolated or ():
             decoder.close()
 
-    def _make(self, batch: ViewBatch, slot: int, content: bytes | Rgb) -> ViewInfo:
-        image, seed = open_image(
-            content, self._sampling, max_pixels=self._max_pixels, look=self._look()
-        )
+    def _make(self, batch: ViewBatch, slot: int, content: Content) -> ViewInfo:
+        image = open_image(content, self._decode, self._look())
         with self._budget.holding(image.peak_bytes):
             try:
                 with self._timings.stage("decode"):
-                    rgb = image.decode(self._buffer(image.decoded_bytes))
+                    rgb, damaged = image.decode(self._buffer(image.decoded_bytes))
                 with self._timings.stage("views"):
-                    return batch.fill(slot, rgb, seed, self._sampling.spec)
+                    seed = self._sampling.generator_seed(rgb)
+                    views = batch.fill(slot, rgb, seed, self._sampling.spec)
+                return replace(views, damaged=damaged)
             finally:
                 self._give_back(image.peak_bytes)
 

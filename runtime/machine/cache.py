@@ -26,7 +26,8 @@ def cache_folder(*parts: str) -> Path:
     ``~/.cache``. What is made is its owner's alone; a folder that is there stays as it is.
 
     Raises:
-        OutputError: it cannot be made. Whoever can work without it calls :func:`go_on_without`.
+        OutputError: it cannot be made. A caller that works without it calls
+            :func:`go_on_without`.
     """
     base = _base_folder()
     folder = base
@@ -41,9 +42,9 @@ def cache_folder(*parts: str) -> Path:
 
 
 def go_on_without(missing: OutputError) -> None:
-    """Say once, in the log, that there is no cache and what that means; it is a convenience only.
+    """Log once that there is no cache, and what that means: a cache is only a convenience.
 
-    Commands configure no log, so that it is a line on standard error.
+    Commands configure no logging, so the warning becomes a line on standard error.
 
     Args:
         missing: what :func:`cache_folder` raised.

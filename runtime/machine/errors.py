@@ -22,7 +22,7 @@ class ImageError(GlassError):
 
 
 class UnreadableError(ImageError):
-    """An image's file is not there or could not be read, which may pass: rights, disks, shares."""
+    """An image's file is missing or could not be read: a cause that may pass, so it is retried."""
 
 
 class EngineError(GlassError):

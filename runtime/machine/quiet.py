@@ -7,15 +7,15 @@ import sys
 
 
 def silence_libraries() -> None:
-    """Switch off what ONNX Runtime and OpenVINO send home; has no effect once they are loaded.
+    """Switch off the telemetry of ONNX Runtime and OpenVINO; too late once they are loaded.
 
     ONNX Runtime (1.29 and later, except on Windows) describes each process and model to its maker
-    and keeps an identifier and a database in the user's cache. This variable decides when it is
-    loaded; ``disable_telemetry_events`` comes too late for what describes the process.
+    and keeps an identifier and a database in the user's cache. It reads this variable while it is
+    loaded; ``disable_telemetry_events`` comes too late for the description of the process.
 
-    OpenVINO reports its import through ``openvino_telemetry``, which keeps an identifier and a
-    counter in the home folder. Its opt-out is a file there, too. Without that package OpenVINO uses
-    a stub of its own, so the package is declared missing.
+    OpenVINO reports its import through the package ``openvino_telemetry``, which keeps an
+    identifier and a counter in the home folder. Its opt-out is a file there, too. Without the
+    package OpenVINO uses a stub of its own, so the package is declared missing.
 
     Processes started from here inherit the variable, and silence OpenVINO when they import
     glass_edge.

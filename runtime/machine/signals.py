@@ -41,9 +41,9 @@ def finishing_on_signals(finish: Callable[[], None]) -> Iterator[None]:
         for each in _SIGNALS:
             signal.signal(each, _end_at_once)
         finish()
-        if sys.stderr is not None:  # else it was closed, and 2 may be any file
+        if sys.stderr is not None:  # else it was closed
             with suppress(OSError):  # nobody may be reading it
-                os.write(2, _NOTE)  # print may be interrupted within itself
+                os.write(sys.stderr.fileno(), _NOTE)  # print may be interrupted within itself
 
     before = {each: signal.signal(each, handle) for each in _SIGNALS}
     try:

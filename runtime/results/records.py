@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..images.files import ImageFile
+from ..finding.files import ImageFile
 
 
 class Crop(msgspec.Struct, frozen=True):
@@ -28,7 +28,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     ``score`` is P(fake); ``verdict`` a class name; ``seed`` the seed of the generator that
     placed the crops; ``width`` and ``height`` the image's size in pixels. ``path`` is null
-    for images given as bytes or arrays, and so is ``file``.
+    for images given as bytes, arrays or PIL images, and so is ``file``. ``damaged`` says that a
+    part of the image was missing and filled in.
     """
 
     path: str | None
@@ -45,6 +46,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     precision: str
     file: ImageFile | None = None
+    damaged: bool = False
 
 
 class ErrorInfo(msgspec.Struct, frozen=True):

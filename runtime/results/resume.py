@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from ..images.files import ImageFile, image_file, readable_path
+from ..finding.files import ImageFile, image_file, readable_path
 from ..machine.errors import InputError, OutputError, UnreadableError
 from .output_file import OutputFile
 from .records import Failure, Record, Verdict
@@ -43,7 +43,7 @@ class Finished:
 
     Attributes:
         count: how many records are kept.
-        dropped: how many are not, because their images are to be judged again.
+        dropped: how many are dropped, because their images are judged again.
     """
 
     count: int = 0
@@ -78,7 +78,7 @@ class Finished:
         return _used(self._files, _digest(path, file)) and _used(self._paths, _digest(path))
 
     def _resolved(self, path: str) -> str:
-        """Return the same text for all ways to name a file; a link to a file is one of its own."""
+        """Return a path with its folder resolved; a link to a file stays a name of its own."""
         folder, name = os.path.split(path)
         return f"{self._real_folder(folder)}/{name}"
 
@@ -86,13 +86,13 @@ class Finished:
 def take_up(output: OutputFile, differences: Differences, retry: Retry = "read") -> Finished:
     """Read what an earlier run wrote, and repair it so that records can be appended.
 
-    Cuts off what is torn, and drops the records of files that have changed since, and of errors
-    that are tried again. The file is replaced only when all of it is known to be right.
+    Cuts off a torn end. Drops the records of files that have changed since, and of errors that are
+    tried again. The file is replaced only when all of it is known to be right.
 
     Args:
         output: the file, which stays locked.
         differences: what tells verdicts that were made in another way.
-        retry: which errors are tried again, if the file is there.
+        retry: which errors are tried again, if the image's file is there.
 
     Raises:
         InputError: the file is not what glass-run wrote, or would now be judged otherwise.
@@ -142,9 +142,9 @@ def _records(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[bytes, Record
 
 
 def _is_obsolete(record: Record, retry: Retry) -> bool:
-    """Whether a file is there, and is not as it was or is to be tried again.
+    """Whether a record is to be made again: its file is there, and has changed or is retried.
 
-    A name that is no UTF-8 cannot be looked up as the record has it, and counts as gone.
+    A name that is not UTF-8 cannot be looked up from the record, and counts as missing.
     """
     now = image_file(record.path) if record.path else None
     if now is None:
@@ -164,5 +164,5 @@ def _used(counter: Counter[bytes], key: bytes) -> bool:
 
 
 def _digest(path: str | None, file: ImageFile | None = None) -> bytes:
-    """Return a short name for a path and state: there may be millions of them."""
+    """Return 16 bytes that stand for a path and state: there may be millions of them."""
     return hashlib.blake2b(msgspec.json.encode([path, file]), digest_size=16).digest()

@@ -9,9 +9,12 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..images.decode import EncodedImage, Rgb, check_size, read_header
+from ..images.decode import read_header
+from ..images.encoded import Decoded, DecodeOptions, EncodedImage, Rgb, check_size
+from ..images.pillow import open_pillow_image
+from ..images.reading import Content
 from ..machine.errors import ImageError
-from .placement import Placement, ReferenceGenerator, array_content, image_seed, place_crops
+from .placement import Placement, ReferenceGenerator, image_seed, place_crops
 from .resample import resample
 from .spec import ViewSpec
 
@@ -25,27 +28,36 @@ Crops: TypeAlias = npt.NDArray[np.uint8]
 class Sampling:
     """Which crops are drawn: the seeds' rule and the bundle's view specification.
 
-    With ``fixed`` the seed is every image's generator seed, as the golden cases are
-    written; without it each image gets a seed of its own from ``seed`` and its content.
+    Attributes:
+        spec: the bundle's view specification.
+        seed: the run's seed, or with ``fixed`` every image's generator seed.
+        fixed: whether ``seed`` is used as it is, as the golden cases are written. Otherwise each
+            image gets a seed of its own, see :func:`.placement.image_seed`.
+        key: a secret for that rule; empty for none.
     """
 
     spec: ViewSpec
     seed: int = 0
     fixed: bool = False
+    key: bytes = b""
 
-    def generator_seed(self, content: bytes | memoryview) -> int:
-        """Return the 32-bit generator seed for an image with this content."""
-        return self.seed & 0xFFFFFFFF if self.fixed else image_seed(self.seed, content)
+    def generator_seed(self, rgb: Rgb) -> int:
+        """Return the 32-bit generator seed for an image with these pixels."""
+        return self.seed & 0xFFFFFFFF if self.fixed else image_seed(self.seed, rgb, self.key)
 
 
 @dataclass(frozen=True)
 class ViewInfo:
-    """Where an image's views come from: sizes in pixels, seed, and each crop's place."""
+    """Where an image's views come from: sizes in pixels, seed, and each crop's place.
+
+    ``damaged`` tells whether a part of the image was missing and filled in.
+    """
 
     width: int
     height: int
     seed: int
     placements: tuple[Placement, ...]
+    damaged: bool = False
 
 
 class ViewBatch:
@@ -95,31 +107,40 @@ def plan(height: int, width: int, seed: int, spec: ViewSpec) -> list[Placement]:
 
 
 class HeaderReader(Protocol):
-    """Looks at an image's file, see :func:`.decode.read_header`."""
+    """Reads an image file's header, see :func:`.decode.read_header`."""
 
-    def __call__(self, content: bytes, *, max_pixels: int) -> EncodedImage: ...
+    def __call__(self, content: bytes, options: DecodeOptions) -> EncodedImage: ...
 
 
 def open_image(
-    content: bytes | Rgb, sampling: Sampling, *, max_pixels: int, look: HeaderReader = read_header
-) -> tuple[EncodedImage, int]:
-    """Look at an image, not decoding it yet; return it and its generator seed.
+    content: Content, options: DecodeOptions, look: HeaderReader = read_header
+) -> EncodedImage:
+    """Read an image's header; nothing is decoded yet.
+
+    Args:
+        content: a file's bytes, an RGB array (uint8, ``(height, width, 3)``) or a PIL image.
+        options: which images are decoded, and how.
+        look: reads the header of a file.
 
     Raises:
         ImageError: it is no image or no RGB array, or is too large.
     """
+    if isinstance(content, bytes):
+        return look(content, options)
     if isinstance(content, np.ndarray):
-        rgb = _checked_array(content, max_pixels)
-        image = EncodedImage(rgb.shape[1], rgb.shape[0], "array", lambda _: rgb, peak=1.0)
-        return image, sampling.generator_seed(array_content(rgb))
-    return look(content, max_pixels=max_pixels), sampling.generator_seed(content)
+        rgb = _checked_array(content)
+        height, width = rgb.shape[:2]
+        image = EncodedImage(width, height, "array", lambda _: Decoded(rgb), peak=1.0)
+    else:
+        image = open_pillow_image(content, options)
+    check_size(image.width, image.height, options.max_pixels)
+    return image
 
 
-def _checked_array(array: npt.NDArray[np.generic], max_pixels: int) -> Rgb:
+def _checked_array(array: npt.NDArray[np.generic]) -> Rgb:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise ImageError(
             f"an array of shape {array.shape} and type {array.dtype} is not an RGB image: "
             "uint8 of shape (height, width, 3) is needed."
         )
-    check_size(array.shape[1], array.shape[0], max_pixels)
     return np.ascontiguousarray(array, np.uint8)

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..images.decode import Rgb
+from ..images.encoded import Rgb
 
 _CHANNELS = 3
 _ROWS_PER_BAND = 16  # so that small images take few steps

@@ -11,7 +11,7 @@ from glass_edge.runtime.results.tables import markdown_table
 
 from . import bundles, images
 from .harness import Child, Tally, keep, run_all
-from .seeds import seeds
+from .kinds import kinds
 
 
 @click.group()
@@ -33,16 +33,17 @@ _keep = click.option(
 
 @main.command("images")
 @_files
-@click.option("--format", "names", multiple=True, help="Only this; may be given several times.")
+@click.option("--kind", "names", multiple=True, help="Only this; may be given several times.")
 @_seed
 @_keep
 def images_command(files: int, names: tuple[str, ...], seed: int, folder: Path) -> None:
     """Decode damaged images."""
-    known = seeds()
+    known = kinds()
     tallies: dict[str, Tally] = {}
     for name in names or known:
-        with Child(images.TARGET, seconds=images.SECONDS, memory=images.MEMORY) as child:
-            tallies[name] = run_all(child, images.damaged(name, known[name], files, seed))
+        kind = known[name]
+        with Child(kind.target, seconds=images.SECONDS, memory=images.MEMORY) as child:
+            tallies[name] = run_all(child, kind.damage(name, kind.files, files, seed))
         for path in keep(folder, name, tallies[name]):
             click.echo(f"kept {path}", err=True)
         click.echo(f"{name}: {dict(tallies[name].outcomes)}", err=True)

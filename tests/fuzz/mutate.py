@@ -12,7 +12,7 @@ _ABSURD = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 
 _HEADER = 200  # bytes in which most formats say their sizes
 _EVERY = 1000  # bytes at each of which a file is cut; the headers of a JPEG end about there
 _STEPS = 100  # cuts beyond them
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def truncated(content: bytes) -> Iterator[bytes]:
@@ -27,7 +27,7 @@ def mutated(seeds: Sequence[bytes], seed: str) -> bytes:
     content = bytearray(chance.choice(seeds))
     for _ in range(chance.choice((1, 1, 1, 2, 2, 3, 4))):
         chance.choice(_WAYS)(content, chance, seeds)
-    if content.startswith(_PNG) and chance.random() < 0.7:
+    if content.startswith(PNG) and chance.random() < 0.7:
         _mend_checksums(content)
     return bytes(content)
 
@@ -90,7 +90,7 @@ _WAYS: Sequence[Callable[[bytearray, random.Random, Sequence[bytes]], None]] = (
 
 def _mend_checksums(content: bytearray) -> None:
     """Make a PNG's checksums right, so that its decoders read on."""
-    place = len(_PNG)
+    place = len(PNG)
     while place + 12 <= len(content):
         (size,) = struct.unpack_from(">I", content, place)
         end = place + 8 + size

@@ -46,9 +46,11 @@ def _animated(kind: str, **options: object) -> Callable[[Image.Image], bytes]:
     return make
 
 
-def _sixteen_bits(suffix: str, mode: str = "RGB") -> Callable[[Image.Image], bytes]:
+def _sixteen_bits(
+    suffix: str, mode: str = "RGB", factor: int = 257
+) -> Callable[[Image.Image], bytes]:
     def make(picture: Image.Image) -> bytes:
-        pixels = np.asarray(picture.convert(mode)).astype(np.uint16) * 257
+        pixels = np.asarray(picture.convert(mode)).astype(np.uint16) * factor
         return bytes(cv2.imencode(suffix, pixels)[1])
 
     return make
@@ -71,7 +73,7 @@ _MAKERS: Mapping[str, list[Callable[[Image.Image], bytes]]] = {
     "mpo": [_animated("MPO")],
     "png": [_saved("PNG"), _saved("PNG", "RGBA", exif=_exif()), _saved("PNG", "L"),
             _saved("PNG", "LA")],
-    "png 16 bit": [_sixteen_bits(".png"), _sixteen_bits(".png", "L")],
+    "png 16 bit": [_sixteen_bits(".png"), _sixteen_bits(".png", "L", 2)],
     "png palette": [_saved("PNG", "P", transparency=3), _saved("PNG", "1")],
     "png interlaced": [interlaced_png],
     "png animated": [_animated("PNG")],
@@ -81,7 +83,7 @@ _MAKERS: Mapping[str, list[Callable[[Image.Image], bytes]]] = {
     "tiff": [
         *(_saved("TIFF", compression=way) for way in (None, "tiff_lzw", "tiff_adobe_deflate",
                                                       "packbits", "jpeg", "zstd")),
-        _saved("TIFF", "1", compression="group4"), _saved("TIFF", "CMYK"), _saved("TIFF", "P"),
+        _saved("TIFF", "CMYK"), _saved("TIFF", "P"),
         _sixteen_bits(".tiff"), _animated("TIFF"), _saved("TIFF", exif=_exif()),
     ],
     "bmp": [_saved("BMP"), _saved("BMP", "P"), _saved("BMP", "1"), _saved("DIB")],

@@ -212,7 +212,7 @@ class PlanStore:
 
 @contextmanager
 def store_to_run(bundle: Bundle, folder: Path | None) -> Iterator[PlanStore]:
-    """Give a store to load plans from; without a cache, one that goes when they are loaded.
+    """Yield a store to load plans from; without a cache, a temporary one.
 
     Raises:
         OutputError: ``folder`` cannot be made.

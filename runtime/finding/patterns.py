@@ -1,8 +1,8 @@
 """What a pattern of the shell matches.
 
-Unlike :mod:`glob`, a part of a pattern whose only special characters are brackets is first
-taken as a name, what cannot be read is an error and not left out, and ``**`` searches each real
-folder once, as :class:`.folders.Search` does.
+This differs from :mod:`glob` in three ways. A part of a pattern whose only special characters are
+brackets is first taken as a name. A folder that cannot be read is an error and not left out.
+``**`` searches each real folder once, as :class:`.folders.Search` does.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def is_perhaps_a_name(pattern: str) -> bool:
 
 
 def matching(pattern: str, skip: Skip = in_silence) -> list[str]:
-    """Return the files and folders that a pattern matches, once and in order.
+    """Return the files and folders that a pattern matches, each once and in order.
 
-    Of a pattern that may be a name and matches nothing, that name.
+    A pattern that may be a name and matches nothing is returned as that name.
 
     Args:
         pattern: see :func:`is_pattern`.
@@ -52,10 +52,10 @@ class _Matcher:
 
     def __init__(self, skip: Skip) -> None:
         self._skip = skip
-        self._left: set[str] = set()  # by a **
+        self._left: set[str] = set()  # folders that a ** passed over
 
     def matches(self, pattern: str) -> Iterator[str]:
-        """Yield what a pattern matches, some of it twice, and perhaps what is not there."""
+        """Yield the paths that match; some may come twice, and some may not exist."""
         if not glob.has_magic(pattern):
             yield pattern
             return
@@ -72,7 +72,7 @@ class _Matcher:
 
 
 def _names(folder: str, pattern: str) -> list[str]:
-    """Return the matching names in a folder; hidden ones only if the pattern says the dot."""
+    """Return the matching names in a folder; hidden ones only if the pattern begins with a dot."""
     is_name = is_perhaps_a_name(pattern) and os.path.lexists(os.path.join(folder, pattern))
     if is_name or not glob.has_magic(pattern):
         return [pattern]
@@ -94,7 +94,7 @@ def _is_there(path: str) -> bool:
 
 
 def _each_once(paths: Collection[str]) -> Iterable[str]:
-    """Of paths that lead to one file or folder by different links keep that with the fewest."""
+    """Keep one of the paths that lead to the same file: the one with the fewest links in it."""
     folders = {folder: identity(folder) for folder in set(map(os.path.dirname, paths))}
     if len(set(folders.values())) == len(folders):
         return paths

@@ -1,7 +1,7 @@
 """Which files of a folder are images, and why the others are passed over.
 
-A name's suffix decides where it is known, so that the files of a large collection need not be
-opened one by one; else a file's first bytes do.
+A known suffix decides, so that the files of a large collection need not be opened one by one.
+Otherwise a file's first bytes decide.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .signatures import SIGNATURE_BYTES, Kind, file_format
 
 
 class Reason(Enum):
-    """Why something in a folder is passed over: for one, and for several of them."""
+    """Why something in a folder is passed over, in words for one and for several of its kind."""
 
     OTHER = ("file that is no image", "files that are no images")
     UNREAD = ("image of a format that is not read", "images of formats that are not read")
@@ -32,7 +32,7 @@ class Reason(Enum):
 
     @property
     def one(self) -> str:
-        """What the thing is."""
+        """What a single one is called."""
         return self.value[0]
 
     def of(self, count: int) -> str:
@@ -41,11 +41,11 @@ class Reason(Enum):
 
 
 Skip: TypeAlias = Callable[[str, Reason], None]
-"""Takes the path of something that is passed over, and why it is."""
+"""Is called with the path of each thing that is passed over, and the reason."""
 
 
 def in_silence(path: str, reason: Reason) -> None:
-    """Say nothing of what is passed over."""
+    """Say nothing about what is passed over; the default :data:`Skip`."""
 
 
 _SUFFIXES: dict[str, str] = {
@@ -77,13 +77,14 @@ _BY_SUFFIX = {
     f".{suffix}": Kind[kind] for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()
 }
 _BECAUSE = {Kind.UNREAD: Reason.UNREAD, Kind.RAW: Reason.RAW, Kind.OTHER: Reason.OTHER}
-_APPLE_DOUBLE = "._"  # before a name, macOS' notes on the file of that name
+_APPLE_DOUBLE = "._"  # prefix of the files that macOS keeps metadata of other files in
 
 
 def reason_to_skip(entry: os.DirEntry[str]) -> Reason | None:
-    """Return why what is no folder is passed over, or ``None`` for an image.
+    """Return why an entry that is no folder is passed over, or ``None`` for an image.
 
-    A file of unknown suffix that cannot be read counts as an image, so that its record says so.
+    A file of unknown suffix that cannot be read counts as an image: its error record says that it
+    cannot be read.
     """
     kind = _BY_SUFFIX.get(os.path.splitext(entry.name)[1].lower())
     if entry.name.startswith(_APPLE_DOUBLE):
@@ -100,7 +101,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
     except OSError as error:
-        return error.errno != errno.ELOOP  # what may not be looked at is an error's record
+        return error.errno != errno.ELOOP  # if access is denied, its record says so
 
 
 def _by_content(path: str) -> Kind:

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: an image that is read, one that is not, or another thing.
+"""What a file is, by its first bytes: an image that is read, one that is not, or something else.
 
 The one place that knows formats by content. Nothing is decoded and nothing heavy is imported.
 """
@@ -26,7 +26,7 @@ class FileFormat(NamedTuple):
     """A format that files are recognised by.
 
     Attributes:
-        name: with an article where it is no image: ``JPEG XL``, ``Canon's CR3``, ``a PDF file``.
+        name: as in a sentence: ``JPEG XL``, ``Canon's CR3``, ``a PDF file``.
         kind: whether it is read.
         advice: what to do with a file that is not read, as an order; may be empty.
     """
@@ -50,12 +50,14 @@ class FileFormat(NamedTuple):
 
 DEVELOP = "develop it first, for example to TIFF or JPEG"
 """What to do with a raw file."""
+CONVERT = "convert it, for example to PNG"
+"""What to do with an image of a kind that is not read."""
 
 
 def file_format(first: bytes) -> FileFormat | None:
-    """Return what a file's first bytes say that it is, or ``None`` if they say nothing.
+    """Return the format that a file's first bytes name, or ``None`` if they name none.
 
-    TGA has no signature, and some raw files (DNG, NEF, ARW among them) begin as any TIFF does.
+    TGA has no signature. Some raw files (DNG, NEF, ARW and others) begin like any TIFF.
 
     Args:
         first: :data:`SIGNATURE_BYTES` bytes from the file's start, or all of a shorter one.
@@ -68,7 +70,7 @@ def file_format(first: bytes) -> FileFormat | None:
     return None
 
 
-def _unread(name: str, advice: str = "convert it, for example to PNG") -> FileFormat:
+def _unread(name: str, advice: str = CONVERT) -> FileFormat:
     return FileFormat(name, Kind.UNREAD, advice)
 
 
@@ -81,7 +83,7 @@ def _other(name: str, advice: str = "") -> FileFormat:
 
 
 _VIDEO = _other("a video", "take its frames out first")
-# The first that matches decides, so what is special stands before what is general.
+# The first match decides, so special patterns stand before general ones.
 _SIGNATURES = tuple(
     (re.compile(pattern, re.DOTALL), found)
     for pattern, found in (
@@ -132,11 +134,11 @@ _HEIC_BRANDS = frozenset({
     b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs",
 })  # fmt: skip
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
-_GENERAL_BRANDS = frozenset({b"mif1", b"msf1", b"mif2"})  # which codec, the others say
+_GENERAL_BRANDS = frozenset({b"mif1", b"msf1", b"mif2"})  # compatible brands name the codec
 
 
 def _by_brand(first: bytes) -> FileFormat:
-    """Tell apart what is stored in boxes: HEIF in its kinds, Canon's raw files, videos."""
+    """Return the format of a file of ISO boxes: AVIF, HEIC, Canon's CR3, or a video."""
     size = int.from_bytes(first[:4], "big")
     brand = first[8:12]
     if brand == b"crx ":

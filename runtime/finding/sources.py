@@ -64,23 +64,26 @@ def listed_images(chunks: Iterable[bytes], *, null: bool = False) -> Iterator[st
         InputError: a path holds a NUL, or UTF-16 is damaged.
     """
     if null:
-        yield from (_file_name(path) for path in _split(chunks, b"\0") if path)
+        for number, path in enumerate(_split(chunks, b"\0")):
+            name = path if number else _without_mark(path)
+            if name:
+                yield _file_name(name)
         return
-    for number, path in enumerate(_lines(iter(chunks)), 1):
-        if "\0" in path:
+    for number, line in enumerate(_lines(iter(chunks)), 1):
+        if "\0" in line:
             raise InputError(
                 f"line {number} of the list holds a NUL: give -0 if NULs end the paths, as "
                 "find -print0 writes them, or write the list in UTF-8."
             )
-        if path:
-            yield path
+        if line:
+            yield line
 
 
 def lies_among(path: Path, arguments: Sequence[str]) -> bool:
     """Whether a file or folder comes from the same place as the images that arguments name.
 
-    That is so if it lies in a folder that is searched, at any depth and also by a link, or beside
-    an image that is named, also by a link. Where only folders beside it are searched, it is not.
+    It does if it lies in a folder that is searched, at any depth, or beside an image that is named;
+    links count as well. It does not if only folders beside it are searched.
     """
     folder = path.parent.resolve()
     searched: list[str] = []
@@ -105,7 +108,7 @@ def _identities(paths: Iterable[str | Path]) -> set[Identity]:
 
 
 def _named(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield the files and folders that arguments name; of a pattern those that it matches."""
+    """Yield the files and folders that arguments name, or that their patterns match."""
     for argument in arguments:
         yield from matching(argument) if is_pattern(argument) else [argument]
 
@@ -124,7 +127,7 @@ def _expand(pattern: str, skip: Skip) -> list[str]:
 
 
 def _once(skip: Skip) -> Skip:
-    """Tell of each folder once: a ``**`` and the search of what it matches come by the same."""
+    """Report each folder once: a ``**`` and the search of its matches meet the same ones."""
     told: set[str] = set()
 
     def tell(path: str, reason: Reason) -> None:
@@ -156,13 +159,24 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
         yield _file_name(name if number else name.removeprefix(codecs.BOM_UTF8))
 
 
+def _without_mark(first: bytes) -> bytes:
+    """Drop the byte-order mark of a list whose paths end with NULs.
+
+    Raises:
+        InputError: it is one of UTF-16, where NULs are parts of characters.
+    """
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError("the list is UTF-16, in which NULs end no paths: leave -0 out.")
+    return first.removeprefix(codecs.BOM_UTF8)
+
+
 def _begins_with_part_of_a_mark(start: bytes) -> bool:
     marks = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     return any(mark != start and mark.startswith(start) for mark in marks)
 
 
 def _split(pieces: Iterable[AnyStr], end: AnyStr) -> Iterator[AnyStr]:
-    """Yield what stands between ends as soon as each is complete, and what follows the last."""
+    """Yield the pieces between ``end`` markers as soon as each is complete, and the rest."""
     rest = end[:0]
     for piece in pieces:
         complete = (rest + piece).split(end)
@@ -173,5 +187,5 @@ def _split(pieces: Iterable[AnyStr], end: AnyStr) -> Iterator[AnyStr]:
 
 
 def _file_name(name: bytes) -> str:
-    """Decode as os.fsdecode does, except on Windows, where that refuses what is no UTF-8."""
+    """Decode like os.fsdecode, but keep bytes that are not UTF-8 on Windows, too."""
     return name.decode(sys.getfilesystemencoding(), "surrogateescape")

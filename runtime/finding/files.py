@@ -43,7 +43,7 @@ def image_file(path: str | os.PathLike[str]) -> ImageFile | None:
 
 
 def without_waiting(path: str, flags: int) -> int:
-    """Open what is thought to be a file without waiting, should it be a pipe."""
+    """Open a path without blocking on a pipe; an ``opener`` for :func:`open`."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 

@@ -14,22 +14,23 @@ from ..machine.errors import InputError
 from .choosing import Reason, Skip, in_silence, reason_to_skip
 
 Identity: TypeAlias = tuple[int, int]
-"""What stays the same whatever a file or folder is called."""
+"""Device and inode: equal for all paths that lead to the same file or folder."""
 
 
 class Search:
     """Everything below some folders.
 
-    Links to folders are followed after all else was searched. One that leads to a folder that
-    was searched by then is passed over: so circles end, and each folder is searched once, at its
-    own place rather than a link's. So is one that leads to a folder in which it lies itself, or
-    in which a root lies: it would have the whole machine searched. Hidden folders are passed over.
+    Links to folders are followed after everything else was searched. A link to a folder that was
+    searched before is passed over. So circles end, and each folder is found at its own place
+    rather than at a link's. A link to a folder above itself or above a root is passed over, too,
+    because following it could search the whole machine. Hidden folders are passed over.
 
     Attributes:
         folders: the paths of all folders, in order.
         images: the paths of the images in them, in order.
         followed: the links among the folders.
-        left: the folders that were passed over because they are searched elsewhere or lie above.
+        left: the folders that were passed over because they are searched elsewhere, or lie above
+            a link or a root.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ def in_order(paths: Iterable[str]) -> list[str]:
 
 
 def identity(path: str | Path) -> Identity | None:
-    """Return what tells a file or folder, or ``None`` if there is none."""
+    """Return the identity of a file or folder, or ``None`` if it cannot be looked at."""
     with suppress(OSError):
         state = os.stat(path or os.curdir)
         return state.st_dev, state.st_ino
@@ -128,10 +129,10 @@ def identity(path: str | Path) -> Identity | None:
 
 
 def refuse(error: OSError) -> None:
-    """Pass over what vanishes while it is searched; what cannot be read must not be missed.
+    """Refuse a folder that cannot be read; one that vanished meanwhile is passed over.
 
     Raises:
-        InputError: it is there and cannot be read.
+        InputError: the folder is there, and its images would be missing.
     """
     if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
         raise InputError(
@@ -146,7 +147,7 @@ def _place(path: str) -> tuple[str, str]:
 
 
 def _identities_above(path: str) -> set[Identity]:
-    """Return the folders that a path lies in, where it is; for a link where that is."""
+    """Return the identities of the folders above a path; of a link, those above the link itself."""
     parent = Path(os.path.dirname(os.path.abspath(path))).resolve()
     return {found for each in (parent, *parent.parents) if (found := identity(each))}
 
@@ -163,7 +164,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or to what may not be looked at
+    except OSError:  # a link to itself, or no right to look
         return False
 
 

@@ -1,0 +1,1 @@
+"""Which files are images: named, found in folders, or listed."""
