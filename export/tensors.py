@@ -42,7 +42,7 @@ def plain(key: str, tensor: Tensor) -> Tensor:
             return _dense(key, tensor)
         eight_bits = tensor.is_floating_point() and tensor.dtype.itemsize == 1
         return tensor.to(torch.float32) if eight_bits else tensor
-    except (RuntimeError, TypeError):  # NotImplementedError is the first
+    except (RuntimeError, TypeError):  # also NotImplementedError, which is a RuntimeError
         raise CheckpointError(
             f"{key} is of type {tensor.dtype} and layout {tensor.layout}, which cannot be "
             "converted to float32: save it as float32."

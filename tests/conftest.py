@@ -7,6 +7,7 @@ is made once, by the worker that needs it first, in a folder that all of them re
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -333,6 +334,13 @@ def photograph() -> Image.Image:
     """A real photograph of 15.9 million pixels."""
     with Image.open(EXAMPLES / "real" / "dandelions.jpg") as image:
         return image.convert("RGB")
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    """A file of an image, as Pillow writes it."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 @pytest.fixture(scope="session")

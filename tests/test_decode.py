@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pillow_heif
 import pytest
-from conftest import EXAMPLES
+from conftest import EXAMPLES, encoded
 from fuzz.images import pillows_pixels
 from fuzz.seeds import seeds
 from glass_edge.runtime.images.decode import decode, read_header, settle_pillow
@@ -29,12 +29,6 @@ from glass_edge import ImageError
 @pytest.fixture(scope="module")
 def picture(photograph: Image.Image) -> Image.Image:
     return photograph.resize((403, 301), Image.Resampling.LANCZOS)
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def sixteen_bits(image: Image.Image, suffix: str) -> bytes:

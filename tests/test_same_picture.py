@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from conftest import call, launch
+from conftest import call, encoded, launch
 from PIL import Image, PngImagePlugin
 
 from glass_edge import Detector, DetectorOptions, Verdict
@@ -18,12 +18,6 @@ from glass_edge import Detector, DetectorOptions, Verdict
 @pytest.fixture(scope="module")
 def picture(photograph: Image.Image) -> Image.Image:
     return photograph.resize((700, 500), Image.Resampling.LANCZOS)
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def with_text() -> PngImagePlugin.PngInfo:

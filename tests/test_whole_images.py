@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import DATA
+from conftest import DATA, encoded
 from fuzz.cut import cut_short
 from fuzz.seeds import seeds
 from glass_edge.runtime.images.decode import decode, read_header
@@ -28,12 +28,6 @@ ALLOWED = DecodeOptions(allow_damaged=True)
 @pytest.fixture(scope="module")
 def picture(photograph: Image.Image) -> Image.Image:
     return photograph.resize((403, 301), Image.Resampling.LANCZOS)
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def pillows(content: bytes) -> np.ndarray:

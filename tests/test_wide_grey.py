@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import conftest
 import cv2
 import numpy as np
 import pytest
@@ -22,10 +23,8 @@ def grey(photograph: Image.Image) -> np.ndarray:
     return np.asarray(photograph.resize((160, 120)).convert("L"))
 
 
-def encoded(values: np.ndarray, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(values).save(buffer, kind, **options)
-    return buffer.getvalue()
+def encoded(values: np.ndarray, kind: str) -> bytes:
+    return conftest.encoded(Image.fromarray(values), kind)
 
 
 def sixteen(grey: np.ndarray) -> np.ndarray:

@@ -46,7 +46,9 @@ def open_jpeg(content: bytes, options: DecodeOptions) -> EncodedImage:
         raise ImageError(damage(incomplete))
     peak = _COEFFICIENTS_PEAK if structure.in_scans else 0.0
     if colours in _FOUR_CHANNELS:
-        image = open_with_pillow(content, options, check=lambda: incomplete or missing(content))
+        image = open_with_pillow(
+            content, options, check=lambda: incomplete or _problem(content, "CMYK")
+        )
         return EncodedImage(width, height, "pillow", image.decode, image.peak + peak)
 
     def decode(buffer: Rgb | None) -> Decoded:
@@ -66,12 +68,20 @@ def missing(content: bytes) -> str | None:
     Raises:
         ImageError: it is of a kind that is not read.
     """
+    if not read_structure(content).complete:
+        return _SCANS_MISSING
     try:
-        if not read_structure(content).complete:
-            return _SCANS_MISSING
         _, _, colours, _ = simplejpeg.decode_jpeg_header(content, strict=False)
-        _strictly(content, "CMYK" if colours in _FOUR_CHANNELS else "GRAY", scale=8)
     except (ValueError, KeyError) as error:
+        return _warning(error)
+    return _problem(content, "CMYK" if colours in _FOUR_CHANNELS else "GRAY")
+
+
+def _problem(content: bytes, colours: str) -> str | None:
+    """Return what libjpeg says against a JPEG's data; it is decoded at 1/8 size and thrown away."""
+    try:
+        _strictly(content, colours, scale=8)
+    except ValueError as error:
         return _warning(error)
     return None
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from .encoded import Decoded, DecodeOptions, EncodedImage, Rgb
-from .pillow import open_with_pillow, opened
+from .pillow import decoded_by_pillow, opened
 
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _PEAK = 3.0  # times the decoded size, measured as in .pillow
@@ -42,8 +42,8 @@ def open_webp(content: bytes, options: DecodeOptions) -> EncodedImage:
     Raises:
         ImageError: it is damaged, or too large for Pillow's own limit.
     """
-    pillows = open_with_pillow(content, options)
     with opened(content) as image:
+        pillows = decoded_by_pillow(image, content, options)
         by_opencv = _opencv_agrees(image, content)
     return open_with_opencv(content, pillows) if by_opencv else pillows
 

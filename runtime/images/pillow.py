@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..finding.signatures import SIGNATURE_BYTES, file_format
+from ..finding.signatures import SIGNATURE_BYTES, FileFormat, file_format
 from ..machine.errors import ImageError
 from .encoded import CHANNELS, Decoded, DecodeOptions, EncodedImage, Rgb, damage
 from .wide_grey import WIDE_MODES, check_high_bytes, wide_grey
@@ -63,7 +63,22 @@ def open_with_pillow(
         ImageError: not an image, a damaged header, or too large for Pillow's own limit.
     """
     with opened(content, frame, unknown) as image:
-        (width, height), peak = image.size, _PEAKS.get(image.format or "", _PEAK)
+        return decoded_by_pillow(
+            image, content, options, frame=frame, check=check, high_bytes=high_bytes
+        )
+
+
+def decoded_by_pillow(
+    image: Image.Image,
+    content: bytes,
+    options: DecodeOptions,
+    *,
+    frame: int = 0,
+    check: Check = lambda: None,
+    high_bytes: bool = False,
+) -> EncodedImage:
+    """Let Pillow decode a file of which it has read the header, see :func:`open_with_pillow`."""
+    (width, height), peak = image.size, _PEAKS.get(image.format or "", _PEAK)
 
     def decode(buffer: Rgb | None) -> Decoded:
         problem = check()
@@ -111,7 +126,7 @@ def opened(content: bytes, frame: int = 0, unknown: str | None = None) -> Iterat
         raise ImageError(
             "HEIC images need the package pillow-heif: pip install 'glass-edge[heic]'."
         )
-    unknown = unknown or _unidentified(content)
+    unknown = unknown or _unidentified(found)
     with _pillows_errors(unknown), Image.open(io.BytesIO(content), formats=formats) as image:
         if frame:
             image.seek(frame)
@@ -134,8 +149,7 @@ def _pillows_errors(unknown: str) -> Iterator[None]:
         raise ImageError(damage(" ".join(str(error).split()))) from None
 
 
-def _unidentified(content: bytes) -> str:
-    found = file_format(content[:SIGNATURE_BYTES])
+def _unidentified(found: FileFormat | None) -> str:
     if found:
         return damage(f"it begins as {found.name} does, but its header cannot be read")
     return f"the file is not an image ({', '.join(_FORMATS)} and TGA are read)."

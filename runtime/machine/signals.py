@@ -42,7 +42,7 @@ def finishing_on_signals(finish: Callable[[], None]) -> Iterator[None]:
             signal.signal(each, _end_at_once)
         finish()
         if sys.stderr is not None:  # else it was closed
-            with suppress(OSError):  # nobody may be reading it
+            with suppress(OSError, ValueError):  # nobody may be reading it, or it is closed
                 os.write(sys.stderr.fileno(), _NOTE)  # print may be interrupted within itself
 
     before = {each: signal.signal(each, handle) for each in _SIGNALS}

@@ -104,8 +104,8 @@ def image_seed(run_seed: int, rgb: npt.NDArray[np.uint8], key: bytes = b"") -> i
     are hashed repeatedly. File format, metadata, path, order, batch, thread and machine play no
     part.
 
-    The seed only chooses crops, so images may share one. Hashing 16 rows costs less than a
-    hundredth of making the views; hashing all pixels would cost half of it.
+    The seed only chooses crops, so images may share one, and some rows tell images apart at a
+    small part of the cost of hashing all pixels.
 
     Args:
         run_seed: a signed integer of 64 bits.
