@@ -11,7 +11,7 @@ from typing import TypeAlias
 import msgspec
 import numpy as np
 
-from ..export.parity import reference_views
+from ..calibration.photographs import reference_views
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.engines.base import Float32
 from ..runtime.machine.environment import environment

@@ -1,1 +1,1 @@
-"""From real images to ranges to INT8 graphs, and how their verdicts change. Needs no torch."""
+"""From a bundle and real images to a faster bundle, judged against the first. Needs no torch."""

@@ -30,12 +30,12 @@ from ..runtime.commands.reports import (
     write_report,
 )
 from ..runtime.machine.errors import InputError
-from .histogram import METHODS, Method
 from .images import split_images
+from .int8.histogram import METHODS, Method
 from .options import DEFAULT_IMAGES, CalibrationOptions
 
 if TYPE_CHECKING:
-    from .report import SensitivityReport
+    from .int8.report import SensitivityReport
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _AUTO = "auto"
@@ -107,7 +107,7 @@ def main(
     sets = split_images(folder, options.images, PassedOver(listed=list_skipped))
     # Imported here, so that --help and wrong usage do not wait for ONNX Runtime.
     with on_console("loading ONNX Runtime"):
-        from .report import measure_sensitivity
+        from .int8.report import measure_sensitivity
     command = typed_command("glass-calibrate")
     report = measure_sensitivity(opened, sets, options, command=command, progress=on_console)
     _show(report)

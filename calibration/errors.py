@@ -13,3 +13,9 @@ class AccuracyError(GlassError):
     """The verdicts of a low-precision bundle differ too much from FP32's."""
 
     exit_code = 1
+
+
+class GraphError(GlassError):
+    """A backbone cannot be turned into a graph that every engine accepts."""
+
+    exit_code = 1

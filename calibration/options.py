@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..runtime.bundle.manifest import Rest
 from ..runtime.machine.errors import InputError
-from .histogram import Method
+from .int8.histogram import Method
 
 DEFAULT_IMAGES = 512
 DEFAULT_BUDGET = 0.75

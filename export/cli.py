@@ -10,9 +10,10 @@ import click
 from click.core import ParameterSource
 
 from ..calibration.cli import calibration_options
-from ..calibration.histogram import Method
+from ..calibration.int8.histogram import Method
 from ..calibration.options import DEFAULT_BUDGET, DEFAULT_JUDGEMENTS, CalibrationOptions
 from ..runtime.bundle.bundle import BUNDLE_SUFFIX
+from ..runtime.bundle.making import check_target
 from ..runtime.bundle.manifest import Normalisation, Precision, Rest, WhichWeights
 from ..runtime.commands.console import GlassCommand, needing_libraries
 from ..runtime.commands.inputs import PassedOver, settle_decoders
@@ -25,7 +26,7 @@ from ..runtime.commands.options import (
 from ..runtime.commands.progress import on_console
 from ..runtime.machine.errors import InputError
 from ..runtime.machine.signals import ending_on_sigterm
-from .files import check_target, find_checkpoint
+from .files import find_checkpoint
 from .options import USERS, ExportOptions
 from .summary import summarise
 

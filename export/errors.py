@@ -9,12 +9,6 @@ class CheckpointError(GlassError):
     """A checkpoint cannot be read, or does not hold the GLASS that was expected."""
 
 
-class GraphError(GlassError):
-    """A backbone cannot be turned into a graph that every engine accepts."""
-
-    exit_code = 1
-
-
 class ParityError(GlassError):
     """The exported graphs do not agree with PyTorch."""
 

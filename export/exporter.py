@@ -9,7 +9,10 @@ from pathlib import Path
 import msgspec
 
 from ..calibration.images import split_images
+from ..calibration.making.graphs import save_graph, share_weights
+from ..calibration.making.variants import VariantOptions, make_variant
 from ..runtime.bundle.bundle import Bundle, sha256_of
+from ..runtime.bundle.making import check_target, new_bundle
 from ..runtime.bundle.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -22,6 +25,7 @@ from ..runtime.bundle.manifest import (
     Normalisation,
     expected_tensors,
 )
+from ..runtime.bundle.model_card import write_model_card
 from ..runtime.finding.choosing import Skip, in_silence
 from ..runtime.machine.environment import library_versions
 from ..runtime.machine.errors import OutputError
@@ -30,16 +34,13 @@ from ..runtime.views.spec import ViewSpec
 from . import paper
 from .checkpoint import Checkpoint
 from .checkpoint_file import checkpoint_digest
-from .files import check_target, new_bundle
-from .graphs import OPSET, make_graphs, save_graph, share_weights
+from .graphs import OPSET, make_graphs
 from .loading import LoadedModel, load_model
 from .model import Glass
-from .model_card import write_model_card
 from .options import ExportOptions
 from .own_model import measure_own_model, read_own_logits
 from .parity import measure_parity
 from .reference import write_reference
-from .variants import VariantOptions, make_variant
 
 
 def export_bundle(

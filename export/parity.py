@@ -10,27 +10,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..calibration.photographs import reference_views
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.manifest import Normalisation, Parity, Role
 from ..runtime.engines.base import EngineOptions, Float32
 from ..runtime.engines.host import HostEngine
 from ..runtime.engines.onnxruntime import OnnxRuntimeEngine
-from ..runtime.images.decode import decode
 from ..runtime.views.batch import ViewBatch
-from ..runtime.views.spec import ViewSpec
 from .errors import ParityError
 from .model import Glass
 
 TOLERANCE = 1e-4  # a share, see Parity
 LARGEST_BATCH = 32
-_SEED = 20_601
 
 
 @dataclass(frozen=True)
@@ -75,22 +72,6 @@ def measure_parity(model: Glass, bundle: Bundle, largest_batch: int = LARGEST_BA
         attention_error=worst["attention"],
         duplicate_error=worst["duplicate"],
     )
-
-
-def reference_views(spec: ViewSpec, images: int | None = None) -> ViewBatch:
-    """Make views of the package's photographs, or of the first ``images`` of them."""
-    encoded = photographs()[:images]
-    views = ViewBatch(len(encoded), spec)
-    for slot, photograph in enumerate(encoded):
-        views.fill(slot, decode(photograph), _SEED + slot, spec)
-    return views
-
-
-def photographs() -> list[bytes]:
-    """Return the JPEG files of the photographs that come with the package."""
-    folder = files(__package__) / "photographs"
-    items = sorted(folder.iterdir(), key=lambda item: item.name)
-    return [item.read_bytes() for item in items if item.name.endswith(".jpg")]
 
 
 @torch.inference_mode()

@@ -9,17 +9,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..runtime.bundle.bundle import Bundle, sha256_of
+from ..calibration.making.reference import logit_rows
+from ..calibration.photographs import reference_views
+from ..runtime.bundle.bundle import sha256_of
 from ..runtime.bundle.manifest import Normalisation, Reference
-from ..runtime.bundle.reference import stored_views
-from ..runtime.engines.base import EngineOptions, Float32
-from ..runtime.engines.onnxruntime import OnnxRuntimeEngine
 from ..runtime.images.encoded import Rgb
-from ..runtime.machine.cpus import available_cpus
 from ..runtime.views.batch import ViewBatch
 from ..runtime.views.spec import ViewSpec
 from .model import Glass
-from .parity import reference_views, run_torch
+from .parity import run_torch
 
 REFERENCE_FILE = "reference.png"
 _IMAGES = 2
@@ -37,23 +35,8 @@ def write_reference(
     Image.fromarray(_picture(views)).save(path, optimize=True)
     expected = run_torch(model, views, normalisation)
     source = f"PyTorch {torch.__version__.partition('+')[0]}"
-    return Reference(path.name, sha256_of(path), spec.num_crops, _rows(expected.logits), source)
-
-
-def own_reference(bundle: Bundle) -> Reference:
-    """Return the bundle's reference with the logits that its own graphs give on ONNX Runtime.
-
-    Args:
-        bundle: in FP32 or INT8, which ONNX Runtime computes as written. For other types, give a
-            simulation in FP32.
-
-    Raises:
-        EngineError: ONNX Runtime refuses the bundle.
-    """
-    engine = OnnxRuntimeEngine(bundle, EngineOptions("cpu", available_cpus()))
-    logits = engine.judge(*stored_views(bundle)).logits
-    return msgspec.structs.replace(
-        bundle.manifest.reference, logits=_rows(logits), source=engine.description
+    return Reference(
+        path.name, sha256_of(path), spec.num_crops, logit_rows(expected.logits), source
     )
 
 
@@ -64,7 +47,3 @@ def _picture(views: ViewBatch) -> Rgb:
     rows, columns, side = cells.shape[:3]
     picture: Rgb = cells.swapaxes(1, 2).reshape(rows * side, columns * side, 3)
     return picture
-
-
-def _rows(logits: Float32) -> tuple[tuple[float, float], ...]:
-    return tuple((round(float(first), 6), round(float(second), 6)) for first, second in logits)

@@ -26,11 +26,11 @@ import torch
 from click.testing import CliRunner
 from filelock import FileLock
 from glass_edge.calibration.images import split_images
+from glass_edge.calibration.making.variants import VariantOptions, make_variant
 from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.export import graphs
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.export.graphs import export_graph
-from glass_edge.export.variants import VariantOptions, make_variant
 from glass_edge.runtime.bundle.manifest import Precision, Rest, Role, TensorSpec
 from hypothesis import settings
 from networks import SMALL, TIMM_NAME, random_glass

@@ -16,10 +16,10 @@ import msgspec
 import onnx
 import pytest
 from conftest import EXAMPLES, call, launch, refusal
-from glass_edge.calibration.histogram import METHODS
 from glass_edge.calibration.images import split_images
-from glass_edge.calibration.layers import find_layers
-from glass_edge.calibration.report import SensitivityReport
+from glass_edge.calibration.int8.histogram import METHODS
+from glass_edge.calibration.int8.layers import find_layers
+from glass_edge.calibration.int8.report import SensitivityReport
 from PIL import Image
 
 from glass_edge import Bundle

@@ -12,11 +12,11 @@ import onnx
 import pytest
 from glass_edge.calibration.errors import CalibrationError
 from glass_edge.calibration.images import ENOUGH, ImageSets, split_images
-from glass_edge.calibration.int8 import Int8Search
-from glass_edge.calibration.layers import find_layers
+from glass_edge.calibration.int8.layers import find_layers
+from glass_edge.calibration.int8.ranges import RangesFile, collect_ranges
+from glass_edge.calibration.int8.search import Int8Search
+from glass_edge.calibration.judging.trial import BACKBONES
 from glass_edge.calibration.options import CalibrationOptions
-from glass_edge.calibration.ranges import RangesFile, collect_ranges
-from glass_edge.calibration.trial import BACKBONES
 from glass_edge.runtime.images.decode import read_header
 from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.judging import view_maker

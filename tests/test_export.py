@@ -11,10 +11,11 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from glass_edge.calibration.photographs import reference_views
 from glass_edge.export import parity
 from glass_edge.export.errors import CheckpointError, ParityError
 from glass_edge.export.exporter import ExportOptions, export_bundle
-from glass_edge.export.parity import TOLERANCE, measure_parity, reference_views
+from glass_edge.export.parity import TOLERANCE, measure_parity
 from networks import random_glass
 
 from glass_edge import Bundle, InputError

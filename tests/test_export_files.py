@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import slow
 from glass_edge.export.exporter import export_bundle
-from glass_edge.export.files import new_bundle, put_in_place
 from glass_edge.export.options import ExportOptions
+from glass_edge.runtime.bundle.making import new_bundle, put_in_place
 
 from glass_edge import Bundle, InputError, OutputError
 
@@ -157,7 +157,7 @@ def test_an_export_that_is_told_to_end_leaves_nothing(number, code, checkpoints,
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from glass_edge.export.files import new_bundle
+from glass_edge.runtime.bundle.making import new_bundle
 
 with new_bundle(Path("vit.glass"), force=False) as folder:
     (folder / "global.onnx").touch()

@@ -11,7 +11,7 @@ import timm
 import torch
 import torchvision
 from conftest import FAMILIES, ROOT
-from glass_edge.calibration.layers import RESIDUAL_ADD, find_layers
+from glass_edge.calibration.int8.layers import RESIDUAL_ADD, find_layers
 from glass_edge.export import families as room
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.export.families import registry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from glass_edge.calibration.histogram import BINS, METHODS, PERCENTILE, Histogram
+from glass_edge.calibration.int8.histogram import BINS, METHODS, PERCENTILE, Histogram
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

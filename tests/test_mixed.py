@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from glass_edge.export.mixed import Plan, float_tensors, kept_nodes, lowered
+from glass_edge.calibration.floats.mixed import Plan, float_tensors, kept_nodes, lowered
 from onnx import ModelProto
 
 

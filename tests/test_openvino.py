@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import FAMILIES, slow
-from glass_edge.calibration.comparison import compare_bundles
+from glass_edge.calibration.judging.comparison import compare_bundles
 from glass_edge.runtime.bundle.manifest import ROLES, Role
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import OpenVinoEngine

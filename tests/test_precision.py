@@ -15,15 +15,15 @@ import pytest
 import reference
 import torch
 from conftest import FAMILIES, JUDGEMENTS, slow_but
-from glass_edge.calibration.comparison import CHANGE_ALLOWED, compare_bundles, open_on_cpu
 from glass_edge.calibration.errors import AccuracyError
-from glass_edge.calibration.layers import find_layers
+from glass_edge.calibration.int8.layers import find_layers
+from glass_edge.calibration.int8.quantise import quantise
+from glass_edge.calibration.judging.comparison import CHANGE_ALLOWED, compare_bundles, open_on_cpu
+from glass_edge.calibration.judging.trial import Trial
+from glass_edge.calibration.making.variants import VariantOptions, make_variant
 from glass_edge.calibration.options import CalibrationOptions
-from glass_edge.calibration.quantise import quantise
-from glass_edge.calibration.trial import Trial
 from glass_edge.export import lowering, variants
 from glass_edge.export.exporter import ExportOptions, export_bundle
-from glass_edge.export.variants import VariantOptions, make_variant
 from glass_edge.runtime.bundle.manifest import ROLES, Role
 from glass_edge.runtime.engines.base import X86
 from glass_edge.runtime.images.decode import decode

@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from glass_edge.calibration.fitting import FittedWeight, fit, fit_weights
 from glass_edge.calibration.images import split_images
-from glass_edge.calibration.layers import find_layers
-from glass_edge.calibration.products import Product, Unfolding, find_products
-from glass_edge.calibration.quantise import quantise
-from glass_edge.calibration.ranges import collect_ranges
-from glass_edge.calibration.rounding import (
+from glass_edge.calibration.int8.fitting import FittedWeight, fit, fit_weights
+from glass_edge.calibration.int8.layers import find_layers
+from glass_edge.calibration.int8.products import Product, Unfolding, find_products
+from glass_edge.calibration.int8.quantise import quantise
+from glass_edge.calibration.int8.ranges import collect_ranges
+from glass_edge.calibration.int8.rounding import (
     LARGEST_STEP,
     Moments,
     output_error,

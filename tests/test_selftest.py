@@ -14,7 +14,7 @@ import onnx
 import pytest
 import torch
 from conftest import ROOT, call, refusal, slow_but
-from glass_edge.export.parity import reference_views
+from glass_edge.calibration.photographs import reference_views
 from glass_edge.runtime.bundle.bundle import sha256_of
 from glass_edge.runtime.bundle.reference import stored_views
 from glass_edge.runtime.engines.base import Engine, EngineOptions

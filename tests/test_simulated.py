@@ -8,8 +8,8 @@ import onnx
 import onnxruntime
 import pytest
 from conftest import FAMILIES, slow_but
-from glass_edge.export.mixed import Plan, lowered
-from glass_edge.export.simulated import simulated
+from glass_edge.calibration.floats.mixed import Plan, lowered
+from glass_edge.calibration.floats.simulated import simulated
 from onnx import ModelProto, TensorProto
 
 NUMPY_TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}

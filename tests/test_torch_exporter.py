@@ -8,8 +8,8 @@ import timm
 import torch
 import torchvision
 from conftest import call
+from glass_edge.calibration.errors import GraphError
 from glass_edge.export import graphs
-from glass_edge.export.errors import GraphError
 from glass_edge.export.exporter import export_bundle
 from glass_edge.export.graphs import PixelFront, export_graph, make_graphs
 from glass_edge.export.model import Glass

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from ...calibration.comparison import Scores, compare_scores, fake_scores
+from ...calibration.judging.comparison import Scores, compare_scores, fake_scores
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.progress import on_console
 from ...runtime.engines.base import EngineOptions

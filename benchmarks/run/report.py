@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from ...calibration.comparison import Change, compare_scores
+from ...calibration.judging.comparison import Change, compare_scores
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.views.spec import ViewSpec
 from ..measuring.bundles import file_bytes

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...calibration.comparison import Change, compare_scores
+from ...calibration.judging.comparison import Change, compare_scores
 from ...runtime.results.tables import markdown_table
 from ..measuring.samples import (
     SPREAD,

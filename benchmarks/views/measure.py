@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...export.parity import photographs
+from ...calibration.photographs import photographs
 from ...runtime.commands.progress import on_console
 from ...runtime.images.decode import read_header, settle_pillow
 from ...runtime.images.encoded import DecodeOptions

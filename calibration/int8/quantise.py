@@ -17,7 +17,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from ..runtime.engines.base import Float32
+from ...runtime.engines.base import Float32
 from .fitting import FittedWeight
 from .layers import Layer
 

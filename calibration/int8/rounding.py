@@ -17,7 +17,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.engines.base import Float32
+from ...runtime.engines.base import Float32
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 _Floats = TypeVar("_Floats", Float32, Float64)

@@ -14,22 +14,22 @@ from dataclasses import dataclass
 import onnx
 from onnx import ModelProto
 
-from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.manifest import Calibration, Role
-from ..runtime.judging.pipeline import PipelineOptions
-from ..runtime.judging.stream import PreparedBatch, stream_views
-from ..runtime.machine.progress import Progress, silent, track
-from ..runtime.views.batch import Sampling
-from .errors import CalibrationError
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.manifest import Calibration, Role
+from ...runtime.judging.pipeline import PipelineOptions
+from ...runtime.judging.stream import PreparedBatch, stream_views
+from ...runtime.machine.progress import Progress, silent, track
+from ...runtime.views.batch import Sampling
+from ..errors import CalibrationError
+from ..images import ImageSets
+from ..judging.trial import BACKBONES, Outcome, Trial
+from ..options import CalibrationOptions
 from .fitting import FittedWeight, fit_weights
 from .histogram import Method
-from .images import ImageSets
 from .layers import Layer, find_layers
-from .options import CalibrationOptions
 from .products import find_products
 from .quantise import quantise
 from .ranges import Ranges, RangesFile, collect_ranges
-from .trial import BACKBONES, Outcome, Trial
 
 # If scores are spread evenly between 0 and 1, the share of verdicts that flip equals the mean
 # change of P(fake) at 0.5. The gate allows 0.005; a good detector has fewer scores near 0.5.

@@ -10,13 +10,13 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.manifest import Role
-from ..runtime.machine.cache import cache_folder, go_on_without
-from ..runtime.machine.errors import OutputError
-from ..runtime.machine.progress import Progress, silent
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.manifest import Role
+from ...runtime.machine.cache import cache_folder, go_on_without
+from ...runtime.machine.errors import OutputError
+from ...runtime.machine.progress import Progress, silent
+from ..images import ImageSets, Suitability
 from .histogram import METHODS, Histogram, Method
-from .images import ImageSets, Suitability
 from .layers import Layer
 from .observe import Observer, backbone_views, calibration_batches
 

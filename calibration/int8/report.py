@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.manifest import Role
-from ..runtime.machine.environment import Environment, environment
-from ..runtime.machine.progress import Progress, silent
-from ..runtime.results.tables import markdown_table
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.manifest import Role
+from ...runtime.machine.environment import Environment, environment
+from ...runtime.machine.progress import Progress, silent
+from ...runtime.results.tables import markdown_table
+from ..images import ImageSets
+from ..options import CalibrationOptions
 from .histogram import Method
-from .images import ImageSets
-from .int8 import Int8Search
-from .options import CalibrationOptions
+from .search import Int8Search
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

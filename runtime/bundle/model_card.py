@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.manifest import (
+from .bundle import Bundle
+from .manifest import (
     MANIFEST_NAME,
     Calibration,
     Comparison,

@@ -10,16 +10,16 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, ValueInfoProto
 
-from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.manifest import Role
-from ..runtime.engines.base import Array, Float32
-from ..runtime.engines.onnxruntime import session_options
-from ..runtime.judging.pipeline import PipelineOptions
-from ..runtime.judging.stream import PreparedBatch, stream_views
-from ..runtime.machine.cpus import available_cpus
-from ..runtime.machine.progress import Progress, track
-from ..runtime.views.batch import Sampling
-from .images import ImageSets
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.manifest import Role
+from ...runtime.engines.base import Array, Float32
+from ...runtime.engines.onnxruntime import session_options
+from ...runtime.judging.pipeline import PipelineOptions
+from ...runtime.judging.stream import PreparedBatch, stream_views
+from ...runtime.machine.cpus import available_cpus
+from ...runtime.machine.progress import Progress, track
+from ...runtime.views.batch import Sampling
+from ..images import ImageSets
 
 CROPS = 2  # of each image: another image tells more than another crop of the same
 _BATCH = 4  # images, and views at a time, because all their inner tensors are in memory

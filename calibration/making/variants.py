@@ -13,14 +13,8 @@ import msgspec
 import onnx
 from onnx import ModelProto
 
-from ..calibration.comparison import check_comparison, compare_bundles
-from ..calibration.errors import CalibrationError
-from ..calibration.images import ImageSets
-from ..calibration.int8 import Int8Search
-from ..calibration.options import DEFAULT_JUDGEMENTS, CalibrationOptions
-from ..calibration.trial import BACKBONES
-from ..runtime.bundle.bundle import Bundle, sha256_of
-from ..runtime.bundle.manifest import (
+from ...runtime.bundle.bundle import Bundle, sha256_of
+from ...runtime.bundle.manifest import (
     MANIFEST_NAME,
     Calibration,
     FileEntry,
@@ -29,14 +23,20 @@ from ..runtime.bundle.manifest import (
     Rest,
     Role,
 )
-from ..runtime.images.reading import ImageSource
-from ..runtime.machine.progress import Progress, silent
+from ...runtime.images.reading import ImageSource
+from ...runtime.machine.progress import Progress, silent
+from ..errors import CalibrationError
+from ..floats.mixed import LowType
+from ..floats.search import TRIED_ON, lower, lower_rest
+from ..floats.simulated import simulated
+from ..images import ImageSets
+from ..int8.search import Int8Search
+from ..judging.comparison import check_comparison, compare_bundles
+from ..judging.trial import BACKBONES
+from ..options import DEFAULT_JUDGEMENTS, CalibrationOptions
+from ..photographs import photographs
 from .graphs import save_graph, share_weights
-from .lowering import TRIED_ON, lower, lower_rest
-from .mixed import LowType
-from .parity import photographs
 from .reference import own_reference
-from .simulated import simulated
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,19 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
-from ..calibration.images import ImageSets, Suitability
-from ..calibration.int8 import CHANGE_AIMED_AT as INT8_AIM
-from ..calibration.observe import Observer
-from ..calibration.trial import BACKBONES, Outcome, Trial
-from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.manifest import Role
-from ..runtime.engines.base import Array
-from ..runtime.images.reading import ImageSource
-from ..runtime.judging.pipeline import PipelineOptions
-from ..runtime.judging.stream import PreparedBatch, stream_views
-from ..runtime.views.batch import Sampling
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.manifest import Role
+from ...runtime.engines.base import Array
+from ...runtime.images.reading import ImageSource
+from ...runtime.judging.pipeline import PipelineOptions
+from ...runtime.judging.stream import PreparedBatch, stream_views
+from ...runtime.views.batch import Sampling
+from ..images import ImageSets, Suitability
+from ..int8.observe import Observer
+from ..int8.search import CHANGE_AIMED_AT as INT8_AIM
+from ..judging.trial import BACKBONES, Outcome, Trial
+from ..photographs import photographs
 from .mixed import LowType, Plan, float_tensors, kept_nodes, lowered
-from .parity import photographs
 from .simulated import simulated
 
 # The largest change of P(fake) at 0.5 that is allowed on the views tried. FP16's is half of what is

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from onnx import GraphProto, NodeProto
 
-from ..runtime.bundle.manifest import Backbone
+from ...runtime.bundle.manifest import Backbone
 
 RESIDUAL_ADD = "residual Add"
 _WEIGHTED = ("Conv", "Gemm", "MatMul")

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.manifest import Comparison, Manifest
-from ..runtime.engines.base import Engine, EngineOptions, softmax
-from ..runtime.engines.registry import AUTO, open_engine
-from ..runtime.images.reading import ImageSource
-from ..runtime.judging.options import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
-from ..runtime.judging.pipeline import PipelineOptions
-from ..runtime.judging.stream import PreparedBatch, stream_views
-from ..runtime.machine.cpus import available_cpus
-from ..runtime.machine.progress import Progress, silent, track
-from ..runtime.views.batch import Sampling
-from ..runtime.views.spec import ViewSpec
-from .errors import AccuracyError, CalibrationError
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.manifest import Comparison, Manifest
+from ...runtime.engines.base import Engine, EngineOptions, softmax
+from ...runtime.engines.registry import AUTO, open_engine
+from ...runtime.images.reading import ImageSource
+from ...runtime.judging.options import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
+from ...runtime.judging.pipeline import PipelineOptions
+from ...runtime.judging.stream import PreparedBatch, stream_views
+from ...runtime.machine.cpus import available_cpus
+from ...runtime.machine.progress import Progress, silent, track
+from ...runtime.views.batch import Sampling
+from ...runtime.views.spec import ViewSpec
+from ..errors import AccuracyError, CalibrationError
 
 FLIPS_ALLOWED = 0.005  # share of judgements whose verdict changes
 CHANGE_ALLOWED = 0.01  # mean absolute change of P(fake)

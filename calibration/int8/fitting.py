@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.manifest import Role
-from ..runtime.engines.base import Float32
-from ..runtime.machine.progress import Progress, silent, track
-from .images import ImageSets
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.manifest import Role
+from ...runtime.engines.base import Float32
+from ...runtime.machine.progress import Progress, silent, track
+from ..images import ImageSets
 from .observe import CROPS, Observer, backbone_views, calibration_batches
 from .products import Matrices, Product, Unfolding
 from .ranges import Ranges

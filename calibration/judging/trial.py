@@ -10,12 +10,12 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto
 
-from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.manifest import Role
-from ..runtime.engines.base import Array, Float32
-from ..runtime.engines.onnxruntime import session_options
-from ..runtime.judging.stream import PreparedBatch
-from ..runtime.machine.cpus import available_cpus
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.manifest import Role
+from ...runtime.engines.base import Array, Float32
+from ...runtime.engines.onnxruntime import session_options
+from ...runtime.judging.stream import PreparedBatch
+from ...runtime.machine.cpus import available_cpus
 
 BACKBONES: tuple[Role, Role] = ("global", "local")
 _Graph: TypeAlias = Callable[[Array], Float32]

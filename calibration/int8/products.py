@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 
-from ..runtime.engines.base import Float32
+from ...runtime.engines.base import Float32
 from .layers import RESIDUAL_ADD, Layer
 
 _WITHOUT_BIAS = 2  # inputs

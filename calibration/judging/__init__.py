@@ -1,0 +1,1 @@
+"""How a changed bundle is judged against the FP32 one that it came from."""

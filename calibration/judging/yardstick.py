@@ -1,0 +1,93 @@
+"""The yardstick of every approximation: the noise that a detector's own draws of crops have.
+
+The same image judged with other crops gives another margin (logit of fake minus logit of real). An
+approximation whose errors are small beside that cannot matter; docs/precision.md derives how small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Margins: TypeAlias = npt.NDArray[np.float64]
+"""Logit of fake minus logit of real, ``(images, draws)``."""
+Unit = Literal["draws", "images"]
+
+ERROR_GOOD, SHIFT_GOOD = 0.25, 0.1  # shares of the draw noise
+ERROR_REFUSED = 0.5
+
+
+@dataclass(frozen=True)
+class DrawNoise:
+    """How much the margins of the FP32 bundle vary by themselves.
+
+    Attributes:
+        size: root mean square over images of the standard deviation of the margin over draws.
+            Where all draws of an image are alike, the standard deviation over images.
+        unit: which of the two it is.
+        flips: the share of verdicts that differ between two draws of the same image.
+    """
+
+    size: float
+    unit: Unit
+    flips: float
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far a changed bundle's margins are from FP32's on the same crops.
+
+    Attributes:
+        error: root mean square change of the margin, as a share of the draw noise.
+        shift: mean change of the margin, as a share of the draw noise.
+        flips: the number of verdicts that differ.
+        judgements: images times draws.
+    """
+
+    error: float
+    shift: float
+    flips: int
+    judgements: int
+
+    @property
+    def good(self) -> bool:
+        """Whether the change cannot matter beside the draws. NaN is not good."""
+        return self.error <= ERROR_GOOD and abs(self.shift) <= SHIFT_GOOD
+
+    @property
+    def added(self) -> float:
+        """By which share of itself the noise of a verdict grows: 0.03 for an error of 0.25."""
+        return float(np.sqrt(1.0 + self.error**2) - 1.0)
+
+
+def draw_noise(margins: Margins, threshold: float = 0.0) -> DrawNoise:
+    """Measure the draws of the FP32 bundle.
+
+    Args:
+        margins: one row for each image; a single draw has no noise.
+        threshold: the margin from which on a verdict is fake.
+    """
+    images, draws = margins.shape
+    flips = 0.0
+    if draws > 1:
+        variances = margins.var(axis=1, ddof=1)
+        fake = (margins >= threshold).mean(axis=1)
+        flips = float((2 * fake * (1 - fake)).mean() * draws / (draws - 1))
+        size = float(np.sqrt(variances.mean()))
+        if size > 0.0:
+            return DrawNoise(size, "draws", flips)
+    spread = float(margins.mean(axis=1).std(ddof=1)) if images > 1 else 0.0
+    return DrawNoise(spread, "images", flips)
+
+
+def deviation(reference: Margins, candidate: Margins, noise: DrawNoise) -> Deviation:
+    """Compare the margins of the same images and draws; without any noise, nothing is good."""
+    changes = candidate - reference
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = float(np.float64(np.sqrt(np.mean(changes**2))) / noise.size)
+        shift = float(np.float64(changes.mean()) / noise.size)
+    flips = int(np.count_nonzero((candidate >= 0.0) != (reference >= 0.0)))
+    return Deviation(error, shift, flips, changes.size)

@@ -1,0 +1,28 @@
+"""The photographs of the package: what graphs are compared on where the user gives none."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from ..runtime.images.decode import decode
+from ..runtime.views.batch import ViewBatch
+from ..runtime.views.spec import ViewSpec
+
+_FOLDER = "pictures"
+_SEED = 20_601
+
+
+def reference_views(spec: ViewSpec, images: int | None = None) -> ViewBatch:
+    """Make views of the package's photographs, or of the first ``images`` of them."""
+    encoded = photographs()[:images]
+    views = ViewBatch(len(encoded), spec)
+    for slot, photograph in enumerate(encoded):
+        views.fill(slot, decode(photograph), _SEED + slot, spec)
+    return views
+
+
+def photographs() -> list[bytes]:
+    """Return the JPEG files of the photographs that come with the package."""
+    folder = files(__package__) / _FOLDER
+    items = sorted(folder.iterdir(), key=lambda item: item.name)
+    return [item.read_bytes() for item in items if item.name.endswith(".jpg")]

@@ -1,0 +1,112 @@
+"""How a new bundle appears: whole, or not at all."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock
+
+from ..machine.errors import InputError, OutputError
+from .manifest import MANIFEST_NAME
+
+_LOCK = "lock"  # in the hidden folder; held while its export lives
+_REPLACED = "replaced"  # in the hidden folder; the bundle that was there before
+
+
+def check_target(target: Path, *, force: bool) -> None:
+    """Refuse to overwrite.
+
+    Raises:
+        InputError: ``target`` exists and ``force`` is not given, or is no bundle, or the
+            folder it shall lie in does not exist.
+    """
+    if target.exists() and not (target / MANIFEST_NAME).is_file():
+        raise InputError(f"{target} exists and is not a bundle; choose another name.")
+    if target.exists() and not force:
+        raise InputError(f"{target} exists already: choose another name, or --force to replace it.")
+    if not target.parent.is_dir():
+        raise InputError(f"the folder {target.parent} does not exist.")
+
+
+@contextmanager
+def new_bundle(target: Path, *, force: bool) -> Iterator[Path]:
+    """Give an empty folder to make a bundle in; at the end of the block it becomes ``target``.
+
+    It lies in a hidden folder beside ``target``, which is removed however the block ends. What an
+    export that was killed left there is removed by the next one to the same target.
+
+    Args:
+        target: the bundle's path.
+        force: replace a bundle at ``target``.
+
+    Raises:
+        InputError: ``target`` may not be replaced, see :func:`check_target`.
+        OutputError: ``target`` cannot be replaced.
+        OSError: a folder cannot be written.
+    """
+    _remove_leftovers(target)
+    check_target(target, force=force)
+    with ExitStack() as stack:
+        hidden = tempfile.TemporaryDirectory(
+            prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True
+        )
+        scratch = Path(stack.enter_context(hidden))
+        with suppress(NotImplementedError):  # a file system without locks
+            stack.enter_context(FileLock(scratch / _LOCK))
+        folder = scratch / target.name
+        folder.mkdir()
+        yield folder
+        check_target(target, force=force)  # it may have appeared meanwhile
+        put_in_place(folder, target, scratch, force=force)
+
+
+def put_in_place(folder: Path, target: Path, scratch: Path, *, force: bool) -> None:
+    """Rename a finished bundle to ``target``.
+
+    Args:
+        folder: the bundle.
+        target: where it shall be.
+        scratch: where what is replaced is moved to; it comes back if the bundle cannot be renamed.
+        force: replace what is at ``target``.
+
+    Raises:
+        OutputError: something else appeared at ``target`` at the same time, so that the old bundle
+            got another name, which the message says.
+        OSError: the bundle cannot be renamed, or something is at ``target``.
+    """
+    old = scratch / _REPLACED
+    try:
+        if force and target.exists():
+            target.rename(old)
+        folder.rename(target)
+    except BaseException as error:  # a signal may come at any point
+        if old.exists() and not target.exists():
+            old.rename(target)
+        elif old.exists() and folder.exists():
+            kept = target.with_name(scratch.name.lstrip("."))
+            old.rename(kept)
+            raise OutputError(
+                f"{target} cannot be replaced, because another program wrote to it: the bundle "
+                f"that was there is {kept} now."
+            ) from error
+        raise
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what exports to this target left when they were killed; put back what they replaced.
+
+    A hidden folder is filled only after its lock is held, so that no living export loses its own.
+    """
+    for hidden in target.parent.glob(f".{glob.escape(target.name)}.*"):
+        old = hidden / _REPLACED
+        if (hidden / target.name).is_dir() or old.is_dir():
+            # An export that lives: waiting for its lock is a Timeout, which is an OSError.
+            with suppress(OSError, NotImplementedError), FileLock(hidden / _LOCK, timeout=0):
+                if old.is_dir() and not target.exists():
+                    old.rename(target)
+                shutil.rmtree(hidden, ignore_errors=True)
