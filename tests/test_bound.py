@@ -43,19 +43,21 @@ def sessions(vit_bundle):
     }
 
 
-def views(images, crops):
+def views(images, crops, draws=1):
     generator = np.random.default_rng(images * crops)
     overviews = generator.uniform(0, 255, (images, 224, 224, 3)).astype(np.float32)
-    return overviews, generator.integers(0, 256, (images, crops, 224, 224, 3), dtype=np.uint8)
+    shape = (images, draws, crops, 224, 224, 3)
+    return overviews, generator.integers(0, 256, shape, dtype=np.uint8)
 
 
-def test_any_number_of_images_and_crops_gives_what_sessions_alone_give(sessions, network):
+def test_any_number_of_images_draws_and_crops_gives_what_sessions_alone_give(sessions, network):
     bound = BoundGraphs(sessions, "cpu", MOST)
     answers = []
-    for images, crops in ((1, 1), (3, 7), (9, 2), (2, 3), (4, 1), (3, 7)):
-        found = bound.judge(*views(images, crops))
+    sizes = ((1, 1, 1), (3, 7, 1), (9, 2, 1), (3, 2, 3), (2, 3, 4), (6, 1, 2), (4, 1, 1), (3, 7, 1))
+    for size in sizes:
+        found = bound.judge(*views(*size))
         logits, attention = found.logits, found.attention
-        expected = network.judge(*views(images, crops))
+        expected = network.judge_draws(*views(*size))
         assert logits == pytest.approx(expected.logits, abs=1e-5)
         assert attention == pytest.approx(expected.attention, abs=1e-6)
         answers.append(logits)

@@ -67,7 +67,7 @@ def test_full_size_verdicts_are_those_of_pytorch(family, photographs, tmp_path):
 def test_golden_crops_reach_the_engine(case, vit_bundle):
     import hashlib
 
-    from glass_edge.runtime.views.batch import ViewBatch
+    from glass_edge.runtime.views.batch import Sampling, ViewBatch
     from glass_edge.runtime.views.spec import ViewSpec
 
     golden = np.load(DATA / "views.npz")
@@ -77,7 +77,7 @@ def test_golden_crops_reach_the_engine(case, vit_bundle):
     spec = ViewSpec(crop_size=224, num_crops=count, max_grid=8)
     batch = ViewBatch(2, spec)
     batch.crops[:] = 77  # what an earlier image left behind
-    batch.fill(1, picture, seed, spec)
+    batch.fill(1, picture, Sampling(spec, seed, fixed=True))
     digest = hashlib.sha256(batch.crops[1].tobytes()).hexdigest()
     assert digest == str(golden[f"case{case}_crops_sha256"])
     assert np.abs(batch.overviews[1] - golden[f"case{case}_global"]).max() <= 0.02

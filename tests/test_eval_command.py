@@ -244,6 +244,8 @@ def test_a_bundle_below_fp32_says_what_its_export_found(
     assert rows["gate: verdicts unlike FP32's"] == ["", f"{gate['flips']} of {gate['judgements']}"]
     assert rows["gate: mean change of P(fake)"] == ["", f"{gate['mean_change']:.4f}"]
     assert rows["gate: largest change of P(fake)"] == ["", f"{gate['largest_change']:.4f}"]
+    assert rows["gate: error, in draw noise"] == ["", f"{gate['yardstick']['error']:.2f}"]
+    assert rows["gate: shift, in draw noise"] == ["", f"{gate['yardstick']['shift']:+.2f}"]
 
 
 def table_cells(report: EvaluationReport) -> list[list[str]]:
@@ -251,9 +253,13 @@ def table_cells(report: EvaluationReport) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_speed_leaves_out_the_first_batch(report):
+def test_speed_is_that_of_one_draw_and_leaves_out_the_first_batch(report):
+    """A batch holds the crops of all seeds, and so fewer images."""
+    at_once = BATCH // SEEDS
+    assert report.timed_at_once == at_once
+    assert f"up to {at_once} images at once" in report.to_markdown()
     for result in report.bundles:
-        assert (result.speed.images, result.speed.warm) == (len(IMAGES) * SEEDS - BATCH, True)
+        assert (result.speed.images, result.speed.warm) == (len(IMAGES) - at_once, True)
         expected = result.speed.images / result.speed.seconds
         assert result.speed.images_per_second == pytest.approx(expected)
 

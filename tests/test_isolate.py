@@ -198,7 +198,7 @@ def test_a_process_that_waits_holds_no_large_image(photographs):
     for content in (small, large, small):
         maker.make(batch, 0, content)
         rgb = decode(content)
-        expected.fill(0, rgb, Sampling(spec).generator_seed(rgb), spec)
+        expected.fill(0, rgb, Sampling(spec))
         assert np.array_equal(batch.crops, expected.crops)
         assert 0 < shared_bytes() <= 2 << 20
     with pytest.raises(ImageError, match="truncated or damaged"):

@@ -220,7 +220,7 @@ class Elsewhere(DeviceEngine):
 
     def judge_now(self, overviews, crops):
         self.work()
-        shapes = (len(crops), 2), crops.shape[:2]
+        shapes = (*crops.shape[:2], 2), crops.shape[:3]
         return Judgement(*(np.zeros(shape, np.float32) for shape in shapes))
 
     def work(self):

@@ -55,10 +55,11 @@ def plans(vit_bundle, tmp_path_factory):
     return found
 
 
-def views(images, crops, seed=0):
+def views(images, crops, seed=0, draws=1):
     generator = np.random.default_rng(seed)
     overviews = generator.uniform(0, 255, (images, 224, 224, 3)).astype(np.float32)
-    return overviews, generator.integers(0, 256, (images, crops, 224, 224, 3), dtype=np.uint8)
+    shape = (images, draws, crops, 224, 224, 3)
+    return overviews, generator.integers(0, 256, shape, dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -69,21 +70,27 @@ def network(vit_bundle):
 @pytest.mark.parametrize("graphs", [True, False], ids=["cuda-graphs", "no-cuda-graphs"])
 class TestJudging:
     @settings(max_examples=8)
-    @given(sizes=st.lists(st.tuples(st.integers(1, 11), st.integers(1, 5)), min_size=1, max_size=3))
-    def test_any_number_of_images_and_crops_gives_what_onnx_runtime_gives(
+    @given(
+        sizes=st.lists(
+            st.tuples(st.integers(1, 11), st.integers(1, 5), st.integers(1, 3)),
+            min_size=1,
+            max_size=3,
+        )
+    )
+    def test_any_number_of_images_draws_and_crops_gives_what_onnx_runtime_gives(
         self, graphs, sizes, vit_bundle, plans, network
     ):
         device = Device(vit_bundle, LIBRARY, FakeCuda(graphs=graphs), plans, MOST)
-        for index, (images, crops) in enumerate(sizes):
-            given_views = views(images, crops, index)
-            expected = network.judge(*given_views)
-            logits, attention = device.judge(*given_views)
-            assert logits == pytest.approx(expected.logits, abs=1e-5)
-            assert attention == pytest.approx(expected.attention, abs=1e-6)
+        for index, (images, crops, draws) in enumerate(sizes):
+            given_views = views(images, crops, index, draws)
+            expected = network.judge_draws(*given_views)
+            found = device.judge(*given_views)
+            assert found.logits == pytest.approx(expected.logits, abs=1e-5)
+            assert found.attention == pytest.approx(expected.attention, abs=1e-6)
 
     def test_answers_are_the_callers_own(self, graphs, vit_bundle, plans):
         device = Device(vit_bundle, LIBRARY, FakeCuda(graphs=graphs), plans, MOST)
-        first, _ = device.judge(*views(3, 2, 1))
+        first = device.judge(*views(3, 2, 1)).logits
         kept = first.copy()
         device.judge(*views(3, 2, 2))
         assert (first == kept).all()
@@ -100,6 +107,7 @@ class TestJudging:
     def test_each_graph_runs_alone(self, graphs, vit_bundle, plans, network):
         device = Device(vit_bundle, LIBRARY, FakeCuda(graphs=graphs), plans, MOST)
         overviews, crops = views(3, 4)
+        crops = crops[:, 0]
         (global_features,) = device.run("global", [overviews])
         (flat,) = device.run("local", [crops.reshape(12, 224, 224, 3)])
         assert flat == pytest.approx(network.features("local", crops.reshape(12, 224, 224, 3)))

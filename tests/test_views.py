@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import reference
 import torch
-from glass_edge.runtime.views.batch import ViewBatch
+from glass_edge.runtime.views.batch import Sampling, ViewBatch
 from glass_edge.runtime.views.spec import ViewSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ def test_crops_are_the_specifications_crops(height, width, count, seed):
     spec = ViewSpec(crop_size=224, num_crops=count, max_grid=8)
     batch = ViewBatch(1, spec)
     batch.crops[:] = 99  # what an earlier image left behind
-    batch.fill(0, rgb, seed, spec)
+    batch.fill(0, rgb, Sampling(spec, seed, fixed=True))
     _, expected = reference.views(rgb, count, seed)
     pixels = torch.from_numpy(batch.crops[0]).permute(0, 3, 1, 2).to(torch.float32).div(255)
     assert torch.equal((pixels - reference.MEAN) / reference.STD, expected)
@@ -33,7 +33,7 @@ def test_crops_are_copied_once_and_the_image_is_left_alone():
     spec = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
     batch = ViewBatch(1, spec)
     room = batch.crops
-    info = batch.fill(0, rgb, 7, spec)
+    info = batch.fill(0, rgb, Sampling(spec, 7, fixed=True))
     assert batch.crops is room
     assert not np.shares_memory(batch.crops, rgb)
-    assert (info.width, info.height, info.seed) == (800, 600, 7)
+    assert (info.width, info.height, [draw.seed for draw in info.draws]) == (800, 600, [7])

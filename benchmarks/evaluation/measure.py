@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import numpy.typing as npt
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from ...calibration.judging.comparison import Scores, compare_scores, fake_scores
+from ...calibration.judging.timed import judge_timed
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.progress import on_console
 from ...runtime.engines.base import EngineOptions
@@ -22,15 +21,14 @@ from ...runtime.engines.registry import open_engine
 from ...runtime.finding.choosing import Skip, in_silence
 from ...runtime.finding.files import readable_path
 from ...runtime.finding.sources import find_images
+from ...runtime.judging.draws import DrawnBatch, images_at_once, in_groups, stream_draws
 from ...runtime.judging.options import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
 from ...runtime.judging.pipeline import PipelineOptions
-from ...runtime.judging.stream import PreparedBatch, stream_views
 from ...runtime.machine.cpus import available_cpus
 from ...runtime.machine.environment import environment
 from ...runtime.machine.errors import EngineError, ImageError, InputError
 from ...runtime.machine.progress import track
 from ...runtime.views.batch import Sampling
-from ...runtime.views.spec import ViewSpec
 from ..measuring.bundles import common_views, file_bytes
 from ..measuring.report import SCHEMA_VERSION
 from .reliability import expected_calibration_error, reliability_bins
@@ -94,7 +92,9 @@ def evaluate(
     classes, fake_class = bundles[0].manifest.classes, bundles[0].manifest.fake_class
     labels = labelled_images(folder, classes, skip)
     judges = [_Judge(bundle, options) for bundle in bundles]
-    judged, unreadable = _judge_all(judges, list(labels), views, options)
+    groups = in_groups(Sampling(views, draws=options.seeds))
+    at_once = images_at_once(groups, options.batch_size)
+    judged, unreadable = _judge_all(judges, list(labels), groups, at_once)
     counts = _count_images(judged, unreadable, labels)
     truth = np.array([labels[path] == fake_class for path, _ in judged])
     scores = [judge.scores() for judge in judges]
@@ -120,6 +120,7 @@ def evaluate(
             ScoredImage(readable_path(path), labels[path], seed, tuple(map(float, each)))
             for (path, seed), each in zip(judged, np.stack(scores, axis=1), strict=True)
         ),
+        timed_at_once=at_once,
     )
 
 
@@ -178,25 +179,26 @@ class _Judge:
         engine = EngineOptions(options.device, threads, options.batch_size)
         self._bundle = bundle
         self._engine = open_engine(bundle, options.engine, engine)
-        self._scores: list[Scores] = []
+        self._scores: dict[int, list[Scores]] = defaultdict(list)  # by seed
         self._times: list[tuple[int, float]] = []
 
-    def take(self, batch: PreparedBatch) -> None:
-        """Judge the readable images of a batch; there must be one."""
-        started = time.perf_counter()
-        scores = fake_scores(self._engine, batch, self._bundle.manifest)
-        self._times.append((len(scores), time.perf_counter() - started))
+    def take(self, batch: DrawnBatch, seeds: Sequence[int]) -> None:
+        """Judge the draws of these seeds of a batch's readable images; there must be one."""
+        found = judge_timed(self._engine, batch)
+        self._times.append((len(found.logits), found.seconds))
+        scores = fake_scores(found.logits, self._bundle.manifest)
         if not np.isfinite(scores).all():
             raise EngineError(
                 f"bundle {self._bundle.path} gave numbers that are not finite on "
                 f"{self._engine.description}, so it cannot be evaluated: try another engine, or "
                 "export it again in another precision."
             )
-        self._scores.append(scores)
+        for seed, column in zip(seeds, scores.T, strict=True):
+            self._scores[seed].append(column)
 
     def scores(self) -> Scores:
-        """Return P(fake) of every judgement, in order."""
-        return np.concatenate(self._scores)
+        """Return P(fake) of every judgement, seed by seed."""
+        return np.concatenate([each for parts in self._scores.values() for each in parts])
 
     def result(
         self, truth: npt.NDArray[np.bool_], first: Scores | None, threshold: float
@@ -219,34 +221,38 @@ class _Judge:
 
 
 def _judge_all(
-    judges: Sequence[_Judge], images: Sequence[str], views: ViewSpec, options: EvaluationOptions
+    judges: Sequence[_Judge], images: Sequence[str], groups: Sequence[Sampling], at_once: int
 ) -> tuple[list[tuple[str, int]], dict[str, str]]:
     """Show every image to every judge; return ``(path, seed)`` judged, and why others not."""
-    judged: list[tuple[str, int]] = []
+    judged: dict[int, list[str]] = defaultdict(list)  # by seed
     unreadable: dict[str, str] = {}
-    starts = range(0, len(images), options.batch_size)
-    turns = list(itertools.product(range(options.seeds), starts))
-    for seed, start in track(turns, "judging batches", len(turns), on_console):
-        paths = images[start : start + options.batch_size]
-        batch = _prepare(paths, Sampling(views, seed))
+    turns = [
+        (group, images[start : start + at_once])
+        for group in groups
+        for start in range(0, len(images), at_once)
+    ]
+    for group, paths in track(turns, "judging batches", len(turns), on_console):
+        seeds = range(group.seed, group.seed + group.draws)
+        batch = _prepare(paths, group)
         for path, outcome in zip(paths, batch.outcomes, strict=True):
             if isinstance(outcome, ImageError):
                 unreadable[path] = str(outcome)
             else:
-                judged.append((path, seed))
-        if batch.infos:
+                for seed in seeds:
+                    judged[seed].append(path)
+        if batch.readable:
             for judge in judges:
-                judge.take(batch)
-    return judged, unreadable
+                judge.take(batch, seeds)
+    return [(path, seed) for seed, paths in judged.items() for path in paths], unreadable
 
 
-def _prepare(paths: Sequence[str], sampling: Sampling) -> PreparedBatch:
+def _prepare(paths: Sequence[str], sampling: Sampling) -> DrawnBatch:
     """Make one batch of views and stop.
 
     A longer stream would decode the next batch while networks are timed, and slow the first
     of them down more than the others.
     """
-    with closing(stream_views(paths, sampling, PipelineOptions(len(paths)))) as batches:
+    with closing(stream_draws(paths, sampling, PipelineOptions(len(paths)))) as batches:
         return next(batches)
 
 

@@ -89,7 +89,11 @@ class ScoredImage(msgspec.Struct, frozen=True, rename={"class_": "class"}):
 
 
 class EvaluationReport(BenchReport, frozen=True):
-    """Everything that an evaluation found; ``images`` counts those judged, by class."""
+    """Everything that an evaluation found; ``images`` counts those judged, by class.
+
+    ``timed_at_once`` is the most images that a network was timed on together; ``None`` in reports
+    older than it is, where that is ``batch_size``.
+    """
 
     classes: tuple[str, str]
     fake_class: str
@@ -101,6 +105,7 @@ class EvaluationReport(BenchReport, frozen=True):
     unreadable: tuple[Unreadable, ...]
     bundles: tuple[BundleResult, ...]
     judgements: tuple[ScoredImage, ...]
+    timed_at_once: int | None = None
 
     def to_png(self) -> bytes:
         """Return the reliability plot, a panel for each bundle; needs matplotlib."""
@@ -116,6 +121,7 @@ class EvaluationReport(BenchReport, frozen=True):
 
     def to_markdown(self) -> str:
         """Return the table, how it was measured, and the images left out."""
+        at_once = self.timed_at_once or self.batch_size
         counts = ", ".join(f"{count} {name}" for name, count in self.images.items())
         parts = [
             f"{len(self.judgements)} judgements: {counts}, each with "
@@ -126,7 +132,7 @@ class EvaluationReport(BenchReport, frozen=True):
             self.table(),
             "F1, precision and recall: means over both classes, weighted by their judgements. "
             "Confidence: the probability of the class called. Images/s: the network alone on "
-            f"views ready to use, up to {counted(self.batch_size, 'image')} at once, each "
+            f"views ready to use, up to {counted(at_once, 'image')} at once, each "
             "network's first batch left out where there are others.",
         ]
         if self.unreadable:
@@ -169,6 +175,11 @@ def _column(result: BundleResult) -> dict[str, str]:
             "gate: mean change of P(fake)": f"{gate.mean_change:.4f}",
             "gate: largest change of P(fake)": f"{gate.largest_change:.4f}",
         }
+        if gate.yardstick is not None:
+            cells |= {
+                "gate: error, in draw noise": f"{gate.yardstick.error:.2f}",
+                "gate: shift, in draw noise": f"{gate.yardstick.shift:+.2f}",
+            }
     return cells
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..bundle.manifest import GraphEntry, Role
 from ..machine.errors import EngineError
 from ..machine.progress import Progress, silent
 from ..machine.timings import Timings
-from ..views.batch import Crops, Overviews
+from ..views.batch import Crops, DrawnCrops, Overviews
 
 Array: TypeAlias = npt.NDArray[Any]
 Float32: TypeAlias = npt.NDArray[np.float32]
@@ -54,7 +55,10 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the model says of ``n`` images: logits ``(n, 2)``, attention ``(n, crops)``."""
+    """What the model says of ``n`` images: logits ``(n, 2)``, attention ``(n, crops)``.
+
+    Of several draws of their crops: logits ``(n, draws, 2)``, attention ``(n, draws, crops)``.
+    """
 
     logits: Float32
     attention: Float32
@@ -93,8 +97,26 @@ class Engine(Protocol):
             EngineError: the engine failed, for example for lack of memory.
             ValueError: a graph gave arrays of other shapes than it declares.
         """
-        ...
+        one = self.judge_draws(overviews, crops[:, np.newaxis], timings)
+        return Judgement(one.logits[:, 0], one.attention[:, 0])
 
+    @abstractmethod
+    def judge_draws(
+        self, overviews: Overviews, crops: DrawnCrops, timings: Timings | None = None
+    ) -> Judgement:
+        """Run all graphs on several draws of each image's crops; the global one once per image.
+
+        Args:
+            overviews: global views, float32 ``(n, p, p, 3)`` in 0..255.
+            crops: uint8 ``(n, draws, crops, p, p, 3)``.
+            timings: where the time is added.
+
+        Raises:
+            EngineError: the engine failed, for example for lack of memory.
+            ValueError: a graph gave arrays of other shapes than it declares.
+        """
+
+    @abstractmethod
     def features(self, backbone: BackboneRole, pixels: Array) -> Float32:
         """Run a backbone on any number of views ``(n, p, p, 3)``; return features ``(n, D)``.
 
@@ -102,7 +124,6 @@ class Engine(Protocol):
             EngineError: the engine failed.
             ValueError: the graph gave features of another number of views.
         """
-        ...
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

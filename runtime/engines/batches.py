@@ -55,3 +55,41 @@ class BatchSizes:
     def padded(self, rows: int) -> int:
         """Return how many rows the batches of so many rows have together."""
         return sum(part.size for part in self.parts(rows))
+
+
+@dataclass(frozen=True)
+class DrawRows:
+    """The rows of several draws of some images in a device's memory, one draw after the other.
+
+    So each draw's rows are in the order of the images, as the global features are that all draws
+    share.
+    """
+
+    images: int
+    draws: int
+
+    def views(self, crops: Array) -> Array:
+        """Put crops ``(images, draws, crops, p, p, 3)`` in this order; one draw is not copied."""
+        views: Array = crops.swapaxes(0, 1).reshape(-1, *crops.shape[3:])
+        return views
+
+    def padded(self, sizes: BatchSizes) -> int:
+        """Return how many rows there are, with those that fill up the last draw's last batch."""
+        return (self.draws - 1) * self.images + sizes.padded(self.images)
+
+    def parts(self, sizes: BatchSizes) -> Iterator[tuple[int, Part]]:
+        """Cut each draw into batches: yield a batch's first row, and which images it holds.
+
+        What fills up a draw's last batch lies where the next draw begins, and is written again
+        with that.
+        """
+        for draw in range(self.draws):
+            for part in sizes.parts(self.images):
+                yield draw * self.images + part.start, part
+
+    def by_image(self, rows: Array) -> Array:
+        """Return a copy of one array ``(images, draws, ...)`` of all rows."""
+        shape = (self.draws, self.images, *rows.shape[1:])
+        by_draw = rows[: self.draws * self.images].reshape(shape)
+        answers: Array = by_draw.swapaxes(0, 1).copy()
+        return answers

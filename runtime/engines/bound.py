@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..bundle.manifest import Role
 from ..machine.errors import EngineError
 from .base import Array, BackboneRole, Float32, Judgement
-from .batches import BatchSizes
+from .batches import BatchSizes, DrawRows
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -39,34 +39,24 @@ class BoundGraphs:
         self._hosts: dict[tuple[str, int], Array] = {}
 
     def judge(self, overviews: Array, crops: Array) -> Judgement:
-        """Run all graphs, see :meth:`.base.Engine.judge`."""
-        images, count = crops.shape[:2]
-        views: dict[BackboneRole, Array] = {
-            "global": overviews,
-            "local": crops.reshape(images * count, *crops.shape[2:]),
-        }
-        padded = self._batches.padded(images)
-        rows = {
-            "global": padded,
-            "local": max(padded * count, self._batches.padded(images * count)),
-        }
-        features = {
-            role: self._computed(role, pixels, rows[role]) for role, pixels in views.items()
-        }
+        """Run all graphs, see :meth:`.base.Engine.judge_draws`."""
+        count, rows = crops.shape[2], DrawRows(*crops.shape[:2])
+        padded, views = rows.padded(self._batches), rows.views(crops)
+        room = max(padded * count, self._batches.padded(len(views)))
+        global_features = self._computed("global", overviews, self._batches.padded(len(overviews)))
+        local_features = self._computed("local", views, room)
         logits = self._value("logits", (padded, 2), np.float32)
         attention = self._value("attention", (padded, count), np.float32)
-        for part in self._batches.parts(images):
-            start, size = part.start, part.size
+        for first, part in rows.parts(self._batches):
             binding = self._sessions["aggregator"].io_binding()
-            one = (size, self._width)
-            self._bind(binding.bind_input, "global_features", features["global"], start, one)
-            several = (size, count, self._width)
-            first = start * count
-            self._bind(binding.bind_input, "local_features", features["local"], first, several)
-            self._bind(binding.bind_output, "logits", logits, start, (size, 2))
-            self._bind(binding.bind_output, "attention", attention, start, (size, count))
+            inputs, outputs = binding.bind_input, binding.bind_output
+            one, several = (part.size, self._width), (part.size, count, self._width)
+            self._bind(inputs, "global_features", global_features, part.start, one)
+            self._bind(inputs, "local_features", local_features, first * count, several)
+            self._bind(outputs, "logits", logits, first, (part.size, 2))
+            self._bind(outputs, "attention", attention, first, (part.size, count))
             self._run("aggregator", binding)
-        return Judgement(logits.numpy()[:images].copy(), attention.numpy()[:images].copy())
+        return Judgement(rows.by_image(logits.numpy()), rows.by_image(attention.numpy()))
 
     def features(self, backbone: BackboneRole, pixels: Array) -> Float32:
         """Run a backbone, see :meth:`.base.Engine.features`."""

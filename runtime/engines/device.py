@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 
 from ..bundle.manifest import ROLES, Role
 from ..machine.timings import Timings
-from ..views.batch import Crops, Overviews
-from .base import Array, BackboneRole, Float32, Judgement
+from ..views.batch import DrawnCrops, Overviews
+from .base import Array, BackboneRole, Engine, Float32, Judgement
 
 
-class DeviceEngine(ABC):
+class DeviceEngine(Engine):
     """An engine whose features stay on its device, see :class:`.base.Engine`.
 
     Its runs share the device's buffers, so they take turns. The thread that runs need not be the
     one that made the engine.
     """
 
-    name: str
-    description: str
-    precision: str
     lanes = 1
     on_host = False
 
@@ -30,17 +27,17 @@ class DeviceEngine(ABC):
         self._turn = threading.Lock()
 
     @abstractmethod
-    def judge_now(self, overviews: Overviews, crops: Crops) -> Judgement:
-        """Run all graphs; no other run goes on meanwhile."""
+    def judge_now(self, overviews: Overviews, crops: DrawnCrops) -> Judgement:
+        """Run all graphs on several draws; no other run goes on meanwhile."""
 
     @abstractmethod
     def features_now(self, backbone: BackboneRole, pixels: Array) -> Float32:
         """Run a backbone; no other run goes on meanwhile."""
 
-    def judge(
-        self, overviews: Overviews, crops: Crops, timings: Timings | None = None
+    def judge_draws(
+        self, overviews: Overviews, crops: DrawnCrops, timings: Timings | None = None
     ) -> Judgement:
-        """Run all graphs, see :meth:`.base.Engine.judge`."""
+        """Run all graphs, see :meth:`.base.Engine.judge_draws`."""
         with (timings or Timings()).stage("infer"), self._turn:
             return self.judge_now(overviews, crops)
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..bundle.manifest import ROLES, Role
 from ..machine.timings import Timings
-from ..views.batch import Crops, Overviews
-from .base import Array, BackboneRole, EngineOptions, Float32, Judgement
+from ..views.batch import DrawnCrops, Overviews
+from .base import Array, BackboneRole, Engine, EngineOptions, Float32, Judgement
 from .batches import BatchSizes
 
 
-class HostEngine(ABC):
+class HostEngine(Engine):
     """An engine whose graphs take and give host arrays, see :class:`.base.Engine`."""
 
-    name: str
-    description: str
-    precision: str
     on_host = True
 
     def __init__(self, options: EngineOptions, fixed: Mapping[Role, int] | None = None) -> None:
@@ -59,16 +56,18 @@ class HostEngine(ABC):
             raise ValueError(f"features of {len(features)} views, not of {len(pixels)}")
         return features
 
-    def judge(
-        self, overviews: Overviews, crops: Crops, timings: Timings | None = None
+    def judge_draws(
+        self, overviews: Overviews, crops: DrawnCrops, timings: Timings | None = None
     ) -> Judgement:
-        """Run all graphs, see :meth:`.base.Engine.judge`."""
+        """Run all graphs, see :meth:`.base.Engine.judge_draws`."""
         timings = timings or Timings()
-        images, count = crops.shape[:2]
+        images, draws, count, *pixels = crops.shape
         with timings.stage("infer"):
             global_features = self.features("global", overviews)
-            flat = self.features("local", crops.reshape(images * count, *crops.shape[2:]))
-        local_features = flat.reshape(images, count, -1)
+            flat = self.features("local", crops.reshape(images * draws * count, *pixels))
+        local_features = flat.reshape(images * draws, count, -1)
         with timings.stage("aggregate"):
-            logits, attention = self.run("aggregator", [global_features, local_features])
+            repeated = np.repeat(global_features, draws, axis=0)
+            found = self.run("aggregator", [repeated, local_features])
+        logits, attention = (rows.reshape(images, draws, *rows.shape[1:]) for rows in found)
         return Judgement(logits, attention)

@@ -11,7 +11,7 @@ from ..bundle.bundle import Bundle
 from ..bundle.manifest import ROLES, Manifest, Role
 from ..machine.cuda import gpu_present
 from ..machine.errors import EngineError
-from ..views.batch import Crops, Overviews
+from ..views.batch import DrawnCrops, Overviews
 from .base import (
     X86,
     Array,
@@ -35,6 +35,7 @@ NAME = "onnxruntime"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _ELEMENT_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 _ERRORS_ONLY = 3
+_NO_KERNEL = "NOT_IMPLEMENTED"  # in what it says where it has no kernel for a node's types
 
 
 class OnnxRuntimeEngine(HostEngine):
@@ -82,7 +83,7 @@ class OnnxRuntimeCudaEngine(DeviceEngine):
         sessions = load_sessions(bundle, "cuda", options.threads)
         self._bound = BoundGraphs(sessions, "cuda", options.batch_size)
 
-    def judge_now(self, overviews: Overviews, crops: Crops) -> Judgement:
+    def judge_now(self, overviews: Overviews, crops: DrawnCrops) -> Judgement:
         """Run all graphs, see :meth:`.device.DeviceEngine.judge_now`."""
         return self._bound.judge(overviews, crops)
 
@@ -132,12 +133,23 @@ def load_sessions(bundle: Bundle, device: str, threads: int) -> dict[Role, ort.I
             model = graph.read_bytes() if weights else str(graph)
             session = onnxruntime.InferenceSession(model, settings, providers=[provider])
         except Exception as error:  # pybind's exceptions have no common base but Exception
-            raise failed(f"refuses the {role} graph", error) from error
+            raise _refused(role, bundle.manifest, device, error) from error
         _check_provider(session, provider[0])
         entry = bundle.manifest.graphs[role]
         check_tensors(role, entry, _found(session.get_inputs()), _found(session.get_outputs()))
         sessions[role] = session
     return sessions
+
+
+def _refused(role: Role, manifest: Manifest, device: str, error: Exception) -> EngineError:
+    """Say what ONNX Runtime says, unless it is that it lacks kernels for BF16."""
+    if manifest.precision == "bf16" and _NO_KERNEL in str(error):
+        return EngineError(
+            f"ONNX Runtime refuses the {role} graph, because it cannot compute BF16 on the "
+            f"{device.upper()}: use OpenVINO (pip install 'glass-edge[openvino]'), or another "
+            "precision."
+        )
+    return failed(f"refuses the {role} graph", error)
 
 
 def session_options(threads: int) -> ort.SessionOptions:

@@ -6,8 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from ..views.batch import ViewBatch, ViewInfo
-from ..views.spec import ViewSpec
+from ..views.batch import Sampling, ViewBatch, ViewInfo
 
 _Owner = TypeVar("_Owner")
 
@@ -32,9 +31,9 @@ class Assembly(Generic[_Owner]):
     needs at once. Not safe for threads: the pipeline's lock guards it.
     """
 
-    def __init__(self, spec: ViewSpec, *, images: int, most: int) -> None:
+    def __init__(self, sampling: Sampling, *, images: int, most: int) -> None:
         """Make batches of ``images`` images, at most ``most`` at once."""
-        self._spec, self._images, self._most = spec, images, most
+        self._sampling, self._images, self._most = sampling, images, most
         self._spare: list[ViewBatch] = []
         self._used = 0
         self._open: Batch[_Owner] | None = None
@@ -58,8 +57,7 @@ class Assembly(Generic[_Owner]):
     def reserve(self, owner: _Owner) -> tuple[Batch[_Owner], int]:
         """Give an image the next slot; there must be room."""
         if self._open is None:
-            views = self._spare.pop() if self._spare else ViewBatch(self._images, self._spec)
-            self._open = Batch(views)
+            self._open = Batch(self._spare.pop() if self._spare else self._new_views())
             self._used += 1
         batch, slot = self._open, len(self._open.owners)
         batch.owners.append(owner)
@@ -68,6 +66,9 @@ class Assembly(Generic[_Owner]):
         if len(batch.owners) == self._images:
             self._open = None
         return batch, slot
+
+    def _new_views(self) -> ViewBatch:
+        return ViewBatch(self._images, self._sampling.spec, self._sampling.draws)
 
     def fill(self, batch: Batch[_Owner], slot: int, info: ViewInfo | None) -> None:
         """Note that a slot is filled, or with ``None`` that it stays empty."""

@@ -159,6 +159,7 @@ class Detector:
 
     def _verdict(self, origin: Origin, judged: _Judged) -> Record:
         views, logits, attention = judged.views, judged.logits, judged.attention
+        (draw,) = views.draws
         if not (np.isfinite(logits).all() and np.isfinite(attention).all()):
             return _failure(origin, EngineError("the engine gave numbers that are not finite."))
         manifest = self.bundle.manifest
@@ -173,11 +174,11 @@ class Detector:
             logits=dict(zip(manifest.classes, map(_shortest, logits), strict=True)),
             crops=tuple(
                 Crop(*place, attention=_shortest(share))
-                for place, share in zip(views.placements, attention, strict=True)
+                for place, share in zip(draw.placements, attention, strict=True)
             ),
             width=views.width,
             height=views.height,
-            seed=views.seed,
+            seed=draw.seed,
             bundle=self._bundle_name,
             engine=self._engine.description,
             precision=self._engine.precision,

@@ -49,7 +49,8 @@ class LastStage(Generic[_Result]):
 
     Attributes:
         run: is given what the views come from, global views ``(n, p, p, 3)``, crops
-            ``(n, crops, p, p, 3)`` and the timings to add to; returns a result for each image.
+            ``(n, crops, p, p, 3)`` of all draws and the timings to add to; returns a result for
+            each image.
             The arrays are used again for other images when it returns.
         lanes: how many threads may run it at once.
         on_host: whether it takes the host's CPUs.
@@ -113,7 +114,7 @@ class Pipeline(Generic[_Result]):
         # One batch for each run of the last stage, enough open ones for all workers, and one more.
         most = last.lanes + -(-options.workers // options.images) + 1
         self._assembly: Assembly[Ticket[_Result]] = Assembly(
-            sampling.spec, images=options.images, most=most
+            sampling, images=options.images, most=most
         )
         self._maker = ViewMaker(
             sampling,

@@ -22,7 +22,7 @@ class PreparedBatch:
     """The views of some images in order.
 
     ``outcomes`` says of each image what its views come from, or why it has none; ``overviews``
-    and ``crops`` have a row for each that has.
+    and ``crops`` have a row for each that has, with the crops of all its draws.
     """
 
     outcomes: tuple[ViewInfo | ImageError, ...]
@@ -52,16 +52,29 @@ def stream_views(
         images: as users give them.
         sampling: which crops are drawn.
         options: ``images`` of them make a batch. While one is used, the views of at most two more
-            are made; ``window`` sets another bound.
+            are made; ``window`` sets another bound. Where an image has very many crops, fewer
+            ``workers`` make them: their views may take ``memory``, too.
     """
     size = options.images
     # One by one, so that workers share the images of a batch and none waits for another.
-    alone = replace(options, images=1, window=options.window or 2 * size)
+    alone = replace(
+        options,
+        images=1,
+        workers=_workers(sampling, options),
+        window=options.window or 2 * size,
+    )
     last = LastStage(_keep, lanes=alone.workers, on_host=True)
     with closing(Pipeline(images, last, sampling, alone, Timings())) as pipeline:
         outcomes = (outcome for _, outcome in pipeline)
         while some := tuple(itertools.islice(outcomes, size)):
             yield _joined(some, sampling)
+
+
+def _workers(sampling: Sampling, options: PipelineOptions) -> int:
+    """Return how many workers may each hold the views of an image, and of one that waits."""
+    side, count = sampling.spec.crop_size, sampling.draws * sampling.spec.num_crops
+    held = 2 * count * side * side * 3
+    return max(1, min(options.workers, options.memory // held))
 
 
 def _keep(
@@ -73,7 +86,7 @@ def _keep(
 
 def _joined(outcomes: Sequence[_Views | ImageError], sampling: Sampling) -> PreparedBatch:
     found = [outcome for outcome in outcomes if isinstance(outcome, _Views)]
-    side, count = sampling.spec.crop_size, sampling.spec.num_crops
+    side, count = sampling.spec.crop_size, sampling.draws * sampling.spec.num_crops
     overviews = np.empty((len(found), side, side, 3), np.float32)
     crops = np.empty((len(found), count, side, side, 3), np.uint8)
     for row, views in enumerate(found):

@@ -104,8 +104,7 @@ class ViewMaker:
                 with self._timings.stage("decode"):
                     rgb, damaged = image.decode(self._buffer(image.decoded_bytes))
                 with self._timings.stage("views"):
-                    seed = self._sampling.generator_seed(rgb)
-                    views = batch.fill(slot, rgb, seed, self._sampling.spec)
+                    views = batch.fill(slot, rgb, self._sampling)
                 return replace(views, damaged=damaged)
             finally:
                 self._give_back(image.peak_bytes)

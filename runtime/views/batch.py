@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,15 @@ Overviews: TypeAlias = npt.NDArray[np.float32]
 """Global views, ``(n, p, p, 3)``, RGB in 0..255, not rounded."""
 Crops: TypeAlias = npt.NDArray[np.uint8]
 """Crops of some images, ``(n, crops, p, p, 3)``, RGB."""
+DrawnCrops: TypeAlias = npt.NDArray[np.uint8]
+"""Several draws of the crops of some images, ``(n, draws, crops, p, p, 3)``, RGB."""
+
+
+class Draw(NamedTuple):
+    """One choice of an image's crops: the seed of their generator, and each crop's place."""
+
+    seed: int
+    placements: tuple[Placement, ...]
 
 
 @dataclass(frozen=True)
@@ -34,29 +43,40 @@ class Sampling:
         fixed: whether ``seed`` is used as it is, as the golden cases are written. Otherwise each
             image gets a seed of its own, see :func:`.placement.image_seed`.
         key: a secret for that rule; empty for none.
+        draws: how many draws of crops each image gets: those of runs with ``seed`` and with the
+            seeds that follow it.
     """
 
     spec: ViewSpec
     seed: int = 0
     fixed: bool = False
     key: bytes = b""
+    draws: int = 1
 
     def generator_seed(self, rgb: Rgb) -> int:
-        """Return the 32-bit generator seed for an image with these pixels."""
+        """Return the 32-bit generator seed of the first draw for an image with these pixels."""
         return self.seed & 0xFFFFFFFF if self.fixed else image_seed(self.seed, rgb, self.key)
+
+    def draw(self, rgb: Rgb) -> tuple[Draw, ...]:
+        """Draw the crops of an image with these pixels."""
+        height, width = rgb.shape[:2]
+        seeds = [
+            replace(self, seed=seed).generator_seed(rgb)
+            for seed in range(self.seed, self.seed + self.draws)
+        ]
+        return tuple(Draw(seed, tuple(plan(height, width, seed, self.spec))) for seed in seeds)
 
 
 @dataclass(frozen=True)
 class ViewInfo:
-    """Where an image's views come from: sizes in pixels, seed, and each crop's place.
+    """Where an image's views come from: its size in pixels, and the draws of its crops.
 
     ``damaged`` tells whether a part of the image was missing and filled in.
     """
 
     width: int
     height: int
-    seed: int
-    placements: tuple[Placement, ...]
+    draws: tuple[Draw, ...]
     damaged: bool = False
 
 
@@ -65,21 +85,22 @@ class ViewBatch:
 
     Attributes:
         overviews: global views, float32 ``(capacity, p, p, 3)``, RGB in 0..255.
-        crops: uint8 ``(capacity, n, p, p, 3)``, RGB; beyond the image's edge zero.
+        crops: uint8 ``(capacity, n, p, p, 3)``, RGB, one draw after the other; beyond the image's
+            edge zero.
     """
 
-    def __init__(self, capacity: int, spec: ViewSpec) -> None:
+    def __init__(self, capacity: int, spec: ViewSpec, draws: int = 1) -> None:
         side = spec.crop_size
         self.overviews: Overviews = np.zeros((capacity, side, side, 3), np.float32)
-        self.crops: Crops = np.zeros((capacity, spec.num_crops, side, side, 3), np.uint8)
+        self.crops: Crops = np.zeros((capacity, draws * spec.num_crops, side, side, 3), np.uint8)
 
-    def fill(self, slot: int, rgb: Rgb, seed: int, spec: ViewSpec) -> ViewInfo:
+    def fill(self, slot: int, rgb: Rgb, sampling: Sampling) -> ViewInfo:
         """Write the views of one image into a slot; crops are copied once, here."""
         height, width = rgb.shape[:2]
-        placements = plan(height, width, seed, spec)
-        self.write_crops(slot, rgb, placements)
+        draws = sampling.draw(rgb)
+        self.write_crops(slot, rgb, [place for draw in draws for place in draw.placements])
         self.write_overview(slot, rgb)
-        return ViewInfo(width, height, seed, tuple(placements))
+        return ViewInfo(width, height, draws)
 
     def write_overview(self, slot: int, rgb: Rgb) -> None:
         """Write the global view of an image into a slot."""

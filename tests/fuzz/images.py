@@ -83,7 +83,7 @@ def make_views(content: bytes) -> str:
     spec = ViewSpec(crop_size=224, num_crops=10, max_grid=8)
     image = open_image(content, DecodeOptions())
     rgb, _ = image.decode()
-    ViewBatch(1, spec).fill(0, rgb, Sampling(spec).generator_seed(rgb), spec)
+    ViewBatch(1, spec).fill(0, rgb, Sampling(spec))
     return f"{image.height}x{image.width}"
 
 

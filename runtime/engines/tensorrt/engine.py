@@ -15,9 +15,9 @@ from ...machine.cuda import Cuda, open_cuda
 from ...machine.cuda.base import describe
 from ...machine.errors import EngineError
 from ...machine.progress import Progress
-from ...views.batch import Crops, Overviews
+from ...views.batch import DrawnCrops, Overviews
 from ..base import Array, BackboneRole, EngineOptions, Float32, Judgement
-from ..batches import BatchSizes
+from ..batches import BatchSizes, DrawRows
 from ..device import DeviceEngine
 from .api import Library, LibraryName, find_library
 from .check import EngineCheck
@@ -56,10 +56,10 @@ class TensorRtEngine(DeviceEngine):
                 self._device = Device(bundle, library, self._cuda, plans, options.batch_size)
                 _check(bundle, self._device, plans, store, gpu)
 
-    def judge_now(self, overviews: Overviews, crops: Crops) -> Judgement:
+    def judge_now(self, overviews: Overviews, crops: DrawnCrops) -> Judgement:
         """Run all graphs, see :meth:`..device.DeviceEngine.judge_now`."""
         with self._cuda.current():
-            return Judgement(*self._device.judge(overviews, crops))
+            return self._device.judge(overviews, crops)
 
     def features_now(self, backbone: BackboneRole, pixels: Array) -> Float32:
         """Run a backbone, see :meth:`..device.DeviceEngine.features_now`."""
@@ -159,10 +159,13 @@ class Device:
         """Run one graph on host arrays."""
         if role == "aggregator":
             global_features, local_features = inputs
-            self._make_room(*local_features.shape[:2])
+            images, crops = local_features.shape[:2]
+            rows = DrawRows(images, draws=1)
+            self._make_room(rows, crops)
             for name, values in (("global", global_features), ("local", local_features)):
                 self._put(name, values)
-            return list(self._aggregate(*local_features.shape[:2]))
+            found = self._aggregate(rows, crops)
+            return [found.logits[:, 0], found.attention[:, 0]]
         (pixels,) = inputs
         self._reserve(role, self._batches.padded(len(pixels)) * self._width * _FLOAT)
         self._compute(role, pixels)
@@ -172,13 +175,13 @@ class Device:
         self._wait(role)
         return [features.copy()]
 
-    def judge(self, overviews: Array, crops: Array) -> tuple[Float32, Float32]:
-        """Run all graphs; the host waits once, for the verdicts."""
-        images, count = crops.shape[:2]
-        self._make_room(images, count)
+    def judge(self, overviews: Array, crops: Array) -> Judgement:
+        """Run all graphs on several draws; the host waits once, for the verdicts."""
+        count, rows = crops.shape[2], DrawRows(*crops.shape[:2])
+        self._make_room(rows, count)
         self._compute("global", overviews)
-        self._compute("local", crops.reshape(images * count, *crops.shape[2:]))
-        return self._aggregate(images, count)
+        self._compute("local", rows.views(crops))
+        return self._aggregate(rows, count)
 
     def _compute(self, role: Role, pixels: Array) -> None:
         """Put a backbone's work on its stream; its features gather in device memory."""
@@ -200,43 +203,43 @@ class Device:
             cuda.record(lane.computed, stream)
         cuda.record(self._done[role], stream)
 
-    def _aggregate(self, images: int, crops: int) -> tuple[Float32, Float32]:
+    def _aggregate(self, rows: DrawRows, crops: int) -> Judgement:
         cuda, stream = self._cuda, self._streams["local"]
         cuda.wait(stream, self._done["global"])
         logits, attention = self._rooms["logits"][0], self._rooms["attention"][0]
-        for part in self._batches.parts(images):
-            start, size = part.start, part.size
+        for first, part in rows.parts(self._batches):
             shapes = {
-                "global_features": (size, self._width),
-                "local_features": (size, crops, self._width),
+                "global_features": (part.size, self._width),
+                "local_features": (part.size, crops, self._width),
             }
             addresses = {
-                "global_features": self._features("global", start),
-                "local_features": self._features("local", start * crops),
-                "logits": logits + start * 2 * _FLOAT,
-                "attention": attention + start * crops * _FLOAT,
+                "global_features": self._features("global", part.start),
+                "local_features": self._features("local", first * crops),
+                "logits": logits + first * 2 * _FLOAT,
+                "attention": attention + first * crops * _FLOAT,
             }
             self._graphs["aggregator"].launch(shapes, addresses, stream)
+        count = rows.draws * rows.images
         answers = (
-            self._fetch("logits", logits, (images, 2), "local"),
-            self._fetch("attention", attention, (images, crops), "local"),
+            self._fetch("logits", logits, (count, 2), "local"),
+            self._fetch("attention", attention, (count, crops), "local"),
         )
         self._wait("local")
-        return answers[0].copy(), answers[1].copy()
+        return Judgement(*map(rows.by_image, answers))
 
     def _features(self, role: Role, row: int) -> int:
         address, _ = self._rooms[role]
         return address + row * self._width * _FLOAT
 
-    def _make_room(self, images: int, crops: int) -> None:
-        """Have device memory for all that belongs to so many images, padded to full batches."""
-        rows = self._batches.padded(images)
-        views = max(rows * crops, self._batches.padded(images * crops))
+    def _make_room(self, rows: DrawRows, crops: int) -> None:
+        """Have device memory for all that belongs to such draws, padded to full batches."""
+        padded = rows.padded(self._batches)
+        views = max(padded * crops, self._batches.padded(rows.draws * rows.images * crops))
         for name, values in (
-            ("global", rows * self._width),
+            ("global", self._batches.padded(rows.images) * self._width),
             ("local", views * self._width),
-            ("logits", rows * 2),
-            ("attention", rows * crops),
+            ("logits", padded * 2),
+            ("attention", padded * crops),
         ):
             self._reserve(name, values * _FLOAT)
 
