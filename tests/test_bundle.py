@@ -7,11 +7,13 @@ import os
 import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from glass_edge.runtime.bundle.bundle import sha256_of
 from glass_edge.runtime.bundle.finding import find_bundle
+from glass_edge.runtime.bundle.manifest import parse_manifest
 
 from glass_edge import (
     Bundle,
@@ -52,6 +54,46 @@ def test_a_flipped_byte_is_found(name, position, copied_bundle):
     content[int(len(content) * position) if position != -1 else -1] ^= 1
     path.write_bytes(content)
     assert f"{name} is damaged or was changed" in refusal(copied_bundle)
+
+
+YARDSTICK = {"noise": 0.4, "unit": "draws", "flips": 0.03, "error": 0.21, "shift": -0.02}
+
+
+def with_comparison(bundle: Path, **figures: object) -> None:
+    """Let the manifest say what its export measured, as older versions did but for ``figures``."""
+    said = {"engine": "openvino 2026.1 cpu", "precision": "int8", "images": 5, "judgements": 200}
+    measured = {"flips": 1, "mean_change": 0.01, "largest_change": 0.1, "speed": 2.0}
+    change(bundle, lambda manifest: manifest.update(comparison={**said, **measured, **figures}))
+
+
+def test_bundles_older_than_the_yardstick_open(copied_bundle):
+    with_comparison(copied_bundle)
+    assert Bundle.open(copied_bundle).manifest.comparison.yardstick is None
+
+
+def test_the_yardstick_is_read_as_it_is_written(copied_bundle):
+    with_comparison(copied_bundle, yardstick=YARDSTICK)
+    manifest = Bundle.open(copied_bundle).manifest
+    assert msgspec.to_builtins(manifest.comparison.yardstick) == YARDSTICK
+    assert parse_manifest(manifest.encode()) == manifest
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"noise": 0}, "noise"),
+        ({"unit": "pixels"}, "unit"),
+        ({"flips": 1.5}, "flips"),
+        ({"error": -0.1}, "error"),
+        ({"error": None}, "error"),
+        ({"spread": 1}, "spread"),
+    ],
+)
+def test_a_yardstick_that_cannot_be_is_refused(wrong, field, copied_bundle):
+    with_comparison(copied_bundle, yardstick={**YARDSTICK, **wrong})
+    sentence = refusal(copied_bundle)
+    assert "does not fit its schema" in sentence
+    assert field in sentence
 
 
 def test_a_missing_graph(copied_bundle):

@@ -7,6 +7,7 @@ import re
 import msgspec
 import pytest
 from glass_edge.runtime.bundle.bundle import sha256_of
+from glass_edge.runtime.bundle.manifest import Yardstick
 from glass_edge.runtime.bundle.model_card import MODEL_CARD, UNKNOWN, model_card
 
 from glass_edge import Bundle
@@ -40,6 +41,31 @@ def test_a_low_precision_says_how_verdicts_changed(make_precision):
     start = f"{comparison.flips} of {comparison.judgements} changed"
     assert found["Verdicts against FP32's"].startswith(start)
     assert found["INT8's ranges"].startswith(f"from {calibration.images} images")
+
+
+@pytest.mark.parametrize(
+    ("yardstick", "said"),
+    [
+        (
+            Yardstick(0.4, "draws", 0.043, 0.25, -0.021),
+            "INT8 adds 3.1 % to the noise that the choice of crops has anyway: its error is 0.25 "
+            "of it, its shift 0.02; 4.3% of the verdicts differ between two draws of an image's "
+            "crops",
+        ),
+        (
+            Yardstick(2.0, "images", 0.0, 0.1, 0.03),
+            "INT8's error is 0.10 of the margin's spread over images, its shift 0.03; no two draws "
+            "of an image's crops differ",
+        ),
+        (None, UNKNOWN),
+    ],
+)
+def test_the_loss_is_told_beside_what_the_choice_of_crops_changes(yardstick, said, make_precision):
+    bundle = make_precision("vit", "int8")
+    comparison = msgspec.structs.replace(bundle.manifest.comparison, yardstick=yardstick)
+    manifest = msgspec.structs.replace(bundle.manifest, comparison=comparison)
+    found = lines(model_card(Bundle(bundle.path, manifest, bundle.digest)))
+    assert found["Beside the choice of crops"] == said
 
 
 def test_what_nobody_measured_is_unknown(vit_bundle):

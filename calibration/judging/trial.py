@@ -1,108 +1,136 @@
-"""Measures on a few images how a changed backbone graph moves the verdicts."""
+"""Judges some images with changed backbones, before there is a bundle of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Mapping
 
 import numpy as np
-import onnxruntime
+import onnx
 from onnx import ModelProto
 
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.manifest import Role
-from ...runtime.engines.base import Array, Float32
-from ...runtime.engines.onnxruntime import session_options
-from ...runtime.judging.stream import PreparedBatch
-from ...runtime.machine.cpus import available_cpus
+from ...runtime.engines.base import Array, BackboneRole, Float32
+from ...runtime.machine.progress import Progress, silent, track
+from ...runtime.views.batch import DrawnCrops, Overviews
+from .graphs import BATCH, open_graph, open_session
+from .yardstick import SHIFT_GOOD, Deviation, Margins, deviation, draw_noise
 
-BACKBONES: tuple[Role, Role] = ("global", "local")
-_Graph: TypeAlias = Callable[[Array], Float32]
-_BATCH = 8
-_STEEPEST = 0.25  # slope of the logistic function at 0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How far verdicts moved.
-
-    P(fake) hardly moves where it is near 0 or 1, as on images like those of the training, which
-    says nothing about close verdicts. Changes are therefore given as they would be at P(fake) 0.5,
-    where it moves most: a quarter of the change of the margin (the logit of fake minus that of
-    real).
-
-    Attributes:
-        logit_error: mean absolute change of the logits.
-        mean_change: mean absolute change of P(fake) at 0.5.
-        largest_change: largest absolute change of P(fake) at 0.5. No P(fake) moved further.
-    """
-
-    logit_error: float
-    mean_change: float
-    largest_change: float
+ERROR_AIMED_AT = 0.2  # of the draw noise; 0.25 is good, and other images may show more
+BACKBONES: tuple[BackboneRole, BackboneRole] = ("global", "local")
 
 
 class Trial:
-    """FP32's features and logits on some images, with which changed graphs are compared.
+    """FP32's features and margins on some images, with which changed graphs are compared.
 
-    One backbone may be changed while the other stays in FP32, so that errors have one cause. ONNX
-    Runtime's CPU runs the graphs. It computes FP16 and BF16 in another type, or not at all: give
-    simulations in FP32.
+    One backbone may be changed while the other stays in FP32, so that errors have one cause. The
+    CPU computes FP16 and BF16 in another type, or not at all: give simulations in FP32.
+
+    Attributes:
+        noise: how much the margins vary over the draws.
     """
 
-    def __init__(self, bundle: Bundle, views: PreparedBatch) -> None:
-        """Run the FP32 bundle on the views once."""
-        images, crops = views.crops.shape[:2]
-        self.images = images
-        self._views = {
-            "global": views.overviews,
-            "local": views.crops.reshape(images * crops, *views.crops.shape[2:]),
-        }
-        self._aggregator = _session(str(bundle.graph_path("aggregator")))
-        self._features = {
-            role: self._run(role, _onnxruntime(str(bundle.graph_path(role)))) for role in BACKBONES
-        }
-        self._logits = self._aggregate(self._features)
+    def __init__(
+        self,
+        bundle: Bundle,
+        overviews: Overviews,
+        crops: DrawnCrops,
+        progress: Progress = silent,
+    ) -> None:
+        """Run the FP32 bundle on the views once.
 
-    def outcome(self, changed: Mapping[Role, ModelProto]) -> Outcome:
-        """Judge with some backbones replaced by other graphs that hold their weights."""
+        Args:
+            bundle: in FP32.
+            overviews: global views, float32 ``(n, p, p, 3)``.
+            crops: of several draws each, uint8 ``(n, draws, crops, p, p, 3)``.
+            progress: is told how far the work has come.
+        """
+        self._progress = progress
+        self._shape: tuple[int, int, int] = crops.shape[:3]
+        self._views: dict[Role, Array] = {
+            "global": overviews,
+            "local": crops.reshape(-1, *crops.shape[3:]),
+        }
+        self._fake = bundle.manifest.fake_index
+        self._aggregator = open_session(str(bundle.graph_path("aggregator")))
+        self._features = {
+            role: self._run(role, onnx.load(bundle.graph_path(role)), f"the {role} graph in FP32")
+            for role in BACKBONES
+        }
+        self._margins = self.margins(self._features)
+        self.noise = draw_noise(self._margins)
+
+    @property
+    def images(self) -> int:
+        """The number of images."""
+        return self._shape[0]
+
+    def deviation(
+        self, changed: Mapping[BackboneRole, ModelProto], what: str = "trying"
+    ) -> Deviation:
+        """Judge with some backbones replaced by other graphs that hold their weights.
+
+        ``what`` is shown while it lasts.
+        """
         features = dict(self._features)
         for role, model in changed.items():
-            features[role] = self._run(role, _onnxruntime(model.SerializeToString()))
-        errors = self._aggregate(features) - self._logits
-        with np.errstate(invalid="ignore"):  # overflow gives NaN, which passes no limit
-            # The order of the two logits does not matter for the size of their difference.
-            changes = _STEEPEST * np.abs(errors[:, 0] - errors[:, 1])
-        return Outcome(
-            logit_error=float(np.abs(errors).mean()),
-            mean_change=float(changes.mean()),
-            largest_change=float(changes.max()),
-        )
+            features[role] = self._run(role, model, f"{what}, {role} graph")
+        with np.errstate(invalid="ignore"):  # overflow gives NaN, which is not good
+            return deviation(self._margins, self.margins(features), self.noise)
 
-    def _run(self, role: Role, graph: _Graph) -> Float32:
-        views = self._views[role]
-        parts = [graph(views[start : start + _BATCH]) for start in range(0, len(views), _BATCH)]
+    def views_of(self, image: int) -> dict[BackboneRole, Array]:
+        """Return an image's views: its global one, and the crops of its first draw."""
+        draws, crops = self._shape[1:]
+        first = image * draws * crops
+        return {
+            "global": self._views["global"][image : image + 1],
+            "local": self._views["local"][first : first + crops],
+        }
+
+    def margins_of_image(self, image: int, role: BackboneRole, features: Float32) -> Margins:
+        """Return the margins of an image's first draw with other features of one backbone.
+
+        Args:
+            image: which.
+            role: the backbone.
+            features: ``(n, views, D)``: one global view, or all crops of the draw.
+
+        Returns:
+            ``(n,)``.
+        """
+        count, draws, crops = len(features), *self._shape[1:]
+        first = image * draws * crops
+        overview = self._features["global"][image]
+        local = self._features["local"][first : first + crops]
+        if role == "global":
+            return self.aggregate(features[:, 0], np.repeat(local[np.newaxis], count, axis=0))
+        return self.aggregate(np.repeat(overview[np.newaxis], count, axis=0), features)
+
+    def margins(self, features: Mapping[BackboneRole, Float32]) -> Margins:
+        """Aggregate features of all views to margins ``(n, draws)``."""
+        images, draws, crops = self._shape
+        local = features["local"].reshape(images * draws, crops, -1)
+        overviews = features["global"].repeat(draws, axis=0)
+        return self.aggregate(overviews, local).reshape(images, draws)
+
+    def aggregate(self, overviews: Float32, crops: Float32) -> Margins:
+        """Return margins ``(n,)`` from features ``(n, D)`` and ``(n, crops, D)``."""
+        values = {"global_features": overviews, "local_features": crops}
+        logits: Float32 = self._aggregator.run(["logits"], values)[0]
+        wide = logits.astype(np.float64)
+        margins: Margins = wide[:, self._fake] - wide[:, 1 - self._fake]
+        return margins
+
+    def _run(self, role: BackboneRole, model: ModelProto, what: str) -> Float32:
+        graph, views = open_graph(model), self._views[role]
+        starts = range(0, len(views), BATCH)
+        parts = [
+            graph(views[start : start + BATCH])
+            for start in track(starts, what, len(starts), self._progress)
+        ]
         return np.concatenate(parts)
 
-    def _aggregate(self, features: Mapping[Role, Float32]) -> Float32:
-        local = features["local"].reshape(self.images, -1, features["local"].shape[-1])
-        values = {"global_features": features["global"], "local_features": local}
-        logits: Float32 = self._aggregator.run(["logits"], values)[0]
-        return logits
 
-
-def _onnxruntime(model: str | bytes) -> _Graph:
-    session = _session(model)
-    name = session.get_inputs()[0].name
-
-    def run(views: Array) -> Float32:
-        features: Float32 = session.run(None, {name: views})[0]
-        return features
-
-    return run
-
-
-def _session(model: str | bytes) -> onnxruntime.InferenceSession:
-    settings = session_options(available_cpus())
-    return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+def holds(found: Deviation) -> bool:
+    """Whether a trial makes it likely that the change is good on other images, too."""
+    return found.error <= ERROR_AIMED_AT and abs(found.shift) <= SHIFT_GOOD

@@ -7,17 +7,24 @@ approximation whose errors are small beside that cannot matter; docs/precision.m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from ...runtime.bundle.manifest import NoiseUnit
+
 Margins: TypeAlias = npt.NDArray[np.float64]
-"""Logit of fake minus logit of real, ``(images, draws)``."""
-Unit = Literal["draws", "images"]
+"""Logit of fake minus logit of real, ``(images, draws)``. From 0 on the verdict is fake."""
 
 ERROR_GOOD, SHIFT_GOOD = 0.25, 0.1  # shares of the draw noise
 ERROR_REFUSED = 0.5
+LEAST = 0.04
+"""A smaller noise is counted as this: a quarter of it moves no P(fake) by more than 0.0025. A
+network with random weights has less, and so may have one that is sure of everything."""
+_ROUNDING = 1e-4
+"""Margins that differ by less, or by less than this share of the largest, are equal: an engine's
+sums depend on how many views it is given at once."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +33,14 @@ class DrawNoise:
 
     Attributes:
         size: root mean square over images of the standard deviation of the margin over draws.
-            Where all draws of an image are alike, the standard deviation over images.
-        unit: which of the two it is.
+            Where all draws of an image are alike, the standard deviation over images; 0 where
+            these are alike, too. At least ``LEAST`` otherwise.
+        unit: which of these it is.
         flips: the share of verdicts that differ between two draws of the same image.
     """
 
     size: float
-    unit: Unit
+    unit: NoiseUnit
     flips: float
 
 
@@ -57,30 +65,30 @@ class Deviation:
         """Whether the change cannot matter beside the draws. NaN is not good."""
         return self.error <= ERROR_GOOD and abs(self.shift) <= SHIFT_GOOD
 
-    @property
-    def added(self) -> float:
-        """By which share of itself the noise of a verdict grows: 0.03 for an error of 0.25."""
-        return float(np.sqrt(1.0 + self.error**2) - 1.0)
 
-
-def draw_noise(margins: Margins, threshold: float = 0.0) -> DrawNoise:
+def draw_noise(margins: Margins) -> DrawNoise:
     """Measure the draws of the FP32 bundle.
 
     Args:
         margins: one row for each image; a single draw has no noise.
-        threshold: the margin from which on a verdict is fake.
     """
     images, draws = margins.shape
+    rounding = _ROUNDING * max(1.0, float(np.abs(margins).max()))
     flips = 0.0
     if draws > 1:
-        variances = margins.var(axis=1, ddof=1)
-        fake = (margins >= threshold).mean(axis=1)
+        fake = (margins >= 0.0).mean(axis=1)
         flips = float((2 * fake * (1 - fake)).mean() * draws / (draws - 1))
-        size = float(np.sqrt(variances.mean()))
-        if size > 0.0:
-            return DrawNoise(size, "draws", flips)
+        size = float(np.sqrt(margins.var(axis=1, ddof=1).mean()))
+        if size > rounding:
+            return _at_least(size, "draws", flips)
     spread = float(margins.mean(axis=1).std(ddof=1)) if images > 1 else 0.0
-    return DrawNoise(spread, "images", flips)
+    if spread > rounding:
+        return _at_least(spread, "images", flips)
+    return DrawNoise(0.0, "images", flips)
+
+
+def _at_least(size: float, unit: NoiseUnit, flips: float) -> DrawNoise:
+    return DrawNoise(size, unit, flips) if size >= LEAST else DrawNoise(LEAST, "least", flips)
 
 
 def deviation(reference: Margins, candidate: Margins, noise: DrawNoise) -> Deviation:

@@ -91,6 +91,7 @@ def _measured(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "FP32 graphs against the training's own model", _own_model(manifest.own_model)
     if manifest.precision != "fp32":
         yield "Verdicts against FP32's", _comparison(manifest.comparison)
+        yield "Beside the choice of crops", _yardstick(manifest)
     if manifest.precision == "int8":
         yield "INT8's ranges", _calibration(manifest.calibration)
     reference = manifest.reference
@@ -128,6 +129,16 @@ def _comparison(comparison: Comparison | None) -> str:
         f"{comparison.mean_change:.4f} on average, {comparison.largest_change:.4f} at most "
         f"({comparison.images} images; {comparison.engine}, computing in {comparison.precision})"
     )
+
+
+def _yardstick(manifest: Manifest) -> str:
+    found = manifest.comparison.yardstick if manifest.comparison else None
+    if found is None:
+        return UNKNOWN
+    differ = f"{found.flips:.1%} of the verdicts differ between two draws of an image's crops"
+    if found.unit == "images":
+        differ = "no two draws of an image's crops differ"
+    return f"{found.sentence(manifest.precision)}; {differ}"
 
 
 def _calibration(calibration: Calibration | None) -> str:

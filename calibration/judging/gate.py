@@ -1,0 +1,58 @@
+"""The gate: which loss of accuracy is refused, and which is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...runtime.bundle.manifest import Comparison, NoiseUnit
+from ..errors import AccuracyError
+from .yardstick import ERROR_GOOD, ERROR_REFUSED, SHIFT_GOOD
+
+_NOISES: Mapping[NoiseUnit, str] = {
+    "draws": "the draws' noise",
+    "images": "the margin's spread over images",
+    "least": "the least noise that counts",
+}
+
+
+def check_comparison(comparison: Comparison) -> None:
+    """Refuse an error that is no longer small beside what the choice of crops changes anyway.
+
+    Raises:
+        AccuracyError: the error is over half of the noise, or there is no noise to compare with.
+    """
+    found = comparison.yardstick
+    if found is None:
+        raise AccuracyError(
+            "the loss of accuracy cannot be judged: the images to compare on, and all draws of "
+            "their crops, give the same verdict. Nothing was written; give more images, and "
+            "larger ones, or --accept-loss."
+        )
+    # Written so that NaN fails.
+    if not found.error <= ERROR_REFUSED:
+        share = comparison.flips / comparison.judgements
+        raise AccuracyError(
+            f"the verdicts differ too much from FP32's: the margin's error is {found.error:.2f} "
+            f"of {_NOISES[found.unit]} ({ERROR_REFUSED} allowed) and its shift {found.shift:.2f}; "
+            f"{comparison.flips} of {comparison.judgements} flip ({share:.1%}), and "
+            f"{found.flips:.1%} differ between two draws of an image. Nothing was written; "
+            "--accept-loss writes the bundle anyway."
+        )
+
+
+def loss_note(comparison: Comparison) -> str | None:
+    """Say what to do about an error or a shift that may matter; ``None`` if neither can."""
+    found = comparison.yardstick
+    if found is None:
+        return None
+    if not found.error <= ERROR_GOOD:
+        what, size, limit = "error", found.error, ERROR_GOOD
+    elif not abs(found.shift) <= SHIFT_GOOD:
+        what, size, limit = "shift", abs(found.shift), SHIFT_GOOD
+    else:
+        return None
+    keeping = "keep more layers with --int8-budget or " if comparison.precision == "int8" else ""
+    return (
+        f"{comparison.precision.upper()}'s {what} is {size:.2f} of {_NOISES[found.unit]}, above "
+        f"the {limit} that cannot matter: {keeping}give more images"
+    )

@@ -1,0 +1,56 @@
+"""The views that changed graphs are tried on: some images, each with several draws of crops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+
+import numpy as np
+
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.images.reading import ImageSource
+from ...runtime.judging.draws import DrawnBatch, stream_draws
+from ...runtime.judging.pipeline import PipelineOptions
+from ...runtime.machine.progress import Progress, silent, track
+from ...runtime.views.batch import DrawnCrops, Overviews, Sampling
+from ..errors import CalibrationError
+
+_SEED = 20_602  # draws other crops than those whose ranges were measured
+_CROPS = 512  # in all
+_IMAGES = 48
+_DRAWS = range(2, 5)
+_BATCH = 4
+
+
+def trial_views(
+    bundle: Bundle, images: Sequence[ImageSource], progress: Progress = silent
+) -> tuple[Overviews, DrawnCrops]:
+    """Make the views of some images: rather more images than more draws of each.
+
+    Returns:
+        Global views ``(n, p, p, 3)`` and crops ``(n, draws, crops, p, p, 3)`` of those that could
+        be read.
+
+    Raises:
+        CalibrationError: none could.
+    """
+    spec = bundle.manifest.views
+    wanted = _CROPS // (spec.num_crops * min(_IMAGES, len(images)))
+    draws = max(_DRAWS[0], min(_DRAWS[-1], wanted))
+    most = max(1, min(_IMAGES, _CROPS // (spec.num_crops * draws)))
+    chosen = track(images[:most], "views to try on", min(most, len(images)), progress)
+    return drawn_views(chosen, Sampling(spec, _SEED, draws=draws))
+
+
+def drawn_views(images: Iterable[ImageSource], sampling: Sampling) -> tuple[Overviews, DrawnCrops]:
+    """Make the views of all images that can be read.
+
+    Raises:
+        CalibrationError: none can.
+    """
+    with closing(stream_draws(images, sampling, PipelineOptions(_BATCH))) as stream:
+        batches: list[DrawnBatch] = [batch for batch in stream if len(batch.overviews)]
+    if not batches:
+        raise CalibrationError("none of the images to try INT8 on can be read.")
+    overviews = np.concatenate([batch.overviews for batch in batches])
+    return overviews, np.concatenate([batch.crops for batch in batches])
