@@ -13,6 +13,7 @@ from ..runtime.finding.choosing import Skip, in_silence
 from ..runtime.finding.sources import find_images
 from ..runtime.judging.stream import PreparedBatch
 from ..runtime.machine.errors import ImageError, InputError
+from ..runtime.machine.progress import Progress, silent, track
 from .errors import CalibrationError
 
 FEWEST = 5  # four to calibrate on and one to hold out
@@ -42,12 +43,15 @@ class ImageSets:
         ]
 
 
-def split_images(folder: Path, limit: int, skip: Skip = in_silence) -> ImageSets:
+def split_images(
+    folder: Path, limit: int, skip: Skip = in_silence, progress: Progress = silent
+) -> ImageSets:
     """Divide a folder's images by their content, which gives the same sets on every machine.
 
     One in five is held out. Of files with equal bytes only one is used, so that no image is on both
     sides. If the folder has more images than needed, those used are spread evenly over it, so
-    that each of its folders has its share. ``skip`` is told what the search of it passes over.
+    that each of its folders has its share. ``skip`` is told what the search of it passes over,
+    ``progress`` how many images have been read.
 
     Raises:
         CalibrationError: there are fewer than five different images.
@@ -60,7 +64,8 @@ def split_images(folder: Path, limit: int, skip: Skip = in_silence) -> ImageSets
     wanted = max(FEWEST, limit + -(-limit // (_HELD_OUT - 1)))
     count = min(wanted, len(paths))
     spread = [paths[place * len(paths) // count] for place in range(count)]
-    hashed = {_digest(path): path for path in reversed(spread)}
+    reading = track(reversed(spread), "reading images", len(spread), progress)
+    hashed = {_digest(path): path for path in reading}
     order = sorted(hashed)
     if len(order) < FEWEST:
         raise CalibrationError(

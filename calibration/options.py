@@ -1,16 +1,20 @@
-"""User-facing INT8 options."""
+"""What a user may choose for a bundle in a lower precision."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from ..runtime.bundle.manifest import Rest
 from ..runtime.machine.errors import InputError
-from .int8.histogram import Method
+from .errors import CalibrationError
+from .images import ImageSets
 
-DEFAULT_IMAGES = 512
+LowPrecision = Literal["fp16", "bf16", "int8"]
+
+DEFAULT_IMAGES = 256  # of which the views take 0.9 MB each
 DEFAULT_BUDGET = 0.75
-DEFAULT_JUDGEMENTS = 200  # of which one flip is half a per cent, the most that is allowed
+DEFAULT_JUDGEMENTS = 100  # from which the error is known to 7 %
 
 
 @dataclass(frozen=True)
@@ -19,8 +23,6 @@ class CalibrationOptions:
 
     Attributes:
         images: the largest number of images to calibrate on.
-        method: how ranges are clipped; ``None`` tries each and takes the one that moves the
-            logits least.
         budget: the largest share of layers that may stay in floating point.
         rest: the type of everything that stays in floating point.
 
@@ -29,7 +31,6 @@ class CalibrationOptions:
     """
 
     images: int = DEFAULT_IMAGES
-    method: Method | None = None
     budget: float = DEFAULT_BUDGET
     rest: Rest = "fp32"
 
@@ -40,3 +41,46 @@ class CalibrationOptions:
             )
         if not 0.0 <= self.budget <= 1.0:
             raise InputError(f"the INT8 budget must lie between 0 and 1, not {self.budget}.")
+
+
+@dataclass(frozen=True)
+class VariantOptions:
+    """Which precision to make of FP32, and on which images to compare the two.
+
+    Attributes:
+        precision: the type that the graphs shall compute in.
+        images: the user's. INT8 needs them; ``None`` takes the package's photographs for other
+            types, which is enough to find what is broken.
+        calibration: how INT8 is made.
+        judgements: the least number of judgements by each bundle in the comparison.
+        accept_loss: write the bundle even if its verdicts differ too much.
+
+    Raises:
+        CalibrationError: INT8 without images.
+        InputError: a value is out of bounds.
+    """
+
+    precision: LowPrecision
+    images: ImageSets | None
+    calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
+    judgements: int = DEFAULT_JUDGEMENTS
+    accept_loss: bool = False
+
+    def __post_init__(self) -> None:
+        if self.judgements < 1:
+            raise InputError(f"judgements must be at least 1, not {self.judgements}.")
+        if self.precision == "int8":
+            self.images_for_ranges()
+
+    def images_for_ranges(self) -> ImageSets:
+        """Return the images that INT8 takes its ranges from.
+
+        Raises:
+            CalibrationError: there are none.
+        """
+        if self.images is None:
+            raise CalibrationError(
+                "INT8 takes its ranges from images of the kind that will be judged: name their "
+                "folder with --calibrate."
+            )
+        return self.images

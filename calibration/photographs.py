@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 from ..runtime.images.decode import decode
-from ..runtime.views.batch import ViewBatch
+from ..runtime.views.batch import Sampling, ViewBatch
 from ..runtime.views.spec import ViewSpec
 
 _FOLDER = "pictures"
@@ -17,7 +17,7 @@ def reference_views(spec: ViewSpec, images: int | None = None) -> ViewBatch:
     encoded = photographs()[:images]
     views = ViewBatch(len(encoded), spec)
     for slot, photograph in enumerate(encoded):
-        views.fill(slot, decode(photograph), _SEED + slot, spec)
+        views.fill(slot, decode(photograph), Sampling(spec, _SEED + slot, fixed=True))
     return views
 
 

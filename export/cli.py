@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias, get_args
 
 import click
-from click.core import ParameterSource
 
-from ..calibration.cli import calibration_options
-from ..calibration.int8.histogram import Method
-from ..calibration.options import DEFAULT_BUDGET, DEFAULT_JUDGEMENTS, CalibrationOptions
+from ..calibration.commands.options import (
+    Lowering,
+    PrecisionChoice,
+    check_meant,
+    lowering_options,
+)
 from ..runtime.bundle.bundle import BUNDLE_SUFFIX
 from ..runtime.bundle.making import check_target
-from ..runtime.bundle.manifest import Normalisation, Precision, Rest, WhichWeights
+from ..runtime.bundle.manifest import Normalisation, Precision, WhichWeights
 from ..runtime.commands.console import GlassCommand, needing_libraries
-from ..runtime.commands.inputs import PassedOver, settle_decoders
 from ..runtime.commands.options import (
     backbone_option,
     common_options,
     force_option,
-    list_skipped_option,
 )
 from ..runtime.commands.progress import on_console
 from ..runtime.machine.errors import InputError
@@ -31,17 +31,6 @@ from .options import USERS, ExportOptions
 from .summary import summarise
 
 _Triple: TypeAlias = tuple[float, float, float]
-_LOWER: Sequence[Precision] = ("fp16", "bf16", "int8")
-_MEANT_FOR: Mapping[str, Sequence[Precision]] = {
-    "calibrate": _LOWER,
-    "list_skipped": _LOWER,
-    "calibration_images": _LOWER,
-    "calibration_method": ("int8",),
-    "int8_budget": ("int8",),
-    "int8_rest": ("int8",),
-    "judgements": _LOWER,
-    "accept_loss": _LOWER,
-}
 _EXAMPLES = """
 \b
 Examples:
@@ -81,47 +70,13 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
 )
 @click.option(
     "--precision",
-    type=click.Choice(get_args(Precision)),
+    type=PrecisionChoice(get_args(Precision)),
     default="fp32",
     show_default=True,
-    help="The type that the graphs compute in. Verdicts of all but fp32 are compared with FP32's.",
+    help="The type that the graphs compute in. All but fp32 are made of the fp32 bundle as by "
+    "glass-quantize, and their verdicts compared with its.",
 )
-@click.option(
-    "--calibrate",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Images of the kind that will be judged: int8 takes its ranges from them, and a fifth "
-    "is held out for the comparison.",
-)
-@list_skipped_option
-@calibration_options
-@click.option(
-    "--int8-budget",
-    type=float,
-    default=DEFAULT_BUDGET,
-    show_default=True,
-    metavar="SHARE",
-    help="The largest share of layers that int8 may leave in floating point, the most sensitive "
-    "first, if verdicts would change too much otherwise.",
-)
-@click.option(
-    "--int8-rest",
-    type=click.Choice(get_args(Rest)),
-    default="fp32",
-    show_default=True,
-    help="The type of what int8 leaves in floating point. fp16 is meant for GPUs and makes smaller "
-    "bundles. On x86, OpenVINO computes it in FP32, and ONNX Runtime the whole graph.",
-)
-@click.option(
-    "--judgements",
-    type=int,
-    default=DEFAULT_JUDGEMENTS,
-    show_default=True,
-    help="The least number of judgements by each precision in the comparison.",
-)
-@click.option(
-    "--accept-loss", is_flag=True, help="Keep the bundle even if its verdicts change too much."
-)
+@lowering_options
 @backbone_option
 @click.option(
     "--weights",
@@ -177,14 +132,7 @@ def main(
     checkpoint: Path | None,
     output: Path | None,
     precision: Precision,
-    calibrate: Path | None,
-    list_skipped: bool,
-    calibration_images: int,
-    calibration_method: Method | None,
-    int8_budget: float,
-    int8_rest: Rest,
-    judgements: int,
-    accept_loss: bool,
+    lowering: Lowering,
     backbone: str,
     weights: WhichWeights | None,
     reference: Path | None,
@@ -197,7 +145,7 @@ def main(
     force: bool,
 ) -> None:
     """Export a checkpoint; see ``glass-export --help``."""
-    _check_meant(ctx, precision)
+    check_meant(ctx, precision)
     names = tuple(name.strip() for name in classes.split(","))
     if len(names) != 2:
         raise InputError(f"--classes takes two names separated by a comma, not {classes!r}.")
@@ -205,31 +153,23 @@ def main(
         backbone=backbone,
         weights=weights,
         reference=reference,
-        precision=precision,
         crops=crops,
         crop_size=crop_size,
         normalisation=_normalisation(mean, std),
         classes=(names[0], names[1]),
         fake_class=fake_class,
-        calibrate=calibrate,
-        calibration=CalibrationOptions(
-            calibration_images, calibration_method, int8_budget, int8_rest
-        ),
-        judgements=judgements,
-        accept_loss=accept_loss,
         force=force,
     )
     source = checkpoint or find_checkpoint(Path.cwd())
     target = output or Path(source.absolute().with_suffix(BUNDLE_SUFFIX).name)
     check_target(target, force=force)
+    if precision != "fp32":
+        options = replace(options, variant=lowering.variant(precision, on_console))
     # Imported here, so that --help and wrong usage do not wait for torch.
     with on_console("loading PyTorch"), needing_libraries("exporting", extra="export"):
         from .exporter import export_bundle
-    if calibrate is not None:
-        settle_decoders()
     with ending_on_sigterm():
-        skip = PassedOver(listed=list_skipped)
-        bundle = export_bundle(source, target, options, on_console, skip)
+        bundle = export_bundle(source, target, options, on_console)
     summarise(source, bundle)
 
 
@@ -244,18 +184,3 @@ def _normalisation(mean: _Triple | None, std: _Triple | None) -> Normalisation |
     if mean is None or std is None:
         raise InputError("--mean and --std belong together: give both, or neither.")
     return Normalisation(mean, std, USERS)
-
-
-def _check_meant(ctx: click.Context, precision: Precision) -> None:
-    """Refuse options that this precision would ignore.
-
-    Raises:
-        InputError: the user gave one.
-    """
-    for name, precisions in _MEANT_FOR.items():
-        given = ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
-        if given and precision not in precisions:
-            raise InputError(
-                f"--{name.replace('_', '-')} means nothing with --precision {precision}: leave it "
-                f"out, or choose {' or '.join(precisions)}."
-            )

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import platform
-import tempfile
 from pathlib import Path
 
 import msgspec
 
-from ..calibration.images import split_images
 from ..calibration.making.graphs import save_graph, share_weights
-from ..calibration.making.variants import VariantOptions, make_variant
+from ..calibration.making.quantize import quantize_bundle
 from ..runtime.bundle.bundle import Bundle, sha256_of
-from ..runtime.bundle.making import check_target, new_bundle
+from ..runtime.bundle.making import check_target, hidden_folder, new_bundle
 from ..runtime.bundle.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -26,9 +24,7 @@ from ..runtime.bundle.manifest import (
     expected_tensors,
 )
 from ..runtime.bundle.model_card import write_model_card
-from ..runtime.finding.choosing import Skip, in_silence
 from ..runtime.machine.environment import library_versions
-from ..runtime.machine.errors import OutputError
 from ..runtime.machine.progress import Progress, silent
 from ..runtime.views.spec import ViewSpec
 from . import paper
@@ -44,65 +40,39 @@ from .reference import write_reference
 
 
 def export_bundle(
-    checkpoint: Path,
-    target: Path,
-    options: ExportOptions,
-    progress: Progress = silent,
-    skip: Skip = in_silence,
+    checkpoint: Path, target: Path, options: ExportOptions, progress: Progress = silent
 ) -> Bundle:
     """Export a checkpoint to a bundle at ``target`` and return it.
 
     The bundle is made in a hidden folder beside ``target`` and renamed when everything, the
-    parity gate included, has passed. ``progress`` is told how far the work has come, ``skip`` what
-    the search of the folder of calibration images passes over.
+    parity gate included, has passed. A lower precision is made of the FP32 bundle, see
+    :func:`..calibration.making.quantize.quantize_bundle`. ``progress`` is told how far the work
+    has come.
 
     Raises:
         InputError: ``target`` exists and may not be replaced, or the reference cannot be read.
         CheckpointError: the checkpoint does not hold the GLASS expected.
         GraphError: the model cannot be exported.
         ParityError: the graphs do not agree with PyTorch, or with the reference.
-        CalibrationError: the images are too few, unreadable, or show too little.
+        CalibrationError: the images are unreadable or show too little.
         AccuracyError: the low-precision verdicts differ too much from FP32's.
         OutputError: the bundle cannot be written.
     """
     check_target(target, force=options.force)
     loaded = load_model(checkpoint, options.backbone, options.crop_size, options.weights)
-    try:
+    exporting = f"exporting {checkpoint} and comparing it with PyTorch"
+    if options.variant is None:
         with new_bundle(target, force=options.force) as folder:
-            _make(folder, loaded, checkpoint, options, progress, skip)
+            with progress(exporting):
+                _write_fp32(folder, loaded, checkpoint, options)
             write_model_card(Bundle.open(folder))
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written: {error.strerror or error}.") from None
-    return Bundle.open(target)
-
-
-def _make(
-    folder: Path,
-    loaded: LoadedModel,
-    checkpoint: Path,
-    options: ExportOptions,
-    progress: Progress,
-    skip: Skip,
-) -> None:
-    """Make the bundle in an empty folder: in FP32, and from that in the precision asked for."""
-    if options.precision == "fp32":
-        with progress(f"exporting {checkpoint} and comparing it with PyTorch"):
+        return Bundle.open(target)
+    with hidden_folder(target) as folder:
+        with progress(exporting):
             _write_fp32(folder, loaded, checkpoint, options)
-        return
-    images = None
-    if options.calibrate is not None:
-        images = split_images(options.calibrate, options.calibration.images, skip)
-    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as scratch:
-        with progress(f"exporting {checkpoint} and comparing it with PyTorch"):
-            _write_fp32(Path(scratch), loaded, checkpoint, options)
-        variant = VariantOptions(
-            options.precision,
-            images,
-            options.calibration,
-            options.judgements,
-            options.accept_loss,
+        return quantize_bundle(
+            Bundle.open(folder), target, options.variant, force=options.force, progress=progress
         )
-        make_variant(Bundle.open(scratch), folder, variant, progress)
 
 
 def _write_fp32(

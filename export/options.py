@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..calibration.options import DEFAULT_JUDGEMENTS, CalibrationOptions
-from ..runtime.bundle.manifest import Normalisation, Precision, WhichWeights
+from ..calibration.options import VariantOptions
+from ..runtime.bundle.manifest import Normalisation, WhichWeights
 from ..runtime.machine.errors import InputError
 from ..runtime.views.spec import LARGEST_CROP_SIZE, MOST_CROPS
 from . import paper
@@ -25,7 +25,6 @@ class ExportOptions:
             the training's steps; ``None`` takes the average (EMA) where there is one.
         reference: an ``.npz`` file of views and the logits that the user's own model gives for
             them; the graphs must give the same, see :func:`.own_model.read_own_logits`.
-        precision: the type that the graphs compute in.
         crops: crops per image; ``None`` takes the paper's number for the family.
         crop_size: the side of the global view and of each crop in pixels; ``None`` takes the
             backbone's own.
@@ -33,11 +32,8 @@ class ExportOptions:
             a timm backbone, the paper's for any other.
         classes: class names in the order of the logits.
         fake_class: which of them means AI-generated.
-        calibrate: a folder of images of the kind that will be judged. INT8 takes its ranges
-            from them; every low precision is compared with FP32 on a part held out.
-        calibration: how INT8 is made.
-        judgements: the least number of judgements in that comparison.
-        accept_loss: keep a low-precision bundle whose verdicts differ too much.
+        variant: the lower precision to make of the FP32 bundle, which is then not kept; ``None``
+            keeps FP32.
         force: replace an existing bundle.
 
     Raises:
@@ -47,16 +43,12 @@ class ExportOptions:
     backbone: str = AUTO
     weights: WhichWeights | None = None
     reference: Path | None = None
-    precision: Precision = "fp32"
     crops: int | None = None
     crop_size: int | None = None
     normalisation: Normalisation | None = None
     classes: tuple[str, str] = paper.CLASSES
     fake_class: str = "fake"
-    calibrate: Path | None = None
-    calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
-    judgements: int = DEFAULT_JUDGEMENTS
-    accept_loss: bool = False
+    variant: VariantOptions | None = None
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -64,19 +56,7 @@ class ExportOptions:
         _check_bounds("crop size", self.crop_size, LARGEST_CROP_SIZE)
         if self.normalisation is not None:
             _check_normalisation(self.normalisation)
-        self._check_precision()
         self._check_classes()
-
-    def _check_precision(self) -> None:
-        if self.judgements < 1:
-            raise InputError(f"judgements must be at least 1, not {self.judgements}.")
-        if self.precision == "fp32" and self.calibrate is not None:
-            raise InputError("FP32 needs no images: choose a lower precision, or do not calibrate.")
-        if self.precision == "int8" and self.calibrate is None:
-            raise InputError(
-                "INT8 takes its ranges from images of the kind that will be judged: name their "
-                "folder with --calibrate."
-            )
 
     def _check_classes(self) -> None:
         if len(set(self.classes)) != 2 or not all(self.classes):

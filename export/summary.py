@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
-
-from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.manifest import (
-    Calibration,
-    CheckpointEntry,
-    Comparison,
-    Manifest,
-    OwnModel,
-    Parity,
+from ..calibration.commands.summary import (
+    describe_files,
+    precision_lines,
+    precision_notes,
+    print_lines,
+    print_notes,
 )
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.manifest import CheckpointEntry, Manifest, OwnModel, Parity
 from . import paper
 from .options import USERS
 
@@ -28,11 +26,8 @@ def summarise(source: Path, bundle: Bundle) -> None:
     """Print what was exported from ``source`` and measured; notes go to standard error."""
     manifest, parity = bundle.manifest, bundle.manifest.parity
     agreement = "" if parity is None else _agreement(parity)  # an opened bundle has one
-    sizes = {path.name: path.stat().st_size for path in sorted(bundle.path.iterdir())}
-    files = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
     backbone = manifest.backbone
     weights = "shared by both views" if backbone.shared else "one for each view"
-    total = sum(sizes.values()) / 1e6
     views = manifest.views
     lines = {
         "checkpoint": f"{source} (SHA-256 {manifest.checkpoint.sha256[:12]}…)",
@@ -43,21 +38,10 @@ def summarise(source: Path, bundle: Bundle) -> None:
         "classes": f"{', '.join(manifest.classes)} ({manifest.fake_class} means AI-generated)",
         "own model": _own_model(manifest.own_model),
         "parity": agreement,
-        "bundle": f"{bundle.path} ({manifest.types}, {total:.1f} MB: {files})",
+        "bundle": describe_files(bundle),
     }
-    if manifest.calibration is not None:
-        lines["calibrated"] = _calibrated(manifest.calibration)
-    if manifest.kept:
-        kept = ", ".join(
-            f"{len(names)} of the {role} graph" for role, names in manifest.kept.items()
-        )
-        lines["kept"] = f"{kept} in a higher type, for their range or their sensitivity"
-    if manifest.comparison is not None:
-        lines["verdicts"] = _survival(manifest.comparison)
-    for name, text in lines.items():
-        click.echo(f"{name:<10}  {text}")
-    for note in _notes(manifest):
-        click.echo(f"Note: {note}", err=True)
+    print_lines(lines | precision_lines(manifest))
+    print_notes(_notes(manifest))
 
 
 def _is_unlike_the_paper(manifest: Manifest) -> bool:
@@ -97,19 +81,6 @@ def _own_model(found: OwnModel | None) -> str:
     )
 
 
-def _calibrated(calibration: Calibration) -> str:
-    methods = ", ".join(f"{role} graph {method}" for role, method in calibration.methods.items())
-    return f"on {calibration.images} images; {methods}"
-
-
-def _survival(comparison: Comparison) -> str:
-    return (
-        f"{comparison.flips} of {comparison.judgements} differ from FP32's; P(fake) changes by "
-        f"{comparison.mean_change:.4f} on average, {comparison.largest_change:.4f} at most; "
-        f"{comparison.speed:.2f} times FP32's speed ({comparison.engine})"
-    )
-
-
 def _notes(manifest: Manifest) -> Iterator[str]:
     yield from manifest.checkpoint.notes
     if _is_unlike_the_paper(manifest):
@@ -119,15 +90,4 @@ def _notes(manifest: Manifest) -> Iterator[str]:
             f"{manifest.normalisation.source}, not the paper's: if this GLASS was trained with "
             "others, export it with --crop-size, --mean and --std."
         )
-    if manifest.calibration is not None:
-        yield from manifest.calibration.notes
-    comparison = manifest.comparison
-    if comparison is not None and comparison.speed < 1.0:
-        yield (
-            f"{manifest.precision} does not pay here: it runs at {comparison.speed:.2f} times "
-            f"FP32's speed on {comparison.engine}."
-        )
-    if comparison is not None and comparison.precision != manifest.precision:
-        yield (
-            f"{comparison.engine} computes this bundle in {comparison.precision} on this machine."
-        )
+    yield from precision_notes(manifest)

@@ -14,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,21 @@ import torch
 from click.testing import CliRunner
 from filelock import FileLock
 from glass_edge.calibration.images import split_images
+from glass_edge.calibration.int8.fitting import FittedWeight, fit_weights
+from glass_edge.calibration.int8.grid import Grid
+from glass_edge.calibration.int8.layers import Layer, find_layers, form_of
+from glass_edge.calibration.int8.observe import CalibrationViews, calibration_views
+from glass_edge.calibration.int8.products import find_products
+from glass_edge.calibration.int8.quantise import quantise
+from glass_edge.calibration.int8.ranges import activations_of, collect_ranges
+from glass_edge.calibration.int8.signs import never_negative
 from glass_edge.calibration.making.variants import VariantOptions, make_variant
 from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.export import graphs
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.export.graphs import export_graph
 from glass_edge.runtime.bundle.manifest import Precision, Rest, Role, TensorSpec
+from glass_edge.runtime.machine.progress import silent
 from hypothesis import settings
 from networks import SMALL, TIMM_NAME, random_glass
 from PIL import AvifImagePlugin, Image
@@ -46,6 +57,7 @@ EXAMPLES = ROOT / "examples" / "images"
 PROGRAMS = Path(sys.executable).parent
 FAMILIES = tuple(SMALL)
 PLAIN = (bool, int, float, str, tuple)
+MOST_INPUTS = 1_000  # of layers that tests round
 JUDGEMENTS = 24  # enough to run the gate; the evidence is in docs/precision.md
 
 # How long an example takes depends on what else the machine does.
@@ -322,6 +334,55 @@ def make_precision(
             make_variant(export_family(family), place, options)
 
         return Bundle.open(shared.make(f"{family}.{precision}.{rest}.glass", make_it))
+
+    return make
+
+
+@dataclass(frozen=True)
+class Int8Parts:
+    """What INT8 makes a small backbone of."""
+
+    model: onnx.ModelProto
+    layers: list[Layer]
+    grids: Mapping[str, Grid]
+    fitted: Mapping[str, FittedWeight]
+
+    def quantised(self, layers: Iterable[Layer] | None = None) -> onnx.ModelProto:
+        """Return the graph with these layers in INT8, or with all."""
+        chosen = self.layers if layers is None else layers
+        return quantise(self.model, chosen, self.grids, self.fitted)
+
+
+@pytest.fixture(scope="session")
+def int8_parts(
+    export_family: Callable[[str], Bundle], calibration_images: Path
+) -> Callable[[str, Role], Int8Parts]:
+    """Find, measure and round the layers of a family's backbone in the form for CPUs.
+
+    But for the widest of a ResNet, whose rounding takes seconds each.
+    """
+
+    sets = split_images(calibration_images, 8)
+
+    @cache
+    def views_of(family: str) -> CalibrationViews:
+        return calibration_views(export_family(family), sets, silent)
+
+    @cache
+    def make(family: str, role: Role) -> Int8Parts:
+        bundle, views = export_family(family), views_of(family)
+        model = onnx.load(bundle.graph_path(role))
+        found = find_layers(model.graph, bundle.manifest.backbone, form_of("fp32"))
+        wide = {
+            product.node
+            for product in find_products(model.graph, found)
+            if product.matrices().shape[2] > MOST_INPUTS
+        }
+        layers = [layer for layer in found if layer.node not in wide]
+        activations = activations_of(layers, never_negative(model.graph))
+        grids = collect_ranges(bundle, role, activations, views, sets).grids
+        products = find_products(model.graph, layers)
+        return Int8Parts(model, layers, grids, fit_weights(bundle, role, products, grids, views))
 
     return make
 

@@ -24,7 +24,7 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def linked_environment(folder: Path, wheel: Path, extra: str) -> Path:
+def linked_environment(folder: Path, wheel: Path, extras: Collection[str]) -> Path:
     """Make an environment without a network: its libraries are links to those installed here.
 
     Returns:
@@ -36,7 +36,7 @@ def linked_environment(folder: Path, wheel: Path, extra: str) -> Path:
     subprocess.run([*PIP, "--python", python, "install", *options, wheel], check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     (ours,) = (each for each in distributions(path=[str(packages)]) if each.name == OURS)
-    for library in needed(ours, extra):
+    for library in needed(ours, extras):
         link(library, packages)
     return python.parent
 
@@ -79,11 +79,11 @@ def floors(wheel: Path, extras: Collection[str]) -> Iterator[str]:
                     yield f"{requirement.name}=={bound.version}"
 
 
-def needed(ours: Distribution, extra: str) -> list[Distribution]:
-    """List the installed distributions that an extra of ours requires, directly or not."""
+def needed(ours: Distribution, extras: Collection[str]) -> list[Distribution]:
+    """List the installed distributions that extras of ours require, directly or not."""
     found: dict[str, Distribution] = {}
     seen: set[tuple[str, str]] = set()
-    waiting = [(OURS, extra), (OURS, "")]
+    waiting = [(OURS, extra) for extra in (*extras, "")]
     while waiting:
         name, wanted = waiting.pop()
         if (name, wanted) in seen:

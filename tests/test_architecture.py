@@ -31,9 +31,18 @@ ROOMS = (
     "commands",
 )
 """Of the runtime; each may import those before it, and itself."""
+CALIBRATION: dict[str, set[str]] = {
+    "judging": set(),
+    "int8": {"judging"},
+    "floats": {"judging", "int8"},
+    "making": {"judging", "int8", "floats"},
+    "commands": {"judging", "int8", "floats", "making"},
+}
+"""The rooms of calibration, and which others each may import; all import what lies beside them."""
 MOST_MODULES = 12  # in a room
 PUBLIC_COMMANDS = {"cli", "commands", "summary"}
 """What a module or folder of the other packages is called that may import the command lines'."""
+TORCH = {"torch", "torchvision", "timm", "onnxscript", "safetensors"}
 RUNTIME_LIBRARIES = {
     *("numpy", "cv2", "PIL", "simplejpeg", "pillow_heif", "msgspec", "click", "rich"),
     *("onnxruntime", "openvino", "tensorrt", "cuda", "pycuda", "filelock"),
@@ -78,6 +87,30 @@ def test_the_runtime_is_its_rooms_and_none_is_crowded():
         assert len(list((ROOT / "runtime" / room).glob("[!_]*.py"))) <= MOST_MODULES, room
 
 
+@pytest.mark.parametrize("room", CALIBRATION)
+def test_rooms_of_calibration_import_one_way(room):
+    for path, package in modules(f"calibration/{room}"):
+        for parts in imports(path, package):
+            if parts[:2] == ("glass_edge", "calibration") and parts[2] in CALIBRATION:
+                assert parts[2] in CALIBRATION[room] | {room}, f"{path} imports {'.'.join(parts)}"
+
+
+def test_what_lies_beside_the_rooms_of_calibration_imports_none_of_them():
+    beside = set((ROOT / "calibration").glob("*.py"))
+    for path, package in modules("calibration"):
+        if path in beside:
+            for parts in imports(path, package):
+                if parts[:2] == ("glass_edge", "calibration"):
+                    assert parts[2] not in CALIBRATION, path
+
+
+def test_calibration_imports_no_torch():
+    """Not even inside functions."""
+    for path, package in modules("calibration"):
+        for parts in imports(path, package):
+            assert parts[0] not in TORCH, path
+
+
 def test_only_commands_know_a_console():
     """Libraries never draw: they are given something to call. Benchmarks are no library."""
     for folder in ("runtime", "calibration", "export"):
@@ -119,7 +152,7 @@ def wheel(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def torch_free(tmp_path_factory, wheel) -> Path:
     """The programs of an environment with glass-edge[cpu] and nothing else."""
-    return linked_environment(tmp_path_factory.mktemp("torch-free") / "venv", wheel, "cpu")
+    return linked_environment(tmp_path_factory.mktemp("torch-free") / "venv", wheel, ["cpu"])
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +169,52 @@ def test_the_runtime_judges_without_torch(environment, vit_bundle, photographs, 
     missing = subprocess.run([programs / "python", "-c", "import torch"], capture_output=True)
     assert b"ModuleNotFoundError" in missing.stderr
     check_same(programs, "onnxruntime", vit_bundle, photographs[:6], 1e-5)
+
+
+@pytest.fixture(scope="module")
+def quantizing(tmp_path_factory, wheel) -> Path:
+    """The programs of an environment with glass-edge[quantize,openvino] and nothing else."""
+    folder = tmp_path_factory.mktemp("quantizing") / "venv"
+    return linked_environment(folder, wheel, ["quantize", "openvino"])
+
+
+EVERY_MODULE = """
+import importlib, pkgutil, sys
+from glass_edge import calibration
+prefix = calibration.__name__ + "."
+found = [each.name for each in pkgutil.walk_packages(calibration.__path__, prefix)]
+for name in found:
+    importlib.import_module(name)
+print(len(found), [name for name in ("torch", "torchvision", "timm") if name in sys.modules])
+"""
+
+
+class TestWithoutTorch:
+    """In an environment of the extra ``quantize``, where there is none."""
+
+    def test_every_module_of_calibration_is_imported(self, quantizing, tmp_path):
+        done = subprocess.run(
+            [quantizing / "python", "-c", EVERY_MODULE],
+            cwd=tmp_path, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        expected = [path for path, _ in modules("calibration")]
+        assert done.stdout == f"{len(expected) - 1} []\n"  # but for the package itself
+
+    @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+    def test_a_bundle_is_quantised(self, precision, quantizing, vit_bundle, photographs, tmp_path):
+        missing = subprocess.run([quantizing / "python", "-c", "import torch"], capture_output=True)
+        assert b"ModuleNotFoundError" in missing.stderr
+        made = tmp_path / "made.glass"
+        options = ["--precision", precision, "--calibrate", EXAMPLES, "--judgements", "2"]
+        if precision == "int8":
+            options += ["--int8-budget", "0"]
+        command = [quantizing / "glass-quantize", vit_bundle.path, "-o", made, "--accept-loss"]
+        subprocess.run([*command, *options], check=True)
+        scores = [
+            [verdict.score for verdict in Detector(bundle).detect(photographs[4:6])]
+            for bundle in (made, vit_bundle)
+        ]
+        assert scores[0] == pytest.approx(scores[1], abs=0.03)
 
 
 def check_same(programs, engine, bundle, photographs, tolerance):

@@ -12,14 +12,18 @@ import onnx
 import pytest
 from glass_edge.calibration.errors import CalibrationError
 from glass_edge.calibration.images import ENOUGH, ImageSets, split_images
-from glass_edge.calibration.int8.layers import find_layers
-from glass_edge.calibration.int8.ranges import RangesFile, collect_ranges
-from glass_edge.calibration.int8.search import Int8Search
+from glass_edge.calibration.int8.grid import SIGNED_STEPS, UNSIGNED_STEPS
+from glass_edge.calibration.int8.histogram import Histogram
+from glass_edge.calibration.int8.layers import find_layers, form_of
+from glass_edge.calibration.int8.observe import CalibrationViews, Observer, calibration_views
+from glass_edge.calibration.int8.ranges import RangesFile, activations_of, collect_ranges
+from glass_edge.calibration.int8.signs import never_negative
 from glass_edge.calibration.judging.trial import BACKBONES
-from glass_edge.calibration.options import CalibrationOptions
+from glass_edge.runtime.bundle.manifest import Rest, Role
 from glass_edge.runtime.images.decode import read_header
 from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.judging import view_maker
+from glass_edge.runtime.machine.progress import silent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -38,13 +42,24 @@ def noise(draw: np.random.Generator) -> np.ndarray:
     return draw.integers(0, 256, (240, 260, 3), np.uint8)
 
 
-def ranges_of(bundle: Bundle, sets: ImageSets) -> RangesFile:
-    """The local graph's ranges, and what is to be known of the images."""
-    backbone = bundle.manifest.backbone
-    layers = {
-        role: find_layers(onnx.load(bundle.graph_path(role)).graph, backbone) for role in BACKBONES
+def views_of(bundle: Bundle, folder: Path) -> CalibrationViews:
+    return calibration_views(bundle, split_images(folder, 100), silent)
+
+
+def activations(bundle: Bundle, role: Role, rest: Rest = "fp32") -> dict[str, bool]:
+    """Name what INT8 rounds in a graph, and whether without a sign."""
+    graph = onnx.load(bundle.graph_path(role)).graph
+    form = form_of(rest)
+    unsigned = never_negative(graph) if form.unsigned else ()
+    return activations_of(find_layers(graph, bundle.manifest.backbone, form), unsigned)
+
+
+def ranges_of(bundle: Bundle, sets: ImageSets, rest: Rest = "fp32") -> dict[Role, RangesFile]:
+    views = calibration_views(bundle, sets, silent)
+    return {
+        role: collect_ranges(bundle, role, activations(bundle, role, rest), views, sets)
+        for role in BACKBONES
     }
-    return collect_ranges(bundle, layers, sets)["local"]
 
 
 class TestSplit:
@@ -107,9 +122,6 @@ class TestSplit:
 
 
 class TestSuitability:
-    def search(self, bundle, folder: Path) -> Int8Search:
-        return Int8Search(bundle, split_images(folder, 100), CalibrationOptions(method="minmax"))
-
     @pytest.mark.parametrize(
         ("make", "sentence"),
         [
@@ -119,18 +131,17 @@ class TestSuitability:
     )
     def test_images_that_show_nothing_are_refused(self, make, sentence, vit_bundle, tmp_path):
         with pytest.raises(CalibrationError, match=sentence):
-            self.search(vit_bundle, fill(tmp_path, 10, make))
+            views_of(vit_bundle, fill(tmp_path, 10, make))
 
     def test_grey_images_are_a_note(self, vit_bundle, tmp_path):
         grey = fill(tmp_path, 8, lambda draw: np.repeat(noise(draw)[..., :1], 3, axis=2))
-        assert any(
-            "all calibration images are grey" in n for n in self.search(vit_bundle, grey).notes
-        )
+        notes = views_of(vit_bundle, grey).notes
+        assert any("all calibration images are grey" in note for note in notes)
 
     @pytest.mark.parametrize("size", [(64, 64), (64, 400)])
     def test_small_images_are_a_note_and_not_called_black(self, size, vit_bundle, tmp_path):
         folder = fill(tmp_path, 8, lambda draw: draw.integers(0, 256, (*size, 3), np.uint8))
-        notes = ranges_of(vit_bundle, split_images(folder, 100)).notes
+        notes = views_of(vit_bundle, folder).notes
         assert any(
             "7 of 7 calibration images are smaller than a crop of 224x224" in note for note in notes
         )
@@ -140,20 +151,31 @@ class TestSuitability:
             return np.where(draw.random((64, 64, 1)) > 0.5, 255, 0).repeat(3, 2).astype(np.uint8)
 
         with pytest.raises(CalibrationError, match="black or white only"):
-            self.search(vit_bundle, fill(tmp_path, 10, sketch))
+            views_of(vit_bundle, fill(tmp_path, 10, sketch))
 
     def test_images_that_cannot_be_read(self, vit_bundle, tmp_path):
         for number in range(6):
             (tmp_path / f"{number}.jpg").write_bytes(b"no image" + bytes([number]))
         with pytest.raises(CalibrationError, match="none of the calibration images can be read"):
-            self.search(vit_bundle, tmp_path)
+            views_of(vit_bundle, tmp_path)
 
     def test_some_that_cannot_be_read_are_a_note(self, vit_bundle, tmp_path):
         fill(tmp_path, 12, noise)
         for number in range(4):
             (tmp_path / f"bad{number}.jpg").write_bytes(b"no image" + bytes([number]))
-        notes = ranges_of(vit_bundle, split_images(tmp_path, 100)).notes
-        assert any("could not be read" in note for note in notes)
+        assert any("could not be read" in note for note in views_of(vit_bundle, tmp_path).notes)
+
+
+def test_views_are_one_overview_and_two_crops_of_each_image(vit_bundle, tmp_path):
+    """Made once, and handed to the graphs a few at a time, in order."""
+    views = views_of(vit_bundle, fill(tmp_path, 8, noise))
+    assert views.images == 7
+    assert (views.overviews.shape, views.overviews.dtype) == ((7, 224, 224, 3), np.float32)
+    assert (views.crops.shape, views.crops.dtype) == ((14, 224, 224, 3), np.uint8)
+    for role in BACKBONES:
+        batches = list(views.batches(role))
+        assert max(map(len, batches)) < views.images
+        assert (np.concatenate(batches) == views.of(role)).all()
 
 
 class TestCache:
@@ -162,8 +184,8 @@ class TestCache:
         monkeypatch.setenv("GLASS_CACHE", str(tmp_path / "cache"))
         return tmp_path / "cache" / "calibration"
 
-    def ranges(self, bundle, folder: Path) -> RangesFile:
-        return ranges_of(bundle, split_images(folder, 8))
+    def ranges(self, bundle, folder: Path, rest: Rest = "fp32") -> dict[Role, RangesFile]:
+        return ranges_of(bundle, split_images(folder, 8), rest)
 
     def test_it_is_readable_and_says_what_it_is_of(self, cache, vit_bundle, calibration_images):
         self.ranges(vit_bundle, calibration_images)
@@ -171,13 +193,29 @@ class TestCache:
         assert len(files) == len(BACKBONES)
         for file in files:
             assert file["data"] == split_images(calibration_images, 8).digest
-            assert set(file["ranges"]) == {"minmax", "percentile", "entropy"}
-            assert all(value > 0 for value in file["ranges"]["minmax"].values())
-        layers = find_layers(
-            onnx.load(vit_bundle.graph_path("local")).graph, vit_bundle.manifest.backbone
-        )
-        names = {name for layer in layers for name in layer.inputs}
-        assert names in [set(file["ranges"]["minmax"]) for file in files]
+            assert all(value > 0 for value in (file["signed"] | file["unsigned"]).values())
+        for role in BACKBONES:
+            expected = activations(vit_bundle, role)
+            signed, unsigned = (
+                {name for name, sign in expected.items() if sign == wanted}
+                for wanted in (False, True)
+            )
+            assert unsigned
+            assert (signed, unsigned) in [(set(f["signed"]), set(f["unsigned"])) for f in files]
+
+    def test_limits_are_those_that_err_least_over_all_views(
+        self, cache, vit_bundle, calibration_images
+    ):
+        asked = activations(vit_bundle, "local")
+        found = self.ranges(vit_bundle, calibration_images)["local"].grids
+        crops = calibration_views(vit_bundle, split_images(calibration_images, 8), silent).crops
+        seen = Observer(vit_bundle.graph_path("local"), list(asked)).run(crops)
+        assert {name: grid.unsigned for name, grid in found.items()} == asked
+        for name, values in seen.items():
+            histogram = Histogram()
+            histogram.add(values)
+            expected = histogram.range(UNSIGNED_STEPS if asked[name] else SIGNED_STEPS)
+            assert found[name].limit == pytest.approx(expected, rel=0.01)
 
     def test_it_is_used_again_for_the_same_graph_and_images(
         self, cache, vit_bundle, calibration_images
@@ -187,14 +225,15 @@ class TestCache:
         self.ranges(vit_bundle, calibration_images)
         assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == written
 
-    def test_other_images_or_graphs_do_not_use_it(
+    def test_other_images_graphs_or_forms_do_not_use_it(
         self, cache, vit_bundle, export_family, calibration_images, tmp_path
     ):
         self.ranges(vit_bundle, calibration_images)
         (tmp_path / "others").mkdir()
         self.ranges(vit_bundle, fill(tmp_path / "others", 8, noise))
         self.ranges(export_family("convnext"), calibration_images)
-        assert len(list(cache.iterdir())) == 3 * len(BACKBONES)
+        self.ranges(vit_bundle, calibration_images, "fp16")
+        assert len(list(cache.iterdir())) == 4 * len(BACKBONES)
 
     def test_a_damaged_cache_is_made_anew(self, cache, vit_bundle, calibration_images):
         self.ranges(vit_bundle, calibration_images)
@@ -212,9 +251,11 @@ class TestCache:
         for number in range(4):
             (images / f"bad{number}.jpg").write_bytes(b"no image" + bytes([number]))
         sets = split_images(images, 100)
+        views = views_of(vit_bundle, images)
+        unreadable = len(sets.calibration) - views.images
+        assert f"{unreadable} calibration images could not be read." in views.notes
         before = ranges_of(vit_bundle, sets)
-        unreadable = len(sets.calibration) - before.images
-        assert f"{unreadable} calibration images could not be read." in before.notes
+        assert {file.images for file in before.values()} == {views.images}
 
         def decodable(content: bytes, options: DecodeOptions) -> object:
             return read_header(pixels if content.startswith(b"no image") else content, options)
@@ -222,8 +263,8 @@ class TestCache:
         pixels = (images / "0.png").read_bytes()
         monkeypatch.setattr(view_maker, "read_header", decodable)
         after = ranges_of(vit_bundle, sets)
-        assert after.images == len(sets.calibration)
-        assert not any("could not be read" in note for note in after.notes)
+        assert {file.images for file in after.values()} == {len(sets.calibration)}
+        assert not any("could not be read" in n for n in views_of(vit_bundle, images).notes)
 
     @pytest.mark.parametrize("place", ["folder", "file"])
     def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(
@@ -245,22 +286,6 @@ class TestCache:
         (tmp_path / "images").mkdir()
         self.ranges(shared_bundle, fill(tmp_path / "images", 5, noise))
         first, second = (json.loads(path.read_bytes()) for path in cache.iterdir())
-        assert first["ranges"] != second["ranges"]
-
-
-def test_search_keeps_the_worst_layers_until_verdicts_hold(
-    export_family, calibration_images, monkeypatch
-):
-    """Asked for more than INT8 can give, it keeps layers, the most sensitive first."""
-    from glass_edge.calibration import int8
-
-    bundle = export_family("vit")
-    sets = split_images(calibration_images, 8)
-    search = Int8Search(bundle, sets, CalibrationOptions(method="minmax"))
-    monkeypatch.setattr(int8, "CHANGE_AIMED_AT", 1e-12)
-    ranked = search.sensitivity()
-    found = search.search(budget=0.25)
-    kept = [(role, node) for role, nodes in found.kept.items() for node in nodes]
-    most = int(0.25 * len(ranked))
-    assert len(kept) == most
-    assert set(kept) == {(error.role, error.layer.node) for error in ranked[:most]}
+        assert first["signed"].keys() == second["signed"].keys()
+        assert first["signed"] != second["signed"]
+        assert first["unsigned"] != second["unsigned"]

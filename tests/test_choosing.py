@@ -151,11 +151,18 @@ def place(tmp_path_factory, vit_bundle, photographs) -> Path:
 SUMMARY = "passed over: 2 files that are no images, 1 raw file, 2 hidden folders"
 
 
-@pytest.mark.parametrize("command", ["glass-run", "glass-eval", "glass-calibrate"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("glass-run", "images", "-b", "model.glass"),
+        ("glass-eval", "images", "-b", "model.glass"),
+        ("glass-quantize", "model.glass", "--layers", "--calibrate", "images"),
+    ],
+)
 def test_every_command_that_searches_folders_says_what_it_passed_over(command, place):
-    done = call(command, place, "images", "-b", "model.glass")
+    done = call(command[0], place, *command[1:])
     assert done.stderr.splitlines()[-1] == f"{SUMMARY} (--list-skipped names them)"
-    done = call(command, place, "images", "-b", "model.glass", "--list-skipped")
+    done = call(command[0], place, *command[1:], "--list-skipped")
     lines = done.stderr.splitlines()
     assert "passed over: images/fake/photo.nef (raw file)" in lines
     assert "passed over: images/real/notes.txt (file that is no image)" in lines

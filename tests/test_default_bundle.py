@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from glass_edge.benchmarks.evaluation.cli import main as evaluate
-from glass_edge.calibration.cli import main as calibrate
+from glass_edge.calibration.commands.quantize import main as quantize
 from glass_edge.runtime.bundle.finding import find_bundle
+from glass_edge.runtime.commands.build import main as build
 from glass_edge.runtime.commands.run import main as run
 from glass_edge.runtime.machine.errors import InputError
 
@@ -96,12 +97,28 @@ def test_it_may_lie_above_or_beside_the_folder_of_the_images(images, downloads):
         assert find_bundle(Path.cwd(), arguments).name == "model.glass"
 
 
-@pytest.mark.parametrize("command", [run, evaluate, calibrate])
+@pytest.mark.parametrize("command", [run, evaluate])
 def test_every_command_that_takes_images_refuses(command, downloads):
     done = CliRunner().invoke(command, ["."])
     assert done.exit_code == 2
     assert UNASKED in done.output
     assert "Traceback" not in done.output
+
+
+def test_nor_does_glass_quantize_take_it_from_among_the_images_to_calibrate_on(downloads):
+    done = CliRunner().invoke(quantize, ["--precision", "int8", "--calibrate", "."])
+    assert done.exit_code == 2
+    assert UNASKED in done.output
+    assert done.output.endswith("if you trust it, name it.\n")  # as the argument
+
+
+def test_a_command_without_the_option_does_not_advise_it(downloads):
+    (downloads / "other.glass").mkdir()
+    for command in (quantize, build):
+        options = ["--precision", "fp16"] if command is quantize else []
+        done = CliRunner().invoke(command, options)
+        assert done.exit_code == 2
+        assert "several bundles are here (model.glass, other.glass): choose one." in done.output
 
 
 def glass_run(*arguments: str, **environment: str):

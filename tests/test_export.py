@@ -128,7 +128,6 @@ def test_classes_and_their_order_are_the_users(fake_second_bundle):
         ({"crops": 0}, "at least 1"),
         ({"classes": ("a", "a")}, "two different"),
         ({"fake_class": "generated"}, "not among"),
-        ({"calibrate": Path("photographs")}, "FP32 needs no images"),
     ],
 )
 def test_senseless_options(options, sentence):

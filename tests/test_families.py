@@ -11,7 +11,7 @@ import timm
 import torch
 import torchvision
 from conftest import FAMILIES, ROOT
-from glass_edge.calibration.int8.layers import RESIDUAL_ADD, find_layers
+from glass_edge.calibration.int8.layers import RESIDUAL_ADD, find_layers, form_of
 from glass_edge.export import families as room
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.export.families import registry
@@ -46,14 +46,15 @@ def bundle(request, export_family) -> Bundle:
 
 
 class TestWhatEnginesAndInt8MustKnow:
-    def test_residual_sums_stay_in_fp32_where_layers_normalise(self, bundle):
+    def test_int8_leaves_residual_sums_alone_where_layers_normalise(self, bundle):
         for role in BACKBONES:
             graph = onnx.load(bundle.graph_path(role)).graph
             normalised = any(node.op_type == "LayerNormalization" for node in graph.node)
-            found = [layer.kind for layer in find_layers(graph, bundle.manifest.backbone)]
-            assert (RESIDUAL_ADD in found) != normalised
+            assert bundle.manifest.backbone.quantise_residuals != normalised
+            found = find_layers(graph, bundle.manifest.backbone, form_of("fp32"))
+            assert not normalised or RESIDUAL_ADD not in [layer.kind for layer in found]
             products = [n for n in graph.node if n.op_type in ("Conv", "MatMul", "Gemm")]
-            assert 0 < len(found) - found.count(RESIDUAL_ADD) <= len(products)
+            assert 0 < len(found) <= len(products) + sum(n.op_type == "Add" for n in graph.node)
 
     def test_a_convnext_is_compiled_for_full_batches_and_no_other(self, bundle):
         rows = fixed_rows(bundle, EngineOptions("cpu", 1, batch_size=8, images=2))

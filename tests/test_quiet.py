@@ -77,9 +77,11 @@ def test_glass_eval_is_silent(vit_bundle, tmp_path):
 
 
 @pytest.mark.slow
-def test_glass_calibrate_is_silent(vit_bundle, tmp_path):
-    command = [PROGRAMS / "glass-calibrate", EXAMPLES, "--bundle", vit_bundle.path]
-    run_silent(tmp_path, [*command, "--calibration-method", "minmax"])
+def test_glass_quantize_is_silent(vit_bundle, tmp_path):
+    command = [PROGRAMS / "glass-quantize", vit_bundle.path, "--calibrate", EXAMPLES]
+    run_silent(tmp_path, [*command, "--layers"])
+    made = [*command, "--precision", "int8", "--accept-loss", "-o", "int8.glass"]
+    run_silent(tmp_path, [*made, "--int8-budget", "0", "--judgements", "1"], ["int8.glass"])
 
 
 def test_glass_build_is_silent(vit_bundle, tmp_path):

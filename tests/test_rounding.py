@@ -5,17 +5,15 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from glass_edge.calibration.images import split_images
-from glass_edge.calibration.int8.fitting import FittedWeight, fit, fit_weights
-from glass_edge.calibration.int8.layers import find_layers
-from glass_edge.calibration.int8.products import Product, Unfolding, find_products
-from glass_edge.calibration.int8.quantise import quantise
-from glass_edge.calibration.int8.ranges import collect_ranges
+from conftest import Int8Parts
+from glass_edge.calibration.int8.fitting import FittedWeight, fit
+from glass_edge.calibration.int8.grid import SIGNED_STEPS, UNSIGNED_STEPS, Grid
+from glass_edge.calibration.int8.layers import ATTENTION, RESIDUAL_ADD
+from glass_edge.calibration.int8.products import Product, Unfolding
 from glass_edge.calibration.int8.rounding import (
-    LARGEST_STEP,
+    MOST_ROWS,
     Moments,
     output_error,
     round_to_nearest,
@@ -28,6 +26,7 @@ from torch.nn import functional
 
 BACKBONES = ("global", "local")
 EVERYTHING = 10**9
+GRID = Grid(6.0, unsigned=False)
 
 
 def correlated(shape: tuple[int, ...], seed: int) -> np.ndarray:
@@ -37,27 +36,30 @@ def correlated(shape: tuple[int, ...], seed: int) -> np.ndarray:
     return (own + 2 * common + 1).astype(np.float32)
 
 
-def moments_of(rows: np.ndarray, magnitude: float = 6.0) -> Moments:
-    moments = Moments(rows.shape[0], rows.shape[2], magnitude)
+def moments_of(rows: np.ndarray, grid: Grid = GRID) -> Moments:
+    moments = Moments(rows.shape[0], rows.shape[2], grid)
     for part in np.array_split(rows, 3, axis=1):
         moments.add(part)
     return moments
 
 
-def read(rows: np.ndarray, magnitude: float = 6.0) -> np.ndarray:
-    """What PyTorch makes of rows in symmetric INT8."""
-    scale = magnitude / LARGEST_STEP
+def read(rows: np.ndarray, grid: Grid = GRID) -> np.ndarray:
+    """What PyTorch makes of rows in INT8 with zero-point 0."""
+    lowest, highest = (0, UNSIGNED_STEPS) if grid.unsigned else (-SIGNED_STEPS, SIGNED_STEPS)
+    scale = grid.limit / highest
     return torch.fake_quantize_per_tensor_affine(
-        torch.from_numpy(rows), scale, 0, -LARGEST_STEP, LARGEST_STEP
+        torch.from_numpy(rows), scale, 0, lowest, highest
     ).numpy()
 
 
 class TestMoments:
-    def test_are_numpys_of_the_rounded_rows(self):
-        rows = correlated((2, 60, 5), 1)
-        moments = moments_of(rows)
+    @pytest.mark.parametrize("unsigned", [False, True])
+    def test_are_numpys_of_the_rounded_rows(self, unsigned):
+        """Negative values of an unsigned grid are clipped at 0."""
+        rows, grid = correlated((2, 60, 5), 1), Grid(6.0, unsigned)
+        moments = moments_of(rows, grid)
         for group in range(2):
-            seen = read(rows)[group]
+            seen = read(rows, grid)[group]
             assert moments.mean()[group] == pytest.approx(seen.mean(0), abs=1e-5)
             assert moments.lost()[group] == pytest.approx((rows[group] - seen).mean(0), abs=1e-5)
             expected = np.cov(seen, rowvar=False, bias=True)
@@ -65,7 +67,7 @@ class TestMoments:
             assert moments.second()[group] == pytest.approx(seen.T @ seen / 60, abs=1e-3)
 
     def test_inputs_that_are_always_zero_have_none(self):
-        moments = moments_of(np.zeros((1, 8, 3), np.float32), 0.0)
+        moments = moments_of(np.zeros((1, 8, 3), np.float32), Grid(0.0, unsigned=False))
         assert not moments.second().any()
 
     @pytest.mark.parametrize("seed", range(4))
@@ -75,11 +77,12 @@ class TestMoments:
         random = np.random.default_rng(seed)
         rows = np.tile(random.normal(size=300).astype(np.float32), (1, 16_400, 1))
         rows[:, random.choice(16_400, varying, replace=False)] = random.normal(size=(varying, 300))
-        moments = Moments(1, 300, 2.6)
+        grid = Grid(2.6, unsigned=False)
+        moments = Moments(1, 300, grid)
         for part in np.array_split(rows, 40, axis=1):
             moments.add(part)
         covariance = moments.covariance()
-        seen = read(rows, 2.6)[0].astype(np.float64)
+        seen = read(rows, grid)[0].astype(np.float64)
         assert covariance[0] == pytest.approx(np.cov(seen, rowvar=False, bias=True), abs=1e-9)
         assert np.linalg.eigvalsh(covariance).min() > -1e-15
         weights = random.normal(size=(1, 8, 300))
@@ -87,8 +90,9 @@ class TestMoments:
         assert np.isfinite(round_together(weights, moments.second()).values()).all()
 
     def test_more_rows_than_sums_can_hold_are_left_out(self):
-        moments = Moments(1, 2, 1.0)
-        for _ in range(15):
+        """The largest steps, so that one row more would overflow."""
+        moments = Moments(1, 2, Grid(1.0, unsigned=True))
+        for _ in range(-(-MOST_ROWS // 10_000) + 1):
             moments.add(np.ones((1, 10_000, 2), np.float32))
         assert moments.second() == pytest.approx(np.ones((1, 2, 2)))
         assert moments.mean() == pytest.approx(np.ones((1, 2)))
@@ -112,7 +116,7 @@ class TestRounding:
         assert (ours <= theirs).all()
         assert (rounded.scales == nearest.scales).all()
         assert (rounded.steps == np.rint(rounded.steps)).all()
-        assert np.abs(rounded.steps).max() <= LARGEST_STEP
+        assert np.abs(rounded.steps).max() <= SIGNED_STEPS
 
     def test_comes_close_to_the_best_of_all_roundings(self):
         """Brute force: each weight may go down or up, 2^9 ways for each output."""
@@ -210,61 +214,52 @@ def test_the_bias_takes_up_the_mean_error():
     rows = np.abs(correlated((1, 500, 4), 8))
     product = Product("gemm", "x", Unfolding(), weight, 0, np.ones(6, np.float32), "gemm")
     # A range that cuts some inputs: what is lost of them has a mean, too.
-    fitted = fit(product, moments_of(rows, 3.0))
+    grid = Grid(3.0, unsigned=False)
+    fitted = fit(product, moments_of(rows, grid))
     assert fitted.bias is not None
     expected = rows[0] @ weight.T + 1
     assert expected.mean(0) == pytest.approx(
-        (read(rows, 3.0)[0] @ fitted.values.T + fitted.bias).mean(0), abs=1e-3
+        (read(rows, grid)[0] @ fitted.values.T + fitted.bias).mean(0), abs=1e-3
     )
 
 
 @pytest.fixture(scope="module", params=("vit", "convnext", "timm"))
-def made(request, export_family, calibration_images):
-    """Each backbone's graph, its layers, their ranges and fitted weights."""
-    bundle = export_family(request.param)
-    sets = split_images(calibration_images, 8)
-    models = {role: onnx.load(bundle.graph_path(role)) for role in BACKBONES}
-    backbone = bundle.manifest.backbone
-    layers = {role: find_layers(model.graph, backbone) for role, model in models.items()}
-    files = collect_ranges(bundle, layers, sets)
-    ranges = {role: files[role].ranges["percentile"] for role in BACKBONES}
-    products = {role: find_products(models[role].graph, layers[role]) for role in BACKBONES}
-    fitted = fit_weights(bundle, products, ranges, sets)
-    return models, layers, ranges, fitted
+def made(request, int8_parts) -> dict[str, Int8Parts]:
+    """What INT8 makes each backbone of."""
+    return {role: int8_parts(request.param, role) for role in BACKBONES}
 
 
 class TestBackbones:
     def test_every_product_is_fitted_and_its_bias_with_it(self, made):
-        models, layers, _, fitted = made
-        for role in BACKBONES:
-            named = {layer.node for layer in layers[role] if layer.kind != "residual Add"}
-            assert fitted[role].keys() == named
-            constants = {tensor.name for tensor in models[role].graph.initializer}
-            adds = (node for node in models[role].graph.node if node.op_type == "Add")
+        for parts in made.values():
+            others = (RESIDUAL_ADD, ATTENTION)
+            named = {layer.node for layer in parts.layers if layer.kind not in others}
+            assert parts.fitted.keys() == named
+            graph = parts.model.graph
+            constants = {tensor.name for tensor in graph.initializer}
+            adds = [node for node in graph.node if node.op_type == "Add"]
             added = {add.input[0] for add in adds if add.input[-1] in constants}
-            for node in models[role].graph.node:
+            for node in graph.node:
                 biased = node.op_type == "Conv" or len(node.input) > 2 or node.output[0] in added
                 if node.name in named and biased:
-                    assert fitted[role][node.name].bias is not None
+                    assert parts.fitted[node.name].bias is not None
 
     def test_convolutions_without_a_bias_get_one(self, made):
         """OpenVINO computes a residual sum of such a quantised one wrongly."""
-        models, layers, ranges, fitted = made
-        for role in BACKBONES:
-            graph = quantise(models[role], layers[role], ranges[role], fitted[role]).graph
+        for parts in made.values():
+            graph = parts.quantised().graph
             stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
             for node in graph.node:
-                if node.op_type == "Conv":
+                if node.name in parts.fitted and node.op_type == "Conv":
                     assert stored[node.input[2]].any()
 
     def test_the_quantiser_stores_the_fitted_weights_as_they_are(self, made):
-        models, layers, ranges, fitted = made
-        for role in BACKBONES:
-            graph = quantise(models[role], layers[role], ranges[role], fitted[role]).graph
+        for parts in made.values():
+            graph = parts.quantised().graph
             stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
             makers = {node.output[0]: node for node in graph.node}
             nodes = {node.name: node for node in graph.node}
-            for name, weight in fitted[role].items():
+            for name, weight in parts.fitted.items():
                 maker = makers[nodes[name].input[1]]
                 steps, scales, zero_point = (stored[name] for name in maker.input)
                 assert steps.dtype == np.int8
@@ -279,12 +274,13 @@ class TestBackbones:
         return steps * weight.scales.reshape(shape)
 
     def test_layers_that_stay_in_fp32_keep_their_weights(self, made):
-        models, layers, ranges, fitted = made
-        model = models["local"]
-        graph = quantise(model, layers["local"][1:], ranges["local"], fitted["local"]).graph
-        before = {t.name: t.raw_data for t in model.graph.initializer}
+        parts = made["local"]
+        kept = next(layer.node for layer in parts.layers if layer.node in parts.fitted)
+        chosen = [layer for layer in parts.layers if layer.node != kept]
+        before = {t.name: t.raw_data for t in parts.model.graph.initializer}
+        graph = parts.quantised(chosen).graph
         after = {t.name: t.raw_data for t in graph.initializer}
-        first = next(node for node in graph.node if node.name == layers["local"][0].node)
-        kept = [name for name in first.input if name in before]
-        assert kept
-        assert all(after[name] == before[name] for name in kept)
+        node = next(node for node in graph.node if node.name == kept)
+        names = [name for name in node.input if name in before]
+        assert names
+        assert all(after[name] == before[name] for name in names)

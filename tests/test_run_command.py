@@ -199,7 +199,7 @@ def test_the_bundle_may_come_from_the_environment(place, tmp_path, vit_bundle):
     image = str(place / "images" / "tiny.png")
     done = run(tmp_path, image, env={"GLASS_BUNDLE": str(vit_bundle.path)})
     assert done.returncode == 0, done.stderr
-    assert "name a bundle with --bundle or GLASS_BUNDLE" in refusal(run(tmp_path, image))
+    assert "name a bundle with --bundle or set GLASS_BUNDLE" in refusal(run(tmp_path, image))
 
 
 @pytest.mark.parametrize(

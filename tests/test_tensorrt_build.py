@@ -48,7 +48,7 @@ pytest.importorskip("tensorrt_rtx")
 
 LIBRARY = find_library("tensorrt-rtx")
 OPTIONS = BuildOptions(Batches(1, 4, 8))
-LOW = {"fp16": "HALF", "bf16": "BF16", "int8": "INT8"}
+LOW = {"fp16": {"HALF"}, "bf16": {"BF16"}, "int8": {"INT8", "HALF"}}
 GLASS_BUILD = PROGRAMS / "glass-build"
 glass_build = partial(call, "glass-build")
 
@@ -67,7 +67,7 @@ def key_of(bundle, role="aggregator", options=OPTIONS, library=LIBRARY):
 def test_every_graph_of_every_family_builds_in_what_it_says(
     family, precision, make_precision, tmp_path
 ):
-    bundle = make_precision(family, precision)
+    bundle = make_precision(family, precision, "fp16" if precision == "int8" else "fp32")
     store = PlanStore(bundle, tmp_path)
     side, width = bundle.manifest.views.crop_size, bundle.manifest.backbone.feature_size
     types = {"global": "FLOAT", "local": "UINT8"}
@@ -82,18 +82,33 @@ def test_every_graph_of_every_family_builds_in_what_it_says(
             assert (pixels.name, pixels.dtype) == ("pixels", types[role])
             assert pixels.shapes == tuple((n, side, side, 3) for n in (1, 4, 8))
             assert built.outputs[0].shape == (-1, width)
-        low = {name for name in built.layers if name in LOW.values()}
-        expected = {LOW[precision]} if precision != "fp32" and role != "aggregator" else set()
-        assert low == expected
+        low = set(built.layers) & set().union(*LOW.values())
+        assert low == (LOW[precision] if precision != "fp32" and role != "aggregator" else set())
 
 
-@pytest.mark.parametrize("family", slow_but(["vit"], ["vit", "resnet"]))
-def test_int8_with_fp16_builds_in_both(family, make_precision, tmp_path):
-    bundle = make_precision(family, "int8", "fp16")
-    store = PlanStore(bundle, tmp_path)
-    for role in ("global", "local"):
-        stored, _ = store.build(key_of(bundle, role))
-        assert {"HALF", "INT8"} <= set(stored.record.built.layers)
+class TestUnsignedInt8:
+    """Bundles for CPUs; TensorRT knows signed INT8 alone."""
+
+    @pytest.fixture
+    def unsigned(self, make_precision):
+        return make_precision("vit", "int8")
+
+    def test_is_refused_before_anything_is_built_or_written(self, unsigned, tmp_path):
+        done = glass_build(ROOT, unsigned.path, "--engine-dir", tmp_path / "engines")
+        assert refusal(done).endswith(
+            f"Error: {unsigned.name} is INT8 for CPUs, with unsigned values that TensorRT cannot "
+            "compute: glass-quantize --precision int8 --int8-rest fp16 makes one that it computes."
+        )
+        assert not (tmp_path / "engines").exists()
+
+    def test_would_be_read_as_signed_without_an_error(self, unsigned):
+        """So that nothing above half of the range would be left."""
+        api = LIBRARY.api
+        messages = Messages()
+        network = api.Builder(logger := messages.logger(LIBRARY)).create_network(0)
+        parser = api.OnnxParser(network, logger)
+        assert parser.parse_from_file(str(unsigned.graph_path("global")))
+        assert "Defaulting to INT8 instead" in " ".join(messages.warnings)
 
 
 def test_a_plan_for_many_gpus_is_built(vit_bundle, tmp_path):

@@ -88,6 +88,14 @@ def test_it_judges_as_onnx_runtime_does_from_any_thread(name, place, vit_bundle)
     assert (place.cuda.launches > 0) == (name == "tensorrt")
 
 
+def test_int8_for_cpus_is_refused_before_anything_is_built(make_precision, tmp_path, monkeypatch):
+    place = Place(make_precision("vit", "int8"), tmp_path / "engines", monkeypatch)
+    with pytest.raises(EngineError, match="glass-quantize --precision int8 --int8-rest fp16"):
+        place.open()
+    assert place.built == []
+    assert not place.folder.exists()
+
+
 class TestPlans:
     def test_are_built_once_for_all_batches_up_to_the_usual_most(self, place, caplog):
         place.open(batch_size=4)

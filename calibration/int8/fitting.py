@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +11,12 @@ from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.manifest import Role
 from ...runtime.engines.base import Float32
 from ...runtime.machine.progress import Progress, silent, track
-from ..images import ImageSets
-from .observe import CROPS, Observer, backbone_views, calibration_batches
+from .grid import Grids
+from .observe import CalibrationViews, Observer
 from .products import Matrices, Product, Unfolding
-from .ranges import Ranges
 from .rounding import Float64, Moments, round_together
 
-_ROWS = 16_384  # of inputs for each product, from all views together
-_VIEWS: Mapping[Role, int] = {"global": 1, "local": CROPS}  # of each image
+_ROWS = 4_096  # of inputs for each product, from all views together
 _Key = tuple[str, Unfolding]  # products that read the same tensor in the same way share moments
 
 
@@ -44,29 +41,29 @@ class FittedWeight:
 
 def fit_weights(
     bundle: Bundle,
-    products: Mapping[Role, Sequence[Product]],
-    ranges: Mapping[Role, Ranges],
-    sets: ImageSets,
+    role: Role,
+    products: Sequence[Product],
+    grids: Grids,
+    views: CalibrationViews,
     progress: Progress = silent,
-) -> dict[Role, dict[str, FittedWeight]]:
-    """Round the weights of both backbones' products for the calibration images.
+) -> dict[str, FittedWeight]:
+    """Round the weights of a backbone's products for the calibration images.
 
     Args:
         bundle: in FP32.
-        products: of each backbone.
-        ranges: of their inputs in INT8.
-        sets: the images.
+        role: which backbone.
+        products: of the backbone.
+        grids: of their inputs in INT8.
+        views: of the images.
         progress: is told how far the work has come.
 
     Returns:
-        For each backbone, the weights by the name of their product's node.
+        The weights by the name of their product's node.
     """
-    moments = _collect(bundle, products, ranges, sets, progress)
-    everything = [(role, product) for role in products for product in products[role]]
-    fitted: dict[Role, dict[str, FittedWeight]] = {role: {} for role in products}
-    for role, product in track(everything, "rounding weights", len(everything), progress):
-        fitted[role][product.node] = fit(product, moments[role][_key(product)])
-    return fitted
+    moments = _collect(bundle, role, _empty(products, grids), views, progress)
+    purpose = f"rounding weights of the {role} graph"
+    tracked = track(products, purpose, len(products), progress)
+    return {product.node: fit(product, moments[_key(product)]) for product in tracked}
 
 
 def fit(product: Product, moments: Moments) -> FittedWeight:
@@ -97,31 +94,26 @@ def _outputs(weights: Matrices, inputs: Float64) -> Float64:
 
 def _collect(
     bundle: Bundle,
-    products: Mapping[Role, Sequence[Product]],
-    ranges: Mapping[Role, Ranges],
-    sets: ImageSets,
+    role: Role,
+    moments: dict[_Key, Moments],
+    views: CalibrationViews,
     progress: Progress,
-) -> dict[Role, dict[_Key, Moments]]:
-    random = np.random.default_rng(0)  # any seed will do, but every export must use the same
-    wanted = {role: -(-_ROWS // (len(sets.calibration) * _VIEWS[role])) for role in products}
-    moments = {role: _empty(products[role], ranges[role]) for role in products}
-    observers = {
-        role: Observer(bundle.graph_path(role), list(dict.fromkeys(name for name, _ in keys)))
-        for role, keys in moments.items()
-    }
-    with closing(calibration_batches(bundle, sets, "looking at inputs", progress)) as batches:
-        for batch in batches:
-            for role, views in backbone_views(batch):
-                values = observers[role].run(views)
-                for (source, unfolding), sums in moments[role].items():
-                    sums.add(unfolding.rows(values[source], wanted[role], random))
+) -> dict[_Key, Moments]:
+    random = np.random.default_rng(0)  # any seed will do, but every run must use the same
+    wanted = -(-_ROWS // len(views.of(role)))
+    observer = Observer(bundle.graph_path(role), list(dict.fromkeys(name for name, _ in moments)))
+    batches = list(views.batches(role))
+    for batch in track(batches, f"inputs of the {role} graph", len(batches), progress):
+        values = observer.run(batch)
+        for (source, unfolding), sums in moments.items():
+            sums.add(unfolding.rows(values[source], wanted, random))
     return moments
 
 
-def _empty(products: Iterable[Product], ranges: Ranges) -> dict[_Key, Moments]:
+def _empty(products: Iterable[Product], grids: Grids) -> dict[_Key, Moments]:
     shapes = {_key(product): product.matrices().shape for product in products}
     return {
-        (source, unfolding): Moments(groups, inputs, ranges[source])
+        (source, unfolding): Moments(groups, inputs, grids[source])
         for (source, unfolding), (groups, _, inputs) in shapes.items()
     }
 

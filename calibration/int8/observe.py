@@ -1,11 +1,13 @@
-"""Shows the inner tensors of a graph on real views."""
+"""Shows the inner tensors of a graph on the views of real images."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, ValueInfoProto
@@ -15,33 +17,64 @@ from ...runtime.bundle.manifest import Role
 from ...runtime.engines.base import Array, Float32
 from ...runtime.engines.onnxruntime import session_options
 from ...runtime.judging.pipeline import PipelineOptions
-from ...runtime.judging.stream import PreparedBatch, stream_views
+from ...runtime.judging.stream import stream_views
 from ...runtime.machine.cpus import available_cpus
 from ...runtime.machine.progress import Progress, track
-from ...runtime.views.batch import Sampling
-from ..images import ImageSets
+from ...runtime.views.batch import Crops, Overviews, Sampling
+from ..images import ImageSets, Suitability
 
 CROPS = 2  # of each image: another image tells more than another crop of the same
 _BATCH = 4  # images, and views at a time, because all their inner tensors are in memory
 
 
-def calibration_batches(
-    bundle: Bundle, sets: ImageSets, purpose: str, progress: Progress
-) -> Generator[PreparedBatch, None, None]:
-    """Make the calibration images' views as they are needed; progress shows the purpose."""
-    images = track(sets.calibration, purpose, len(sets.calibration), progress)
+@dataclass(frozen=True)
+class CalibrationViews:
+    """The views of the calibration images, made once for all that looks at them.
+
+    Attributes:
+        overviews: global views, float32 ``(n, p, p, 3)``.
+        crops: ``CROPS`` of each image, uint8 ``(n * CROPS, p, p, 3)``.
+        notes: what the user should know about the images.
+    """
+
+    overviews: Overviews
+    crops: Crops
+    notes: tuple[str, ...]
+
+    @property
+    def images(self) -> int:
+        """The number of images that could be read."""
+        return len(self.overviews)
+
+    def of(self, role: Role) -> Array:
+        """Return what a backbone looks at."""
+        return self.overviews if role == "global" else self.crops
+
+    def batches(self, role: Role) -> Iterator[Array]:
+        """Yield a few of a backbone's views at a time."""
+        views = self.of(role)
+        for start in range(0, len(views), _BATCH):
+            yield views[start : start + _BATCH]
+
+
+def calibration_views(bundle: Bundle, sets: ImageSets, progress: Progress) -> CalibrationViews:
+    """Read the calibration images.
+
+    Raises:
+        CalibrationError: they are unreadable or show too little.
+    """
+    images = track(sets.calibration, "reading images", len(sets.calibration), progress)
+    suitability = Suitability()
+    overviews: list[Overviews] = []
+    crops: list[Crops] = []
     sampling = Sampling(bundle.manifest.views)
     with closing(stream_views(images, sampling, PipelineOptions(_BATCH))) as batches:
-        yield from batches
-
-
-def backbone_views(batch: PreparedBatch) -> Iterator[tuple[Role, Array]]:
-    """Divide a batch into pieces for each backbone: global views, and crops."""
-    crops = batch.crops[:, :CROPS].reshape(-1, *batch.crops.shape[2:])
-    views: tuple[tuple[Role, Array], ...] = (("global", batch.overviews), ("local", crops))
-    for role, pixels in views:
-        for start in range(0, len(pixels), _BATCH):
-            yield role, pixels[start : start + _BATCH]
+        for batch in batches:
+            suitability.add(batch)
+            overviews.append(batch.overviews)
+            crops.append(batch.crops[:, :CROPS].reshape(-1, *batch.crops.shape[2:]))
+    notes = (*sets.notes(), *suitability.check())
+    return CalibrationViews(np.concatenate(overviews), np.concatenate(crops), notes)
 
 
 class Observer:

@@ -14,7 +14,7 @@ import onnx
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 
 from ...runtime.engines.base import Float32
-from .layers import RESIDUAL_ADD, Layer
+from .layers import ATTENTION, RESIDUAL_ADD, Layer
 
 _WITHOUT_BIAS = 2  # inputs
 
@@ -124,7 +124,9 @@ def find_products(graph: GraphProto, layers: Iterable[Layer]) -> list[Product]:
     weights = {tensor.name: tensor for tensor in graph.initializer}
     adds = _adds(graph)
     return [
-        _product(nodes[layer.node], adds, weights) for layer in layers if layer.kind != RESIDUAL_ADD
+        _product(nodes[layer.node], adds, weights)
+        for layer in layers
+        if layer.kind not in (RESIDUAL_ADD, ATTENTION)
     ]
 
 

@@ -1,8 +1,8 @@
-"""Inserts Q/DQ nodes with the given ranges, by means of ONNX Runtime's quantiser.
+"""Inserts Q/DQ nodes with the given grids, by means of ONNX Runtime's quantiser.
 
-Quantisation is explicit and symmetric, which TensorRT 10 and 11 require and other engines read:
-int8, zero-point 0, weights per output channel, biases in float. Inputs of products are quantised;
-outputs are not, because engines fuse what follows a product with it, in float.
+Quantisation is explicit and its zero-point 0: weights int8 per output channel, activations int8, or
+uint8 where the grid is unsigned, biases in float. Inputs of products are quantised; outputs are
+not, because engines fuse what follows a product with it, in float.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
@@ -19,6 +20,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from ...runtime.engines.base import Float32
 from .fitting import FittedWeight
+from .grid import Grid, Grids
 from .layers import Layer
 
 _BIAS = 2  # which of a convolution's or Gemm's inputs
@@ -28,7 +30,7 @@ _OPERATORS = ["Conv", "Gemm", "MatMul", "Add"]
 def quantise(
     model: ModelProto,
     layers: Iterable[Layer],
-    ranges: Mapping[str, float],
+    grids: Grids,
     fitted: Mapping[str, FittedWeight],
 ) -> ModelProto:
     """Return a copy of a graph in which these layers compute in INT8.
@@ -36,13 +38,14 @@ def quantise(
     Args:
         model: an FP32 graph with its weights inside.
         layers: what to quantise, from :func:`.layers.find_layers`.
-        ranges: for each activation, the magnitude that 127 stands for.
+        grids: for each activation that they read.
         fitted: rounded weights by node; other layers' weights are rounded to the nearest.
     """
     chosen = list(layers)
     if not chosen:  # the quantiser takes an empty list for all nodes
         return copy.deepcopy(model)
-    limits = {name: ranges[name] for layer in chosen for name in layer.inputs}
+    used = {name: grids[name] for layer in chosen for name in layer.inputs}
+    nodes = {name for layer in chosen for name in layer.nodes}
     prepared = copy.deepcopy(model)
     scales = _place(prepared.graph, {x.node: fitted[x.node] for x in chosen if x.node in fitted})
     quantizer = QDQQuantizer(
@@ -51,8 +54,8 @@ def quantise(
         reduce_range=False,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QInt8,
-        tensors_range=_tensors_data(limits),
-        nodes_to_quantize=[layer.node for layer in chosen],
+        tensors_range=_tensors_data(used),
+        nodes_to_quantize=list(nodes),
         nodes_to_exclude=[],
         op_types_to_quantize=_OPERATORS,
         extra_options={
@@ -60,13 +63,13 @@ def quantise(
             "WeightSymmetric": True,
             "QuantizeBias": False,
             "OpTypesToExcludeOutputQuantization": _OPERATORS,
-            "TensorQuantOverrides": scales,
+            "TensorQuantOverrides": scales | _unsigned(used),
         },
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     quantised: ModelProto = quantizer.model.model
-    _restore_other_readers(quantised.graph, {layer.node for layer in chosen})
+    _restore_other_readers(quantised.graph, nodes)
     return quantised
 
 
@@ -94,6 +97,21 @@ def _place(graph: GraphProto, fitted: Mapping[str, FittedWeight]) -> dict[str, l
     return scales
 
 
+def _unsigned(grids: Grids) -> dict[str, list[Any]]:
+    """Return the overrides, in the quantiser's form, for activations that are never negative."""
+    zero = np.array(0, np.uint8)
+    return {
+        name: [{"quant_type": QuantType.QUInt8, "scale": _step(grid), "zero_point": zero}]
+        for name, grid in grids.items()
+        if grid.unsigned
+    }
+
+
+def _step(grid: Grid) -> npt.NDArray[np.float32]:
+    """Return the size of a step; an activation that is always 0 may have any."""
+    return np.array(grid.scale or 1.0, np.float32)
+
+
 def _replace(graph: GraphProto, node: NodeProto, index: int, name: str, values: Float32) -> str:
     graph.initializer.append(numpy_helper.from_array(values, name))
     if index == len(node.input):
@@ -118,11 +136,11 @@ def _restore_other_readers(graph: GraphProto, chosen: Collection[str]) -> None:
                 node.input[index] = makers[maker.input[0]].input[0]
 
 
-def _tensors_data(limits: Mapping[str, float]) -> TensorsData:
+def _tensors_data(grids: Grids) -> TensorsData:
     return TensorsData(
         CalibrationMethod.MinMax,
         {
-            name: TensorData(lowest=np.float32(-limit), highest=np.float32(limit))
-            for name, limit in limits.items()
+            name: TensorData(lowest=np.float32(-grid.limit), highest=np.float32(grid.limit))
+            for name, grid in grids.items()
         },
     )

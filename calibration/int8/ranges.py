@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
 import msgspec
 
@@ -14,107 +14,111 @@ from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.manifest import Role
 from ...runtime.machine.cache import cache_folder, go_on_without
 from ...runtime.machine.errors import OutputError
-from ...runtime.machine.progress import Progress, silent
-from ..images import ImageSets, Suitability
-from .histogram import METHODS, Histogram, Method
+from ...runtime.machine.progress import Progress, silent, track
+from ..images import ImageSets
+from .grid import SIGNED_STEPS, UNSIGNED_STEPS, Grid
+from .histogram import Histogram
 from .layers import Layer
-from .observe import Observer, backbone_views, calibration_batches
+from .observe import CalibrationViews, Observer
 
-Ranges: TypeAlias = Mapping[str, float]
-"""For each activation, the magnitude that INT8's largest value stands for."""
-
-_RULE: Final = 2  # version of the measurement; older caches are not read
+_RULE: Final = 4  # version of the measurement; older caches are not read
 
 
 class RangesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The cache of one graph: what was measured, and each method's ranges."""
+    """The cache of one graph: what was measured, and the limits of its activations' grids."""
 
-    rule: Literal[2]
+    rule: Literal[4]
     graph: str
     data: str
     images: int
-    notes: tuple[str, ...]
-    ranges: dict[Method, dict[str, float]]
+    signed: dict[str, float]
+    unsigned: dict[str, float]
+
+    @property
+    def grids(self) -> dict[str, Grid]:
+        """The grid of each activation."""
+        signed = {name: Grid(limit, unsigned=False) for name, limit in self.signed.items()}
+        return signed | {name: Grid(limit, unsigned=True) for name, limit in self.unsigned.items()}
 
 
 def collect_ranges(
     bundle: Bundle,
-    layers: Mapping[Role, Sequence[Layer]],
+    role: Role,
+    activations: Mapping[str, bool],
+    views: CalibrationViews,
     sets: ImageSets,
     progress: Progress = silent,
-) -> dict[Role, RangesFile]:
-    """Run the calibration images' views through the backbones, or read the caches.
+) -> RangesFile:
+    """Run the calibration images' views through a backbone, or read the cache.
 
-    Global views give the ranges of the ``global`` graph, crops those of the ``local`` one.
-    Images are read as they are needed; memory does not grow with their number. Ranges are not
-    cached if an image could not be read, because another decoder may read it tomorrow.
+    Ranges are not cached if an image could not be read, because another decoder may read it
+    tomorrow.
 
-    Raises:
-        CalibrationError: the images are unreadable or show too little.
+    Args:
+        bundle: in FP32.
+        role: which backbone.
+        activations: which to measure, and whether they are unsigned.
+        views: what to run.
+        sets: which images they are of.
+        progress: is told how far the work has come.
     """
-    paths = _cache_files(bundle, layers, sets)
-    cached = {role: _read(path, bundle, role, sets) for role, path in paths.items()}
-    known = {role: file for role, file in cached.items() if file is not None}
-    if len(known) == len(layers):
-        return known
-    files = _collect(bundle, layers, sets, progress)
-    for role, path in paths.items():
-        if files[role].images == len(sets.calibration):
-            with suppress(OSError):
-                path.write_bytes(msgspec.json.format(msgspec.json.encode(files[role]), indent=1))
-    return files
-
-
-def _cache_files(bundle: Bundle, roles: Iterable[Role], sets: ImageSets) -> dict[Role, Path]:
-    """Return where each graph's ranges are kept; nothing if there can be no cache."""
-    try:
-        folder = cache_folder("calibration")
-    except OutputError as missing:
-        go_on_without(missing)
-        return {}
-    return {role: folder / f"{_key(bundle, role, sets)}.json" for role in roles}
+    path = _cache_file(bundle, role, sets, activations)
+    cached = None if path is None else _read(path, bundle, role, sets)
+    if cached is not None:
+        return cached
+    file = _collect(bundle, role, activations, views, sets, progress)
+    if path is not None and views.images == len(sets.calibration):
+        with suppress(OSError):
+            path.write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=1))
+    return file
 
 
 def _collect(
     bundle: Bundle,
-    layers: Mapping[Role, Sequence[Layer]],
+    role: Role,
+    activations: Mapping[str, bool],
+    views: CalibrationViews,
     sets: ImageSets,
     progress: Progress,
-) -> dict[Role, RangesFile]:
-    names = {
-        role: list(dict.fromkeys(name for layer in found for name in layer.inputs))
-        for role, found in layers.items()
+) -> RangesFile:
+    observer = Observer(bundle.graph_path(role), list(activations))
+    histograms = {name: Histogram() for name in activations}
+    batches = list(views.batches(role))
+    purpose = f"ranges of the {role} graph"
+    for batch in track(batches, purpose, len(batches), progress):
+        for name, values in observer.run(batch).items():
+            histograms[name].add(values)
+    limits = {
+        name: histogram.range(UNSIGNED_STEPS if activations[name] else SIGNED_STEPS)
+        for name, histogram in histograms.items()
     }
-    observers = {role: Observer(bundle.graph_path(role), names[role]) for role in layers}
-    histograms = {role: {name: Histogram() for name in names[role]} for role in layers}
-    suitability = Suitability()
-    with closing(calibration_batches(bundle, sets, "calibrating", progress)) as batches:
-        for batch in batches:
-            suitability.add(batch)
-            for role, views in backbone_views(batch):
-                for name, values in observers[role].run(views).items():
-                    histograms[role][name].add(values)
-    notes = (*sets.notes(), *suitability.check())
-    return {
-        role: RangesFile(
-            _RULE,
-            _graph_digest(bundle, role),
-            sets.digest,
-            suitability.images,
-            notes,
-            {method: _ranges(histograms[role], method) for method in METHODS},
-        )
-        for role in layers
-    }
+    return RangesFile(
+        rule=_RULE,
+        graph=_graph_digest(bundle, role),
+        data=sets.digest,
+        images=views.images,
+        signed={name: limit for name, limit in limits.items() if not activations[name]},
+        unsigned={name: limit for name, limit in limits.items() if activations[name]},
+    )
 
 
-def _ranges(histograms: Mapping[str, Histogram], method: Method) -> dict[str, float]:
-    return {name: histogram.range(method) for name, histogram in histograms.items()}
+def activations_of(layers: Sequence[Layer], unsigned: Collection[str]) -> dict[str, bool]:
+    """Name the activations that layers read, and whether they are unsigned."""
+    return {name: name in unsigned for layer in layers for name in layer.inputs}
 
 
-def _key(bundle: Bundle, role: Role, sets: ImageSets) -> str:
-    parts: Iterable[str] = (str(_RULE), _graph_digest(bundle, role), sets.digest)
-    return hashlib.sha256(":".join(parts).encode()).hexdigest()
+def _cache_file(
+    bundle: Bundle, role: Role, sets: ImageSets, activations: Mapping[str, bool]
+) -> Path | None:
+    """Return where a graph's ranges are kept; ``None`` if there can be no cache."""
+    try:
+        folder = cache_folder("calibration")
+    except OutputError as missing:
+        go_on_without(missing)
+        return None
+    asked = msgspec.json.encode(sorted(activations.items())).decode()
+    parts = (str(_RULE), _graph_digest(bundle, role), sets.digest, asked)
+    return folder / f"{hashlib.sha256(':'.join(parts).encode()).hexdigest()}.json"
 
 
 def _graph_digest(bundle: Bundle, role: Role) -> str:

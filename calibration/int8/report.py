@@ -9,41 +9,45 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.manifest import Role
+from ...runtime.engines.base import BackboneRole
 from ...runtime.machine.environment import Environment, environment
 from ...runtime.machine.progress import Progress, silent
 from ...runtime.results.tables import markdown_table
 from ..images import ImageSets
 from ..options import CalibrationOptions
-from .histogram import Method
 from .search import Int8Search
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BARS = 30  # layers in the plot
 _WIDTH, _BAR_HEIGHT, _FRAME_HEIGHT = 8.0, 0.22, 1.4  # inches
 _DPI = 150
-_COLOURS: dict[Role, str] = {"global": "#08519c", "local": "#e6842a"}
-_ERROR_IS = "mean absolute change of the logits"
+_COLOURS: dict[BackboneRole, str] = {"global": "#08519c", "local": "#e6842a"}
+_ERROR_IS = "root mean square change of the margin, as a share of the draw noise"
 
 
 class LayerSensitivity(msgspec.Struct, frozen=True):
-    """How far the logits move if this layer alone is INT8."""
+    """How far the margin moves if this layer alone is INT8.
 
-    graph: Role
+    ``error`` is the root mean square change, as a share of the draw noise; ``work`` what the layer
+    costs in floating point, in multiply-adds for one view.
+    """
+
+    graph: BackboneRole
     node: str
     kind: str
     label: str
-    logit_error: float
+    error: float
+    work: float
 
 
 class SensitivityReport(msgspec.Struct, frozen=True):
-    """What INT8 costs in each layer of a bundle, the largest error first.
+    """What INT8 costs in each layer of a bundle, those first whose keeping is worth most.
 
     ``images`` is the number of images to calibrate on, and ``data`` the SHA-256 over their hashes;
-    ``methods`` says how the ranges of each graph were clipped.
+    ``draw_noise`` is the margin's, of which errors are shares.
     """
 
     schema: int
@@ -53,7 +57,7 @@ class SensitivityReport(msgspec.Struct, frozen=True):
     bundle_digest: str
     images: int
     data: str
-    methods: dict[Role, Method]
+    draw_noise: float
     notes: tuple[str, ...]
     layers: tuple[LayerSensitivity, ...]
 
@@ -70,7 +74,9 @@ class SensitivityReport(msgspec.Struct, frozen=True):
             f"{self.summary()}; SHA-256 of the bundle {self.bundle_digest}, of the images "
             f"{self.data}.",
             self.table(len(self.layers)),
-            f"Logit error: {_ERROR_IS} if this layer alone is INT8.",
+            f"Error: {_ERROR_IS} if this layer alone is INT8. Work: what it costs in floating "
+            "point, in millions of multiply-adds for one view. Those are first whose errors are "
+            "largest for their work.",
         ]
         if self.notes:
             parts += ["## Notes", "\n".join(f"- {note}" for note in self.notes)]
@@ -78,18 +84,24 @@ class SensitivityReport(msgspec.Struct, frozen=True):
 
     def to_png(self) -> bytes:
         """Return a PNG plot of the layers with the largest errors; needs matplotlib."""
-        return _plot(self.layers[:_BARS], f"{self.bundle}: {self._plotted()}")
+        worst = sorted(self.layers, key=lambda layer: -layer.error)
+        return _plot(worst[:_BARS], f"{self.bundle}: {self._plotted()}")
 
     def summary(self) -> str:
-        """Return one line: which bundle, and which ranges."""
-        methods = ", ".join(f"{role} graph {method}" for role, method in self.methods.items())
-        return f"{self.bundle} calibrated on {self.images} images; ranges: {methods}"
+        """Return one line: which bundle, on how many images, and what errors are shares of."""
+        return (
+            f"{self.bundle} calibrated on {self.images} images; draw noise of the margin "
+            f"{self.draw_noise:.3g}"
+        )
 
     def table(self, count: int) -> str:
-        """Return a Markdown table of the ``count`` layers with the largest errors."""
-        header = ("layer", "graph", "kind", "node", "logit error")
+        """Return a Markdown table of the first ``count`` layers."""
+        header = ("layer", "graph", "kind", "node", "work", "error")
         rows = (
-            (each.label, each.graph, each.kind, each.node, f"{each.logit_error:.2e}")
+            (
+                *(each.label, each.graph, each.kind, each.node),
+                *(f"{each.work / 1e6:.1f}", f"{each.error:.4f}"),
+            )
             for each in self.layers[:count]
         )
         return markdown_table(header, rows)
@@ -107,7 +119,7 @@ def measure_sensitivity(
     command: str,
     progress: Progress = silent,
 ) -> SensitivityReport:
-    """Quantise each layer of an FP32 bundle alone; return what that does to the logits.
+    """Quantise each layer of an FP32 bundle alone; return what that does to the margin.
 
     Raises:
         CalibrationError: the images tell nothing about ranges, or a backbone has nothing to
@@ -122,7 +134,7 @@ def measure_sensitivity(
         bundle_digest=bundle.digest,
         images=len(sets.calibration),
         data=sets.digest,
-        methods=search.methods,
+        draw_noise=search.trial.noise.size,
         notes=search.notes,
         layers=tuple(
             LayerSensitivity(
@@ -130,9 +142,10 @@ def measure_sensitivity(
                 node=error.layer.node,
                 kind=error.layer.kind,
                 label=error.layer.label,
-                logit_error=error.logit_error,
+                error=error.error,
+                work=error.layer.work,
             )
-            for error in search.sensitivity()
+            for error in search.ranked
         ),
     )
 
@@ -157,7 +170,7 @@ def _plot(layers: Sequence[LayerSensitivity], title: str) -> bytes:
 
 def _draw(ax: Axes, layers: Sequence[LayerSensitivity]) -> None:
     for role, colour in _COLOURS.items():
-        bars = [(at, each.logit_error) for at, each in enumerate(layers) if each.graph == role]
+        bars = [(at, each.error) for at, each in enumerate(layers) if each.graph == role]
         if bars:
             places, errors = zip(*bars, strict=True)
             ax.barh(places, errors, color=colour, label=f"{role} graph")

@@ -12,20 +12,18 @@ the variance to be minimised.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ...runtime.engines.base import Float32
+from .grid import SIGNED_STEPS, UNSIGNED_STEPS, Grid
 
 Float64: TypeAlias = npt.NDArray[np.float64]
-_Floats = TypeVar("_Floats", Float32, Float64)
-
-LARGEST_STEP = 127  # of symmetric INT8
 _DAMPING = 0.01  # of the mean variance, added to each, because few images do not vary in all ways
-_ROWS = 1024  # multiplied at once; the sum of so many products of 127 by 127 is exact in float32
-MOST_ROWS = (2**31 - 1) // LARGEST_STEP**2  # and of so many in int32
+_ROWS = 256  # multiplied at once; the sum of so many products of 255 by 255 is exact in float32
+MOST_ROWS = (2**31 - 1) // UNSIGNED_STEPS**2  # and of so many in int32
 _BLOCK = 128  # columns whose errors correct the columns after them in one product
 
 
@@ -37,9 +35,9 @@ class Moments:
     that is rounded would leave a covariance with negative eigenvalues.
     """
 
-    def __init__(self, groups: int, inputs: int, magnitude: float) -> None:
-        """Start with no rows; ``magnitude`` is what 127 steps of an input stand for."""
-        self._scale = np.float32(magnitude / LARGEST_STEP)
+    def __init__(self, groups: int, inputs: int, grid: Grid) -> None:
+        """Start with no rows; the grid is that of the inputs."""
+        self._grid, self._scale = grid, grid.scale
         self._count = 0
         self._sum = np.zeros((groups, inputs), np.float64)
         self._lost = np.zeros((groups, inputs), np.float64)
@@ -52,10 +50,11 @@ class Moments:
         Rows after the first ``MOST_ROWS`` are left out: they would tell nothing new.
         """
         rows = rows[:, : MOST_ROWS - self._count]
-        steps = _steps(rows, self._scale) if self._scale else np.zeros_like(rows)
+        steps = self._grid.steps(rows)
         self._count += rows.shape[1]
-        self._sum += steps.sum(axis=1, dtype=np.float64)
-        self._lost += (rows - steps * self._scale).sum(axis=1, dtype=np.float64)
+        ones = np.ones((1, rows.shape[1]), np.float32)  # sums as products, which are faster
+        self._sum += (ones @ steps)[:, 0]
+        self._lost += (ones @ (rows - steps * self._scale))[:, 0]
         self._waiting.append(steps)
         if sum(each.shape[1] for each in self._waiting) >= _ROWS:
             self._multiply()
@@ -134,7 +133,7 @@ def round_to_nearest(weights: Float64) -> Rounded:
     """Round each weight ``(groups, outputs, inputs)`` alone; an output's largest is 127 steps."""
     largest = np.abs(weights).max(axis=2)
     # Rounded to float32 first, because the graph stores that. Zeros may have any scale.
-    scales = np.where(largest > 0, largest / LARGEST_STEP, 1.0).astype(np.float32)
+    scales = np.where(largest > 0, largest / SIGNED_STEPS, 1.0).astype(np.float32)
     wide = scales.astype(np.float64)
     return Rounded(_steps(weights, wide[:, :, None]), wide)
 
@@ -150,8 +149,8 @@ def output_error(errors: Float64, moments: Float64) -> Float64:
     return squares
 
 
-def _steps(values: _Floats, scales: _Floats | np.float32) -> _Floats:
-    steps: _Floats = np.clip(np.rint(values / scales), -LARGEST_STEP, LARGEST_STEP)
+def _steps(weights: Float64, scales: Float64) -> Float64:
+    steps: Float64 = np.clip(np.rint(weights / scales), -SIGNED_STEPS, SIGNED_STEPS)
     return steps
 
 

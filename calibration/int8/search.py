@@ -1,67 +1,92 @@
-"""Turns an FP32 bundle's backbones into INT8 graphs that give the same verdicts.
+"""Turns an FP32 bundle's backbones into INT8 graphs whose verdicts are as good.
 
-Ranges and rounded weights come from the user's images. The verdicts decide which method clips
-ranges, and which layers stay in FP32.
+Ranges and rounded weights come from the user's images. If the margins then move by too much of the
+noise that they have anyway, the layers that move them most for their work stay in floating point.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import onnx
 from onnx import ModelProto
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.manifest import Calibration, Role
-from ...runtime.judging.pipeline import PipelineOptions
-from ...runtime.judging.stream import PreparedBatch, stream_views
+from ...runtime.bundle.manifest import Calibration
+from ...runtime.engines.base import BackboneRole
 from ...runtime.machine.progress import Progress, silent, track
-from ...runtime.views.batch import Sampling
 from ..errors import CalibrationError
 from ..images import ImageSets
-from ..judging.trial import BACKBONES, Outcome, Trial
+from ..judging.trial import BACKBONES, ERROR_AIMED_AT, Trial, holds
+from ..judging.views import trial_views
+from ..judging.yardstick import Deviation
 from ..options import CalibrationOptions
 from .fitting import FittedWeight, fit_weights
-from .histogram import Method
-from .layers import Layer, find_layers
+from .grid import Grid
+from .layers import Layer, find_layers, form_of
+from .observe import CalibrationViews, calibration_views
 from .products import find_products
 from .quantise import quantise
-from .ranges import Ranges, RangesFile, collect_ranges
+from .ranges import activations_of, collect_ranges
+from .sensitivity import layer_features
+from .signs import never_negative
 
-# If scores are spread evenly between 0 and 1, the share of verdicts that flip equals the mean
-# change of P(fake) at 0.5. The gate allows 0.005; a good detector has fewer scores near 0.5.
-CHANGE_AIMED_AT = 0.005
-_TRIAL_IMAGES = 48
-_TRIAL_SEED = 20_602  # draws other crops than those whose ranges were measured
+RANGES_BY = "least squared error"
+_MEASURED_VIEWS = 64  # crops on which single layers are measured
 
 
 @dataclass(frozen=True)
 class LayerError:
-    """How far the logits move if one layer alone is quantised (mean absolute change)."""
+    """How far the margin moves if one layer alone is in INT8.
 
-    role: Role
+    Attributes:
+        role: the layer's graph.
+        layer: which.
+        error: root mean square change of the margin, as a share of the draw noise.
+    """
+
+    role: BackboneRole
     layer: Layer
-    logit_error: float
+    error: float
+
+    @property
+    def gain(self) -> float:
+        """What keeping the layer is worth for its work: errors of layers add up as squares."""
+        return self.error**2 / max(self.layer.work, 1.0)
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """INT8 graphs with their weights inside, how they were made, and what stayed in FP32."""
+    """INT8 graphs with their weights inside, how they were made, and what stayed as it was."""
 
-    graphs: dict[Role, ModelProto]
+    graphs: dict[BackboneRole, ModelProto]
     calibration: Calibration
-    kept: dict[str, tuple[str, ...]]
+    kept: dict[BackboneRole, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class _Backbone:
+    """What is known of one backbone."""
+
+    model: ModelProto
+    layers: list[Layer]
+    grids: Mapping[str, Grid]
+    fitted: Mapping[str, FittedWeight]
+
+    def quantised(self, kept: Iterable[Layer]) -> ModelProto:
+        left = {layer.node for layer in kept}
+        chosen = [layer for layer in self.layers if layer.node not in left]
+        return quantise(self.model, chosen, self.grids, self.fitted)
 
 
 class Int8Search:
     """Finds the INT8 graphs of a bundle whose verdicts stay close to FP32's.
 
     Attributes:
-        layers: what can be quantised in each backbone.
-        methods: the method chosen for each backbone.
+        trial: on other crops of the calibration images.
         notes: what the user should know about the images.
     """
 
@@ -72,131 +97,116 @@ class Int8Search:
         options: CalibrationOptions,
         progress: Progress = silent,
     ) -> None:
-        """Measure ranges, choose methods and round weights.
+        """Measure ranges and round weights.
 
         Raises:
             CalibrationError: the images are unreadable or show too little, or a backbone has
                 nothing to quantise.
         """
-        self._sets = sets
-        self._progress = progress
-        self._models: dict[Role, ModelProto] = {
-            role: onnx.load(bundle.graph_path(role)) for role in BACKBONES
-        }
-        backbone = bundle.manifest.backbone
-        self.layers = {
-            role: find_layers(model.graph, backbone) for role, model in self._models.items()
-        }
-        for role, layers in self.layers.items():
-            if not layers:
-                raise CalibrationError(f"the {role} graph has no layer that INT8 can compute.")
-        self._files = collect_ranges(bundle, self.layers, sets, progress)
-        self.notes = next(iter(self._files.values())).notes
-        self._trial = Trial(bundle, _trial_views(bundle, sets))
-        self.methods = {role: self._choose(role, options.method) for role in BACKBONES}
-        self._fitted = self._fit(bundle)
+        self._sets, self._options, self._progress = sets, options, progress
+        views = calibration_views(bundle, sets, progress)
+        self.notes, self._images = views.notes, views.images
+        self._backbones = {role: self._prepared(bundle, role, views) for role in BACKBONES}
+        self.trial = Trial(bundle, *trial_views(bundle, sets.calibration, progress), progress)
 
-    def sensitivity(self) -> list[LayerError]:
-        """Quantise each layer alone; return the errors, largest first."""
-        everything = [(role, layer) for role in BACKBONES for layer in self.layers[role]]
-        errors = [
-            LayerError(role, layer, self._try({role: [layer]}).logit_error)
-            for role, layer in track(
-                everything, "measuring layers", len(everything), self._progress
-            )
-        ]
-        return sorted(errors, key=lambda error: -error.logit_error)
+    @property
+    def layers(self) -> dict[BackboneRole, list[Layer]]:
+        """What can be quantised in each backbone."""
+        return {role: backbone.layers for role, backbone in self._backbones.items()}
 
-    def search(self, budget: float) -> Quantised:
-        """Quantise everything; if the verdicts move too far, leave the worst layers in FP32.
+    def kept(self) -> list[LayerError]:
+        """Choose the layers to keep: none if the margins hold with all in INT8.
 
-        Ever more layers are left until the verdicts hold or the budget is spent. The gate checks
-        them on other images.
+        Otherwise ever more are kept until the error is what is aimed at or the budget is spent.
         """
-        layers: Mapping[Role, Sequence[Layer]] = self.layers
-        most = int(budget * sum(map(len, layers.values())))
-        if most and not _holds(self._try(layers)):
-            ranked = self.sensitivity()
-            for count in _counts(most):
-                layers = self._without(ranked[:count])
-                if _holds(self._try(layers)):
-                    break
-        return self._result(layers)
+        found = self.deviation(())
+        most = int(self._options.budget * sum(map(len, self.layers.values())))
+        if not most or holds(found):
+            return []
+        for count in _counts(self.ranked, found.error, most):
+            if holds(self.deviation(self.ranked[:count])):
+                return self.ranked[:count]
+        return self.ranked[:most]
 
-    def _choose(self, role: Role, named: Method | None) -> Method:
-        if named:
-            return named
-        model, layers = self._models[role], self.layers[role]
-        # Weights are rounded to the nearest here: only ranges are compared.
-        errors = {
-            method: self._trial.outcome({role: quantise(model, layers, ranges, {})}).logit_error
-            for method, ranges in self._files[role].ranges.items()
-        }
-        return min(errors, key=lambda method: errors[method])
-
-    def _fit(self, bundle: Bundle) -> dict[Role, dict[str, FittedWeight]]:
-        products = {
-            role: find_products(model.graph, self.layers[role])
-            for role, model in self._models.items()
-        }
-        ranges = {role: self._ranges(role) for role in BACKBONES}
-        return fit_weights(bundle, products, ranges, self._sets, self._progress)
-
-    def _ranges(self, role: Role) -> Ranges:
-        return self._files[role].ranges[self.methods[role]]
-
-    def _try(self, layers: Mapping[Role, Sequence[Layer]]) -> Outcome:
-        return self._trial.outcome(self._quantised(layers))
-
-    def _quantised(self, layers: Mapping[Role, Sequence[Layer]]) -> dict[Role, ModelProto]:
-        return {
-            role: quantise(self._models[role], chosen, self._ranges(role), self._fitted[role])
-            for role, chosen in layers.items()
-        }
-
-    def _without(self, kept: Sequence[LayerError]) -> dict[Role, list[Layer]]:
-        nodes = {(error.role, error.layer.node) for error in kept}
-        return {
-            role: [layer for layer in layers if (role, layer.node) not in nodes]
-            for role, layers in self.layers.items()
-        }
-
-    def _result(self, layers: Mapping[Role, Sequence[Layer]]) -> Quantised:
-        file: RangesFile = next(iter(self._files.values()))
+    def search(self) -> Quantised:
+        """Quantise all layers but those to keep; the gate checks the verdicts on other images."""
+        kept = self.kept()
         return Quantised(
-            graphs=self._quantised(layers),
+            graphs=self.graphs(kept),
             calibration=Calibration(
-                file.images,
-                self._sets.digest,
-                {str(role): str(method) for role, method in self.methods.items()},
-                self.notes,
+                images=self._images,
+                data=self._sets.digest,
+                methods=dict.fromkeys(BACKBONES, RANGES_BY),
+                notes=self.notes,
             ),
             kept={
-                role: tuple(x.node for x in self.layers[role] if x not in chosen)
-                for role, chosen in layers.items()
+                role: tuple(name for each in kept if each.role == role for name in each.layer.nodes)
+                for role in BACKBONES
             },
         )
 
+    @cached_property
+    def ranked(self) -> list[LayerError]:
+        """Each layer measured alone; those first whose keeping is worth most for its work."""
+        changes = {role: self._changes(role) for role in BACKBONES}
+        errors = [
+            LayerError(role, layer, error)
+            for role in BACKBONES
+            for layer, error in zip(self.layers[role], changes[role], strict=True)
+        ]
+        return sorted(errors, key=lambda error: -error.gain)
 
-def _trial_views(bundle: Bundle, sets: ImageSets) -> PreparedBatch:
-    images = sets.calibration[:_TRIAL_IMAGES]
-    sampling = Sampling(bundle.manifest.views, _TRIAL_SEED)
-    with closing(stream_views(images, sampling, PipelineOptions(len(images)))) as batches:
-        views = next(batches)
-    if not views.infos:
-        raise CalibrationError(
-            f"none of the first {len(images)} calibration images can be read: give others."
-        )
-    return views
+    def deviation(self, kept: Sequence[LayerError]) -> Deviation:
+        """Judge the trial's images with all layers but these in INT8."""
+        return self.trial.deviation(self.graphs(kept), f"trying INT8, {len(kept)} layers kept")
+
+    def graphs(self, kept: Sequence[LayerError]) -> dict[BackboneRole, ModelProto]:
+        """Return the graphs with all layers but these in INT8."""
+        return {
+            role: backbone.quantised(each.layer for each in kept if each.role == role)
+            for role, backbone in self._backbones.items()
+        }
+
+    def _prepared(self, bundle: Bundle, role: BackboneRole, views: CalibrationViews) -> _Backbone:
+        model = onnx.load(bundle.graph_path(role))
+        form = form_of(self._options.rest)
+        layers = find_layers(model.graph, bundle.manifest.backbone, form)
+        if not layers:
+            raise CalibrationError(f"the {role} graph has no layer that INT8 can compute.")
+        unsigned = never_negative(model.graph) if form.unsigned else frozenset()
+        activations = activations_of(layers, unsigned)
+        ranges = collect_ranges(bundle, role, activations, views, self._sets, self._progress)
+        products = find_products(model.graph, layers)
+        fitted = fit_weights(bundle, role, products, ranges.grids, views, self._progress)
+        return _Backbone(model, layers, ranges.grids, fitted)
+
+    def _changes(self, role: BackboneRole) -> list[float]:
+        """Return each layer's root mean square change of the margin, as a share of the noise."""
+        backbone = self._backbones[role]
+        measured = layer_features(backbone.model, backbone.layers, backbone.grids, backbone.fitted)
+        crops = len(self.trial.views_of(0)["local"])
+        images = range(min(self.trial.images, max(4, _MEASURED_VIEWS // crops)))
+        squares = np.zeros(len(backbone.layers))
+        for image in track(images, f"layers of the {role} graph", len(images), self._progress):
+            views = self.trial.views_of(image)
+            features = [measured.of(view[np.newaxis]) for view in views[role]]
+            margins = self.trial.margins_of_image(image, role, np.stack(features, axis=1))
+            squares += (margins[1:] - margins[0]) ** 2
+        shares: list[float] = (np.sqrt(squares / len(images)) / self.trial.noise.size).tolist()
+        return shares
 
 
-def _holds(outcome: Outcome) -> bool:
-    return outcome.mean_change <= CHANGE_AIMED_AT
+def _counts(ranked: Sequence[LayerError], error: float, most: int) -> Iterator[int]:
+    """Yield how many of the ranked layers to keep: what should do first, then ever more.
 
-
-def _counts(largest: int) -> Iterator[int]:
-    """Yield how many layers to leave: 1, 2, 3, 4, 6, 8, 12, … and finally the most allowed."""
-    octaves = ((2**i, 3 * 2 ** (i - 1)) for i in itertools.count(1))
-    steps = itertools.chain([1], itertools.chain.from_iterable(octaves))
-    yield from itertools.takewhile(lambda count: count < largest, steps)
-    yield largest
+    The squares of all layers' errors are taken to add up to the square of the error found.
+    """
+    squares = np.array([each.error**2 for each in ranked])
+    total = squares.sum() or 1.0
+    left = error * np.sqrt(np.maximum(0.0, 1.0 - squares.cumsum() / total))
+    enough = np.flatnonzero(left <= ERROR_AIMED_AT)
+    count = int(enough[0]) + 1 if enough.size else most
+    while count < most:
+        yield count
+        count += max(1, count // 3)
+    yield most

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -21,50 +22,29 @@ from ...runtime.bundle.manifest import (
     Graphs,
     Precision,
     Rest,
-    Role,
 )
+from ...runtime.engines.base import BackboneRole
 from ...runtime.images.reading import ImageSource
+from ...runtime.machine.environment import library_versions
 from ...runtime.machine.progress import Progress, silent
-from ..errors import CalibrationError
-from ..floats.mixed import LowType
 from ..floats.search import TRIED_ON, lower, lower_rest
 from ..floats.simulated import simulated
-from ..images import ImageSets
 from ..int8.search import Int8Search
-from ..judging.comparison import check_comparison, compare_bundles
+from ..judging.comparison import compare_bundles
+from ..judging.gate import check_comparison
 from ..judging.trial import BACKBONES
-from ..options import DEFAULT_JUDGEMENTS, CalibrationOptions
+from ..options import VariantOptions
 from ..photographs import photographs
 from .graphs import save_graph, share_weights
 from .reference import own_reference
 
 
 @dataclass(frozen=True)
-class VariantOptions:
-    """Which precision to make, and on which images to compare it.
-
-    Attributes:
-        precision: not FP32.
-        images: the user's. INT8 needs them; ``None`` takes the package's photographs for other
-            types, which is enough to find what is broken.
-        calibration: how INT8 is made.
-        judgements: the least number of judgements by each bundle in the comparison.
-        accept_loss: write the bundle even if its verdicts differ too much.
-    """
-
-    precision: Precision
-    images: ImageSets | None
-    calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
-    judgements: int = DEFAULT_JUDGEMENTS
-    accept_loss: bool = False
-
-
-@dataclass(frozen=True)
-class _Made:
+class Made:
     """Graphs with their weights inside, and what the manifest will say about them."""
 
-    graphs: dict[Role, ModelProto]
-    kept: dict[str, tuple[str, ...]]
+    graphs: Mapping[BackboneRole, ModelProto]
+    kept: Mapping[BackboneRole, tuple[str, ...]]
     calibration: Calibration | None = None
     rest: Rest | None = None
 
@@ -77,27 +57,29 @@ def make_variant(
     It is compared with the FP32 bundle on images that it was not made with.
 
     Raises:
-        CalibrationError: INT8 without images, or the images are unreadable or show too little.
+        CalibrationError: the images are unreadable or show too little.
         AccuracyError: the verdicts differ too much, and the loss is not accepted.
         EngineError: no engine of this machine runs this precision.
     """
     made = _made(reference, options, progress)
-    variant = _write(reference, folder, made, options.precision)
+    with progress("writing the bundle"):
+        variant = write_variant(reference, folder, made, options.precision)
     own = photographs()[TRIED_ON:]
     judged: Sequence[ImageSource] = options.images.held_out if options.images else own
-    with _stand_in(variant) as stand_in:
+    with stand_in_for(variant) as stand_in:
         comparison = compare_bundles(
             reference, variant, judged, options.judgements, stand_in, progress
         )
         if not options.accept_loss:
             check_comparison(comparison)
-        expected = own_reference(stand_in)
+        with progress("judging the reference views"):
+            expected = own_reference(stand_in)
     manifest = msgspec.structs.replace(variant.manifest, comparison=comparison, reference=expected)
     (folder / MANIFEST_NAME).write_bytes(manifest.encode())
 
 
 @contextmanager
-def _stand_in(variant: Bundle) -> Iterator[Bundle]:
+def stand_in_for(variant: Bundle) -> Iterator[Bundle]:
     """Yield a bundle that ONNX Runtime's CPU computes in the types that the variant declares.
 
     That is the variant itself if it is in INT8 and FP32, else a simulation in FP32, which lasts as
@@ -110,33 +92,31 @@ def _stand_in(variant: Bundle) -> Iterator[Bundle]:
     with tempfile.TemporaryDirectory(
         dir=variant.path.parent, ignore_cleanup_errors=True
     ) as scratch:
-        yield _write(variant, Path(scratch), _Made(graphs, {}), "fp32")
+        yield write_variant(variant, Path(scratch), Made(graphs, {}), "fp32")
 
 
-def _made(reference: Bundle, options: VariantOptions, progress: Progress) -> _Made:
-    images = options.images
-    if options.precision != "int8":
-        low: LowType = "fp16" if options.precision == "fp16" else "bf16"
-        lowered = lower(reference, low, images)
-        return _Made(lowered.graphs, lowered.kept)
-    if images is None:
-        raise CalibrationError(
-            "INT8 needs images of the kind that will be judged to take its ranges from: name "
-            "their folder with --calibrate."
-        )
+def _made(reference: Bundle, options: VariantOptions, progress: Progress) -> Made:
+    if options.precision == "int8":
+        return _in_int8(reference, options, progress)
+    lowered = lower(reference, options.precision, options.images, progress)
+    return Made(lowered.graphs, lowered.kept)
+
+
+def _in_int8(reference: Bundle, options: VariantOptions, progress: Progress) -> Made:
+    images = options.images_for_ranges()
     search = Int8Search(reference, images, options.calibration, progress)
-    found = search.search(options.calibration.budget)
+    found = search.search()
     if options.calibration.rest == "fp32":
-        return _Made(found.graphs, found.kept, found.calibration, "fp32")
-    lowered = lower_rest(reference, found.graphs, images)
+        return Made(found.graphs, found.kept, found.calibration, "fp32")
+    lowered = lower_rest(reference, found.graphs, images, progress)
     kept = {  # a layer in neither INT8 nor FP16 is in both lists
         name: tuple(dict.fromkeys(nodes + lowered.kept[name])) for name, nodes in found.kept.items()
     }
-    return _Made(lowered.graphs, kept, found.calibration, "fp16")
+    return Made(lowered.graphs, kept, found.calibration, "fp16")
 
 
-def _write(reference: Bundle, folder: Path, made: _Made, precision: Precision) -> Bundle:
-    """Write all files; the manifest has no comparison yet."""
+def write_variant(reference: Bundle, folder: Path, made: Made, precision: Precision) -> Bundle:
+    """Write all files of a bundle into an empty folder; its manifest has no comparison yet."""
     manifest = reference.manifest
     weights = []
     if manifest.backbone.shared:
@@ -159,6 +139,8 @@ def _write(reference: Bundle, folder: Path, made: _Made, precision: Precision) -
         calibration=made.calibration,
         kept={role: names for role, names in made.kept.items() if names},
         rest=made.rest,
+        # Of what made FP32, and of what made this of it where both used the same library.
+        versions=manifest.versions | {"python": platform.python_version()} | library_versions(),
     )
     (folder / MANIFEST_NAME).write_bytes(changed.encode())
     return Bundle.open(folder)

@@ -13,7 +13,9 @@ from .bundle import BUNDLE_SUFFIX
 BUNDLE_VARIABLE = "GLASS_BUNDLE"
 
 
-def find_bundle(directory: Path, images: Sequence[str] = ()) -> Path:
+def find_bundle(
+    directory: Path, images: Sequence[str] = (), option: str | None = "--bundle"
+) -> Path:
     """Find the bundle to use when none is named.
 
     The environment variable ``GLASS_BUNDLE`` decides, else the single ``*.glass`` in
@@ -24,31 +26,33 @@ def find_bundle(directory: Path, images: Sequence[str] = ()) -> Path:
         directory: the working directory.
         images: the files, folders and patterns that are to be judged, as
             :func:`..finding.sources.find_images` takes them, or ``-``.
+        option: by which the command is told a bundle; ``None`` if that is its argument.
 
     Raises:
         InputError: there are none or several, or it may have come with the images.
     """
     if named := os.environ.get(BUNDLE_VARIABLE):
         return Path(named)
+    by = f" with {option}" if option else ""
     candidates = sorted(directory.glob(f"*{BUNDLE_SUFFIX}"))
     if not candidates:
         raise InputError(
-            f"there is no *{BUNDLE_SUFFIX} in the working directory: name a bundle with --bundle "
-            f"or {BUNDLE_VARIABLE}, or make one with glass-export."
+            f"there is no *{BUNDLE_SUFFIX} in the working directory: name a bundle{by} or set "
+            f"{BUNDLE_VARIABLE}, or make one with glass-export."
         )
     if len(candidates) > 1:
         listing = ", ".join(candidate.name for candidate in candidates)
-        raise InputError(f"several bundles are here ({listing}): choose one with --bundle.")
+        raise InputError(f"several bundles are here ({listing}): choose one{by}.")
     (found,) = candidates
     if STANDARD_INPUT in images:
-        raise _unasked(found, "a list on standard input may name images that lie beside it")
+        raise _unasked(found, by, "a list on standard input may name images that lie beside it")
     if lies_among(found, images):
-        raise _unasked(found, "it lies among the images to judge and may have come with them")
+        raise _unasked(found, by, "it lies among the images to judge and may have come with them")
     return found
 
 
-def _unasked(bundle: Path, reason: str) -> InputError:
+def _unasked(bundle: Path, by: str, reason: str) -> InputError:
     return InputError(
-        f"{bundle.name} is not used unasked, because {reason}: if you trust it, name it with "
-        f"--bundle {bundle.name}."
+        f"{bundle.name} is not used unasked, because {reason}: if you trust it, name it"
+        f"{by and f'{by} {bundle.name}'}."
     )

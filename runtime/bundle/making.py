@@ -14,7 +14,7 @@ from filelock import FileLock
 from ..machine.errors import InputError, OutputError
 from .manifest import MANIFEST_NAME
 
-_LOCK = "lock"  # in the hidden folder; held while its export lives
+_LOCK = "lock"  # in the hidden folder; held while whoever fills it lives
 _REPLACED = "replaced"  # in the hidden folder; the bundle that was there before
 
 
@@ -37,8 +37,7 @@ def check_target(target: Path, *, force: bool) -> None:
 def new_bundle(target: Path, *, force: bool) -> Iterator[Path]:
     """Give an empty folder to make a bundle in; at the end of the block it becomes ``target``.
 
-    It lies in a hidden folder beside ``target``, which is removed however the block ends. What an
-    export that was killed left there is removed by the next one to the same target.
+    It lies in a hidden folder, see :func:`hidden_folder`.
 
     Args:
         target: the bundle's path.
@@ -46,23 +45,39 @@ def new_bundle(target: Path, *, force: bool) -> Iterator[Path]:
 
     Raises:
         InputError: ``target`` may not be replaced, see :func:`check_target`.
-        OutputError: ``target`` cannot be replaced.
-        OSError: a folder cannot be written.
+        OutputError: ``target`` or something in the folder cannot be written.
     """
-    _remove_leftovers(target)
-    check_target(target, force=force)
-    with ExitStack() as stack:
-        hidden = tempfile.TemporaryDirectory(
-            prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True
-        )
-        scratch = Path(stack.enter_context(hidden))
-        with suppress(NotImplementedError):  # a file system without locks
-            stack.enter_context(FileLock(scratch / _LOCK))
-        folder = scratch / target.name
-        folder.mkdir()
+    with hidden_folder(target) as folder:
+        check_target(target, force=force)
         yield folder
         check_target(target, force=force)  # it may have appeared meanwhile
-        put_in_place(folder, target, scratch, force=force)
+        put_in_place(folder, target, folder.parent, force=force)
+
+
+@contextmanager
+def hidden_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder of the target's name for the length of the block.
+
+    It lies in a hidden folder beside ``target``, which is removed however the block ends. What a
+    program that was killed left there is removed by the next one with the same target.
+
+    Raises:
+        OutputError: the block, or what is done here, raised an OSError.
+    """
+    try:
+        _remove_leftovers(target)
+        with ExitStack() as stack:
+            hidden = tempfile.TemporaryDirectory(
+                prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True
+            )
+            scratch = Path(stack.enter_context(hidden))
+            with suppress(NotImplementedError):  # a file system without locks
+                stack.enter_context(FileLock(scratch / _LOCK))
+            folder = scratch / target.name
+            folder.mkdir()
+            yield folder
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {error.strerror or error}.") from None
 
 
 def put_in_place(folder: Path, target: Path, scratch: Path, *, force: bool) -> None:
@@ -98,14 +113,14 @@ def put_in_place(folder: Path, target: Path, scratch: Path, *, force: bool) -> N
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove what exports to this target left when they were killed; put back what they replaced.
+    """Remove what programs that were killed left for this target; put back what they replaced.
 
-    A hidden folder is filled only after its lock is held, so that no living export loses its own.
+    A hidden folder is filled only after its lock is held, so that nobody who lives loses his own.
     """
     for hidden in target.parent.glob(f".{glob.escape(target.name)}.*"):
         old = hidden / _REPLACED
         if (hidden / target.name).is_dir() or old.is_dir():
-            # An export that lives: waiting for its lock is a Timeout, which is an OSError.
+            # Where its maker lives, waiting for the lock is a Timeout, which is an OSError.
             with suppress(OSError, NotImplementedError), FileLock(hidden / _LOCK, timeout=0):
                 if old.is_dir() and not target.exists():
                     old.rename(target)

@@ -118,7 +118,7 @@ def main(
     Needs no PyTorch. TensorRT builds on the very GPU that will run; TensorRT-RTX also on a
     machine without one. Beside each engine lies a JSON file that says what it is.
     """
-    opened = Bundle.open(chosen_bundle(bundle))
+    opened = Bundle.open(chosen_bundle(bundle, option=None))
     target = _target(library)
     usual = default_batches(opened)
     best = opt_batch or max(min_batch, min(usual.best, max_batch or usual.best))

@@ -53,19 +53,22 @@ class PassedOver:
             _say(f"passed over: {kinds}{'' if self._listed else ' (--list-skipped names them)'}")
 
 
-def chosen_bundle(named: Path | None, images: Sequence[str] = ()) -> Path:
+def chosen_bundle(
+    named: Path | None, images: Sequence[str] = (), option: str | None = "--bundle"
+) -> Path:
     """Return the bundle that was named, else the default one, and say on standard error which.
 
     Args:
         named: what the user gave.
         images: what will be judged, see :func:`..bundle.finding.find_bundle`.
+        option: by which the command takes a bundle, see there.
 
     Raises:
         InputError: none was named, and there is no default.
     """
     if named is not None:
         return named
-    found = find_bundle(Path.cwd(), images)
+    found = find_bundle(Path.cwd(), images, option)
     shown = found.name if found.parent == Path.cwd() else found
     _say(f"bundle: {readable_path(shown)}")
     return found

@@ -31,7 +31,7 @@ def common_options(function: _Function) -> _Function:
     return click.help_option("-h", "--help")(function)
 
 
-class _Folder(click.Path):
+class Folder(click.Path):
     """A folder that is there; if it is not, perhaps another was meant."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ list_skipped_option = click.option(
     help="Name each file and folder that the search of folders passes over, and say why.",
 )
 
-folder_argument = click.argument("folder", metavar="DIR", type=_Folder())
+folder_argument = click.argument("folder", metavar="DIR", type=Folder())
 
 backbone_option = click.option(
     "--backbone",

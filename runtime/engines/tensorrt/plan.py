@@ -15,7 +15,7 @@ import msgspec
 
 from ...bundle.bundle import Bundle
 from ...bundle.manifest import Precision, Role
-from ...machine.errors import InputError
+from ...machine.errors import EngineError, InputError
 from .api import Library
 
 PLAN_FORMAT: Final = 1
@@ -106,6 +106,22 @@ class PlanKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def _short(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def check_form(bundle: Bundle) -> None:
+    """Refuse INT8 in the form for CPUs, whose activations may be unsigned.
+
+    TensorRT's parser refuses them, and TensorRT-RTX's reads them as signed, which clips the upper
+    half of their range and is no error.
+
+    Raises:
+        EngineError: the bundle is in that form.
+    """
+    if bundle.manifest.rest == "fp32":
+        raise EngineError(
+            f"{bundle.name} is INT8 for CPUs, with unsigned values that TensorRT cannot compute: "
+            "glass-quantize --precision int8 --int8-rest fp16 makes one that it computes."
+        )
 
 
 def plan_key(

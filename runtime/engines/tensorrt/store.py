@@ -26,7 +26,7 @@ from ...machine.cache import go_on_without, recent_folder
 from ...machine.errors import EngineError, OutputError
 from ...machine.progress import Progress, silent
 from .build import build_plan
-from .plan import Check, PlanKey, PlanRecord, differences, newest_first, runs_as
+from .plan import Check, PlanKey, PlanRecord, check_form, differences, newest_first, runs_as
 
 PLAN_SUFFIX = ".plan"
 _BUILDING = ".building-"
@@ -71,8 +71,10 @@ class PlanStore:
         """Use a folder below ``folder``, or below the user's cache, where few stay.
 
         Raises:
+            EngineError: TensorRT cannot compute the bundle.
             OutputError: the folder cannot be made.
         """
+        check_form(bundle)
         self._bundle = bundle
         name = bundle.graphs_digest[:_FOLDER_NAME]
         if folder is None:
@@ -215,6 +217,7 @@ def store_to_run(bundle: Bundle, folder: Path | None) -> Iterator[PlanStore]:
     """Yield a store to load plans from; without a cache, a temporary one.
 
     Raises:
+        EngineError: TensorRT cannot compute the bundle.
         OutputError: ``folder`` cannot be made.
     """
     try:

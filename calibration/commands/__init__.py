@@ -1,0 +1,1 @@
+"""Command lines of calibration, and what the export's has in common with them."""
