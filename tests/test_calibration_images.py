@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from glass_edge.calibration.errors import CalibrationError
+from glass_edge.calibration.floats.search import lower
 from glass_edge.calibration.images import ENOUGH, ImageSets, split_images
 from glass_edge.calibration.int8.grid import SIGNED_STEPS, UNSIGNED_STEPS
 from glass_edge.calibration.int8.histogram import Histogram
@@ -132,6 +133,11 @@ class TestSuitability:
     def test_images_that_show_nothing_are_refused(self, make, sentence, vit_bundle, tmp_path):
         with pytest.raises(CalibrationError, match=sentence):
             views_of(vit_bundle, fill(tmp_path, 10, make))
+
+    def test_fp16_refuses_images_that_show_nothing_as_int8_does(self, vit_bundle, tmp_path):
+        flat = fill(tmp_path, 10, lambda draw: np.full((240, 260, 3), draw.integers(256), np.uint8))
+        with pytest.raises(CalibrationError, match="of one colour"):
+            lower(vit_bundle, "fp16", split_images(flat, 100))
 
     def test_grey_images_are_a_note(self, vit_bundle, tmp_path):
         grey = fill(tmp_path, 8, lambda draw: np.repeat(noise(draw)[..., :1], 3, axis=2))

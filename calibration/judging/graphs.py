@@ -5,10 +5,8 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 import onnxruntime
 from onnx import ModelProto
 
@@ -25,23 +23,22 @@ Graph: TypeAlias = Callable[[Array], Float32]
 """Takes views ``(n, p, p, 3)`` and gives features ``(n, D)``."""
 
 
-def open_graph(model: ModelProto | Path) -> Graph:
-    """Open a backbone's graph, with its weights inside or beside it.
+def open_graph(model: ModelProto) -> Graph:
+    """Open a backbone's graph, with its weights inside.
 
     It runs on OpenVINO where that is installed and the CPU is an x86, because it computes INT8
     faster there; otherwise on ONNX Runtime.
     """
     if platform.machine() in X86 and find_spec("openvino") is not None:
         return _openvino(model)
-    source = str(model) if isinstance(model, Path) else model.SerializeToString()
-    session = open_session(source)
+    session = open_session(model.SerializeToString())
     name = session.get_inputs()[0].name
     return lambda views: session.run(None, {name: views})[0]
 
 
-def _openvino(model: ModelProto | Path) -> Graph:
+def _openvino(model: ModelProto) -> Graph:
     core = shared_core()
-    read = core.read_model(model if isinstance(model, Path) else model.SerializeToString())
+    read = core.read_model(model.SerializeToString())
     settings: dict[str, object] = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": available_cpus(),
@@ -55,12 +52,6 @@ def _openvino(model: ModelProto | Path) -> Graph:
         return features
 
     return run
-
-
-def in_batches(graph: Graph, views: Array) -> Float32:
-    """Run any number of views."""
-    parts = [graph(views[start : start + BATCH]) for start in range(0, len(views), BATCH)]
-    return np.concatenate(parts)
 
 
 def open_session(model: str | bytes) -> onnxruntime.InferenceSession:

@@ -11,14 +11,15 @@ from ...runtime.bundle.bundle import Bundle
 from ...runtime.images.reading import ImageSource
 from ...runtime.judging.draws import DrawnBatch, stream_draws
 from ...runtime.judging.pipeline import PipelineOptions
+from ...runtime.judging.stream import PreparedBatch
 from ...runtime.machine.progress import Progress, silent, track
 from ...runtime.views.batch import DrawnCrops, Overviews, Sampling
-from ..errors import CalibrationError
+from ..images import Suitability
 
 _SEED = 20_602  # draws other crops than those whose ranges were measured
 _CROPS = 512  # in all
 _IMAGES = 48
-_DRAWS = range(2, 5)
+_FEWEST_DRAWS, _MOST_DRAWS = 2, 4
 _BATCH = 4
 
 
@@ -32,11 +33,11 @@ def trial_views(
         be read.
 
     Raises:
-        CalibrationError: none could.
+        CalibrationError: none could, or most show nothing.
     """
     spec = bundle.manifest.views
     wanted = _CROPS // (spec.num_crops * min(_IMAGES, len(images)))
-    draws = max(_DRAWS[0], min(_DRAWS[-1], wanted))
+    draws = max(_FEWEST_DRAWS, min(_MOST_DRAWS, wanted))
     most = max(1, min(_IMAGES, _CROPS // (spec.num_crops * draws)))
     chosen = track(images[:most], "views to try on", min(most, len(images)), progress)
     return drawn_views(chosen, Sampling(spec, _SEED, draws=draws))
@@ -46,11 +47,14 @@ def drawn_views(images: Iterable[ImageSource], sampling: Sampling) -> tuple[Over
     """Make the views of all images that can be read.
 
     Raises:
-        CalibrationError: none can.
+        CalibrationError: none can, or most show nothing.
     """
+    suitability = Suitability()
+    batches: list[DrawnBatch] = []
     with closing(stream_draws(images, sampling, PipelineOptions(_BATCH))) as stream:
-        batches: list[DrawnBatch] = [batch for batch in stream if len(batch.overviews)]
-    if not batches:
-        raise CalibrationError("none of the images to try INT8 on can be read.")
+        for batch in stream:
+            suitability.add(PreparedBatch(batch.outcomes, batch.overviews, batch.crops[:, 0]))
+            batches.append(batch)
+    suitability.check()
     overviews = np.concatenate([batch.overviews for batch in batches])
     return overviews, np.concatenate([batch.crops for batch in batches])
