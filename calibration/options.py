@@ -24,6 +24,8 @@ class CalibrationOptions:
     Attributes:
         images: the largest number of images to calibrate on.
         budget: the largest share of layers that may stay in floating point.
+        keep: how many layers stay in floating point, whatever the error; ``None`` keeps as few as
+            the error allows.
         rest: the type of everything that stays in floating point.
 
     Raises:
@@ -33,6 +35,7 @@ class CalibrationOptions:
     images: int = DEFAULT_IMAGES
     budget: float = DEFAULT_BUDGET
     rest: Rest = "fp32"
+    keep: int | None = None
 
     def __post_init__(self) -> None:
         if self.images < 1:
@@ -41,6 +44,8 @@ class CalibrationOptions:
             )
         if not 0.0 <= self.budget <= 1.0:
             raise InputError(f"the INT8 budget must lie between 0 and 1, not {self.budget}.")
+        if self.keep is not None and self.keep < 0:
+            raise InputError(f"the number of layers to keep must be at least 0, not {self.keep}.")
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,7 @@ class VariantOptions:
     accept_loss: bool = False
 
     def __post_init__(self) -> None:
-        if self.judgements < 1:
-            raise InputError(f"judgements must be at least 1, not {self.judgements}.")
+        check_judgements(self.judgements)
         if self.precision == "int8":
             self.images_for_ranges()
 
@@ -84,3 +88,13 @@ class VariantOptions:
                 "folder with --calibrate."
             )
         return self.images
+
+
+def check_judgements(judgements: int) -> None:
+    """Refuse a number of judgements that compares nothing.
+
+    Raises:
+        InputError: it is below 1.
+    """
+    if judgements < 1:
+        raise InputError(f"judgements must be at least 1, not {judgements}.")

@@ -380,9 +380,9 @@ def int8_parts(
         }
         layers = [layer for layer in found if layer.node not in wide]
         activations = activations_of(layers, never_negative(model.graph))
-        grids = collect_ranges(bundle, role, activations, views, sets).grids
+        grids = collect_ranges(bundle, role, model, activations, views, sets).grids
         products = find_products(model.graph, layers)
-        return Int8Parts(model, layers, grids, fit_weights(bundle, role, products, grids, views))
+        return Int8Parts(model, layers, grids, fit_weights(model, role, products, grids, views))
 
     return make
 

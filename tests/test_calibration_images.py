@@ -16,15 +16,19 @@ from glass_edge.calibration.images import ENOUGH, ImageSets, split_images
 from glass_edge.calibration.int8.grid import SIGNED_STEPS, UNSIGNED_STEPS
 from glass_edge.calibration.int8.histogram import Histogram
 from glass_edge.calibration.int8.layers import find_layers, form_of
-from glass_edge.calibration.int8.observe import CalibrationViews, Observer, calibration_views
+from glass_edge.calibration.int8.observe import CROPS, CalibrationViews, Observer, calibration_views
 from glass_edge.calibration.int8.ranges import RangesFile, activations_of, collect_ranges
 from glass_edge.calibration.int8.signs import never_negative
 from glass_edge.calibration.judging.trial import BACKBONES
+from glass_edge.calibration.judging.views import trial_size
 from glass_edge.runtime.bundle.manifest import Rest, Role
 from glass_edge.runtime.images.decode import read_header
 from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.judging import view_maker
+from glass_edge.runtime.judging.pipeline import PipelineOptions
+from glass_edge.runtime.judging.stream import stream_views
 from glass_edge.runtime.machine.progress import silent
+from glass_edge.runtime.views.batch import Sampling
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -58,7 +62,14 @@ def activations(bundle: Bundle, role: Role, rest: Rest = "fp32") -> dict[str, bo
 def ranges_of(bundle: Bundle, sets: ImageSets, rest: Rest = "fp32") -> dict[Role, RangesFile]:
     views = calibration_views(bundle, sets, silent)
     return {
-        role: collect_ranges(bundle, role, activations(bundle, role, rest), views, sets)
+        role: collect_ranges(
+            bundle,
+            role,
+            onnx.load(bundle.graph_path(role)),
+            activations(bundle, role, rest),
+            views,
+            sets,
+        )
         for role in BACKBONES
     }
 
@@ -120,6 +131,41 @@ class TestSplit:
     def test_no_folder(self, tmp_path):
         with pytest.raises(InputError):
             split_images(tmp_path / "missing", 100)
+
+
+class TestViews:
+    def test_each_image_is_decoded_once_for_all_that_looks_at_it(
+        self, vit_bundle, calibration_images
+    ):
+        """Ranges take crops of the first draw; graphs are tried on others of the first images."""
+        files = sorted(calibration_images.iterdir())
+        sets = ImageSets((*files, *files[::-1], *files[::2]), (), "")
+        views = calibration_views(vit_bundle, sets, silent)
+        spec = vit_bundle.manifest.views
+        tried, draws = trial_size(spec, len(sets.calibration))
+        assert 1 < tried < len(sets.calibration)
+        assert draws > 1
+        for seed in range(1 + draws):
+            wanted = sets.calibration if seed == 0 else sets.calibration[:tried]
+            (found,) = stream_views(wanted, Sampling(spec, seed), PipelineOptions(len(wanted)))
+            if seed == 0:
+                np.testing.assert_array_equal(views.overviews, found.overviews)
+                few = found.crops[:, :CROPS]
+                np.testing.assert_array_equal(views.crops, few.reshape(-1, *few.shape[2:]))
+            else:
+                overviews, drawn = views.to_try_on
+                np.testing.assert_array_equal(overviews, found.overviews)
+                np.testing.assert_array_equal(drawn[:, seed - 1], found.crops)
+
+    def test_if_none_can_be_read_of_those_to_try_on_it_says_so(self, vit_bundle, tmp_path):
+        spec = vit_bundle.manifest.views
+        good = fill(tmp_path, 3, noise)
+        tried, _ = trial_size(spec, 1000)
+        broken = tmp_path / "broken.png"
+        broken.write_bytes(b"\x89PNG")
+        sets = ImageSets((*[broken] * tried, *good.glob("[0-9].png")), (), "")
+        with pytest.raises(CalibrationError, match=rf"the first {tried} calibration images"):
+            calibration_views(vit_bundle, sets, silent)
 
 
 class TestSuitability:

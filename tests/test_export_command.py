@@ -14,7 +14,8 @@ import torch
 from conftest import call, launch, refusal
 from glass_edge.export.model import Glass
 from glass_edge.export.summary import summarise
-from glass_edge.runtime.bundle.manifest import Comparison, Normalisation, Yardstick
+from glass_edge.runtime.bundle.comparison import Comparison, Yardstick
+from glass_edge.runtime.bundle.manifest import Normalisation
 
 from glass_edge import Bundle
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from glass_edge.calibration.errors import CalibrationError
 from glass_edge.calibration.images import split_images
 from glass_edge.calibration.int8 import search as module
-from glass_edge.calibration.int8.search import Int8Search, LayerError, Quantised
+from glass_edge.calibration.int8.search import Int8Search, LayerError, Quantised, together
 from glass_edge.calibration.judging import trial
 from glass_edge.calibration.judging.trial import BACKBONES, holds
 from glass_edge.calibration.judging.yardstick import Deviation
@@ -64,6 +66,32 @@ def test_the_squares_of_single_errors_add_up_to_that_of_all(search, ranked):
     assert 0.5 < together / search.deviation(()).error < 2.0
 
 
+@pytest.mark.parametrize(("common", "spread"), [(0.0, 1.0), (0.5, 1.0), (1.0, 0.1)])
+def test_what_views_change_alone_tells_what_they_change_together(common, spread):
+    """On average over many measurements of twelve views."""
+    random, views = np.random.default_rng(0), 10
+    changes = random.normal(common, spread, (20_000, 12))
+    changed_together = random.normal(common, spread, (20_000, views)).sum(axis=1)
+    found = together(changes.T, views).mean()
+    assert found == pytest.approx(np.mean(changed_together**2), rel=0.02)
+
+
+def test_one_view_that_is_measured_alone_stands_for_all():
+    assert together(np.array([[0.5, -2.0]]), views=4) == pytest.approx([1.0, 16.0])
+
+
+def test_layers_are_measured_on_views_of_as_many_images_as_there_are(search):
+    crops = search.trial.views_per_image("local")
+    views = search.trial.single_views("local", 2 * IMAGES)
+    assert [view.image for view in views] == [*range(IMAGES), *range(IMAGES)]
+    assert len({(view.image, view.place) for view in views}) == 2 * IMAGES
+    for view in views:
+        expected = search.trial.views_of(view.image)["local"][view.place]
+        np.testing.assert_array_equal(view.pixels[0], expected)
+    assert len(search.trial.single_views("local", 1000)) == crops * IMAGES
+    assert len(search.trial.single_views("global", 1000)) == IMAGES
+
+
 def test_what_holds_as_it_is_keeps_no_layer(search, monkeypatch):
     aim_at(1.01 * search.deviation(()).error, monkeypatch)
     found = search.search()
@@ -81,13 +109,45 @@ def test_the_first_of_the_ranking_are_kept_until_the_error_is_what_is_aimed_at(
     first = [nodes_of(ranked[:count]) for count in range(len(ranked))]
     count = first.index(kept(found))
     assert 0 < count < BUDGET * len(ranked)
-    assert search.deviation(ranked[:count]).error <= aim
+    assert (
+        search.deviation(ranked[:count]).error <= aim < search.deviation(ranked[: count - 1]).error
+    )
     assert found.graphs == search.graphs(ranked[:count])
 
 
-def test_the_budget_bounds_what_is_kept(search, ranked, monkeypatch):
-    aim_at(0.0, monkeypatch)
-    assert kept(search.search()) == nodes_of(ranked[: int(BUDGET * len(ranked))])
+def test_if_the_budget_is_too_small_the_best_that_was_tried_is_kept(search, ranked, monkeypatch):
+    """Which need not be the most layers: errors of single layers may cancel."""
+    tried: dict[int, float] = {}
+    deviation = search.deviation
+
+    def recorded(some: Sequence[LayerError]) -> Deviation:
+        found = deviation(some)
+        # As if the last layers' errors had cancelled others'.
+        changed = dataclasses.replace(found, error=found.error + (len(some) == most))
+        tried[len(some)] = changed.error
+        return changed
+
+    most = int(BUDGET * len(ranked))
+    monkeypatch.setattr(search, "deviation", recorded)
+    aim_at(1e-9, monkeypatch)
+    found = kept(search.search())
+    assert max(tried) == most
+    assert found == nodes_of(ranked[: min(tried, key=tried.__getitem__)])
+    assert len(found) < most
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_as_many_layers_are_kept_as_are_asked_for(search, ranked, monkeypatch, count):
+    """Whatever the error."""
+    monkeypatch.setattr(search, "_options", CalibrationOptions(keep=count))
+    assert kept(search.search()) == nodes_of(ranked[:count])
+
+
+def test_more_layers_than_there_are_cannot_be_kept(search, ranked, monkeypatch):
+    count = len(ranked) + 1
+    monkeypatch.setattr(search, "_options", CalibrationOptions(keep=count))
+    with pytest.raises(CalibrationError, match=f"because only {len(ranked)} can be quantised"):
+        search.kept()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import re
 import msgspec
 import pytest
 from glass_edge.runtime.bundle.bundle import sha256_of
-from glass_edge.runtime.bundle.manifest import Yardstick
+from glass_edge.runtime.bundle.comparison import Yardstick
 from glass_edge.runtime.bundle.model_card import MODEL_CARD, UNKNOWN, model_card
 
 from glass_edge import Bundle

@@ -176,8 +176,8 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
         [
-            ([], "say what to make, one of the two: --precision fp16, bf16, int8"),
-            (["--layers", "--precision", "int8"], "say what to make, one of the two"),
+            ([], "say what to make, one of the three: --precision fp16, bf16, int8"),
+            (["--layers", "--precision", "int8"], "say what to make, one of the three"),
             (["--precision", "in8"], "'in8' is not one of 'fp16', 'bf16', 'int8'. Did you mean"),
             (["--precision", "fp32"], "The bundle to start from is in fp32."),
             (["--precision", "int8"], "name their folder with --calibrate"),
@@ -194,6 +194,11 @@ class TestBadInput:
             ),
             (["--precision", "int8", "--calibration-method", "auto"], "is gone: ranges are always"),
             (["--precision", "int8", "--int8-budget", "2"], "must lie between 0 and 1"),
+            (["--precision", "int8", "--int8-keep", "-1"], "must be at least 0, not -1"),
+            (
+                ["--precision", "int8", "--int8-keep", "4", "--int8-budget", "0.5"],
+                "--int8-keep says how many layers are kept, and --int8-budget how many may be",
+            ),
             (["--precision", "int8", "--calibrate", "nowhere"], "'nowhere' does not exist"),
             (["--precision", "int8", "--calibrate", "empty"], "holds no image"),
             (["--precision", "fp16", "--calibrate", "empty"], "holds no image"),
@@ -235,9 +240,9 @@ class TestBadInput:
 
     def test_a_precision_that_no_engine_here_computes(self, place):
         done = run_without(["openvino"], place, "gl_vit.glass", "--precision", "bf16", *QUICKLY)
-        assert refusal(done) == (
-            "Error: ONNX Runtime refuses the global graph, because it cannot compute BF16 on the "
-            "CPU: use OpenVINO (pip install 'glass-edge[openvino]'), or another precision."
+        assert refusal(done) == (  # before any work: its engine alone would name a graph
+            "Error: ONNX Runtime cannot compute BF16 on the CPU: use OpenVINO "
+            "(pip install 'glass-edge[openvino]'), or another precision."
         )
         assert names(place) == ["gl_vit.glass"]
 
@@ -271,12 +276,14 @@ class TestBadInput:
 
 
 INTERRUPTED = """
-import os, sys
+import os, signal, sys
 from contextlib import contextmanager
 from threading import Timer
 from glass_edge.calibration.commands import options, quantize
 from glass_edge.runtime.commands.progress import on_console
 
+# Shells start what runs in the background with SIGINT ignored, also these tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 number, phases = int(sys.argv.pop(1)), int(sys.argv.pop(1))
 
 @contextmanager

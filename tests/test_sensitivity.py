@@ -84,7 +84,10 @@ def small(body: str, end: str) -> Int8Parts:
     random = np.random.default_rng(0)
     constants = {f"weights_{n}": random.normal(size=(8, 8)).astype(np.float32) for n in range(3)}
     constants["weights_0"] = constants["weights_0"][:4]
+    constants["weights_3"] = random.normal(size=(4, 4)).astype(np.float32)
     constants |= {"one": np.array([1]), "windows": np.array([-1, 3, 8])}
+    constants |= {"in_heads": np.array([6, -1, 4]), "out_of_heads": np.array([6, -1, 8])}
+    constants |= {"one_row": np.array([1, -1, 8]), "minus_whole": np.array([1, -6, -8])}
     constants |= {"whole": np.array([-1, 6, 8]), "one_view": np.array([1, 48])}
     for name, values in constants.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
@@ -94,9 +97,10 @@ def small(body: str, end: str) -> Int8Parts:
     layers = find_layers(model.graph, BACKBONE, form_of("fp32"))
     grids = {name: Grid(4.0, unsigned=False) for layer in layers for name in layer.inputs}
     products = find_products(model.graph, layers)
-    moments = {p.node: Moments(1, 8, grids[p.source]) for p in products}
+    moments = {p.node: Moments(1, p.matrices().shape[2], grids[p.source]) for p in products}
     for product in products:
-        moments[product.node].add(random.normal(size=(1, 100, 8)).astype(np.float32))
+        width = product.matrices().shape[2]
+        moments[product.node].add(random.normal(size=(1, 100, width)).astype(np.float32))
     fitted = {product.node: fit(product, moments[product.node]) for product in products}
     return Int8Parts(model, layers, grids, fitted)
 
@@ -121,6 +125,27 @@ TURNED = """
     product = MatMul(turned, weights_1)
     middle = Transpose<perm = [1, 0, 2]>(product)
 """
+HEADS_OF_TURNED = """
+    turned = Transpose<perm = [1, 0, 2]>(stem)
+    heads = Reshape(turned, in_heads)
+    apart = Transpose<perm = [1, 0, 2]>(heads)
+    product = MatMul(apart, weights_3)
+    together = Transpose<perm = [1, 0, 2]>(product)
+    whole_again = Reshape(together, out_of_heads)
+    second = MatMul(whole_again, weights_1)
+    middle = Transpose<perm = [1, 0, 2]>(second)
+"""
+IN_ONE_ROW = """
+    flat = Reshape(stem, one_row)
+    product = MatMul(flat, weights_1)
+    middle = Reshape(product, whole)
+"""
+OF_UNKNOWN_SHAPE = """
+    shape = Neg(minus_whole)
+    reshaped = Reshape(stem, shape)
+    product = MatMul(reshaped, weights_1)
+    middle = Reshape(product, whole)
+"""
 PLAIN = """
     middle = MatMul(stem, weights_1)
 """
@@ -138,8 +163,12 @@ MIXED_AT_THE_END = """
 """
 
 
-@pytest.mark.parametrize("body", [IN_WINDOWS, TURNED_BETWEEN], ids=["windows", "turned between"])
-def test_rows_stay_apart_in_windows_and_where_axes_are_exchanged_between_layers(body):
+@pytest.mark.parametrize(
+    "body",
+    [IN_WINDOWS, TURNED_BETWEEN, TURNED, HEADS_OF_TURNED, IN_ONE_ROW],
+    ids=["windows", "turned between", "turned", "heads", "one row"],
+)
+def test_rows_stay_apart_wherever_the_batch_lies(body):
     parts = small(body, MEANS)
     found = in_one_pass(parts, VIEW)
     for number, layer in enumerate(parts.layers):
@@ -151,11 +180,11 @@ def test_rows_stay_apart_in_windows_and_where_axes_are_exchanged_between_layers(
 @pytest.mark.parametrize(
     ("body", "end", "why"),
     [
-        (TURNED, MEANS, "the batch is not the first axis of product"),
+        (OF_UNKNOWN_SHAPE, MEANS, "the batch is not an axis of product"),
         (PLAIN, ONE_VIEW_AT_THE_END, "it does not take a batch of any size"),
         (PLAIN, MIXED_AT_THE_END, "it mixes the views of a batch"),
     ],
-    ids=["turned", "one view", "mixed"],
+    ids=["no axis", "one view", "mixed"],
 )
 def test_a_graph_that_carries_no_rows_is_refused_in_a_sentence(body, end, why):
     with pytest.raises(CalibrationError) as raised:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ...runtime.bundle.manifest import Comparison
+from ...runtime.bundle.comparison import Comparison
 from ...runtime.results.tables import markdown_table
 from ...runtime.views.spec import ViewSpec
 from ..measuring.report import BenchReport

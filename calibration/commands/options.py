@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import click
 from click.core import ParameterSource
@@ -34,11 +34,16 @@ _MEANT_FOR: Mapping[str, Sequence[LowPrecision]] = {
     "list_skipped": LOWER,
     "calibration_images": LOWER,
     "int8_budget": ("int8",),
+    "int8_keep": ("int8",),
     "int8_rest": ("int8",),
     "judgements": LOWER,
     "accept_loss": LOWER,
 }
-_MEANT_FOR_LAYERS = ("calibrate", "list_skipped", "calibration_images", "int8_rest")
+ReportName: TypeAlias = Literal["layers", "explore"]
+_MEANT_FOR_REPORT: Mapping[ReportName, Sequence[str]] = {
+    "layers": ("calibrate", "list_skipped", "calibration_images", "int8_rest"),
+    "explore": tuple(name for name in _MEANT_FOR if name not in ("accept_loss", "int8_keep")),
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Lowering:
     list_skipped: bool
     calibration_images: int
     int8_budget: float
+    int8_keep: int | None
     int8_rest: Rest
     judgements: int
     accept_loss: bool
@@ -59,7 +65,9 @@ class Lowering:
         Raises:
             InputError: a value is out of bounds.
         """
-        return CalibrationOptions(self.calibration_images, self.int8_budget, self.int8_rest)
+        return CalibrationOptions(
+            self.calibration_images, self.int8_budget, self.int8_rest, self.int8_keep
+        )
 
     def variant(self, precision: LowPrecision, progress: Progress) -> VariantOptions:
         """Return what :func:`..making.quantize.quantize_bundle` takes.
@@ -127,6 +135,13 @@ _OPTIONS = (
         "sensitive first, if verdicts would change too much otherwise.",
     ),
     click.option(
+        "--int8-keep",
+        type=int,
+        metavar="N",
+        help="Leave exactly so many layers in floating point, the most sensitive first; --explore "
+        "shows what that buys. Default: as few as the error allows.",
+    ),
+    click.option(
         "--int8-rest",
         type=click.Choice(get_args(Rest)),
         default="fp32",
@@ -181,10 +196,10 @@ class PrecisionChoice(click.Choice[str]):
 
 
 def check_meant(ctx: click.Context, precision: str) -> None:
-    """Refuse options that this precision would ignore.
+    """Refuse options that this precision would ignore, and two that say different things.
 
     Raises:
-        InputError: the user gave one.
+        InputError: the user gave such options.
     """
     for name, precisions in _MEANT_FOR.items():
         if precision not in precisions and _given(ctx, name):
@@ -192,17 +207,22 @@ def check_meant(ctx: click.Context, precision: str) -> None:
                 f"{_option(name)} means nothing with --precision {precision}: leave it out, or "
                 f"choose {' or '.join(precisions)}."
             )
+    if _given(ctx, "int8_keep") and _given(ctx, "int8_budget"):
+        raise InputError(
+            "--int8-keep says how many layers are kept, and --int8-budget how many may be: give "
+            "one of the two."
+        )
 
 
-def check_meant_for_layers(ctx: click.Context) -> None:
-    """Refuse options for a bundle where a report on layers is asked for.
+def check_meant_for_report(ctx: click.Context, kind: ReportName) -> None:
+    """Refuse options for a bundle that this report would ignore.
 
     Raises:
         InputError: the user gave one.
     """
     for name in _MEANT_FOR:
-        if name not in _MEANT_FOR_LAYERS and _given(ctx, name):
-            raise InputError(f"{_option(name)} means nothing with --layers: leave it out.")
+        if name not in _MEANT_FOR_REPORT[kind] and _given(ctx, name):
+            raise InputError(f"{_option(name)} means nothing with --{kind}: leave it out.")
 
 
 def _given(ctx: click.Context, name: str) -> bool:

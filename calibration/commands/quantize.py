@@ -3,51 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from ...runtime.bundle.bundle import BUNDLE_SUFFIX, Bundle
+from ...runtime.bundle.bundle import BUNDLE_SUFFIX
 from ...runtime.bundle.making import check_target
 from ...runtime.commands.console import GlassCommand, check_libraries
-from ...runtime.commands.inputs import chosen_bundle
 from ...runtime.commands.options import common_options, force_option
 from ...runtime.commands.progress import on_console
-from ...runtime.commands.reports import (
-    JSON,
-    MARKDOWN,
-    PICTURE,
-    Makers,
-    check_report_files,
-    typed_command,
-    write_report,
-)
 from ...runtime.machine.errors import InputError
 from ...runtime.machine.signals import ending_on_sigterm
-from ..making.source import check_apart, check_fp32
+from ..making.source import check_apart
 from ..options import LowPrecision
 from .options import (
     LOWER,
     Lowering,
     PrecisionChoice,
     check_meant,
-    check_meant_for_layers,
+    check_meant_for_report,
     lowering_options,
 )
+from .reports import FORMATS, report_exploration, report_layers
+from .sources import LIBRARIES, chosen_source, open_fp32
 from .summary import summarise
 
-if TYPE_CHECKING:
-    from ..int8.report import SensitivityReport
-
-_LIBRARIES = ("onnx", "onnxruntime", "ml_dtypes")
-_FORMATS = (JSON, MARKDOWN, PICTURE)
-_SHOWN = 20  # layers on the screen
 _EXAMPLES = """
 \b
 Examples:
   glass-quantize gl_vit.glass --precision int8 --calibrate photographs/
   glass-quantize --precision fp16                the only *.glass here
   glass-quantize gl_vit.glass --precision bf16 -o server/gl_vit.glass
+  glass-quantize gl_vit.glass --explore --calibrate photographs/ -o explore.md -o explore.png
   glass-quantize gl_vit.glass --layers --calibrate photographs/ -o layers.md -o layers.png
 """
 
@@ -56,8 +42,10 @@ Examples:
     cls=GlassCommand,
     epilog=_EXAMPLES,
     help="Make a faster or smaller bundle of an FP32 one. Its verdicts are compared with FP32's on "
-    "images that it was not made with, and it is kept if they agree. With --layers, no bundle is "
-    "made: each layer is quantised alone, and all are ranked by how far that moves the logits. "
+    "images that it was not made with, and it is kept if they agree. Two options make a report and "
+    "no bundle. --explore shows error against speed for FP16, BF16, and INT8 with ever more layers "
+    "kept in floating point. --layers quantises each layer alone, and ranks all by how far that "
+    "moves the logits. "
     "Needs no PyTorch. Default BUNDLE: $GLASS_BUNDLE, else the only *.glass here.",
 )
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
@@ -65,6 +53,11 @@ Examples:
     "--precision",
     type=PrecisionChoice(LOWER),
     help="The type that the new bundle's graphs compute in.",
+)
+@click.option(
+    "--explore",
+    is_flag=True,
+    help="Report what each precision costs and gives, and make no bundle.",
 )
 @click.option(
     "--layers", is_flag=True, help="Report which layers INT8 costs accuracy, and make no bundle."
@@ -78,8 +71,8 @@ Examples:
     metavar="PATH",
     type=click.Path(path_type=Path),
     help="The bundle to make. Default: the bundle's name with the precision before "
-    f"{BUNDLE_SUFFIX}, in the working directory. With --layers, a file for the report (.json, .md) "
-    "or a plot of it (.png); may be given several times.",
+    f"{BUNDLE_SUFFIX}, in the working directory. Of a report: a file for it (.json, .md) or for a "
+    "plot of it (.png); may be given several times.",
 )
 @force_option("the bundle or file")
 @common_options
@@ -88,24 +81,29 @@ def main(
     ctx: click.Context,
     bundle: Path | None,
     precision: LowPrecision | None,
+    explore: bool,
     layers: bool,
     lowering: Lowering,
     outputs: tuple[Path, ...],
     force: bool,
 ) -> None:
     """Quantise a bundle; see ``glass-quantize --help``."""
-    if sum((precision is not None, layers)) != 1:
+    if sum((precision is not None, explore, layers)) != 1:
         raise InputError(
-            "say what to make, one of the two: --precision "
-            f"{', '.join(LOWER)} for a bundle, or --layers for a report."
+            "say what to make, one of the three: --precision "
+            f"{', '.join(LOWER)} for a bundle, --explore for a report of what each of these costs "
+            "and gives, or --layers for one of what each layer costs."
         )
     with ending_on_sigterm():
         if precision is not None:
             check_meant(ctx, precision)
             _make_bundle(bundle, precision, lowering, outputs, force=force)
+        elif explore:
+            check_meant_for_report(ctx, "explore")
+            report_exploration(bundle, lowering, outputs, force=force)
         else:
-            check_meant_for_layers(ctx)
-            _report_layers(bundle, lowering, outputs, force=force)
+            check_meant_for_report(ctx, "layers")
+            report_layers(bundle, lowering, outputs, force=force)
 
 
 def _make_bundle(
@@ -116,30 +114,18 @@ def _make_bundle(
     *,
     force: bool,
 ) -> None:
-    check_libraries("quantizing", _LIBRARIES, extra="quantize", reports=())
-    path = _chosen_source(named, lowering)
+    check_libraries("quantizing", LIBRARIES, extra="quantize", reports=())
+    path = chosen_source(named, lowering)
     target = _target(path, precision, outputs)
     check_target(target, force=force)
     check_apart(path, target)
-    source = _open_fp32(path)
+    source = open_fp32(path, on_console)
     variant = lowering.variant(precision, on_console)
     # Imported here, so that --help and wrong usage do not wait for ONNX Runtime.
     with on_console("loading ONNX Runtime"):
         from ..making.quantize import quantize_bundle
     made = quantize_bundle(source, target, variant, force=force, progress=on_console)
     summarise(path, made)
-
-
-def _open_fp32(path: Path) -> Bundle:
-    with on_console("checking the bundle"):
-        bundle = Bundle.open(path)
-    check_fp32(bundle)
-    return bundle
-
-
-def _chosen_source(named: Path | None, lowering: Lowering) -> Path:
-    images = [] if lowering.calibrate is None else [str(lowering.calibrate)]
-    return chosen_bundle(named, images, option=None)
 
 
 def _target(source: Path, precision: LowPrecision, outputs: tuple[Path, ...]) -> Path:
@@ -153,49 +139,12 @@ def _target(source: Path, precision: LowPrecision, outputs: tuple[Path, ...]) ->
         return Path(f"{plain.name.removesuffix(BUNDLE_SUFFIX)}.{precision}{BUNDLE_SUFFIX}")
     if len(outputs) > 1:
         raise InputError(
-            "--precision makes one bundle: give --output once. Only --layers writes several files."
+            "--precision makes one bundle: give --output once. Only reports are several files."
         )
     (target,) = outputs
-    if target.suffix.lower() in _FORMATS:
+    if target.suffix.lower() in FORMATS:
         raise InputError(
             f"{target} is named like a report, and --precision makes a bundle: name a folder such "
-            f"as {target.with_suffix(BUNDLE_SUFFIX)}, or ask for --layers instead."
+            f"as {target.with_suffix(BUNDLE_SUFFIX)}, or ask for --explore or --layers instead."
         )
     return target
-
-
-def _report_layers(
-    named: Path | None, lowering: Lowering, outputs: tuple[Path, ...], *, force: bool
-) -> None:
-    for path in outputs:
-        if path.suffix.lower() == BUNDLE_SUFFIX:
-            raise InputError(
-                f"{path} is named like a bundle, and --layers makes a report: give a name that "
-                "ends in .json, .md or .png, or ask for --precision instead."
-            )
-    check_report_files(outputs, _FORMATS, force=force)
-    check_libraries("quantizing", _LIBRARIES, extra="quantize", reports=outputs)
-    calibration = lowering.calibration()
-    if lowering.calibrate is None:
-        raise InputError(
-            "--layers measures on images of the kind that will be judged: name their folder with "
-            "--calibrate."
-        )
-    source = _open_fp32(_chosen_source(named, lowering))
-    images = lowering.images_in(lowering.calibrate, on_console)
-    with on_console("loading ONNX Runtime"):  # here for the same reason as above
-        from ..int8.report import measure_sensitivity
-    command = typed_command("glass-quantize")
-    report = measure_sensitivity(source, images, calibration, command=command, progress=on_console)
-    _show(report)
-    makers: Makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
-    write_report(outputs, makers)
-
-
-def _show(report: SensitivityReport) -> None:
-    click.echo(f"{report.summary()}\n\n{report.table(_SHOWN)}")
-    hidden = len(report.layers) - _SHOWN
-    if hidden > 0:
-        click.echo(f"\n… and {hidden} more, worth less to keep; -o FILE writes them all.")
-    for note in report.notes:
-        click.echo(f"Note: {note}", err=True)

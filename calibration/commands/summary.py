@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.manifest import Calibration, Comparison, Manifest
+from ...runtime.bundle.comparison import Comparison
+from ...runtime.bundle.manifest import Calibration, Manifest
 from ..judging.gate import loss_note
 
 
@@ -25,7 +26,7 @@ def print_lines(lines: Mapping[str, str]) -> None:
         click.echo(f"{name:<10}  {text}")
 
 
-def print_notes(notes: Iterator[str]) -> None:
+def print_notes(notes: Iterable[str]) -> None:
     """Print on standard error what the user should know."""
     for note in notes:
         click.echo(f"Note: {note}", err=True)

@@ -11,7 +11,7 @@ from onnx import ModelProto
 
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.engines.base import Array, BackboneRole
-from ...runtime.machine.progress import Progress, silent
+from ...runtime.machine.progress import Progress, silent, track
 from ...runtime.views.batch import DrawnCrops, Overviews, Sampling
 from ..images import ImageSets
 from ..int8.observe import Observer
@@ -27,7 +27,7 @@ _FRONTS = (0, 1, 2, 4, 8, 16, 24, 32, 40, 48)  # numbers of first products to tr
 _SEED = 20_610  # not one of the comparison
 _DRAWS = 12  # of the package's photographs
 _OBSERVED = 4  # views at a time, because all their inner tensors are in memory
-_CROPS = 4
+_CROPS = 4  # of each image
 
 
 @dataclass(frozen=True)
@@ -52,72 +52,63 @@ def lower(
     Raises:
         CalibrationError: the images cannot be read or show nothing.
     """
-    models = {role: onnx.load(reference.graph_path(role)) for role in BACKBONES}
-    return _Search(reference, precision, images, progress).run(models, holds)
+    trial = Trial(reference, *_trial_views(reference, images, progress), progress)
+    return FloatSearch(reference, trial, progress).lower(precision)
 
 
-def lower_rest(
-    reference: Bundle,
-    quantised: Mapping[BackboneRole, ModelProto],
-    images: ImageSets,
-    progress: Progress = silent,
-) -> Lowered:
-    """Return backbones with INT8 layers, with the rest of them in FP16.
+class FloatSearch:
+    """Finds how many of the first products must stay in FP32, for one low type after the other."""
 
-    A tiny change of a value can round to another INT8 step, so the margins of single views move.
-    Together with INT8 they may move as far as with INT8 alone.
+    def __init__(self, reference: Bundle, trial: Trial, progress: Progress = silent) -> None:
+        """Measure the largest values of all inner tensors on the trial's views.
 
-    Args:
-        reference: in FP32.
-        quantised: its backbones with INT8 layers and the rest in FP32.
-        images: the user's.
-        progress: is told how far the work has come.
-
-    Raises:
-        CalibrationError: the images cannot be read or show nothing.
-    """
-    search = _Search(reference, "fp16", images, progress)
-    limit = max(ERROR_AIMED_AT, search.trial.deviation(quantised).error)
-    return search.run(quantised, lambda found: found.error <= limit)
-
-
-class _Search:
-    """Finds how many of the first products must stay in FP32.
-
-    Attributes:
-        trial: FP32's margins, with which others are compared.
-    """
-
-    def __init__(
-        self,
-        reference: Bundle,
-        precision: LowType,
-        images: ImageSets | None,
-        progress: Progress,
-    ) -> None:
-        overviews, crops = _trial_views(reference, images, progress)
-        few = crops[:, 0, :_CROPS]
-        observed: Mapping[BackboneRole, Array] = {
-            "global": overviews,
-            "local": few.reshape(-1, *few.shape[2:]),
+        Args:
+            reference: in FP32.
+            trial: its margins, with which others are compared.
+            progress: is told how far the work has come.
+        """
+        self._trial = trial
+        self._models = {role: onnx.load(reference.graph_path(role)) for role in BACKBONES}
+        views = [trial.views_of(image) for image in range(trial.images)]
+        self._largest = {
+            role: _largest(
+                reference, role, np.concatenate([each[role][:_CROPS] for each in views]), progress
+            )
+            for role in BACKBONES
         }
-        self._precision = precision
-        self._largest = {role: _largest(reference, role, observed[role]) for role in BACKBONES}
-        self.trial = Trial(reference, overviews, crops, progress)
 
-    def run(
-        self, models: Mapping[BackboneRole, ModelProto], accepts: Callable[[Deviation], bool]
+    def lower(self, precision: LowType) -> Lowered:
+        """Return the backbones in a low type."""
+        return self._run(precision, self._models, holds)
+
+    def lower_rest(self, quantised: Mapping[BackboneRole, ModelProto]) -> Lowered:
+        """Return backbones with INT8 layers, with the rest of them in FP16.
+
+        A tiny change of a value can round to another INT8 step, so the margins of single views
+        move. Together with INT8 they may move as far as with INT8 alone.
+
+        Args:
+            quantised: the backbones with INT8 layers and the rest in FP32.
+        """
+        limit = max(ERROR_AIMED_AT, self._trial.deviation(quantised).error)
+        return self._run("fp16", quantised, lambda found: found.error <= limit)
+
+    def _run(
+        self,
+        precision: LowType,
+        models: Mapping[BackboneRole, ModelProto],
+        accepts: Callable[[Deviation], bool],
     ) -> Lowered:
         """Try ever more products in FP32 until the deviation is accepted.
 
         If it never is, the most are kept, and the gate decides.
         """
         for front in _FRONTS:
-            plans = {role: Plan(self._precision, self._largest[role], front) for role in BACKBONES}
+            plans = {role: Plan(precision, self._largest[role], front) for role in BACKBONES}
             graphs = {role: lowered(models[role], plans[role]) for role in BACKBONES}
             tried = {role: simulated(graph) for role, graph in graphs.items()}
-            what = f"trying {self._precision.upper()}, {front} first products in FP32"
-            if accepts(self.trial.deviation(tried, what)):
+            what = f"trying {precision.upper()}, {front} first products in FP32"
+            if accepts(self._trial.deviation(tried, what)):
                 break
         return Lowered(graphs, {role: kept_nodes(models[role], plans[role]) for role in BACKBONES})
 
@@ -136,12 +127,15 @@ def _trial_views(
     return drawn_views(photographs()[:TRIED_ON], sampling)
 
 
-def _largest(reference: Bundle, role: BackboneRole, pixels: Array) -> Mapping[str, float]:
+def _largest(
+    reference: Bundle, role: BackboneRole, pixels: Array, progress: Progress
+) -> Mapping[str, float]:
     """Return the largest magnitude that each inner tensor of a graph takes on the views."""
     path = reference.graph_path(role)
     observer = Observer(path, float_tensors(onnx.load(path, load_external_data=False)))
     largest: dict[str, float] = {}
-    for start in range(0, len(pixels), _OBSERVED):
+    starts = range(0, len(pixels), _OBSERVED)
+    for start in track(starts, f"largest values of the {role} graph", len(starts), progress):
         for name, values in observer.run(pixels[start : start + _OBSERVED]).items():
             largest[name] = max(largest.get(name, 0.0), float(np.abs(values).max(initial=0.0)))
     return largest

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import ModelProto
 
-from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.manifest import Role
 from ...runtime.engines.base import Float32
 from ...runtime.machine.progress import Progress, silent, track
 from .grid import Grids
 from .observe import CalibrationViews, Observer
+from .parallel import in_parallel
 from .products import Matrices, Product, Unfolding
 from .rounding import Float64, Moments, round_together
 
 _ROWS = 4_096  # of inputs for each product, from all views together
+_ROUNDED_AT_ONCE = 2  # products: a wide one takes a gigabyte
 _Key = tuple[str, Unfolding]  # products that read the same tensor in the same way share moments
 
 
@@ -40,7 +43,7 @@ class FittedWeight:
 
 
 def fit_weights(
-    bundle: Bundle,
+    model: ModelProto,
     role: Role,
     products: Sequence[Product],
     grids: Grids,
@@ -50,8 +53,8 @@ def fit_weights(
     """Round the weights of a backbone's products for the calibration images.
 
     Args:
-        bundle: in FP32.
-        role: which backbone.
+        model: a backbone in FP32 with its weights inside.
+        role: which it is.
         products: of the backbone.
         grids: of their inputs in INT8.
         views: of the images.
@@ -60,10 +63,13 @@ def fit_weights(
     Returns:
         The weights by the name of their product's node.
     """
-    moments = _collect(bundle, role, _empty(products, grids), views, progress)
+    moments = _collect(model, role, _empty(products, grids), views, progress)
     purpose = f"rounding weights of the {role} graph"
-    tracked = track(products, purpose, len(products), progress)
-    return {product.node: fit(product, moments[_key(product)]) for product in tracked}
+    rounded = in_parallel(
+        lambda product: fit(product, moments[_key(product)]), products, _ROUNDED_AT_ONCE
+    )
+    fitted = track(rounded, purpose, len(products), progress)
+    return {product.node: weight for product, weight in zip(products, fitted, strict=True)}
 
 
 def fit(product: Product, moments: Moments) -> FittedWeight:
@@ -93,20 +99,25 @@ def _outputs(weights: Matrices, inputs: Float64) -> Float64:
 
 
 def _collect(
-    bundle: Bundle,
+    model: ModelProto,
     role: Role,
     moments: dict[_Key, Moments],
     views: CalibrationViews,
     progress: Progress,
 ) -> dict[_Key, Moments]:
-    random = np.random.default_rng(0)  # any seed will do, but every run must use the same
+    # Any seeds will do, but every run must use the same, whatever is done first.
+    randoms = {key: np.random.default_rng([0, number]) for number, key in enumerate(moments)}
     wanted = -(-_ROWS // len(views.of(role)))
-    observer = Observer(bundle.graph_path(role), list(dict.fromkeys(name for name, _ in moments)))
+    observer = Observer(model, list(dict.fromkeys(name for name, _ in moments)))
     batches = list(views.batches(role))
     for batch in track(batches, f"inputs of the {role} graph", len(batches), progress):
         values = observer.run(batch)
-        for (source, unfolding), sums in moments.items():
-            sums.add(unfolding.rows(values[source], wanted, random))
+
+        def add(key: _Key, values: dict[str, Float32] = values) -> None:
+            source, unfolding = key
+            moments[key].add(unfolding.rows(values[source], wanted, randoms[key]))
+
+        deque(in_parallel(add, moments), maxlen=0)
     return moments
 
 

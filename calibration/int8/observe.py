@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, ValueInfoProto
+from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.manifest import Role
 from ...runtime.engines.base import Array, Float32
 from ...runtime.engines.onnxruntime import session_options
-from ...runtime.judging.pipeline import PipelineOptions
-from ...runtime.judging.stream import stream_views
+from ...runtime.judging.draws import DrawnBatch
 from ...runtime.machine.cpus import available_cpus
 from ...runtime.machine.progress import Progress, track
-from ...runtime.views.batch import Crops, Overviews, Sampling
+from ...runtime.views.batch import Crops, DrawnCrops, Overviews, Sampling
+from ..errors import CalibrationError
 from ..images import ImageSets, Suitability
+from ..judging.views import suitable_draws, trial_size
 
 CROPS = 2  # of each image: another image tells more than another crop of the same
-_BATCH = 4  # images, and views at a time, because all their inner tensors are in memory
+_BATCH = 4  # views at a time, because all their inner tensors are in memory
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,25 @@ class CalibrationViews:
     Attributes:
         overviews: global views, float32 ``(n, p, p, 3)``.
         crops: ``CROPS`` of each image, uint8 ``(n * CROPS, p, p, 3)``.
+        drawn: other draws of the first images, to try graphs on,
+            uint8 ``(m, draws, crops, p, p, 3)``.
         notes: what the user should know about the images.
     """
 
     overviews: Overviews
     crops: Crops
+    drawn: DrawnCrops
     notes: tuple[str, ...]
 
     @property
     def images(self) -> int:
         """The number of images that could be read."""
         return len(self.overviews)
+
+    @property
+    def to_try_on(self) -> tuple[Overviews, DrawnCrops]:
+        """The global views of the images that have other draws, and these."""
+        return self.overviews[: len(self.drawn)], self.drawn
 
     def of(self, role: Role) -> Array:
         """Return what a backbone looks at."""
@@ -58,30 +68,43 @@ class CalibrationViews:
 
 
 def calibration_views(bundle: Bundle, sets: ImageSets, progress: Progress) -> CalibrationViews:
-    """Read the calibration images.
+    """Read the calibration images, each once.
 
     Raises:
         CalibrationError: they are unreadable or show too little.
     """
-    images = track(sets.calibration, "reading images", len(sets.calibration), progress)
+    spec, files = bundle.manifest.views, sets.calibration
+    tried, draws = trial_size(spec, len(files))
+    images = track(files, "reading images", len(files), progress)
+    first, others = Sampling(spec, draws=1 + draws), Sampling(spec)
     suitability = Suitability()
-    overviews: list[Overviews] = []
-    crops: list[Crops] = []
-    sampling = Sampling(bundle.manifest.views)
-    with closing(stream_views(images, sampling, PipelineOptions(_BATCH))) as batches:
-        for batch in batches:
-            suitability.add(batch)
-            overviews.append(batch.overviews)
-            crops.append(batch.crops[:, :CROPS].reshape(-1, *batch.crops.shape[2:]))
+    to_try_on = list(suitable_draws(islice(images, tried), first, suitability))
+    overviews = [batch.overviews for batch in to_try_on]
+    crops = [_few(batch) for batch in to_try_on]
+    for batch in suitable_draws(images, others, suitability):
+        overviews.append(batch.overviews)
+        crops.append(_few(batch))
     notes = (*sets.notes(), *suitability.check())
-    return CalibrationViews(np.concatenate(overviews), np.concatenate(crops), notes)
+    drawn = np.concatenate([batch.crops[:, 1:] for batch in to_try_on])
+    if not len(drawn):
+        raise CalibrationError(f"none of the first {tried} calibration images can be read.")
+    return CalibrationViews(np.concatenate(overviews), np.concatenate(crops), drawn, notes)
+
+
+def _few(batch: DrawnBatch) -> Crops:
+    """Return a few crops of each image's first draw."""
+    crops = batch.crops[:, 0, :CROPS]
+    return crops.reshape(-1, *crops.shape[2:])
 
 
 class Observer:
     """A graph that also returns inner tensors."""
 
-    def __init__(self, graph: Path, tensors: Sequence[str]) -> None:
-        """Load an ONNX file with one input; ``tensors`` names float32 tensors in it."""
+    def __init__(self, graph: Path | ModelProto, tensors: Sequence[str]) -> None:
+        """Load an ONNX file, or a graph with its weights inside.
+
+        It has one input; ``tensors`` names float32 tensors in it.
+        """
         self._tensors = list(tensors)
         self._session = _session(graph, tensors)
         self._source = self._session.get_inputs()[0].name
@@ -92,18 +115,21 @@ class Observer:
         return dict(zip(self._tensors, values, strict=True))
 
 
-def _session(graph: Path, tensors: Sequence[str]) -> onnxruntime.InferenceSession:
-    """Load a graph with the tensors among its outputs; weights may lie in a file beside it."""
-    model = onnx.load(graph, load_external_data=False)
+def _session(graph: Path | ModelProto, tensors: Sequence[str]) -> onnxruntime.InferenceSession:
+    """Load a graph with the tensors among its outputs; a file's weights may lie beside it."""
+    settings = session_options(available_cpus())
+    if isinstance(graph, Path):
+        model = onnx.load(graph, load_external_data=False)
+        settings.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(graph.parent)
+        )
+    else:
+        model = copy.deepcopy(graph)
     known = {output.name for output in model.graph.output}
     model.graph.output.extend(
         ValueInfoProto(name=name, type=onnx.helper.make_tensor_type_proto(TensorProto.FLOAT, None))
         for name in tensors
         if name not in known
-    )
-    settings = session_options(available_cpus())
-    settings.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", str(graph.parent)
     )
     return onnxruntime.InferenceSession(
         model.SerializeToString(), settings, providers=["CPUExecutionProvider"]

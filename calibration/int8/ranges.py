@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
+from onnx import ModelProto
 
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.manifest import Role
+from ...runtime.engines.base import Float32
 from ...runtime.machine.cache import cache_folder, go_on_without
 from ...runtime.machine.errors import OutputError
 from ...runtime.machine.progress import Progress, silent, track
+from ...runtime.views.spec import ViewSpec
 from ..images import ImageSets
 from .grid import SIGNED_STEPS, UNSIGNED_STEPS, Grid
 from .histogram import Histogram
 from .layers import Layer
 from .observe import CalibrationViews, Observer
+from .parallel import in_parallel
 
-_RULE: Final = 4  # version of the measurement; older caches are not read
+_RULE: Final = 5  # version of the measurement; older caches are not read
 
 
 class RangesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The cache of one graph: what was measured, and the limits of its activations' grids."""
 
-    rule: Literal[4]
+    rule: Literal[5]
     graph: str
     data: str
     images: int
@@ -44,6 +49,7 @@ class RangesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def collect_ranges(
     bundle: Bundle,
     role: Role,
+    model: ModelProto,
     activations: Mapping[str, bool],
     views: CalibrationViews,
     sets: ImageSets,
@@ -55,18 +61,28 @@ def collect_ranges(
     tomorrow.
 
     Args:
-        bundle: in FP32.
+        bundle: whose views they are.
         role: which backbone.
+        model: the backbone in FP32 with its weights inside.
         activations: which to measure, and whether they are unsigned.
         views: what to run.
         sets: which images they are of.
         progress: is told how far the work has come.
     """
-    path = _cache_file(bundle, role, sets, activations)
-    cached = None if path is None else _read(path, bundle, role, sets)
+    graph = _graph_digest(model, bundle.manifest.views)
+    path = _cache_file(graph, sets, activations)
+    cached = None if path is None else _read(path, graph, sets)
     if cached is not None:
         return cached
-    file = _collect(bundle, role, activations, views, sets, progress)
+    limits = _collect(model, role, activations, views, progress)
+    file = RangesFile(
+        rule=_RULE,
+        graph=graph,
+        data=sets.digest,
+        images=views.images,
+        signed={name: limit for name, limit in limits.items() if not activations[name]},
+        unsigned={name: limit for name, limit in limits.items() if activations[name]},
+    )
     if path is not None and views.images == len(sets.calibration):
         with suppress(OSError):
             path.write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=1))
@@ -74,32 +90,27 @@ def collect_ranges(
 
 
 def _collect(
-    bundle: Bundle,
+    model: ModelProto,
     role: Role,
     activations: Mapping[str, bool],
     views: CalibrationViews,
-    sets: ImageSets,
     progress: Progress,
-) -> RangesFile:
-    observer = Observer(bundle.graph_path(role), list(activations))
+) -> dict[str, float]:
+    observer = Observer(model, list(activations))
     histograms = {name: Histogram() for name in activations}
     batches = list(views.batches(role))
     purpose = f"ranges of the {role} graph"
     for batch in track(batches, purpose, len(batches), progress):
-        for name, values in observer.run(batch).items():
-            histograms[name].add(values)
-    limits = {
+        values = observer.run(batch)
+
+        def count(name: str, values: dict[str, Float32] = values) -> None:
+            histograms[name].add(values[name])
+
+        deque(in_parallel(count, values), maxlen=0)
+    return {
         name: histogram.range(UNSIGNED_STEPS if activations[name] else SIGNED_STEPS)
         for name, histogram in histograms.items()
     }
-    return RangesFile(
-        rule=_RULE,
-        graph=_graph_digest(bundle, role),
-        data=sets.digest,
-        images=views.images,
-        signed={name: limit for name, limit in limits.items() if not activations[name]},
-        unsigned={name: limit for name, limit in limits.items() if activations[name]},
-    )
 
 
 def activations_of(layers: Sequence[Layer], unsigned: Collection[str]) -> dict[str, bool]:
@@ -107,9 +118,7 @@ def activations_of(layers: Sequence[Layer], unsigned: Collection[str]) -> dict[s
     return {name: name in unsigned for layer in layers for name in layer.inputs}
 
 
-def _cache_file(
-    bundle: Bundle, role: Role, sets: ImageSets, activations: Mapping[str, bool]
-) -> Path | None:
+def _cache_file(graph: str, sets: ImageSets, activations: Mapping[str, bool]) -> Path | None:
     """Return where a graph's ranges are kept; ``None`` if there can be no cache."""
     try:
         folder = cache_folder("calibration")
@@ -117,23 +126,21 @@ def _cache_file(
         go_on_without(missing)
         return None
     asked = msgspec.json.encode(sorted(activations.items())).decode()
-    parts = (str(_RULE), _graph_digest(bundle, role), sets.digest, asked)
+    parts = (str(_RULE), graph, sets.digest, asked)
     return folder / f"{hashlib.sha256(':'.join(parts).encode()).hexdigest()}.json"
 
 
-def _graph_digest(bundle: Bundle, role: Role) -> str:
+def _graph_digest(model: ModelProto, spec: ViewSpec) -> str:
     """Return a digest of a graph, its weights and how its views are made."""
-    manifest = bundle.manifest
-    parts = [manifest.graphs[role].sha256, *(entry.sha256 for entry in manifest.weights)]
-    views = msgspec.json.encode(manifest.views).decode()
-    return hashlib.sha256(":".join([*parts, views]).encode()).hexdigest()
+    digest = hashlib.sha256(model.SerializeToString(deterministic=True))
+    digest.update(msgspec.json.encode(spec))
+    return digest.hexdigest()
 
 
-def _read(path: Path, bundle: Bundle, role: Role, sets: ImageSets) -> RangesFile | None:
+def _read(path: Path, graph: str, sets: ImageSets) -> RangesFile | None:
     """Return the cache of this very graph and data, if there is one."""
     try:
         file = msgspec.json.decode(path.read_bytes(), type=RangesFile)
     except (OSError, msgspec.MsgspecError):
         return None
-    same = file.graph == _graph_digest(bundle, role) and file.data == sets.digest
-    return file if same else None
+    return file if (file.graph, file.data) == (graph, sets.digest) else None

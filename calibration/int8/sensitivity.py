@@ -5,8 +5,8 @@ is appended to the batch as another row, which the rest of the graph then carrie
 So row ``k`` ends as the features of a network that has only layer ``k`` in INT8, nothing before a
 layer is computed again, and one graph is compiled instead of one for each layer.
 
-A network may divide each view into windows that lie along the first axis, one view's after the
-other's. Wherever a row is taken, the batch must lie along that axis.
+The batch may lie along any axis, and a network may divide each view into windows or heads that lie
+along it, one view's after the other's. Wherever a row is taken, there must be such an axis.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +49,7 @@ def layer_features(
         fitted: rounded weights by node.
 
     Raises:
-        CalibrationError: a layer of the graph has its batch along another axis.
+        CalibrationError: a layer of the graph has its batch along no axis of its own.
     """
     return LayerFeatures(_Carrier(model, layers, grids, fitted).run(), len(layers))
 
@@ -94,6 +94,13 @@ def _unmeasurable(why: str) -> CalibrationError:
     )
 
 
+class _Batch(NamedTuple):
+    """The axis that views lie along, and how many of its entries belong to each."""
+
+    axis: int
+    windows: int
+
+
 @dataclass(frozen=True)
 class _Made:
     """A node to be changed: its layer's number, and what is rounded."""
@@ -121,7 +128,7 @@ class _Carrier:
             for name in layer.nodes
         }
         self._layers = len(layers)
-        self._views = _first_axes(model)
+        self._batches = _batch_axes(model)
         self._rows: dict[str, _Rows] = {tensor.name: (_CLEAN,) for tensor in self._graph.input}
         self._nodes: list[NodeProto] = []
 
@@ -147,11 +154,11 @@ class _Carrier:
             return
         unchanged = tuple(row for row in rows if row != made.number)
         name = node.output[0]
-        self._windows(name)  # there must be some
+        axis = self._batch(name).axis
         self._emit_on(node, unchanged, f"{name}_kept")
         changed = (made.number,) if made.number in rows else (_CLEAN,)
         self._emit_rounded(node, made.layer, changed, f"{name}_rounded")
-        self._emit("Concat", [f"{name}_kept", f"{name}_rounded"], name, axis=0)
+        self._emit("Concat", [f"{name}_kept", f"{name}_rounded"], name, axis=axis)
         self._rows[name] = (*unchanged, made.number)
 
     def _union(self, names: Sequence[str]) -> _Rows:
@@ -172,22 +179,21 @@ class _Carrier:
             return name
         places = [found.index(row) if row in found else found.index(_CLEAN) for row in rows]
         aligned = self._fresh(f"{name}_rows")
-        windows = self._windows(name)
+        axis, windows = self._batch(name)
         each = np.array(places, np.int64)[:, np.newaxis] * windows + np.arange(windows)
         indices = self._constant(f"{aligned}_at", each.ravel())
-        self._emit("Gather", [name, indices], aligned, axis=0)
+        self._emit("Gather", [name, indices], aligned, axis=axis)
         return aligned
 
-    def _windows(self, name: str) -> int:
-        """Return how many entries of the first axis belong to one view.
+    def _batch(self, name: str) -> _Batch:
+        """Return where the views lie in a tensor.
 
         Raises:
-            CalibrationError: that axis is not the batch's.
+            CalibrationError: along no axis of their own.
         """
-        size = self._views.get(name, 0)
-        if not size or size % _BATCH:
-            raise _unmeasurable(f"the batch is not the first axis of {name}")
-        return size // _BATCH
+        if name not in self._batches:
+            raise _unmeasurable(f"the batch is not an axis of {name}")
+        return self._batches[name]
 
     def _emit_rounded(self, node: NodeProto, layer: Layer, rows: _Rows, output: str) -> None:
         """Emit the layer's node on one row, with rounded inputs, weights and bias."""
@@ -253,18 +259,18 @@ class _Carrier:
         self._nodes.append(made)
 
 
-def _first_axes(model: ModelProto) -> dict[str, int]:
-    """Return the size of each tensor's first axis in a batch of ``_BATCH``, where that is known."""
+def _batch_axes(model: ModelProto) -> dict[str, _Batch]:
+    """Return where the views lie in each tensor of which that is known."""
     sized = copy.deepcopy(model)
     del sized.graph.value_info[:]
     for tensor in (*sized.graph.input, *sized.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_value = _BATCH
     graph = onnx.shape_inference.infer_shapes(sized, data_prop=True).graph
-    shapes = {
-        info.name: info.type.tensor_type.shape.dim for info in (*graph.value_info, *graph.output)
-    }
-    return {name: dims[0].dim_value for name, dims in shapes.items() if dims} | {
-        tensor.name: _BATCH for tensor in graph.input
+    return {
+        info.name: _Batch(axis, dim.dim_value // _BATCH)
+        for info in (*graph.input, *graph.value_info, *graph.output)
+        for axis, dim in enumerate(info.type.tensor_type.shape.dim)
+        if dim.dim_value and dim.dim_value % _BATCH == 0
     }
 
 

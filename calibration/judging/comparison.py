@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.manifest import Comparison, Manifest, Yardstick
+from ...runtime.bundle.comparison import Comparison, Yardstick
+from ...runtime.bundle.manifest import Manifest, Precision
 from ...runtime.engines.base import Engine, EngineOptions, Float32, softmax
 from ...runtime.engines.registry import AUTO, open_engine
 from ...runtime.images.reading import ImageSource
@@ -25,7 +26,6 @@ from .timed import judge_timed
 from .yardstick import Margins, deviation, draw_noise
 
 _BATCH = DEFAULT_BATCH_SIZE  # images times draws
-_LEAST_DRAWS = 8  # of each image, for the noise that they have
 Scores = npt.NDArray[np.float64]
 """P(fake), of any shape."""
 
@@ -46,7 +46,8 @@ def compare_bundles(
         reference: in FP32.
         candidate: the same network in a lower precision.
         images: to judge; none that the candidate was made with.
-        judgements: the least number of images times draws; each image has at least eight.
+        judgements: the least number of judgements by each; each image has one draw more, which its
+            own mean takes from what tells the noise.
         stand_in: the same verdicts as the candidate's, in types that any CPU computes. If this
             machine's engine computes some of the candidate in another type, verdicts are the
             stand-in's, and only the speed is the candidate's.
@@ -81,40 +82,99 @@ def compare_all(
 
     Speeds are ratios of the same minutes, whatever else the machine does.
     """
-    first = _Judge(open_on_cpu(reference))
-    pairs = [_Pair(candidate) for candidate in candidates]
-    draws = max(_LEAST_DRAWS, -(-judgements // len(images)))
-    judges = [first, *(judge for pair in pairs for judge in pair.judges)]
+    first, *others = [Contender(each) for each in (Candidate(reference), *candidates)]
+    comparisons = []
+    for found in compare_contenders(first, others, images, judgements, progress):
+        if isinstance(found, Overflow):
+            raise AccuracyError(
+                f"{found}. Nothing was written; choose another --precision, or --calibrate with "
+                "more images, which show what must stay in FP32."
+            )
+        comparisons.append(found)
+    return comparisons
+
+
+@dataclass(frozen=True)
+class Overflow:
+    """Values of a candidate overflow in its type, so that some verdicts are not numbers."""
+
+    precision: Precision
+    verdicts: int
+    judgements: int
+
+    def __str__(self) -> str:
+        return (
+            f"values overflow in {self.precision.upper()}: {self.verdicts} of {self.judgements} "
+            "verdicts are not numbers"
+        )
+
+
+def compare_contenders(
+    reference: Contender,
+    contenders: Sequence[Contender],
+    images: Sequence[ImageSource],
+    judgements: int,
+    progress: Progress = silent,
+) -> list[Comparison | Overflow]:
+    """Compare bundles whose engines are open, see :func:`compare_all`.
+
+    Raises:
+        CalibrationError: no image can be read.
+        EngineError: an engine failed.
+    """
+    manifest = reference.manifest
+    draws = 1 - (-judgements // len(images))
+    judges = [judge for each in (reference, *contenders) for judge in each.judges]
     with progress("comparing with FP32") as report:
-        _judge_all(judges, images, Sampling(reference.manifest.views, draws=draws), report)
-    if not len(first.logits(draws)):
+        _judge_all(judges, images, Sampling(manifest.views, draws=draws), report)
+    if not len(reference.judges[0].logits(draws)):
         raise CalibrationError("none of the images to compare on can be read.")
-    return [pair.compared(first, draws) for pair in pairs]
+    return [each.compared(reference, draws) for each in contenders]
 
 
-class _Pair:
-    """A candidate's engine, and its stand-in's if that gives the verdicts."""
+class Contender:
+    """A candidate's engine, and its stand-in's if that gives the verdicts.
+
+    The candidate's files are no longer needed.
+
+    Attributes:
+        manifest: the candidate's.
+        engine: what serves the candidate on this machine's CPU.
+        judges: what takes part in a comparison: the engine, and the one whose verdicts count.
+    """
 
     def __init__(self, candidate: Candidate) -> None:
-        self._bundle = candidate.bundle
-        self.judges = [_Judge(open_on_cpu(candidate.bundle))]
-        serving, said = self.judges[0].engine, candidate.bundle.manifest
+        """Open the engines.
+
+        Raises:
+            EngineError: no engine of this machine runs the bundle.
+        """
+        self.manifest = candidate.bundle.manifest
+        self.engine = open_on_cpu(candidate.bundle)
+        self.judges = [_Judge(self.engine)]
         # No engine tells what it computes beside INT8, and none on a CPU that is FP16.
-        different = serving.precision != said.precision or said.rest == "fp16"
+        different = self.engine.precision != self.manifest.precision or self.manifest.rest == "fp16"
         if candidate.stand_in is not None and different:
             self.judges.append(_Judge(open_on_cpu(candidate.stand_in, "onnxruntime")))
 
-    def compared(self, reference: _Judge, draws: int) -> Comparison:
+    @property
+    def simulated(self) -> bool:
+        """Whether verdicts are the stand-in's, because the engine computes in another type."""
+        return len(self.judges) > 1
+
+    def compared(self, reference: Contender, draws: int) -> Comparison | Overflow:
+        """Return what the judges found, beside those of FP32."""
         serving, judging = self.judges[0], self.judges[-1]
-        manifest = self._bundle.manifest
-        logits = [judge.logits(draws) for judge in (reference, judging)]
-        first, second = (fake_scores(found, manifest) for found in logits)
-        _check_numbers(second, self._bundle)
+        logits = [judge.logits(draws) for judge in (reference.judges[0], judging)]
+        first, second = (fake_scores(found, self.manifest) for found in logits)
+        overflown = int(np.count_nonzero(~np.isfinite(second)))
+        if overflown:
+            return Overflow(self.manifest.precision, overflown, second.size)
         change = compare_scores(first, second)
-        engine, precision = serving.engine.description, serving.engine.precision
-        if judging is not serving:
+        engine, precision = self.engine.description, self.engine.precision
+        if self.simulated:
             engine = f"{judging.engine.description}, simulating; speed of {engine} in {precision}"
-            precision = manifest.precision
+            precision = self.manifest.precision
         return Comparison(
             engine=engine,
             precision=precision,
@@ -123,8 +183,8 @@ class _Pair:
             flips=change.flips,
             mean_change=change.mean_change,
             largest_change=change.largest_change,
-            speed=_warm(reference.seconds) / _warm(serving.seconds),
-            yardstick=_yardstick(*(margins(found, manifest) for found in logits)),
+            speed=_speed(reference.judges[0].seconds, serving.seconds),
+            yardstick=_yardstick(*(margins(found, self.manifest) for found in logits)),
         )
 
 
@@ -167,23 +227,12 @@ def _judge_all(
             for batch in batches:
                 report(done, total)
                 first = done % len(images)
-                # Alternate the order: the first competes with the decoding of the next batch.
-                order.reverse()
+                # Another is first each time: it competes with the decoding of the next batch.
+                order.append(order.pop(0))
                 for judge in order if batch.readable else ():
                     judge.take(batch, [first + place for place in batch.readable])
                 done += len(batch.outcomes)
     report(done, total)
-
-
-def _check_numbers(scores: Scores, candidate: Bundle) -> None:
-    bad = int(np.count_nonzero(~np.isfinite(scores)))
-    if bad:
-        precision = candidate.manifest.precision.upper()
-        raise AccuracyError(
-            f"values overflow in {precision}: {bad} of {scores.size} verdicts are not numbers. "
-            "Nothing was written; choose another --precision, or --calibrate with more images, "
-            "which show what must stay in FP32."
-        )
 
 
 def _yardstick(reference: Margins, candidate: Margins) -> Yardstick | None:
@@ -195,9 +244,13 @@ def _yardstick(reference: Margins, candidate: Margins) -> Yardstick | None:
     return Yardstick(noise.size, noise.unit, noise.flips, found.error, found.shift)
 
 
-def _warm(seconds: Sequence[float]) -> float:
-    """Add up all but the first batch, which warms the engine up, if there are others."""
-    return sum(seconds[1:] or seconds)
+def _speed(reference: Sequence[float], candidate: Sequence[float]) -> float:
+    """Return the median over batches of the candidate's speed, as a multiple of the reference's.
+
+    The first batch warms the engines up and is left out if there are others.
+    """
+    ratios = np.array(reference) / np.array(candidate)
+    return float(np.median(ratios[1:] if len(ratios) > 1 else ratios))
 
 
 def open_on_cpu(bundle: Bundle, engine: str = AUTO) -> Engine:

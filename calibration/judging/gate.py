@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...runtime.bundle.manifest import Comparison, NoiseUnit
+from ...runtime.bundle.comparison import Comparison, NoiseUnit
 from ..errors import AccuracyError
 from .yardstick import ERROR_GOOD, ERROR_REFUSED, SHIFT_GOOD
 
-_NOISES: Mapping[NoiseUnit, str] = {
+NOISES: Mapping[NoiseUnit, str] = {
     "draws": "the draws' noise",
     "images": "the margin's spread over images",
     "least": "the least noise that counts",
 }
+"""Of what errors are shares."""
 
 
 def check_comparison(comparison: Comparison) -> None:
@@ -33,7 +34,7 @@ def check_comparison(comparison: Comparison) -> None:
         share = comparison.flips / comparison.judgements
         raise AccuracyError(
             f"the verdicts differ too much from FP32's: the margin's error is {found.error:.2f} "
-            f"of {_NOISES[found.unit]} ({ERROR_REFUSED} allowed) and its shift {found.shift:.2f}; "
+            f"of {NOISES[found.unit]} ({ERROR_REFUSED} allowed) and its shift {found.shift:.2f}; "
             f"{comparison.flips} of {comparison.judgements} flip ({share:.1%}), and "
             f"{found.flips:.1%} differ between two draws of an image. Nothing was written; "
             "--accept-loss writes the bundle anyway."
@@ -51,8 +52,8 @@ def loss_note(comparison: Comparison) -> str | None:
         what, size, limit = "shift", abs(found.shift), SHIFT_GOOD
     else:
         return None
-    keeping = "keep more layers with --int8-budget or " if comparison.precision == "int8" else ""
+    keeping = "keep more layers with --int8-keep or " if comparison.precision == "int8" else ""
     return (
-        f"{comparison.precision.upper()}'s {what} is {size:.2f} of {_NOISES[found.unit]}, above "
+        f"{comparison.precision.upper()}'s {what} is {size:.2f} of {NOISES[found.unit]}, above "
         f"the {limit} that cannot matter: {keeping}give more images"
     )

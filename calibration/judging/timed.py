@@ -1,18 +1,27 @@
-"""Lets an engine judge several draws of each image, and times what users run: one."""
+"""Times engines at what users run: one draw of each image."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.reference import Views, stored_views
 from ...runtime.engines.base import Engine, Float32
 from ...runtime.judging.draws import DrawnBatch
+from ...runtime.judging.options import DEFAULT_BATCH_SIZE
+from ...runtime.machine.progress import Progress, silent, track
+from ...runtime.views.batch import Crops, Overviews
+
+_ROUNDS = 15
 
 
 class TimedLogits(NamedTuple):
-    """Logits ``(n, draws, 2)``, and the seconds that the engine took for one draw of the images."""
+    """Logits ``(n, draws, 2)`` or ``(n, 2)``, and the seconds that one draw of the images took."""
 
     logits: Float32
     seconds: float
@@ -29,7 +38,66 @@ def judge_timed(engine: Engine, batch: DrawnBatch) -> TimedLogits:
     logits: list[Float32] = []
     if others.size:
         logits.append(engine.judge_draws(batch.overviews, others).logits)
+    alone = _timed(engine, batch.overviews, first)
+    return TimedLogits(
+        np.concatenate([alone.logits[:, np.newaxis], *logits], axis=1), alone.seconds
+    )
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How many times as fast as the first engine another is.
+
+    Attributes:
+        times: the median over rounds.
+        low: the lower quartile.
+        high: the upper quartile.
+    """
+
+    times: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.times:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def measure_speeds(
+    bundle: Bundle, engines: Sequence[Engine], progress: Progress = silent
+) -> list[Speed]:
+    """Let engines judge the same views in turns, round after round; nothing else is to run.
+
+    Each round gives a ratio of its own, so that a disturbance spoils a round and not the result.
+
+    Args:
+        bundle: what all engines serve, in some precision.
+        engines: the first is what the others' speeds are ratios to.
+        progress: is told how far the rounds are.
+
+    Returns:
+        One for each engine, the first included.
+    """
+    overviews, crops = _batch(bundle)
+    for engine in engines:
+        engine.judge(overviews, crops)  # the first run warms up
+    rounds = track(range(_ROUNDS), "measuring speeds", _ROUNDS, progress)
+    seconds = np.array(
+        [[_timed(each, overviews, crops).seconds for each in engines] for _ in rounds]
+    )
+    quartiles = np.percentile(seconds[:, :1] / seconds, (25, 50, 75), axis=0).T
+    return [Speed(float(middle), float(low), float(high)) for low, middle, high in quartiles]
+
+
+def _batch(bundle: Bundle) -> Views:
+    """Return as many views as a run gives an engine at once; what they show takes no other time."""
+    overviews, crops = stored_views(bundle)
+    count = bundle.manifest.views.num_crops
+    images = np.arange(max(1, DEFAULT_BATCH_SIZE // count)) % len(overviews)
+    columns = np.arange(count) % crops.shape[1]
+    return overviews[images], np.ascontiguousarray(crops[images][:, columns])
+
+
+def _timed(engine: Engine, overviews: Overviews, crops: Crops) -> TimedLogits:
     started = time.perf_counter()
-    alone = engine.judge(batch.overviews, first).logits
-    seconds = time.perf_counter() - started
-    return TimedLogits(np.concatenate([alone[:, np.newaxis], *logits], axis=1), seconds)
+    logits = engine.judge(overviews, crops).logits
+    return TimedLogits(logits, time.perf_counter() - started)

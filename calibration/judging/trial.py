@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -18,6 +19,16 @@ from .yardstick import SHIFT_GOOD, Deviation, Margins, deviation, draw_noise
 
 ERROR_AIMED_AT = 0.2  # of the draw noise; 0.25 is good, and other images may show more
 BACKBONES: tuple[BackboneRole, BackboneRole] = ("global", "local")
+
+
+@dataclass(frozen=True)
+class SingleView:
+    """One view of a trial: of which image, which of its first draw's, and ``(1, p, p, 3)``."""
+
+    role: BackboneRole
+    image: int
+    place: int
+    pixels: Array
 
 
 class Trial:
@@ -87,6 +98,40 @@ class Trial:
             "local": self._views["local"][first : first + crops],
         }
 
+    def views_per_image(self, role: BackboneRole) -> int:
+        """Return how many views of an image a backbone looks at for one verdict."""
+        return 1 if role == "global" else self._shape[2]
+
+    def single_views(self, role: BackboneRole, most: int) -> list[SingleView]:
+        """Return up to so many of a backbone's views: of different images as long as there are."""
+        each = self.views_per_image(role)
+        chosen = []
+        for number in range(min(most, self.images * each)):
+            image = number % self.images
+            place = (number // self.images + image) % each
+            pixels = self.views_of(image)[role][place : place + 1]
+            chosen.append(SingleView(role, image, place, pixels))
+        return chosen
+
+    def margins_of_view(self, view: SingleView, features: Float32) -> Margins:
+        """Return the margins of an image's first draw with other features of one view.
+
+        Args:
+            view: which.
+            features: ``(n, D)``.
+
+        Returns:
+            ``(n,)``.
+        """
+        count, draws, crops = len(features), *self._shape[1:]
+        first = view.image * draws * crops
+        local = np.repeat(self._features["local"][np.newaxis, first : first + crops], count, axis=0)
+        if view.role == "global":
+            return self.aggregate(features, local)
+        local[:, view.place] = features
+        overview = self._features["global"][view.image]
+        return self.aggregate(np.repeat(overview[np.newaxis], count, axis=0), local)
+
     def margins_of_image(self, image: int, role: BackboneRole, features: Float32) -> Margins:
         """Return the margins of an image's first draw with other features of one backbone.
 
@@ -131,6 +176,15 @@ class Trial:
         return np.concatenate(parts)
 
 
+def excess(found: Deviation) -> float:
+    """How many times what is aimed at a trial's error or shift is, the larger; NaN counts as inf.
+
+    At 1 or below, the change is likely to be good on other images, too.
+    """
+    larger = max(found.error / ERROR_AIMED_AT, abs(found.shift) / SHIFT_GOOD)
+    return larger if np.isfinite(found.error) else np.inf
+
+
 def holds(found: Deviation) -> bool:
     """Whether a trial makes it likely that the change is good on other images, too."""
-    return found.error <= ERROR_AIMED_AT and abs(found.shift) <= SHIFT_GOOD
+    return excess(found) <= 1.0

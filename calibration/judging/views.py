@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -14,6 +14,7 @@ from ...runtime.judging.pipeline import PipelineOptions
 from ...runtime.judging.stream import PreparedBatch
 from ...runtime.machine.progress import Progress, silent, track
 from ...runtime.views.batch import DrawnCrops, Overviews, Sampling
+from ...runtime.views.spec import ViewSpec
 from ..images import Suitability
 
 _SEED = 20_602  # draws other crops than those whose ranges were measured
@@ -36,11 +37,17 @@ def trial_views(
         CalibrationError: none could, or most show nothing.
     """
     spec = bundle.manifest.views
-    wanted = _CROPS // (spec.num_crops * min(_IMAGES, len(images)))
+    count, draws = trial_size(spec, len(images))
+    chosen = track(images[:count], "views to try on", count, progress)
+    return drawn_views(chosen, Sampling(spec, _SEED, draws=draws))
+
+
+def trial_size(spec: ViewSpec, images: int) -> tuple[int, int]:
+    """Return on how many of some images to try a change, and how many draws of each to take."""
+    wanted = _CROPS // (spec.num_crops * min(_IMAGES, images))
     draws = max(_FEWEST_DRAWS, min(_MOST_DRAWS, wanted))
     most = max(1, min(_IMAGES, _CROPS // (spec.num_crops * draws)))
-    chosen = track(images[:most], "views to try on", min(most, len(images)), progress)
-    return drawn_views(chosen, Sampling(spec, _SEED, draws=draws))
+    return min(most, images), draws
 
 
 def drawn_views(images: Iterable[ImageSource], sampling: Sampling) -> tuple[Overviews, DrawnCrops]:
@@ -50,11 +57,17 @@ def drawn_views(images: Iterable[ImageSource], sampling: Sampling) -> tuple[Over
         CalibrationError: none can, or most show nothing.
     """
     suitability = Suitability()
-    batches: list[DrawnBatch] = []
-    with closing(stream_draws(images, sampling, PipelineOptions(_BATCH))) as stream:
-        for batch in stream:
-            suitability.add(PreparedBatch(batch.outcomes, batch.overviews, batch.crops[:, 0]))
-            batches.append(batch)
+    batches = list(suitable_draws(images, sampling, suitability))
     suitability.check()
     overviews = np.concatenate([batch.overviews for batch in batches])
     return overviews, np.concatenate([batch.crops for batch in batches])
+
+
+def suitable_draws(
+    images: Iterable[ImageSource], sampling: Sampling, suitability: Suitability
+) -> Iterator[DrawnBatch]:
+    """Turn images into views, and count those that are not suitable."""
+    with closing(stream_draws(images, sampling, PipelineOptions(_BATCH))) as stream:
+        for batch in stream:
+            suitability.add(PreparedBatch(batch.outcomes, batch.overviews, batch.crops[:, 0]))
+            yield batch

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.bundle.manifest import NoiseUnit
+from ...runtime.bundle.comparison import NoiseUnit
 
 Margins: TypeAlias = npt.NDArray[np.float64]
 """Logit of fake minus logit of real, ``(images, draws)``. From 0 on the verdict is fake."""

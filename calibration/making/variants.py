@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -24,10 +24,11 @@ from ...runtime.bundle.manifest import (
     Rest,
 )
 from ...runtime.engines.base import BackboneRole
+from ...runtime.engines.registry import check_cpu_computes
 from ...runtime.images.reading import ImageSource
 from ...runtime.machine.environment import library_versions
 from ...runtime.machine.progress import Progress, silent
-from ..floats.search import TRIED_ON, lower, lower_rest
+from ..floats.search import TRIED_ON, FloatSearch, Lowered, lower
 from ..floats.simulated import simulated
 from ..int8.search import Int8Search
 from ..judging.comparison import compare_bundles
@@ -61,6 +62,7 @@ def make_variant(
         AccuracyError: the verdicts differ too much, and the loss is not accepted.
         EngineError: no engine of this machine runs this precision.
     """
+    check_cpu_computes(options.precision)
     made = _made(reference, options, progress)
     with progress("writing the bundle"):
         variant = write_variant(reference, folder, made, options.precision)
@@ -98,21 +100,30 @@ def stand_in_for(variant: Bundle) -> Iterator[Bundle]:
 def _made(reference: Bundle, options: VariantOptions, progress: Progress) -> Made:
     if options.precision == "int8":
         return _in_int8(reference, options, progress)
-    lowered = lower(reference, options.precision, options.images, progress)
-    return Made(lowered.graphs, lowered.kept)
+    return in_float(lower(reference, options.precision, options.images, progress))
 
 
 def _in_int8(reference: Bundle, options: VariantOptions, progress: Progress) -> Made:
-    images = options.images_for_ranges()
-    search = Int8Search(reference, images, options.calibration, progress)
+    search = Int8Search(reference, options.images_for_ranges(), options.calibration, progress)
     found = search.search()
+    made = Made(found.graphs, found.kept, found.calibration, "fp32")
     if options.calibration.rest == "fp32":
-        return Made(found.graphs, found.kept, found.calibration, "fp32")
-    lowered = lower_rest(reference, found.graphs, images, progress)
+        return made
+    return with_rest_in_fp16(made, FloatSearch(reference, search.trial, progress))
+
+
+def in_float(lowered: Lowered) -> Made:
+    """Return what a bundle in FP16 or BF16 is written from."""
+    return Made(lowered.graphs, lowered.kept)
+
+
+def with_rest_in_fp16(made: Made, floats: FloatSearch) -> Made:
+    """Return INT8 graphs whose rest is in FP32 with that in FP16."""
+    lowered = floats.lower_rest(made.graphs)
     kept = {  # a layer in neither INT8 nor FP16 is in both lists
-        name: tuple(dict.fromkeys(nodes + lowered.kept[name])) for name, nodes in found.kept.items()
+        name: tuple(dict.fromkeys(nodes + lowered.kept[name])) for name, nodes in made.kept.items()
     }
-    return Made(lowered.graphs, kept, found.calibration, "fp16")
+    return replace(made, graphs=lowered.graphs, kept=kept, rest="fp16")
 
 
 def write_variant(reference: Bundle, folder: Path, made: Made, precision: Precision) -> Bundle:

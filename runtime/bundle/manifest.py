@@ -6,13 +6,14 @@ message that names the field.
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Final, Literal
 
 import msgspec
 
 from ..machine.errors import BundleError
 from ..views.spec import ViewSpec
+from .comparison import Comparison
+from .fields import FileName, GraphName, Positive, Sha256, Strict, Text, Width
 
 MANIFEST_NAME = "glass.json"
 SCHEMA_VERSION: Final = 2
@@ -23,25 +24,9 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Rest = Literal["fp32", "fp16"]
 WhichWeights = Literal["ema", "raw"]
 ElementType = Literal["uint8", "float32"]
-NoiseUnit = Literal["draws", "images", "least"]
-
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-# One plain name: no folder, no parent, nothing that leaves the bundle.
-FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\Z", max_length=100)]
-# Engines choose their parser by the suffix.
-GraphName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,90}\.onnx\Z")]
-# Display text: no control characters.
-Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z", max_length=200)]
-# Far above any GLASS, far below what would exhaust a machine's memory.
-Width = Annotated[int, msgspec.Meta(ge=1, le=65536)]
 
 
-class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of the manifest: immutable, without fields that this version does not know."""
-
-
-class TensorSpec(_Strict, frozen=True):
+class TensorSpec(Strict, frozen=True):
     """A graph's input or output. A string in ``shape`` names a dimension left open."""
 
     name: str
@@ -49,14 +34,14 @@ class TensorSpec(_Strict, frozen=True):
     shape: tuple[int | str, ...]
 
 
-class FileEntry(_Strict, frozen=True):
+class FileEntry(Strict, frozen=True):
     """A file of the bundle and the SHA-256 of its bytes."""
 
     file: FileName
     sha256: Sha256
 
 
-class CheckpointEntry(_Strict, frozen=True):
+class CheckpointEntry(Strict, frozen=True):
     """What the bundle was made from: the file's name then, and the SHA-256 of its bytes.
 
     ``weights`` says whether the weights are an average over the training's steps (``ema``) or its
@@ -71,7 +56,7 @@ class CheckpointEntry(_Strict, frozen=True):
     notes: tuple[Text, ...] = ()
 
 
-class GraphEntry(_Strict, frozen=True):
+class GraphEntry(Strict, frozen=True):
     """One ONNX graph: its file and what goes in and out."""
 
     file: GraphName
@@ -80,7 +65,7 @@ class GraphEntry(_Strict, frozen=True):
     outputs: tuple[TensorSpec, ...]
 
 
-class Graphs(_Strict, frozen=True, rename={"global_": "global"}):
+class Graphs(Strict, frozen=True, rename={"global_": "global"}):
     """The three graphs by role."""
 
     global_: GraphEntry
@@ -92,7 +77,7 @@ class Graphs(_Strict, frozen=True, rename={"global_": "global"}):
         return entry
 
 
-class Normalisation(_Strict, frozen=True):
+class Normalisation(Strict, frozen=True):
     """``(x - mean) / std`` per RGB channel on values in [0, 1]; the graphs contain it.
 
     ``source`` says whose it is: the paper's, timm's or the user's.
@@ -107,7 +92,7 @@ class Normalisation(_Strict, frozen=True):
         return f"mean {mean}, standard deviation {std} ({self.source})"
 
 
-class Backbone(_Strict, frozen=True):
+class Backbone(Strict, frozen=True):
     """Which network looks at the views, and what engines and INT8 must know of it.
 
     ``shared``: one set of weights serves both views. ``fixed_batch``: an engine that computes
@@ -123,7 +108,7 @@ class Backbone(_Strict, frozen=True):
     quantise_residuals: bool
 
 
-class Parity(_Strict, frozen=True):
+class Parity(Strict, frozen=True):
     """What the export measured against PyTorch on real views.
 
     The errors are the largest absolute differences seen, as shares: of the largest logit or of 1
@@ -139,7 +124,7 @@ class Parity(_Strict, frozen=True):
     duplicate_error: float
 
 
-class OwnModel(_Strict, frozen=True):
+class OwnModel(Strict, frozen=True):
     """What the export measured against logits that the user's own model gave.
 
     ``file`` and ``sha256`` describe the file of these logits. ``inputs`` is the number of images.
@@ -152,7 +137,7 @@ class OwnModel(_Strict, frozen=True):
     logit_error: float
 
 
-class Calibration(_Strict, frozen=True):
+class Calibration(Strict, frozen=True):
     """From which images an INT8 bundle's ranges come, and how they were chosen.
 
     ``data`` is the SHA-256 over the images' hashes; ``methods`` has the way chosen for each
@@ -165,64 +150,7 @@ class Calibration(_Strict, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-class Yardstick(_Strict, frozen=True):
-    """A bundle's margins (logit of fake minus logit of real) beside the noise of FP32's own.
-
-    ``noise`` is the root mean square over images of the standard deviation of FP32's margin over
-    draws of crops (``unit`` draws). Where all draws of an image are alike, it is the standard
-    deviation over images (``unit`` images). A noise too small to matter is counted as 0.04
-    (``unit`` least). ``flips`` is the share of FP32's verdicts that differ
-    between two draws of the same image. ``error`` is the root mean square change of the margin on
-    the same crops, and ``shift`` its mean, which is positive towards fake; both as shares of
-    ``noise``.
-    """
-
-    noise: Annotated[float, msgspec.Meta(gt=0)]
-    unit: NoiseUnit
-    flips: Annotated[float, msgspec.Meta(ge=0, le=1)]
-    error: Annotated[float, msgspec.Meta(ge=0)]
-    shift: float
-
-    @property
-    def added(self) -> float:
-        """By which share of itself a verdict's noise grows: 0.03 for an error of 0.25."""
-        return math.hypot(1.0, self.error) - 1.0
-
-    def sentence(self, precision: str) -> str:
-        """Say it as people read it; ``precision`` names what was changed."""
-        name, shift = precision.upper(), f"its shift {abs(self.shift):.2f}"
-        if self.unit != "draws":
-            spread = "the margin's spread over images"
-            noise = spread if self.unit == "images" else f"a noise of {self.noise:g} in the margin"
-            return f"{name}'s error is {self.error:.2f} of {noise}, {shift}"
-        return (
-            f"{name} adds {100 * self.added:.1f} % to the noise that the choice of crops has "
-            f"anyway: its error is {self.error:.2f} of it, {shift}"
-        )
-
-
-class Comparison(_Strict, frozen=True):
-    """How a bundle's verdicts differ from those of its FP32 graphs on the same views.
-
-    ``judgements`` are images times draws of crops, none of the images used in calibration;
-    ``flips`` are verdicts that changed; changes are absolute differences of P(fake); ``speed`` is
-    how many times faster than the FP32 graphs it ran. ``engine`` and ``precision`` say what
-    computed the bundle's side. ``yardstick`` is ``None`` in bundles older than it is, and where
-    neither draws nor images differ.
-    """
-
-    engine: str
-    precision: str
-    images: Positive
-    judgements: Positive
-    flips: Annotated[int, msgspec.Meta(ge=0)]
-    mean_change: float
-    largest_change: float
-    speed: float
-    yardstick: Yardstick | None = None
-
-
-class Reference(_Strict, frozen=True):
+class Reference(Strict, frozen=True):
     """Views that travel with the bundle, and what they must give: the self-test.
 
     ``file`` is a lossless picture of the views: one row for each image, first its global view,
@@ -237,7 +165,7 @@ class Reference(_Strict, frozen=True):
     source: Text
 
 
-class Manifest(_Strict, frozen=True):
+class Manifest(Strict, frozen=True):
     """The content of ``glass.json``.
 
     ``rest`` is the type of what an INT8 bundle leaves in floating point. ``parity`` compares
@@ -263,7 +191,7 @@ class Manifest(_Strict, frozen=True):
     parity: Parity | None = None  # None only while the export is still measuring
     calibration: Calibration | None = None
     comparison: Comparison | None = None
-    kept: dict[str, tuple[str, ...]] = {}
+    kept: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     rest: Rest | None = None  # None for other precisions
     own_model: OwnModel | None = None  # None unless the user gave its logits
 

@@ -10,14 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .bundle import Bundle
-from .manifest import (
-    MANIFEST_NAME,
-    Calibration,
-    Comparison,
-    Manifest,
-    OwnModel,
-    Parity,
-)
+from .comparison import Comparison
+from .manifest import MANIFEST_NAME, Calibration, Manifest, OwnModel, Parity
 
 MODEL_CARD = "MODEL_CARD.md"
 UNKNOWN = "unknown"

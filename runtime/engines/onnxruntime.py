@@ -35,6 +35,7 @@ NAME = "onnxruntime"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _ELEMENT_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 _ERRORS_ONLY = 3
+_BF16_ADVICE = "use OpenVINO (pip install 'glass-edge[openvino]'), or another precision."
 _NO_KERNEL = "NOT_IMPLEMENTED"  # in what it says where it has no kernel for a node's types
 
 
@@ -109,6 +110,7 @@ RECORDS = (
         rank=9,  # it runs everywhere
         int8_advice="ONNX Runtime's int8 kernels for x86 may be no faster than fp32: OpenVINO's "
         "are (--engine openvino; pip install 'glass-edge[openvino]').",
+        cpu_lacks={"bf16": f"ONNX Runtime cannot compute BF16 on the CPU: {_BF16_ADVICE}"},
     ),
 )
 
@@ -146,8 +148,7 @@ def _refused(role: Role, manifest: Manifest, device: str, error: Exception) -> E
     if manifest.precision == "bf16" and _NO_KERNEL in str(error):
         return EngineError(
             f"ONNX Runtime refuses the {role} graph, because it cannot compute BF16 on the "
-            f"{device.upper()}: use OpenVINO (pip install 'glass-edge[openvino]'), or another "
-            "precision."
+            f"{device.upper()}: {_BF16_ADVICE}"
         )
     return failed(f"refuses the {role} graph", error)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
 
 from ..bundle.bundle import Bundle
+from ..bundle.manifest import Precision
 from ..machine.cuda import gpu_present
 from ..machine.errors import EngineError
 from .base import Engine, EngineOptions
@@ -33,6 +34,7 @@ class EngineRecord:
             that is only taken by name.
         suits: whether ``auto`` takes it on this machine for such a device (``auto``, ``cpu`` …).
         int8_advice: why INT8 may be no faster than FP32 on an x86 CPU, as a sentence.
+        cpu_lacks: for each precision that it cannot compute on a CPU, a sentence that says so.
     """
 
     name: str
@@ -43,6 +45,7 @@ class EngineRecord:
     rank: int | None = None
     suits: Callable[[str], bool] = lambda device: True
     int8_advice: str | None = None
+    cpu_lacks: Mapping[Precision, str] = field(default_factory=dict)
 
     @property
     def installed(self) -> bool:
@@ -93,6 +96,17 @@ def open_engine(bundle: Bundle, name: str, options: EngineOptions) -> Engine:
     engine = record.open(bundle, options)
     bundle.check_unchanged()  # engines open files by their names
     return engine
+
+
+def check_cpu_computes(precision: Precision) -> None:
+    """Refuse a precision that the engine chosen on this machine's CPU cannot compute.
+
+    Raises:
+        EngineError: it cannot.
+    """
+    lacking = _chosen("cpu").cpu_lacks.get(precision)
+    if lacking is not None:
+        raise EngineError(lacking)
 
 
 def _chosen(device: str) -> EngineRecord:
