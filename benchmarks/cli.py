@@ -38,6 +38,7 @@ from .cli_common import (
     tables_option,
     write,
 )
+from .int8.cli import int8
 from .machines import Machines, read_report
 from .run.plots import plot_run
 from .run.report import RunReport
@@ -81,6 +82,7 @@ def main() -> None:
 
 main.add_command(views)
 main.add_command(decoders)
+main.add_command(int8)
 
 
 @main.command(

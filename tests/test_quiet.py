@@ -84,6 +84,15 @@ def test_glass_quantize_is_silent(vit_bundle, tmp_path):
     run_silent(tmp_path, [*made, "--int8-budget", "0", "--judgements", "1"], ["int8.glass"])
 
 
+@pytest.mark.slow
+def test_glass_bench_int8_is_silent(vit_bundle, tmp_path):
+    pytest.importorskip("nncf")
+    command = [PROGRAMS / "glass-bench", "int8", vit_bundle.path, "--calibrate", EXAMPLES]
+    makers = ["--makers", "nncf-performance,nncf-accuracy-control,onnxruntime-minmax,nearest"]
+    few = ["--calibration-images", "4", "--judgements", "1"]
+    run_silent(tmp_path, [*command, *makers, *few, "-o", "report.png"], ["report.png"])
+
+
 def test_glass_build_is_silent(vit_bundle, tmp_path):
     pytest.importorskip("tensorrt_rtx")
     command = [PROGRAMS / "glass-build", vit_bundle.path, "--library", "tensorrt-rtx"]

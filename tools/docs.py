@@ -21,12 +21,14 @@ from typing import TypeVar
 import msgspec
 from glass_edge.benchmarks.engines import EnginesReport
 from glass_edge.benchmarks.evaluation.report import EvaluationReport
+from glass_edge.benchmarks.int8.report import Int8Report
 from glass_edge.benchmarks.measuring.samples import median_ratio, three_digits
 from glass_edge.benchmarks.pipeline import PipelineReport
 from glass_edge.benchmarks.run.report import RunReport
 from glass_edge.benchmarks.run.tables import end_to_end_table, run_markdown
 from glass_edge.benchmarks.views.decoders import DecodersReport, FormatResult
 from glass_edge.benchmarks.views.measure import ViewsReport
+from glass_edge.calibration.making.explored import Exploration
 from glass_edge.runtime.engines.selftest import TOLERANCES
 from glass_edge.runtime.results.records import record_schema
 from glass_edge.runtime.results.tables import markdown_table
@@ -42,6 +44,8 @@ TRAINED = {
     "vit": "ViT with 6 layers of width 192, trained from scratch",
 }
 """Of the evaluations, by file name."""
+QUANTISED = {"demo": TRAINED["demo"]}
+"""Of the comparisons of INT8, by file name."""
 Report = TypeVar("Report")
 
 
@@ -135,6 +139,40 @@ def runs() -> str:
     return "\n\n".join(parts)
 
 
+def int8() -> str:
+    """One line for each network: what INT8 costs and gives."""
+    header = ["network", "times FP32's speed", "error", "flips to FP32", "flips between two draws",
+              "made in"]  # fmt: skip
+    rows = []
+    for name, title in QUANTISED.items():
+        ours = read(f"int8-{name}", Int8Report).results[0]
+        found, noise = ours.comparison, ours.comparison.yardstick
+        if noise is None:
+            raise ValueError(f"int8-{name} has no yardstick")
+        rows.append([
+            title.partition(",")[0],
+            str(ours.speed),
+            f"{noise.error:.2f}" if noise.unit == "draws" else "",
+            f"{found.flips / found.judgements:.1%}".replace("%", " %"),
+            f"{noise.flips:.1%}".replace("%", " %"),
+            f"{ours.seconds:.0f} s",
+        ])  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def quantisers() -> str:
+    """Our INT8 beside that of libraries, and its parts."""
+    parts = []
+    for name, title in QUANTISED.items():
+        report = read(f"int8-{name}", Int8Report)
+        link = f"[report](reports/int8-{name}.md)"
+        parts += [f"**{title}** ({link}):", report.makers_table()]
+        if report.ablation:
+            parts += ["Its parts:", report.ablation_table()]
+        parts.append(f"`{report.command}`")
+    return "\n\n".join(parts)
+
+
 def evaluations() -> str:
     """Every measure of trained networks in every precision."""
     parts = []
@@ -207,10 +245,14 @@ def tolerances() -> str:
 
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"GATES": gates, "SPEED": speed},
-    "docs/benchmarks.md": {"RUNS": runs},
+    "README.md": {"GATES": gates, "INT8": int8},
+    "docs/benchmarks.md": {"SPEED": speed, "RUNS": runs},
     "docs/bundle.md": {"TOLERANCES": tolerances},
-    "docs/precision.md": {"EVALUATION": evaluations, "ENGINES": engines},
+    "docs/precision.md": {
+        "EVALUATION": evaluations,
+        "QUANTISERS": quantisers,
+        "ENGINES": engines,
+    },
     "docs/throughput.md": {"PIPELINE": pipelines},
     "docs/views.md": {"DECODERS": decoders, "VIEWS": views},
 }
@@ -244,11 +286,22 @@ def reports() -> Iterator[tuple[Path, str]]:
 
 
 _TABLES: dict[
-    str, type[DecodersReport | EnginesReport | EvaluationReport | PipelineReport | ViewsReport]
+    str,
+    type[
+        DecodersReport
+        | EnginesReport
+        | EvaluationReport
+        | Exploration
+        | Int8Report
+        | PipelineReport
+        | ViewsReport
+    ],
 ] = {
     "decoders": DecodersReport,
     "engines": EnginesReport,
     "eval": EvaluationReport,
+    "explore": Exploration,
+    "int8": Int8Report,
     "pipeline": PipelineReport,
     "views": ViewsReport,
 }

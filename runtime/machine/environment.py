@@ -16,7 +16,7 @@ from .errors import EngineError
 
 _LIBRARIES = ("glass-edge", "numpy", "opencv-python-headless", "pillow", "simplejpeg",
               "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime",
-              "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx",
+              "onnxruntime-gpu", "openvino", "nncf", "tensorrt", "tensorrt-rtx",
               "scikit-learn")  # fmt: skip
 _VECTOR_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimd",
                  "i8mm")  # fmt: skip

@@ -14,8 +14,9 @@ def silence_libraries() -> None:
     loaded; ``disable_telemetry_events`` comes too late for the description of the process.
 
     OpenVINO reports its import through the package ``openvino_telemetry``, which keeps an
-    identifier and a counter in the home folder. Its opt-out is a file there, too. Without the
-    package OpenVINO uses a stub of its own, so the package is declared missing.
+    identifier and a counter in the home folder. Its opt-out is a file there, too. NNCF, which
+    ``glass-bench int8`` compares with, reports each call through the same package. Without it both
+    use stubs of their own, so the package is declared missing.
 
     Processes started from here inherit the variable, and silence OpenVINO when they import
     glass_edge.
