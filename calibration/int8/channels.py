@@ -22,7 +22,7 @@ from ...runtime.engines.base import Array, Float32
 from .observe import Observer
 
 _WEIGHT, _BIAS = 1, 2  # inputs of a convolution
-_LEAST = 1e-3  # of a tensor's range: a channel is not enlarged to more than fills it from this
+_LEAST = 1e-3  # of a tensor's range, as which a channel with a smaller one counts
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,10 @@ def with_equal_channels(model: ModelProto, views: Iterable[Array]) -> ModelProto
     weights = {tensor.name: tensor for tensor in scaled.graph.initializer}
     for each in found:
         largest = np.max([ranges[name] for name in each.tensors], axis=0)
+        if not largest.any():
+            continue
         largest = np.maximum(largest, _LEAST * largest.max())
-        scales = largest / np.exp(np.log(largest).mean()) if largest.all() else largest * 0 + 1
+        scales = largest / np.exp(np.log(largest).mean())
         for maker in each.makers:
             _scale(scaled.graph, weights, maker, _WEIGHT, 1 / scales, axis=0)
             if any(maker.input[_BIAS:]):
@@ -77,8 +79,9 @@ def find_linear(graph: GraphProto) -> Iterator[Linear]:
     constants = {tensor.name for tensor in graph.initializer}
     outputs = {output.name for output in graph.output}
     for tensors in _added_up(graph, makers):
-        made = [makers[name] for name in tensors]
-        read = [node for name in tensors for node in readers.get(name, ())]
+        names = sorted(tensors)  # the order of a set is another one in each process
+        made = [makers[name] for name in names]
+        read = [node for name in names for node in readers.get(name, ())]
         convolutions = [node for node in read if node.op_type == "Conv"]
         others = [node for node in (*made, *read) if not _is_sum(node, tensors)]
         possible = all(_is_constant(node, constants) for node in others)

@@ -58,8 +58,13 @@ def compare_bundles(
         CalibrationError: no image can be read.
         EngineError: an engine cannot run a bundle.
     """
-    candidates = [Candidate(candidate, stand_in)]
-    (found,) = compare_all(reference, candidates, images, judgements, progress)
+    first, other = Contender(Candidate(reference)), Contender(Candidate(candidate, stand_in))
+    (found,) = compare_contenders(first, [other], images, judgements, progress)
+    if isinstance(found, Overflow):
+        raise AccuracyError(
+            f"{found}. Nothing was written; choose another --precision, or --calibrate with more "
+            "images, which show what must stay in FP32."
+        )
     return found
 
 
@@ -69,29 +74,6 @@ class Candidate:
 
     bundle: Bundle
     stand_in: Bundle | None = None
-
-
-def compare_all(
-    reference: Bundle,
-    candidates: Sequence[Candidate],
-    images: Sequence[ImageSource],
-    judgements: int,
-    progress: Progress = silent,
-) -> list[Comparison]:
-    """Compare several bundles with FP32 in one run, see :func:`compare_bundles`.
-
-    Speeds are ratios of the same minutes, whatever else the machine does.
-    """
-    first, *others = [Contender(each) for each in (Candidate(reference), *candidates)]
-    comparisons = []
-    for found in compare_contenders(first, others, images, judgements, progress):
-        if isinstance(found, Overflow):
-            raise AccuracyError(
-                f"{found}. Nothing was written; choose another --precision, or --calibrate with "
-                "more images, which show what must stay in FP32."
-            )
-        comparisons.append(found)
-    return comparisons
 
 
 @dataclass(frozen=True)
@@ -116,7 +98,9 @@ def compare_contenders(
     judgements: int,
     progress: Progress = silent,
 ) -> list[Comparison | Overflow]:
-    """Compare bundles whose engines are open, see :func:`compare_all`.
+    """Compare several bundles with FP32 in one run, see :func:`compare_bundles`.
+
+    Speeds are ratios of the same minutes, whatever else the machine does.
 
     Raises:
         CalibrationError: no image can be read.
