@@ -60,6 +60,7 @@ _ENGINES_EXAMPLES = """
 Examples:
   glass-bench engines gl_vit.pt -b gl_vit.glass
   glass-bench engines gl_vit.pt -b gl_vit.glass -b gl_vit.int8.glass -o report.md
+  glass-bench engines gl_vit.pt -b gl_vit.fp16.glass --batch-size 1,8,64 --compile
 """
 _PIPELINE_EXAMPLES = """
 \b
@@ -95,8 +96,21 @@ main.add_command(int8)
 @bundles_option(required=True)
 @engines_option
 @backbone_option
-@option("--batch-size", type=positive, default=10, help="Crops computed at once.")
+@option(
+    "--batch-size",
+    "batch_sizes",
+    metavar="N,...",
+    default="10",
+    callback=counts,
+    help="Crops computed at once; several sizes for a row each.",
+)
 @option("--repeats", type=several, default=11)
+@option(
+    "--compile/--no-compile",
+    "compiled",
+    default=False,
+    help="Whether torch.compile takes part; it compiles for minutes.",
+)
 @cpus_option("--threads", "CPU threads of each contender.")
 @tables_option
 @common_options

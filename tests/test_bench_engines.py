@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 from functools import partial
 
 import msgspec
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import call, refusal
 from glass_edge.benchmarks.contenders.ours import BundleContender
+from glass_edge.benchmarks.contenders.pytorch import PyTorchContender
 from glass_edge.benchmarks.contenders.work import Backbone
 from glass_edge.benchmarks.engines import EnginesReport, measure_engines
 from glass_edge.benchmarks.measuring.process import OwnProcess
@@ -32,7 +34,7 @@ def report(
     place = tmp_path_factory.mktemp("engines")
     done = run(place, "engines", checkpoints["vit"], "-b", export_family("vit").path,
                "-b", make_precision("vit", "int8").path, "-b", make_precision("vit", "bf16").path,
-               "--batch-size", "4", "--repeats", str(REPEATS), "--threads", "1",
+               "--batch-size", "4,1", "--repeats", str(REPEATS), "--threads", "1",
                "-o", "report.json", "-o", "report.md")  # fmt: skip
     assert done.returncode == 0, done.stderr
     content = (place / "report.json").read_bytes()
@@ -48,11 +50,15 @@ def test_json_and_markdown_come_from_one_object(report):
     assert parsed.to_markdown() == shown == written
     assert parsed.schema == 1
     assert parsed.command.startswith("glass-bench engines ")
-    assert (parsed.batch_size, parsed.repeats, parsed.threads) == (4, REPEATS, 1)
+    assert (parsed.batch_sizes, parsed.repeats, parsed.threads) == ((1, 4), REPEATS, 1)
 
 
 def test_every_bundle_meets_pytorch_on_every_engine(report, export_family, make_precision):
-    names = [result.name for result in report[0].contenders]
+    by_size = {1: [], 4: []}
+    for result in report[0].contenders:
+        by_size[result.batch_size].append(result.name)
+    names = by_size[4]
+    assert names == by_size[1]
     assert tuple(names[:2]) == PYTORCH
     full, small = export_family("vit"), make_precision("vit", "int8")
     for bundle in (full, small):
@@ -68,18 +74,21 @@ def test_every_sample_is_kept(report):
 
 
 def test_pytorch_is_as_fast_as_itself(report):
-    fp32, bf16, *others = report[0].contenders
     lines = [line for line in report[1].splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    speeds = {row[0]: (row[4], row[5]) for row in rows if len(row) == 8}
-    assert speeds[fp32.name][0] == speeds[bf16.name][1] == "1.00"
-    for result in others:
-        expected = [median_ratio(base.per_crop, result.per_crop) for base in (fp32, bf16)]
-        assert speeds[result.name] == tuple(f"{ratio:.2f}" for ratio in expected)
+    speeds = {(row[0], row[1]): tuple(row[5:8]) for row in rows if len(row) == 10}
+    for size in (1, 4):
+        fp32, bf16, *others = (r for r in report[0].contenders if r.batch_size == size)
+        best = min((fp32, bf16), key=lambda result: result.per_crop.median)
+        assert speeds[str(size), fp32.name][0] == speeds[str(size), bf16.name][1] == "1.00"
+        assert speeds[str(size), best.name][2] == "1.00"
+        for result in others:
+            expected = [median_ratio(each.per_crop, result.per_crop) for each in (fp32, bf16, best)]
+            assert speeds[str(size), result.name] == tuple(f"{ratio:.2f}" for ratio in expected)
 
 
 def test_fp32_is_exact_and_low_precision_is_near(report):
-    fp32, bf16, *others = report[0].contenders
+    fp32, bf16, *others = (result for result in report[0].contenders if result.batch_size == 4)
     assert fp32.error == 0
     assert 1e-4 < bf16.error < 0.05
     for result in others:
@@ -110,12 +119,12 @@ def test_a_process_that_ends_is_named(vit_bundle):
     crops = np.zeros((1, 224, 224, 3), np.uint8)
     contender = BundleContender(vit_bundle, "openvino")
     with OwnProcess(contender.name, contender.open_backbone, crops, 1) as process:
-        assert process.ask(Backbone.time) > 0
+        assert process.ask(Backbone.time, 1) > 0
         (child,) = multiprocessing.active_children()
         child.kill()
         child.join()
         with pytest.raises(EngineError, match=r"of vit\.glass@.*, openvino ended without"):
-            process.ask(Backbone.time)
+            process.ask(Backbone.time, 1)
 
 
 @pytest.mark.skipif(gpu_present(), reason="a GPU may run it")
@@ -127,9 +136,10 @@ def test_an_engine_without_its_gpu_says_what_is_missing(checkpoints, vit_bundle)
         [vit_bundle],
         engines=[*of_a_gpu, "onnxruntime"],
         backbone="auto",
-        batch_size=1,
+        batch_sizes=[1],
         repeats=2,
         threads=1,
+        compiled=False,
         command="",
     )
     for engine, refused in zip(of_a_gpu, report.refusals, strict=True):
@@ -158,8 +168,17 @@ def test_an_engine_of_a_device_is_not_told_to_run_on_the_cpu(vit_bundle, monkeyp
     monkeypatch.setattr(registry, "engines", lambda: {"accelerator": record})
     crops = np.zeros((3, 224, 224, 3), np.uint8)
     backbone = BundleContender(vit_bundle, "accelerator").open_backbone(crops, threads=1)
-    engine, precision, features = backbone.introduce()
-    assert (engine, precision, features.shape) == ("accelerator 1.0 npu", "fp16", (3, 128))
+    assert backbone.introduce() == ("accelerator 1.0 npu", "fp16")
+    assert backbone.features(2).shape == (2, 128)
+
+
+def test_torch_compile_computes_the_same_features(checkpoints, vit_bundle):
+    crops = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
+    plain = PyTorchContender.plain(checkpoints["vit"], "auto", vit_bundle)
+    compiled = replace(plain, compiled=True, channels_last=True)
+    expected, found = (each.open_backbone(crops, 1).features(2) for each in (plain, compiled))
+    assert compiled.name == "PyTorch FP32, channels-last, torch.compile"
+    assert found == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_checkpoint_of_another_backbone_is_refused(checkpoints, vit_bundle, tmp_path):
@@ -179,6 +198,7 @@ def test_a_checkpoint_of_another_backbone_is_refused(checkpoints, vit_bundle, tm
             "cannot tell the format",
         ),
         (["gl.pt", "-b", "missing.glass", "--threads", "0"], "'--threads'"),
+        (["gl.pt", "-b", "missing.glass", "--batch-size", "1,x"], "not a list of positive"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from functools import cache
 
 import numpy as np
 import onnxruntime
@@ -44,11 +45,23 @@ def missing(engine) -> str | None:
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request):
+def engine(request, vit_bundle):
     """Each engine; what is not tested is told at the end of the run, and why."""
-    if why := missing(request.param):
+    if why := missing(request.param) or unsupported(request.param, vit_bundle):
         pytest.skip(why)
     return request.param
+
+
+@cache
+def unsupported(engine, bundle) -> str | None:
+    """Say why a library that is there does not serve this GPU."""
+    try:
+        network(bundle, engine)
+    except EngineError as error:
+        if "does not support this compute capability" in str(error):
+            return str(error)
+        raise
+    return None
 
 
 def test_there_is_an_engine_to_test():
@@ -115,7 +128,7 @@ def test_memory_does_not_grow_over_ten_thousand_images(engine, vit_bundle):
 
 @pytest.mark.parametrize("name", LIBRARY_NAMES)
 def test_dropped_detectors_give_their_memory_back(name, vit_bundle):
-    if why := missing(name):
+    if why := missing(name) or unsupported(name, vit_bundle):
         pytest.skip(why)
     cuda = open_cuda()
     network(vit_bundle, name).judge(*views(1, 4))
@@ -128,7 +141,7 @@ def test_dropped_detectors_give_their_memory_back(name, vit_bundle):
 
 
 @pytest.mark.parametrize("batch", [1, 8, 64])
-def test_throughput_against_pytorch(batch, make_precision, capsys):
+def test_throughput_against_pytorch(batch, make_precision, vit_bundle, capsys):
     """Shows crops per second of a ViT in one run; fails only if ours is slower than eager."""
     model = random_glass("vit").local_model.cuda().eval()
     pixels = torch.randn(batch, 3, 224, 224, device="cuda")
@@ -144,7 +157,9 @@ def test_throughput_against_pytorch(batch, make_precision, capsys):
         "PyTorch eager AMP": lambda: half(model),
         "PyTorch compiled AMP": lambda: half(compiled),
     }
-    for engine in (engine for engine in ENGINES if not missing(engine)):
+    for engine in ENGINES:
+        if missing(engine) or unsupported(engine, vit_bundle):
+            continue
         ours = network(make_precision("vit", "fp16"), engine, batch)
         contestants[f"{engine} fp16"] = lambda ours=ours: ours.features("local", crops)
     rates = {name: batch / seconds(run) for name, run in contestants.items()}

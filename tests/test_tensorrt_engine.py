@@ -329,6 +329,21 @@ class TestFailures:
         with pytest.raises(EngineError, match=r"cannot load global-.*OutOfMemory\. Close what"):
             place.open()
 
+    def test_a_gpu_that_the_library_does_not_serve(self, place):
+        """As TensorRT-RTX 1.7 says it on an H200."""
+        place.open()
+
+        def refused(runtime, content):
+            complain(
+                runtime._logger,
+                "Error Code 6: The engine cannot run on this GPU, which has compute capability "
+                "9.0. TensorRT-RTX does not support this compute capability.",
+            )
+
+        place.patch.setattr(fake_tensorrt.Runtime, "deserialize_cuda_engine", refused)
+        with pytest.raises(EngineError, match=r"capability 9\.0\..* Run with --engine onnxruntime"):
+            place.open()
+
     def test_a_driver_too_old_for_the_library(self, place):
         """As pybind11 says it: the constructor returned nothing."""
 

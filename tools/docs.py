@@ -37,6 +37,7 @@ ROOT = Path(__file__).parent.parent
 REPORTS = ROOT / "docs" / "reports"
 NETWORKS = {"resnet50": "ResNet-50", "convnext": "ConvNeXt-T", "vit": "ViT-B/16"}
 """Of the speed reports, by file name."""
+GPU_NETWORKS = ("vit", "resnet50")
 TRAINED = {
     "demo": "EfficientNet-lite0, both backbones trained (the demo)",
     "efficientnet": "EfficientNet-lite0 with ImageNet weights, shared by both views; only the "
@@ -198,6 +199,17 @@ def engines() -> str:
     return "\n\n".join(parts)
 
 
+def gpu() -> str:
+    """The local backbone alone on an NVIDIA GPU."""
+    parts = []
+    for name in GPU_NETWORKS:
+        report = read(f"engines-{name}-h200", EnginesReport)
+        link = f"[report](reports/engines-{name}-h200.md)"
+        title = f"**{NETWORKS[name]}**, random weights ({link}):"
+        parts += [title, report.table(), f"`{report.command}`"]
+    return "\n\n".join(parts)
+
+
 def pipelines() -> str:
     """The pipeline against its two halves, and what isolated decoders cost."""
     parts, medians = [], []
@@ -253,6 +265,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
         "QUANTISERS": quantisers,
         "ENGINES": engines,
     },
+    "docs/gpu.md": {"GPU": gpu},
     "docs/throughput.md": {"PIPELINE": pipelines},
     "docs/views.md": {"DECODERS": decoders, "VIEWS": views},
 }

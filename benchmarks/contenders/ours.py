@@ -8,13 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.engines.base import Engine, EngineOptions
+from ...runtime.engines.base import Engine, EngineOptions, Float32
 from ...runtime.engines.batches import BatchSizes
 from ...runtime.engines.registry import open_engine, runnable_engines
 from ...runtime.images.decode import decode
@@ -54,7 +53,10 @@ class BundleContender:
             EngineError: it cannot be run as asked.
         """
         engine = self.open_engine(EngineOptions(threads=threads, batch_size=len(crops), images=1))
-        features = partial(engine.features, "local", crops)
+
+        def features(count: int) -> Float32:
+            return engine.features("local", crops[:count])
+
         return Backbone(engine.description, engine.precision, features)
 
     def open_engine(self, options: EngineOptions) -> Engine:

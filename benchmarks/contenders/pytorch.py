@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ...export.loading import load_model
 from ...export.model import Glass
@@ -20,15 +20,12 @@ from ...runtime.bundle.manifest import Normalisation, Precision, WhichWeights
 from ...runtime.engines.base import Float32
 from ...runtime.machine.errors import EngineError
 from ..measuring.clock import StageClock
-from ..views.libraries import pillow_rgb
-from ..views.roads import float_crops, float_overview, float_pixels
+from .reference import LOADER_STAGES, Item, ReferenceViews, channel_tensors
 from .work import Backbone, Judged, Loaded, Photos, Pixels, Setup
 
-_Item: TypeAlias = tuple[Tensor, Tensor, Tensor]
-"""Normalised global views, crops, and seconds by stage; in batches with one axis more."""
 _Forward: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From normalised global views and crops to logits and attention."""
-_LOADER_STAGES = ("read", "decode", "views")
+_Network = TypeVar("_Network", bound=Callable[..., Any])
 _BATCHES = 4  # of a passage on a CPU, at least: views of the first are waited for
 # What torch.compile must be told to be at its best: weights packed for the CPU's kernels,
 # kernels launched together on a GPU.
@@ -90,18 +87,32 @@ class PyTorchContender:
         return _LoadedModel(self, setup)
 
     def open_backbone(self, crops: Pixels, threads: int) -> Backbone:
-        """Load the checkpoint and lay crops ready for its local backbone, which runs eagerly.
+        """Load the checkpoint and lay crops ready for its local backbone.
 
-        It gets normalised float tensors, made here and so outside the timing.
+        On a CPU it gets normalised float tensors, made here and so outside the timing. On a GPU,
+        where it would wait for four times the bytes, it gets pixels and normalises them there.
         """
         model = _load(self, threads, crops.shape[1]).local_model
-        pixels = torch.from_numpy(crops).movedim(-1, 1) / 255
-        views = _normalised(pixels, self.normalisation).contiguous()
+        mean, std = channel_tensors(self.normalisation, torch_device())
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+
+        def made(pixels: Tensor) -> Tensor:
+            views = (pixels.movedim(-1, 1) / 255 - mean) / std
+            return views.contiguous(memory_format=layout)
+
+        def from_pixels(pixels: Tensor) -> Tensor:
+            found: Tensor = model(made(pixels))
+            return found
+
+        pixels, on_gpu = torch.from_numpy(crops), torch_device() == "cuda"
+        network = _compiled(from_pixels if on_gpu else model, self)
+        ready = pixels.pin_memory() if on_gpu else made(pixels)
 
         @torch.inference_mode()
-        def features() -> Float32:
+        def features(count: int) -> Float32:
             with _refusing(self.name), _autocast(self):
-                found: Float32 = model(views.to(torch_device())).float().cpu().numpy()
+                taken = ready[:count].to(torch_device(), non_blocking=True)
+                found: Float32 = network(taken).float().cpu().numpy()
                 return found
 
         return Backbone(f"torch {torch.__version__}", self.precision, features)
@@ -128,42 +139,18 @@ def half_precision() -> Literal["fp16", "bf16"]:
     return "fp16" if torch_device() == "cuda" else "bf16"
 
 
-class _ReferenceViews(Dataset[_Item]):
-    """Views as the training code makes them, in the loader's processes."""
-
-    def __init__(self, photos: Photos, side: int, normalisation: Normalisation) -> None:
-        self._photos, self._side, self._normalisation = photos, side, normalisation
-
-    def __len__(self) -> int:
-        return len(self._photos)
-
-    def __getitem__(self, index: int) -> _Item:
-        photo, clock = self._photos[index], StageClock()
-        content = Path(photo.path).read_bytes()
-        clock.done("read")
-        rgb = pillow_rgb(content)
-        clock.done("decode")
-        pixels = float_pixels(rgb)
-        overview = _normalised(float_overview(pixels, self._side), self._normalisation)
-        crops = float_crops(pixels, photo.placements, self._side)
-        crops = _normalised(crops, self._normalisation)
-        clock.done("views")
-        seconds = torch.tensor([clock.seconds[stage] for stage in _LOADER_STAGES])
-        return overview, crops, seconds
-
-
 class _LoadedModel:
     def __init__(self, contender: PyTorchContender, setup: Setup) -> None:
         self._contender, self._setup, self._device = contender, setup, torch_device()
         self._forward = _forward(_load(contender, setup.threads, setup.views.crop_size), contender)
-        self._loaders: dict[Photos, DataLoader[_Item]] = {}
+        self._loaders: dict[Photos, DataLoader[Item]] = {}
 
     def judge(self, photos: Photos) -> Judged:
         """Judge images in batches, views coming from a loader's processes."""
         with _refusing(self._contender.name):
             loader = self._loader(photos)
             scores: list[float] = []
-            loading = torch.zeros(len(_LOADER_STAGES))
+            loading = torch.zeros(len(LOADER_STAGES))
             started, clock = time.perf_counter(), StageClock()
             for overviews, crops, seconds in loader:
                 clock.done("wait")
@@ -177,7 +164,7 @@ class _LoadedModel:
             scores=tuple(scores),
             placements=tuple(photo.placements for photo in photos),
             seconds=taken,
-            stages=dict(zip(_LOADER_STAGES, loading.tolist(), strict=True)) | clock.seconds,
+            stages=dict(zip(LOADER_STAGES, loading.tolist(), strict=True)) | clock.seconds,
         )
 
     def batch(self, photos: Photos) -> Callable[[], object]:
@@ -193,11 +180,11 @@ class _LoadedModel:
 
         return call
 
-    def _dataset(self, photos: Photos) -> _ReferenceViews:
+    def _dataset(self, photos: Photos) -> ReferenceViews:
         side = self._setup.views.crop_size
-        return _ReferenceViews(photos, side, self._contender.normalisation)
+        return ReferenceViews(photos, side, self._contender.normalisation)
 
-    def _loader(self, photos: Photos) -> DataLoader[_Item]:
+    def _loader(self, photos: Photos) -> DataLoader[Item]:
         """Return a loader of these images; its processes live on between passages."""
         if photos not in self._loaders:
             self._loaders[photos] = DataLoader(
@@ -248,12 +235,6 @@ def _load(contender: PyTorchContender, threads: int, crop_size: int) -> Glass:
     return model
 
 
-def _normalised(pixels: Tensor, normalisation: Normalisation) -> Tensor:
-    """Normalise pixels ``(..., 3, height, width)`` in [0, 1]."""
-    mean, std = (torch.tensor(each) for each in (normalisation.mean, normalisation.std))
-    return (pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1)
-
-
 def _autocast(contender: PyTorchContender) -> torch.autocast:
     half = torch.float16 if half_precision() == "fp16" else torch.bfloat16
     return torch.autocast(torch_device(), dtype=half, enabled=contender.half)
@@ -269,11 +250,17 @@ def _keep_cast_weights(model: Glass, contender: PyTorchContender) -> None:
     model.requires_grad_(not contender.compiled)
 
 
+def _compiled(network: _Network, contender: PyTorchContender) -> _Network:
+    """Return what ``torch.compile`` makes of a network, or the network, as the contender says."""
+    if not contender.compiled:
+        return network
+    compiled = torch.compile(network, dynamic=False, options=_COMPILED[torch_device()])
+    return cast("_Network", compiled)
+
+
 def _forward(model: Glass, contender: PyTorchContender) -> _Forward:
     if contender.compiled:
-        options = _COMPILED[torch_device()]
-        compiled: _Forward = torch.compile(model, dynamic=False, options=options)
-        return compiled
+        return _compiled(model, contender)
     at_once = contender.crops_at_once
     if at_once is None:
         return model

@@ -126,26 +126,30 @@ class Backbone:
     Args:
         engine: what executes it.
         precision: the type that it computes in.
-        features: the call that returns the crops' features ``(n, D)``.
+        features: the call that returns the features ``(n, D)`` of the first ``n`` crops.
     """
 
-    def __init__(self, engine: str, precision: str, features: Callable[[], Float32]) -> None:
+    def __init__(self, engine: str, precision: str, features: Callable[[int], Float32]) -> None:
         self._features = features
-        self._introduction = engine, precision, features()
+        self._introduction = engine, precision
 
-    def introduce(self) -> tuple[str, str, Float32]:
-        """Return the engine, the precision, and the features of the crops."""
+    def introduce(self) -> tuple[str, str]:
+        """Return the engine and the precision."""
         return self._introduction
 
-    def time(self) -> float:
-        """Return the seconds that the features take, once.
+    def features(self, count: int) -> Float32:
+        """Return the features ``(count, D)`` of the first ``count`` crops."""
+        return self._features(count)
+
+    def time(self, count: int) -> float:
+        """Return the seconds that the features of the first ``count`` crops take, once.
 
         A run that follows another is timed, as in production: the first finds the caches
         filled by other contenders and its own threads asleep.
         """
-        self._features()
+        self._features(count)
         started = time.perf_counter()
-        self._features()
+        self._features(count)
         return time.perf_counter() - started
 
 

@@ -35,9 +35,17 @@ class Samples(msgspec.Struct, frozen=True):
     def milliseconds(self) -> str:
         """Return ``median (quartile to quartile)`` in milliseconds."""
         if len(self.seconds) < 2:
-            return f"{self.median * 1e3:.1f}"
-        low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
-        return f"{self.median * 1e3:.1f} ({low * 1e3:.1f} to {high * 1e3:.1f})"
+            return _milliseconds(self.median)
+        low, _, high = map(
+            _milliseconds, statistics.quantiles(self.seconds, n=4, method="inclusive")
+        )
+        return f"{_milliseconds(self.median)} ({low} to {high})"
+
+
+def _milliseconds(seconds: float) -> str:
+    """Return a time with a tenth of a millisecond, or three digits of a shorter one than 10."""
+    value = seconds * 1e3
+    return f"{value:.1f}" if value >= 10 else three_digits(value)
 
 
 class Refusal(msgspec.Struct, frozen=True):

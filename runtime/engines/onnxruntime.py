@@ -35,6 +35,7 @@ NAME = "onnxruntime"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _ELEMENT_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 _ERRORS_ONLY = 3
+_FATAL_ONLY = 4
 _BF16_ADVICE = "use OpenVINO (pip install 'glass-edge[openvino]'), or another precision."
 _NO_KERNEL = "NOT_IMPLEMENTED"  # in what it says where it has no kernel for a node's types
 
@@ -122,6 +123,11 @@ def load_sessions(bundle: Bundle, device: str, threads: int) -> dict[Role, ort.I
         EngineError: see the engines.
     """
     onnxruntime = _library(device)
+    if device == "cuda":
+        # Each convolution is tried fused with its activation first. Where cuDNN cannot, another
+        # kernel takes its place, but the process's own logger would call it an error each time,
+        # for thousands of lines in a run. What fails is raised in any case.
+        onnxruntime.set_default_logger_severity(_FATAL_ONLY)
     settings = session_options(threads)
     # Threads that spin after a run would take the CPUs from those that decode.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")

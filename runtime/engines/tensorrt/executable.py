@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("glass_edge")
 Shape: TypeAlias = tuple[int, ...]
+_UNSUPPORTED_GPU = "does not support this compute capability"  # TensorRT-RTX 1.7
 _CROPS = ("local_features", 1)  # the input and its axis that an image's crops are
 
 
@@ -130,16 +131,22 @@ class Executable:
         engine = self._runtime.deserialize_cuda_engine(plan.load())
         if engine is None:
             reason = self._messages.why("it gives no reason")
-            advice = (
-                "Close what else uses the GPU"
-                if is_memory(reason)
-                else f"It was built for {self._key.gpu} by version {self._key.version}; build it "
-                "again with glass-build --force"
-            )
             raise EngineError(
-                f"{self._key.library} cannot load {plan.path.name}: {reason}. {advice}."
+                f"{self._key.library} cannot load {plan.path.name}: {reason}. "
+                f"{self._how_to_load(reason)}."
             )
         return engine
+
+    def _how_to_load(self, reason: str) -> str:
+        """Say what helps a plan that the library would not load."""
+        if is_memory(reason):
+            return "Close what else uses the GPU"
+        if _UNSUPPORTED_GPU in reason:
+            return "Run with --engine onnxruntime, or on a datacenter GPU with --engine tensorrt"
+        return (
+            f"It was built for {self._key.gpu} by version {self._key.version}; build it again "
+            "with glass-build --force"
+        )
 
 
 def _keep_cuda_graphs(config: trt.IRuntimeConfig, library: Library) -> None:
