@@ -190,7 +190,7 @@ def measure_engines(
                 opened.enter_context(entry.process)
                 entry.warm_up()
                 entries.append(entry)
-        check_takes_part((each.name for each in pytorch), refusals)
+        check_takes_part((each.name for each in pytorch[:2]), refusals)
         seconds = in_turns(entries, _Entry.time, repeats + 1, "measuring")
         expected = entries[0].features[-1]
         results = [

@@ -65,7 +65,7 @@ def split_images(
     count = min(wanted, len(paths))
     spread = [paths[place * len(paths) // count] for place in range(count)]
     reading = track(reversed(spread), "reading images", len(spread), progress)
-    hashed = {_digest(path): path for path in reading}
+    hashed = {digest_of(path): path for path in reading}
     order = sorted(hashed)
     if len(order) < FEWEST:
         raise CalibrationError(
@@ -81,7 +81,12 @@ def split_images(
     )
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of an image file's bytes.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
     try:
         return sha256_of(path)
     except OSError as error:

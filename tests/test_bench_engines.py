@@ -172,6 +172,7 @@ def test_an_engine_of_a_device_is_not_told_to_run_on_the_cpu(vit_bundle, monkeyp
     assert backbone.features(2).shape == (2, 128)
 
 
+@pytest.mark.slow
 def test_torch_compile_computes_the_same_features(checkpoints, vit_bundle):
     crops = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
     plain = PyTorchContender.plain(checkpoints["vit"], "auto", vit_bundle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from functools import cache, partial
@@ -23,6 +24,7 @@ from glass_edge.benchmarks.int8.report import Int8Report
 from glass_edge.benchmarks.int8.rounded import Products, count_products
 from glass_edge.calibration.errors import CalibrationError
 from glass_edge.calibration.images import split_images
+from glass_edge.calibration.int8 import observe
 from glass_edge.calibration.int8.fitting import fit_weights
 from glass_edge.calibration.int8.layers import find_layers, form_of
 from glass_edge.calibration.int8.observe import calibration_views
@@ -156,9 +158,19 @@ def overflowing(given: Given) -> Made:
 
 
 class TestAblation:
-    @pytest.mark.parametrize("family", ["vit", "timm"])
+    @pytest.mark.parametrize("family", ["vit", slow("timm")])
     def test_with_all_its_parts_it_is_the_product(self, family, given):
         """Where no channels can be scaled, and where they can."""
+        self.check_product(family, given)
+
+    def test_so_it_is_for_a_heavy_network_which_looks_at_fewer_views(
+        self, given, monkeypatch, tmp_path
+    ):
+        monkeypatch.setenv("GLASS_CACHE", str(tmp_path))
+        monkeypatch.setattr(observe, "_HEAVY", 0.0)
+        self.check_product("vit", given)
+
+    def check_product(self, family, given):
         ours = given(family)
         product = Int8Search(ours.bundle, ours.sets, CalibrationOptions(IMAGES, keep=0))
         (maker,) = makers_named(["channels-gptq-bias"])
@@ -366,7 +378,7 @@ def test_nncf_quantises_in_silence(vit_bundle, calibration_images, tmp_path, cap
     content = (tmp_path / "report.json").read_bytes()
     parsed = msgspec.json.decode(content, type=Int8Report)
     assert done.stdout == parsed.to_markdown()
-    assert "nncf" not in capfd.readouterr().err.lower()
+    assert "nncf" not in (capfd.readouterr().err + done.stderr).lower()
     made = {each.name for each in parsed.results}
     assert made >= {"nncf-performance", "nncf-mixed", "nncf-accuracy-control"}
     assert made | {each.name for each in parsed.refusals} == set(GROUPS["nncf"])
@@ -402,6 +414,18 @@ class TestBadInput:
         options = ("--calibrate", calibration_images, "--evaluate", calibration_images)
         sentence = self.refused(tmp_path, vit_bundle.path, *options, "--makers", "nearest")
         assert "is calibrated on, and images to judge must be others" in sentence
+
+    def test_a_copy_of_an_image_that_is_calibrated_on(
+        self, vit_bundle, calibration_images, tmp_path
+    ):
+        used = split_images(calibration_images, IMAGES).calibration[0]
+        (tmp_path / "others").mkdir()
+        shutil.copy(used, tmp_path / "others" / "copy.jpg")
+        options = ("--calibrate", calibration_images, "--calibration-images", IMAGES)
+        sentence = self.refused(
+            tmp_path, vit_bundle.path, *options, "--evaluate", "others", "--makers", "nearest"
+        )
+        assert "copy.jpg is calibrated on" in sentence
 
     def test_a_bundle_that_is_not_fp32(self, make_precision, calibration_images, tmp_path):
         bundle = make_precision("vit", "bf16").path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -156,6 +157,15 @@ class TestViews:
                 overviews, drawn = views.to_try_on
                 np.testing.assert_array_equal(overviews, found.overviews)
                 np.testing.assert_array_equal(drawn[:, seed - 1], found.crops)
+
+    def test_fewer_are_the_first_crop_of_each_image_and_the_first_images(
+        self, vit_bundle, calibration_images
+    ):
+        views = calibration_views(vit_bundle, split_images(calibration_images, 8), silent)
+        fewer = views.fewer()
+        np.testing.assert_array_equal(fewer.crops, views.crops[::CROPS])
+        assert (fewer.images, len(fewer.crops)) == (views.images, views.images)
+        np.testing.assert_array_equal(fewer.drawn, views.drawn[: math.ceil(0.4 * len(views.drawn))])
 
     def test_if_none_can_be_read_of_those_to_try_on_it_says_so(self, vit_bundle, tmp_path):
         spec = vit_bundle.manifest.views

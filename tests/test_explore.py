@@ -32,10 +32,12 @@ from glass_edge.calibration.making import explore as module
 from glass_edge.calibration.making import picture
 from glass_edge.calibration.making.explore import explore, kept_counts
 from glass_edge.calibration.making.explored import Choice, Exploration
-from glass_edge.calibration.making.variants import Made
+from glass_edge.calibration.making.labels import Labels
+from glass_edge.calibration.making.variants import Made, scratch_folder
 from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.runtime.bundle.comparison import Comparison, Yardstick
 from glass_edge.runtime.engines.base import X86, BackboneRole
+from matplotlib.figure import Figure
 from onnx import GraphProto, ModelProto, numpy_helper
 from PIL import Image
 
@@ -267,6 +269,17 @@ class TestTheReport:
         )
         others = [msgspec.structs.replace(each, default=False) for each in explored.report.choices]
         report = msgspec.structs.replace(explored.report, choices=(*others, bad))
+        axes = Figure().subplots()
+        picture._set_axes(axes, report)
+        (left, right), (_, top) = axes.get_xlim(), axes.get_ylim()
+        assert left < 0.2 < max(each.speed.high for each in report.choices) < right
+        assert top > 7.0
+        assert Image.open(io.BytesIO(report.to_png())).size == (1200, 825)
+
+    def test_has_a_picture_also_if_no_int8_is_left(self, explored):
+        floats = tuple(each for each in explored.report.choices if each.precision != "int8")
+        assert floats
+        report = msgspec.structs.replace(explored.report, choices=floats)
         assert Image.open(io.BytesIO(report.to_png())).size == (1200, 825)
 
     @pytest.mark.parametrize("apart", [0.0, 0.004, 0.02, 0.1])
@@ -281,12 +294,11 @@ class TestTheReport:
         ]
         places = []
 
-        def write(*arguments):
-            places.append(write_beside(*arguments))
-            return places[-1]
+        def noted(*arguments):
+            places.append(write(*arguments))
 
-        write_beside = picture._write_beside
-        monkeypatch.setattr(picture, "_write_beside", write)
+        write = Labels.write
+        monkeypatch.setattr(Labels, "write", noted)
         msgspec.structs.replace(explored.report, choices=tuple(crowded)).to_png()
         assert len(places) > 1
         for number, place in enumerate(places):
@@ -417,7 +429,7 @@ class TestBadInput:
         try:
             with (
                 pytest.raises(OutputError, match="temporary files cannot be written: File too la"),
-                module._scratch() as folder,
+                scratch_folder() as folder,
             ):
                 (folder / "global.onnx").write_bytes(bytes(2000))
         finally:

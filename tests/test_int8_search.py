@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from glass_edge.calibration.errors import CalibrationError
 from glass_edge.calibration.images import split_images
+from glass_edge.calibration.int8 import observe
 from glass_edge.calibration.int8 import search as module
 from glass_edge.calibration.int8.search import Int8Search, LayerError, Quantised, together
 from glass_edge.calibration.judging import trial
@@ -90,6 +92,35 @@ def test_layers_are_measured_on_views_of_as_many_images_as_there_are(search):
         np.testing.assert_array_equal(view.pixels[0], expected)
     assert len(search.trial.single_views("local", 1000)) == crops * IMAGES
     assert len(search.trial.single_views("global", 1000)) == IMAGES
+
+
+def test_a_heavy_network_is_measured_on_fewer_views(
+    search, vit_bundle, calibration_images, monkeypatch, tmp_path
+):
+    """One crop of each image in place of two, and two fifths of the images to try graphs on."""
+    monkeypatch.setenv("GLASS_CACHE", str(tmp_path))
+    monkeypatch.setattr(observe, "_HEAVY", 0.0)
+    seen = []
+    collect = module.collect_ranges
+
+    def noted(bundle, role, model, activations, views, *others):
+        seen.append(len(views.of(role)))
+        return collect(bundle, role, model, activations, views, *others)
+
+    monkeypatch.setattr(module, "collect_ranges", noted)
+    heavy = Int8Search(vit_bundle, split_images(calibration_images, IMAGES), search._options)
+    assert seen == [IMAGES, IMAGES]
+    assert heavy.trial.images == math.ceil(0.4 * search.trial.images)
+    looked_at = []
+    single_views = heavy.trial.single_views
+    monkeypatch.setattr(
+        heavy.trial,
+        "single_views",
+        lambda role, most: looked_at.append(most) or single_views(role, most),
+    )
+    assert heavy.ranked
+    assert looked_at == [4, 4]
+    assert heavy.search().calibration.images == IMAGES
 
 
 def test_what_holds_as_it_is_keeps_no_layer(search, monkeypatch):

@@ -415,13 +415,13 @@ class TestLayers:
 
     def test_the_report_says_what_it_comes_from(self, report, convnext, images):
         assert (report.schema, report.bundle, report.bundle_digest) == (
-            2,
+            3,
             convnext.name,
             convnext.digest,
         )
         assert (report.images, report.data) == (4, split_images(images, 512).digest)
-        assert report.draw_noise > 0
-        assert f"draw noise of the margin {report.draw_noise:.3g}" in report.summary()
+        assert report.noise > 0
+        assert f"shares of the draws' noise, {report.noise:.3g} in the margin" in report.summary()
         assert report.command.startswith("glass-quantize --layers ")
         assert {"numpy", "onnx", "onnxruntime"} <= set(report.environment.libraries)
 

@@ -79,9 +79,12 @@ def test_glass_eval_is_silent(vit_bundle, tmp_path):
 @pytest.mark.slow
 def test_glass_quantize_is_silent(vit_bundle, tmp_path):
     command = [PROGRAMS / "glass-quantize", vit_bundle.path, "--calibrate", EXAMPLES]
-    run_silent(tmp_path, [*command, "--layers"])
+    for place in ("layers", "bundle"):
+        (tmp_path / place).mkdir()
+    run_silent(tmp_path / "layers", [*command, "--layers"])
     made = [*command, "--precision", "int8", "--accept-loss", "-o", "int8.glass"]
-    run_silent(tmp_path, [*made, "--int8-budget", "0", "--judgements", "1"], ["int8.glass"])
+    few = ["--int8-budget", "0", "--judgements", "1"]
+    run_silent(tmp_path / "bundle", [*made, *few], ["int8.glass"])
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ TRAINED = {
     "vit": "ViT with 6 layers of width 192, trained from scratch",
 }
 """Of the evaluations, by file name."""
-QUANTISED = {"demo": TRAINED["demo"]}
+QUANTISED = TRAINED | {"resnet50": "ResNet-50, random weights"}
 """Of the comparisons of INT8, by file name."""
 Report = TypeVar("Report")
 
@@ -151,7 +151,7 @@ def int8() -> str:
         if noise is None:
             raise ValueError(f"int8-{name} has no yardstick")
         rows.append([
-            title.partition(",")[0],
+            title if "random" in title else title.partition(",")[0],
             str(ours.speed),
             f"{noise.error:.2f}" if noise.unit == "draws" else "",
             f"{found.flips / found.judgements:.1%}".replace("%", " %"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -49,13 +50,21 @@ class BundleContender:
     def open_backbone(self, crops: Pixels, threads: int) -> Backbone:
         """Load the graphs and lay crops ready for the local one, as uint8 pixels.
 
+        Each number of crops has an engine of its own, which computes no rows of zeros.
+
         Raises:
             EngineError: it cannot be run as asked.
         """
-        engine = self.open_engine(EngineOptions(threads=threads, batch_size=len(crops), images=1))
+
+        @cache
+        def opened(count: int) -> Engine:
+            options = EngineOptions(threads=threads, batch_size=count, images=1)
+            return self.open_engine(options)
+
+        engine = opened(len(crops))
 
         def features(count: int) -> Float32:
-            return engine.features("local", crops[:count])
+            return opened(count).features("local", crops[:count])
 
         return Backbone(engine.description, engine.precision, features)
 

@@ -154,7 +154,7 @@ class _LoadedModel:
             started, clock = time.perf_counter(), StageClock()
             for overviews, crops, seconds in loader:
                 clock.done("wait")
-                scores += self._scores(self._laid_out(overviews), self._laid_out(crops)).tolist()
+                scores += self._scores(overviews, crops).tolist()
                 loading += seconds.sum(0)
                 clock.done("infer")
             taken = time.perf_counter() - started
@@ -171,8 +171,8 @@ class _LoadedModel:
         """Return the call that judges all images, see :meth:`.work.Loaded.batch`."""
         dataset = self._dataset(photos)
         items = [dataset[index] for index in range(len(photos))]
-        overviews = self._laid_out(torch.stack([overview for overview, _, _ in items]))
-        crops = self._laid_out(torch.stack([crops for _, crops, _ in items]))
+        overviews = self._ready(torch.stack([overview for overview, _, _ in items]))
+        crops = self._ready(torch.stack([crops for _, crops, _ in items]))
 
         def call() -> Tensor:
             with _refusing(self._contender.name):
@@ -205,6 +205,10 @@ class _LoadedModel:
         most = self._setup.batch_size
         return most if self._device == "cuda" else min(most, max(1, images // _BATCHES))
 
+    def _ready(self, views: Tensor) -> Tensor:
+        """Return views as a loader would leave them at best: for a GPU, in pinned memory."""
+        return views.pin_memory() if self._device == "cuda" else self._laid_out(views)
+
     def _laid_out(self, views: Tensor) -> Tensor:
         """Return views ``(B, 3, p, p)`` or ``(B, n, 3, p, p)`` in the contender's layout."""
         if not self._contender.channels_last:
@@ -215,8 +219,8 @@ class _LoadedModel:
     @torch.inference_mode()
     def _scores(self, overviews: Tensor, crops: Tensor) -> Tensor:
         """Return P(fake) of each image."""
-        overviews = overviews.to(self._device, non_blocking=True)
-        crops = crops.to(self._device, non_blocking=True)
+        overviews = self._laid_out(overviews.to(self._device, non_blocking=True))
+        crops = self._laid_out(crops.to(self._device, non_blocking=True))
         with _autocast(self._contender):
             logits, _ = self._forward(overviews, crops)
         return torch.softmax(logits.float(), 1)[:, self._contender.fake_index].cpu()

@@ -1,6 +1,6 @@
 """What each part of our INT8 is worth: rounding, bias correction, equalisation; no layer is kept.
 
-Layers, ranges and grids are those of ``glass-quantize``.
+Layers, views, ranges and grids are those of ``glass-quantize``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ...runtime.machine.progress import track
 from .equalisation import equalise
 from .makers import Given, Maker
 
-_ROWS = 64  # of inputs for each product, from each batch of views
+_ROWS = 64  # of inputs for each product, from each view
 
 _Fitted: TypeAlias = dict[str, FittedWeight]
 _Rounding: TypeAlias = Callable[["Part", Sequence[Product], Grids], _Fitted]
@@ -127,12 +127,13 @@ def _made(given: Given, rounding: _Rounding, *, equal_channels: bool = False) ->
         if equal_channels:
             model = with_equal_channels(model, given.views.batches(role))
         layers = find_layers(model.graph, bundle.manifest.backbone, form_of("fp32"))
+        suited = replace(given, views=given.views.suited_to(layers))
         activations = activations_of(layers, never_negative(model.graph))
         ranges = collect_ranges(
-            bundle, role, model, activations, given.views, given.sets, given.progress
+            bundle, role, model, activations, suited.views, given.sets, given.progress
         )
         fitted = rounding(
-            Part(given, role, model), find_products(model.graph, layers), ranges.grids
+            Part(suited, role, model), find_products(model.graph, layers), ranges.grids
         )
         graphs[role] = quantise(model, layers, ranges.grids, fitted)
     return Made(graphs, {}, rest="fp32")

@@ -10,8 +10,9 @@ import numpy as np
 from onnx import ModelProto
 
 from ...calibration.errors import CalibrationError
+from ...calibration.int8.layers import find_layers, form_of
 from ...calibration.judging.graphs import Graph, open_graph
-from ...calibration.judging.trial import ERROR_AIMED_AT, Trial
+from ...calibration.judging.trial import BACKBONES, ERROR_AIMED_AT, Trial
 from ...runtime.engines.base import BackboneRole
 from .makers import Given
 
@@ -26,7 +27,10 @@ def trial_of(given: Given) -> Trial:
     Raises:
         CalibrationError: the margins do not vary, so that no error can be measured in their noise.
     """
-    trial = Trial(given.bundle, *given.views.to_try_on, progress=given.progress)
+    backbone = given.bundle.manifest.backbone
+    layers = [find_layers(given.model(role).graph, backbone, form_of("fp32")) for role in BACKBONES]
+    to_try_on = given.views.suited_to(*layers).to_try_on
+    trial = Trial(given.bundle, *to_try_on, progress=given.progress)
     if not trial.noise.size:
         raise CalibrationError("the margins of all trial views are alike.")
     return trial

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ...calibration.images import ImageSets, split_images
+from ...calibration.images import ImageSets, digest_of, split_images
 from ...calibration.making.source import check_fp32
 from ...calibration.options import DEFAULT_IMAGES, CalibrationOptions
 from ...runtime.bundle.bundle import Bundle
@@ -18,6 +18,7 @@ from ...runtime.commands.progress import on_console
 from ...runtime.finding.choosing import Skip
 from ...runtime.finding.sources import find_images
 from ...runtime.machine.errors import InputError
+from ...runtime.machine.progress import track
 from ...runtime.machine.signals import ending_on_sigterm
 from ..cli_common import (
     TABLES_AND_PLOTS,
@@ -88,7 +89,7 @@ Examples:
     "--judgements",
     type=positive,
     default=_JUDGEMENTS,
-    help="The least number of judgements by each maker's graphs.",
+    help="Judge at least so often with each maker's graphs.",
 )
 @list_skipped_option
 @plots_option
@@ -144,9 +145,9 @@ def _others(folder: Path, sets: ImageSets, skip: Skip) -> Sequence[Path]:
         InputError: one of them is calibrated on, so that it would be judged too well.
     """
     found = [Path(path) for path in find_images([str(folder)], skip)]
-    known = {path.resolve() for path in sets.calibration}
-    for path in found:
-        if path.resolve() in known:
+    known = set(map(digest_of, sets.calibration))
+    for path in track(found, "reading images", len(found), on_console):
+        if digest_of(path) in known:
             raise InputError(
                 f"{path} is calibrated on, and images to judge must be others: name another folder "
                 "with --evaluate, or leave it out to judge images held out of --calibrate."

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from ...calibration.judging.comparison import (
     compare_contenders,
 )
 from ...calibration.judging.timed import Speed, measure_speeds
-from ...calibration.making.variants import write_variant
+from ...calibration.making.variants import scratch_folder, write_variant
 from ...calibration.options import CalibrationOptions
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.comparison import Comparison
@@ -102,8 +101,7 @@ def measure_int8(
     views = calibration_views(bundle, sets, progress)
     reading = time.perf_counter() - started
     given = Given(bundle, sets, views, options, progress)
-    with tempfile.TemporaryDirectory(prefix="glass-bench-") as scratch:
-        entries, refusals = _make_all(given, makers, reading, Path(scratch))
+    entries, refusals = _make_all(given, makers, reading)
     reference = Contender(Candidate(bundle))
     contenders = [entry.contender for entry in entries]
     found = compare_contenders(reference, contenders, images, judgements, progress)
@@ -134,17 +132,15 @@ def measure_int8(
 
 
 def _make_all(
-    given: Given, makers: Sequence[Maker], reading: float, scratch: Path
+    given: Given, makers: Sequence[Maker], reading: float
 ) -> tuple[list[_Entry], list[Refusal]]:
     entries: list[_Entry] = []
     refusals: list[Refusal] = []
     for maker in makers:
         if maker.name == _EVERY_LAYER and _keeps_none(entries):
             continue  # it would be the same once more
-        folder = scratch / maker.name
-        folder.mkdir()
         try:
-            entries.append(_make(given, maker, reading, folder))
+            entries.append(_make(given, maker, reading))
         except GlassError as error:
             refusals.append(Refusal(maker.name, str(error)))
     if not entries:
@@ -163,8 +159,8 @@ def _keeps_none(entries: Sequence[_Entry]) -> bool:
     return any(entry.maker.name == _SEARCHED and not entry.kept for entry in entries)
 
 
-def _make(given: Given, maker: Maker, reading: float, folder: Path) -> _Entry:
-    """Make graphs, write a bundle of them and see whether it runs.
+def _make(given: Given, maker: Maker, reading: float) -> _Entry:
+    """Make graphs, write a bundle of them for as long as engines load it, and see whether it runs.
 
     Raises:
         GlassError: one of these is not possible.
@@ -176,8 +172,8 @@ def _make(given: Given, maker: Maker, reading: float, folder: Path) -> _Entry:
     if not maker.reads_images:
         seconds += reading
     counts = [count_products(model.graph) for model in made.graphs.values()]
-    bundle = write_variant(given.bundle, folder, made, "int8")
-    with given.progress(f"trying {maker.name}"):
+    with given.progress(f"trying {maker.name}"), scratch_folder() as folder:
+        bundle = write_variant(given.bundle, folder, made, "int8")
         contender = Contender(Candidate(bundle))
         _check_runs(contender, given.bundle)
     return _Entry(maker, contender, seconds, Products(*map(sum, zip(*counts, strict=True))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...calibration.judging.yardstick import ERROR_GOOD, ERROR_REFUSED
+from ...calibration.making.labels import Labels
 from ..measuring.figures import new_figure, png
 from .choices import Group
 from .report import Int8Report
@@ -20,25 +21,28 @@ def plot_int8(report: Int8Report) -> bytes:
     """Draw each maker by its speed and error; return a PNG file."""
     figure = new_figure(9, 6)
     ax = figure.subplots()
+    named: list[tuple[tuple[float, float], str, str]] = []
     for group, (colour, marker) in _LOOKS.items():
-        members = [
-            (each.name, each.speed.times, max(each.comparison.yardstick.error, _LEAST))
+        members = {
+            each.name: (each.speed.times, max(each.comparison.yardstick.error, _LEAST))
             for each in report.results
             if each.group == group and each.comparison.yardstick is not None
-        ]
-        if not members:
-            continue
-        _, speeds, errors = zip(*members, strict=True)
-        ax.scatter(speeds, errors, color=colour, marker=marker, label=group)
-        for name, speed, error in members:
-            ax.annotate(name, (speed, error), xytext=(5, 3), textcoords="offset points", fontsize=7)
+        }
+        if members:
+            speeds, errors = zip(*members.values(), strict=True)
+            ax.scatter(speeds, errors, color=colour, marker=marker, label=group)
+        named += [(place, name, colour) for name, place in members.items()]
     for error, meaning in ((ERROR_GOOD, "good up to here"), (ERROR_REFUSED, "refused from here")):
         ax.axhline(error, color="black", linewidth=0.8, linestyle=":")
         ax.text(0.01, error, meaning, transform=ax.get_yaxis_transform(), va="bottom", fontsize=7)
     ax.set_yscale("log")
-    ax.margins(x=0.15)
+    ax.margins(x=0.15, y=0.1)
     ax.set_xlabel("times FP32's speed")
     ax.set_ylabel("error of the margin, in draw noise")
     ax.set_title(f"{report.bundle}, {report.judged_on} images", fontsize=9)
     figure.legend(loc="outside lower center", ncols=len(_LOOKS), frameon=False)
+    figure.draw_without_rendering()  # settles where everything is: labels must find room
+    labels = Labels(ax, [place for place, *_ in named], size=7)
+    for place, name, colour in named:
+        labels.write(place, name, colour)
     return png(figure)

@@ -17,6 +17,6 @@ from ...runtime.machine.errors import InputError
 def main(anything: tuple[str, ...]) -> None:
     """Refuse whatever is asked."""
     raise InputError(
-        "glass-calibrate is gone: glass-quantize --layers --calibrate DIR shows which layers INT8 "
-        "costs accuracy."
+        "glass-calibrate is gone: glass-quantize --layers --calibrate DIR shows how much accuracy "
+        "each layer loses in INT8."
     )

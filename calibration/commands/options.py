@@ -108,8 +108,9 @@ _OPTIONS = (
         "--calibrate",
         metavar="DIR",
         type=Folder(),
-        help="Images of the kind that will be judged: int8 takes its ranges from them, and a fifth "
-        "is held out for the comparison.",
+        help="A folder of images of the kind that will be judged. int8 needs it: ranges, weights "
+        "and the layers to keep come from them. fp16 and bf16 use it if it is given. A fifth is "
+        "held out for the comparison.",
     ),
     list_skipped_option,
     click.option(
@@ -131,15 +132,15 @@ _OPTIONS = (
         default=DEFAULT_BUDGET,
         show_default=True,
         metavar="SHARE",
-        help="The largest share of layers that int8 may leave in floating point, the most "
-        "sensitive first, if verdicts would change too much otherwise.",
+        help="The largest share of layers that int8 may leave in floating point, those "
+        "with the most error for their work first, if verdicts would change too much otherwise.",
     ),
     click.option(
         "--int8-keep",
         type=int,
         metavar="N",
-        help="Leave exactly so many layers in floating point, the most sensitive first; --explore "
-        "shows what that buys. Default: as few as the error allows.",
+        help="Leave exactly so many layers in floating point, those with the most error for their "
+        "work first; --explore shows what that buys. Default: as few as the error allows.",
     ),
     click.option(
         "--int8-rest",
@@ -147,14 +148,16 @@ _OPTIONS = (
         default="fp32",
         show_default=True,
         help="The type of what int8 leaves in floating point. fp16 is meant for GPUs and makes "
-        "smaller bundles. On x86, OpenVINO computes it in FP32, and ONNX Runtime the whole graph.",
+        "smaller bundles. On x86, OpenVINO computes it in FP32 and INT8 layers in INT8; ONNX "
+        "Runtime computes everything in FP32.",
     ),
     click.option(
         "--judgements",
         type=int,
         default=DEFAULT_JUDGEMENTS,
         show_default=True,
-        help="The least number of judgements by each precision in the comparison.",
+        help="Judge at least so often with each precision in the comparison; a judgement is one "
+        "image with one draw of its crops.",
     ),
     click.option(
         "--accept-loss", is_flag=True, help="Keep the bundle even if its verdicts change too much."

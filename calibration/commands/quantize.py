@@ -44,8 +44,8 @@ Examples:
     help="Make a faster or smaller bundle of an FP32 one. Its verdicts are compared with FP32's on "
     "images that it was not made with, and it is kept if they agree. Two options make a report and "
     "no bundle. --explore shows error against speed for FP16, BF16, and INT8 with ever more layers "
-    "kept in floating point. --layers quantises each layer alone, and ranks all by how far that "
-    "moves the logits. "
+    "kept in floating point. --layers shows how far the margin moves with each layer "
+    "alone in INT8, and ranks layers by that for their work. "
     "Needs no PyTorch. Default BUNDLE: $GLASS_BUNDLE, else the only *.glass here.",
 )
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
@@ -60,7 +60,9 @@ Examples:
     help="Report what each precision costs and gives, and make no bundle.",
 )
 @click.option(
-    "--layers", is_flag=True, help="Report which layers INT8 costs accuracy, and make no bundle."
+    "--layers",
+    is_flag=True,
+    help="Report how much accuracy each layer loses in INT8, and make no bundle.",
 )
 @lowering_options
 @click.option(

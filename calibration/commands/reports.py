@@ -34,7 +34,7 @@ _SHOWN = 20  # layers on the screen
 def report_layers(
     named: Path | None, lowering: Lowering, outputs: Sequence[Path], *, force: bool
 ) -> None:
-    """Print which layers INT8 costs accuracy, and write that to files.
+    """Print how much accuracy each layer loses in INT8, and write that to files.
 
     Args:
         named: the FP32 bundle, or ``None`` for the one that is meant without a name.

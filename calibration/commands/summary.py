@@ -47,7 +47,7 @@ def precision_lines(manifest: Manifest) -> dict[str, str]:
         lines["calibrated"] = _calibrated(manifest.calibration)
     if manifest.kept:
         kept = ", ".join(
-            f"{len(names)} of the {role} graph" for role, names in manifest.kept.items()
+            f"{len(names)} nodes of the {role} graph" for role, names in manifest.kept.items()
         )
         lines["kept"] = f"{kept} in a higher type, for their range or their sensitivity"
     if manifest.comparison is not None:

@@ -28,13 +28,17 @@ class Grid:
     @property
     def scale(self) -> np.float32:
         """The size of a step."""
-        steps = UNSIGNED_STEPS if self.unsigned else SIGNED_STEPS
-        size: np.float32 = np.float32(self.limit / steps)
+        size: np.float32 = np.float32(self.limit / self.most_steps)
         return size
+
+    @property
+    def most_steps(self) -> int:
+        """How many steps the limit is from zero."""
+        return UNSIGNED_STEPS if self.unsigned else SIGNED_STEPS
 
     def steps(self, values: Float32) -> Float32:
         """Round to whole steps, as engines do: to the nearest, halves to even."""
-        lowest, highest = (0, UNSIGNED_STEPS) if self.unsigned else (-SIGNED_STEPS, SIGNED_STEPS)
+        lowest, highest = 0 if self.unsigned else -self.most_steps, self.most_steps
         if not self.scale:
             return np.zeros_like(values)
         steps: Float32 = np.clip(np.rint(values / self.scale), lowest, highest)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,8 +25,11 @@ from ...runtime.views.batch import Crops, DrawnCrops, Overviews, Sampling
 from ..errors import CalibrationError
 from ..images import ImageSets, Suitability
 from ..judging.views import suitable_draws, trial_size
+from .layers import Layer
 
 CROPS = 2  # of each image: another image tells more than another crop of the same
+_TRIED_OF_FEWER = 0.4
+_HEAVY = 6e9  # multiply-adds for a view, from which on fewer views are looked at
 _BATCH = 4  # views at a time, because all their inner tensors are in memory
 
 
@@ -35,9 +39,10 @@ class CalibrationViews:
 
     Attributes:
         overviews: global views, float32 ``(n, p, p, 3)``.
-        crops: ``CROPS`` of each image, uint8 ``(n * CROPS, p, p, 3)``.
+        crops: one image's after the other's, as many of each, uint8 ``(m, p, p, 3)``. There are
+            ``CROPS`` of each, or one of fewer views and of a bundle that draws one crop.
         drawn: other draws of the first images, to try graphs on,
-            uint8 ``(m, draws, crops, p, p, 3)``.
+            uint8 ``(k, draws, crops, p, p, 3)``.
         notes: what the user should know about the images.
     """
 
@@ -56,6 +61,16 @@ class CalibrationViews:
         """The global views of the images that have other draws, and these."""
         return self.overviews[: len(self.drawn)], self.drawn
 
+    def suited_to(self, *backbones: Iterable[Layer]) -> CalibrationViews:
+        """Return these views, or :meth:`fewer` if one of some backbones is heavy."""
+        return self.fewer() if any(map(heavy, backbones)) else self
+
+    def fewer(self) -> CalibrationViews:
+        """Return one crop of each image, and other draws of two fifths of the images tried on."""
+        each = len(self.crops) // len(self.overviews)
+        tried = math.ceil(_TRIED_OF_FEWER * len(self.drawn))
+        return replace(self, crops=self.crops[::each], drawn=self.drawn[:tried])
+
     def of(self, role: Role) -> Array:
         """Return what a backbone looks at."""
         return self.overviews if role == "global" else self.crops
@@ -65,6 +80,11 @@ class CalibrationViews:
         views = self.of(role)
         for start in range(0, len(views), _BATCH):
             yield views[start : start + _BATCH]
+
+
+def heavy(layers: Iterable[Layer]) -> bool:
+    """Whether a backbone takes minutes for all views, so that fewer must do: ViT-B/16 is heavy."""
+    return sum(layer.work for layer in layers) > _HEAVY
 
 
 def calibration_views(bundle: Bundle, sets: ImageSets, progress: Progress) -> CalibrationViews:

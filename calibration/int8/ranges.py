@@ -26,13 +26,13 @@ from .layers import Layer
 from .observe import CalibrationViews, Observer
 from .parallel import in_parallel
 
-_RULE: Final = 5  # version of the measurement; older caches are not read
+_RULE: Final = 6  # version of the measurement; older caches are not read
 
 
 class RangesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The cache of one graph: what was measured, and the limits of its activations' grids."""
 
-    rule: Literal[5]
+    rule: Literal[6]
     graph: str
     data: str
     images: int

@@ -1,4 +1,4 @@
-"""The report of ``glass-calibrate``: one object that makes JSON, Markdown and a plot."""
+"""The report of ``glass-quantize --layers``: one object that makes JSON, Markdown and a plot."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.comparison import NoiseUnit
 from ...runtime.engines.base import BackboneRole
 from ...runtime.machine.environment import Environment, environment
 from ...runtime.machine.progress import Progress, silent
 from ...runtime.results.tables import markdown_table
 from ..images import ImageSets
+from ..judging.gate import NOISES
 from ..options import CalibrationOptions
 from .search import Int8Search
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _BARS = 30  # layers in the plot
 _WIDTH, _BAR_HEIGHT, _FRAME_HEIGHT = 8.0, 0.22, 1.4  # inches
 _DPI = 150
 _COLOURS: dict[BackboneRole, str] = {"global": "#08519c", "local": "#e6842a"}
-_ERROR_IS = "root mean square change of the margin, as a share of the draw noise"
 
 
 class LayerSensitivity(msgspec.Struct, frozen=True):
@@ -47,7 +48,7 @@ class SensitivityReport(msgspec.Struct, frozen=True):
     """What INT8 costs in each layer of a bundle, those first whose keeping is worth most.
 
     ``images`` is the number of images to calibrate on, and ``data`` the SHA-256 over their hashes;
-    ``draw_noise`` is the margin's, of which errors are shares.
+    errors are shares of ``noise``, of which ``unit`` says what it is.
     """
 
     schema: int
@@ -57,7 +58,8 @@ class SensitivityReport(msgspec.Struct, frozen=True):
     bundle_digest: str
     images: int
     data: str
-    draw_noise: float
+    noise: float
+    unit: NoiseUnit
     notes: tuple[str, ...]
     layers: tuple[LayerSensitivity, ...]
 
@@ -74,9 +76,9 @@ class SensitivityReport(msgspec.Struct, frozen=True):
             f"{self.summary()}; SHA-256 of the bundle {self.bundle_digest}, of the images "
             f"{self.data}.",
             self.table(len(self.layers)),
-            f"Error: {_ERROR_IS} if this layer alone is INT8. Work: what it costs in floating "
-            "point, in millions of multiply-adds for one view. Those are first whose errors are "
-            "largest for their work.",
+            f"Error: {self._error_is()} if this layer alone is INT8. Work: what it costs in "
+            "floating point, in millions of multiply-adds for one view; each value that is read or "
+            "written counts as 16. Those with the largest squared errors for their work are first.",
         ]
         if self.notes:
             parts += ["## Notes", "\n".join(f"- {note}" for note in self.notes)]
@@ -85,14 +87,18 @@ class SensitivityReport(msgspec.Struct, frozen=True):
     def to_png(self) -> bytes:
         """Return a PNG plot of the layers with the largest errors; needs matplotlib."""
         worst = sorted(self.layers, key=lambda layer: -layer.error)
-        return _plot(worst[:_BARS], f"{self.bundle}: {self._plotted()}")
+        title = f"{self.bundle}: {self._plotted()}"
+        return _plot(worst[:_BARS], title, f"{self._error_is()}, this layer alone in INT8")
 
     def summary(self) -> str:
         """Return one line: which bundle, on how many images, and what errors are shares of."""
         return (
-            f"{self.bundle} calibrated on {self.images} images; draw noise of the margin "
-            f"{self.draw_noise:.3g}"
+            f"{self.bundle} calibrated on {self.images} images; errors are shares of "
+            f"{NOISES[self.unit]}, {self.noise:.3g} in the margin"
         )
+
+    def _error_is(self) -> str:
+        return f"root mean square change of the margin, as a share of {NOISES[self.unit]}"
 
     def table(self, count: int) -> str:
         """Return a Markdown table of the first ``count`` layers."""
@@ -134,7 +140,8 @@ def measure_sensitivity(
         bundle_digest=bundle.digest,
         images=len(sets.calibration),
         data=sets.digest,
-        draw_noise=search.trial.noise.size,
+        noise=search.trial.noise.size,
+        unit=search.trial.noise.unit,
         notes=search.notes,
         layers=tuple(
             LayerSensitivity(
@@ -150,7 +157,7 @@ def measure_sensitivity(
     )
 
 
-def _plot(layers: Sequence[LayerSensitivity], title: str) -> bytes:
+def _plot(layers: Sequence[LayerSensitivity], title: str, error: str) -> bytes:
     # Imported here: only a plot needs it. A Figure of its own leaves pyplot's global state
     # and its choice of a display alone, and draws with Agg.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -162,6 +169,7 @@ def _plot(layers: Sequence[LayerSensitivity], title: str) -> bytes:
     ax = figure.subplots()
     _draw(ax, layers)
     ax.set_title(title, fontsize=9)
+    ax.set_xlabel(error, fontsize=8)
     figure.legend(loc="outside lower center", ncols=len(_COLOURS), fontsize=8, frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
@@ -177,5 +185,4 @@ def _draw(ax: Axes, layers: Sequence[LayerSensitivity]) -> None:
     names = [f"{each.label} ({each.kind})" for each in layers]
     ax.set_yticks(range(len(layers)), names, fontsize=7)
     ax.set_ylim(len(layers) - 0.5, -0.5)  # the worst on top
-    ax.set_xlabel(f"{_ERROR_IS}, this layer alone in INT8", fontsize=8)
     ax.tick_params(axis="x", labelsize=8)

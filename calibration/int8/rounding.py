@@ -22,9 +22,9 @@ from .grid import SIGNED_STEPS, UNSIGNED_STEPS, Grid
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 _DAMPING = 0.01  # of the mean variance, added to each, because few images do not vary in all ways
-_ROWS = 256  # multiplied at once; the sum of so many products of 255 by 255 is exact in float32
-MOST_ROWS = (2**31 - 1) // UNSIGNED_STEPS**2  # and of so many in int32
-_BLOCK = 128  # columns whose errors correct the columns after them in one product
+_EXACT = 2**24  # up to which every whole number is a float32
+MOST_ROWS = (2**31 - 1) // UNSIGNED_STEPS**2  # whose products' sum is exact in int32
+_BLOCK = 32  # columns whose errors correct the columns after them in one product
 
 
 class Moments:
@@ -38,6 +38,7 @@ class Moments:
     def __init__(self, groups: int, inputs: int, grid: Grid) -> None:
         """Start with no rows; the grid is that of the inputs."""
         self._grid, self._scale = grid, grid.scale
+        self._at_once = _EXACT // grid.most_steps**2  # rows whose products' sum is exact
         self._count = 0
         self._sum = np.zeros((groups, inputs), np.float64)
         self._lost = np.zeros((groups, inputs), np.float64)
@@ -56,15 +57,15 @@ class Moments:
         self._sum += (ones @ steps)[:, 0]
         self._lost += (ones @ (rows - steps * self._scale))[:, 0]
         self._waiting.append(steps)
-        if sum(each.shape[1] for each in self._waiting) >= _ROWS:
+        if sum(each.shape[1] for each in self._waiting) >= self._at_once:
             self._multiply()
 
     def _multiply(self) -> None:
         """Add the products of the waiting rows; many at once are faster than a few each time."""
         if self._waiting:
             steps = np.concatenate(self._waiting, axis=1)
-            for start in range(0, steps.shape[1], _ROWS):
-                rows = steps[:, start : start + _ROWS]
+            for start in range(0, steps.shape[1], self._at_once):
+                rows = steps[:, start : start + self._at_once]
                 self._products += (rows.transpose(0, 2, 1) @ rows).astype(np.int32)
             self._waiting.clear()
 

@@ -6,7 +6,7 @@ noise that they have anyway, the layers that move them most for their work stay 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,7 +27,7 @@ from .channels import with_equal_channels
 from .fitting import FittedWeight, fit_weights
 from .grid import Grid
 from .layers import Layer, find_layers, form_of
-from .observe import CalibrationViews, calibration_views
+from .observe import CalibrationViews, calibration_views, heavy
 from .products import find_products
 from .quantise import quantise
 from .ranges import activations_of, collect_ranges
@@ -37,6 +37,8 @@ from .signs import never_negative
 
 RANGES_BY = "least squared error"
 _MEASURED_VIEWS = 12  # of each graph, on which single layers are measured
+_FEWER_MEASURED = 4  # of a heavy network's
+_CLOSE = 8  # of so many kept layers, one too many is not worth another trial
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,10 @@ class Int8Search:
         views = calibration_views(bundle, sets, progress)
         self.notes, self._images = views.notes, views.images
         self._backbones = {role: self._prepared(bundle, role, views) for role in BACKBONES}
-        self.trial = Trial(bundle, *views.to_try_on, progress=progress)
+        backbones = self.layers.values()
+        self._measured_views = _FEWER_MEASURED if any(map(heavy, backbones)) else _MEASURED_VIEWS
+        to_try_on = views.suited_to(*backbones).to_try_on
+        self.trial = Trial(bundle, *to_try_on, progress=progress)
 
     @property
     def layers(self) -> dict[BackboneRole, list[Layer]]:
@@ -118,8 +123,8 @@ class Int8Search:
     def kept(self) -> list[LayerError]:
         """Choose the layers to keep: as many as asked for, or none if the margins hold so.
 
-        Otherwise ever more are kept until the error is what is aimed at, then as few as that takes.
-        If the budget is spent before, those that came closest.
+        Otherwise ever more are kept until the error is what is aimed at, then about as few as that
+        takes. If the budget is spent before, those that came closest.
 
         Raises:
             CalibrationError: there are fewer layers than asked for.
@@ -128,18 +133,20 @@ class Int8Search:
             return self._first(self._options.keep)
         found = self.deviation(())
         most = int(self._options.budget * sum(map(len, self.layers.values())))
-        if not most or holds(found):
+        if not most or holds(found) or not self.trial.noise.size:
             return []
-        excesses = {0: excess(found)}
-        for count in _counts(self.ranked, found.error, most):
-            excesses[count] = self._excess(count)
+        excesses, count = {0: excess(found)}, 0
+        while count < most:
+            before, count = count, _next_count(self.ranked, count, found.error, most)
+            found = self.deviation(self.ranked[:count])
+            excesses[count] = excess(found)
             if excesses[count] <= 1.0:
-                return self.ranked[: self._fewest(max(set(excesses) - {count}), count)]
+                return self.ranked[: self._fewest(before, count)]
         return self.ranked[: min(excesses, key=excesses.__getitem__)]
 
     def _fewest(self, failing: int, holding: int) -> int:
         """Halve the distance of two numbers of layers, of which the second is enough."""
-        while holding - failing > 1:
+        while holding - failing > max(1, holding // _CLOSE):
             middle = (failing + holding) // 2
             if self._excess(middle) <= 1.0:
                 holding = middle
@@ -177,7 +184,16 @@ class Int8Search:
 
     @cached_property
     def ranked(self) -> list[LayerError]:
-        """Each layer measured alone; those first whose keeping is worth most for its work."""
+        """Each layer measured alone; those first whose keeping is worth most for its work.
+
+        Raises:
+            CalibrationError: margins do not vary, so that there is nothing to measure errors in.
+        """
+        if not self.trial.noise.size:
+            raise CalibrationError(
+                "no layer's error can be measured, because all views that graphs are tried on give "
+                "the same margin: give more images, and larger ones."
+            )
         errors = [
             LayerError(role, layer, float(error))
             for role in BACKBONES
@@ -204,6 +220,7 @@ class Int8Search:
         layers = find_layers(model.graph, bundle.manifest.backbone, form)
         if not layers:
             raise CalibrationError(f"the {role} graph has no layer that INT8 can compute.")
+        views = views.suited_to(layers)
         unsigned = never_negative(model.graph) if form.unsigned else frozenset()
         activations = activations_of(layers, unsigned)
         ranges = collect_ranges(bundle, role, model, activations, views, self._sets, self._progress)
@@ -214,12 +231,12 @@ class Int8Search:
     def _errors(self, role: BackboneRole) -> Float64:
         """Return each layer's root mean square change of the margin, as a share of the noise.
 
-        One view at a time is looked at by the changed layer: twelve crops of twelve images tell
-        more than all crops of two, and take less than half the time.
+        One view at a time is looked at by the changed layer: a crop of each of many images tells
+        more than all crops of two, and takes less than half the time.
         """
         backbone = self._backbones[role]
         measured = layer_features(backbone.model, backbone.layers, backbone.grids, backbone.fitted)
-        views = self.trial.single_views(role, _MEASURED_VIEWS)
+        views = self.trial.single_views(role, self._measured_views)
         changes = []
         for view in track(views, f"layers of the {role} graph", len(views), self._progress):
             margins = self.trial.margins_of_view(view, measured.of(view.pixels))
@@ -247,17 +264,15 @@ def together(changes: Float64, views: int) -> Float64:
     return squares
 
 
-def _counts(ranked: Sequence[LayerError], error: float, most: int) -> Iterator[int]:
-    """Yield how many of the ranked layers to keep: what should do first, then ever more.
+def _next_count(ranked: Sequence[LayerError], count: int, error: float, most: int) -> int:
+    """Return how many of the ranked layers to try to keep after ``count``, which leave an error.
 
-    The squares of all layers' errors are taken to add up to the square of the error found.
+    The squares of single errors are taken to add up: what is left of them falls as the square of
+    the error found. At least a quarter more is tried, and never more than ``most``.
     """
     squares = np.array([each.error**2 for each in ranked])
-    total = squares.sum() or 1.0
-    left = error * np.sqrt(np.maximum(0.0, 1.0 - squares.cumsum() / total))
-    enough = np.flatnonzero(left <= ERROR_AIMED_AT)
-    count = int(enough[0]) + 1 if enough.size else most
-    while count < most:
-        yield count
-        count += max(1, count // 3)
-    yield most
+    left = np.maximum(0.0, squares.sum() - squares.cumsum())  # after 1, 2, 3 … layers are kept
+    now = left[count - 1] if count else squares.sum()
+    enough = np.flatnonzero(left * error**2 <= now * ERROR_AIMED_AT**2)
+    wanted = int(enough[0]) + 1 if enough.size else most
+    return min(most, max(wanted, count + max(1, count // 4)))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 from ...runtime.bundle.bundle import Bundle
@@ -14,7 +11,7 @@ from ...runtime.bundle.comparison import Comparison, Yardstick
 from ...runtime.bundle.manifest import MANIFEST_NAME
 from ...runtime.engines.registry import check_cpu_computes
 from ...runtime.machine.environment import environment
-from ...runtime.machine.errors import EngineError, OutputError
+from ...runtime.machine.errors import EngineError
 from ...runtime.machine.progress import Progress, silent
 from ..errors import AccuracyError, CalibrationError
 from ..floats.mixed import LowType
@@ -26,7 +23,14 @@ from ..judging.timed import Speed, measure_speeds
 from ..options import CalibrationOptions, LowPrecision, check_judgements
 from .explored import SCHEMA_VERSION, Choice, Exploration, label_of
 from .source import check_fp32
-from .variants import Made, in_float, stand_in_for, with_rest_in_fp16, write_variant
+from .variants import (
+    Made,
+    in_float,
+    scratch_folder,
+    stand_in_for,
+    with_rest_in_fp16,
+    write_variant,
+)
 
 _UNSTEADY = 0.1  # of a speed: quartiles that lie further apart are worth a note
 
@@ -151,30 +155,11 @@ class _Maker:
         self, made: Made, precision: LowPrecision, kept: int | None = None, *, default: bool = False
     ) -> _Candidate:
         """Write a candidate, open its engines, and remove it."""
-        with self._progress(f"opening {label_of(precision, kept)}"), _scratch() as folder:
+        with self._progress(f"opening {label_of(precision, kept)}"), scratch_folder() as folder:
             variant = write_variant(self._bundle, folder, made, precision)
             with stand_in_for(variant) as stand_in:
                 contender = Contender(Candidate(variant, stand_in))
             return _Candidate(precision, contender, _size(variant), kept, default)
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """Give an empty folder among the temporary files, with room for others beside it.
-
-    Raises:
-        OutputError: the block, or what is done here, raised an OSError.
-    """
-    try:
-        with tempfile.TemporaryDirectory(prefix="glass-", ignore_cleanup_errors=True) as scratch:
-            folder = Path(scratch, "candidate")
-            folder.mkdir()
-            yield folder
-    except OSError as error:
-        raise OutputError(
-            f"temporary files cannot be written: {error.strerror or error}. Let TMPDIR name a "
-            "folder with room for two bundles."
-        ) from None
 
 
 def _size(bundle: Bundle) -> int:

@@ -11,11 +11,10 @@ import numpy as np
 from ..judging.gate import NOISES
 from ..judging.yardstick import ERROR_GOOD, ERROR_REFUSED
 from ..options import LowPrecision
+from .labels import POINTS, Labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.text import Annotation
-    from matplotlib.transforms import Bbox
 
     from .explored import Choice, Exploration
 
@@ -31,15 +30,8 @@ _ZONES: tuple[tuple[float, str, str], ...] = (  # from which error on, colour, n
     (ERROR_REFUSED, "#fbe9e6", f"refused: above {ERROR_REFUSED:g}"),
 )
 _MARGIN = 0.08  # of the range of speeds, on either side
-_MARK = 7.0  # points: labels keep off a square of this size, and marks this close share one
+_SHARED = 7.0  # points: marks this close share a label
 _STEPS = 30  # on the line between two marks
-_OFFSETS = (
-    *((0, 10), (0, -10), (10, 6), (-10, 6), (10, -6), (-10, -6), (12, 0), (-12, 0)),
-    *((12, 16), (-12, 16), (12, -16), (-12, -16), (0, 22), (0, -22), (24, 20), (-24, 20)),
-    *((0, 36), (0, -36), (36, 30), (-36, 30), (0, 50)),
-)
-"""Where the nearest point of a label may stand, in points from its mark: the first that is free."""
-_NEAR = 14  # points: a label further off has a line to its mark
 
 
 def draw(report: Exploration) -> bytes:
@@ -118,20 +110,15 @@ def _draw_choices(ax: Axes, report: Exploration) -> None:
 
 def _draw_labels(ax: Axes, report: Exploration) -> None:
     """Write beside each mark what it is, where no mark, line or other text is."""
-    from matplotlib.transforms import Bbox
-
     int8 = [each for each in report.choices if each.precision == "int8"]
-    reach = _MARK / 2 * _DPI / 72
     marks = [(1.0, 0.0), *zip(*_places(report.choices), strict=True), *_along(int8)]
-    taken = [text.get_window_extent() for text in ax.texts]
-    for x, y in ax.transData.transform(marks):
-        taken.append(Bbox.from_extents(x - reach, y - reach, x + reach, y + reach))
-    taken.append(_write_beside(ax, (1.0, 0.0), "FP32", _FULL_COLOUR, taken))
+    labels = Labels(ax, marks)
+    labels.write((1.0, 0.0), "FP32", _FULL_COLOUR)
     for group in _groups(ax, report.choices):
         speeds, errors = _places(group)
         middle = float(np.mean(speeds)), float(np.mean(errors))
         text, colour = ", ".join(map(_name, group)), _COLOURS[group[0].precision]
-        taken.append(_write_beside(ax, middle, text, colour, taken))
+        labels.write(middle, text, colour)
 
 
 def _groups(ax: Axes, choices: Sequence[Choice]) -> list[list[Choice]]:
@@ -140,47 +127,12 @@ def _groups(ax: Axes, choices: Sequence[Choice]) -> list[list[Choice]]:
     places = ax.transData.transform(np.column_stack(_places(choices)))
     steps = np.linalg.norm(np.diff(places, axis=0, prepend=places[:1]), axis=1)
     for choice, step in zip(choices, steps, strict=True):
-        touching = step < _MARK * _DPI / 72
+        touching = step < _SHARED * _DPI / POINTS
         if groups and touching and groups[-1][-1].precision == choice.precision:
             groups[-1].append(choice)
         else:
             groups.append([choice])
     return groups
-
-
-def _write_beside(
-    ax: Axes, mark: tuple[float, float], text: str, colour: str, taken: Sequence[Bbox]
-) -> Bbox:
-    """Write a label where nothing else is, as near to its mark as that is; return where."""
-    written = [_annotated(ax, mark, text, colour, offset) for offset in _OFFSETS]
-    places = [label.get_window_extent() for label in written]
-    inside = ax.get_window_extent()
-    free = (
-        number
-        for number, place in enumerate(places)
-        if inside.contains(*place.min) and inside.contains(*place.max)
-        if not place.count_overlaps(taken)
-    )
-    chosen = next(free, 0)
-    for number, label in enumerate(written):
-        if number != chosen:
-            label.remove()
-    return places[chosen]
-
-
-def _annotated(
-    ax: Axes, mark: tuple[float, float], text: str, colour: str, offset: tuple[int, int]
-) -> Annotation:
-    right, up = offset
-    line = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
-    label = ax.annotate(
-        text, mark, offset, textcoords="offset points", fontsize=8, color=colour, zorder=5,
-        arrowprops=line if max(abs(right), abs(up)) >= _NEAR else None,
-        ha=("center", "left", "right")[np.sign(right)],
-        va=("center", "bottom", "top")[np.sign(up)],
-    )  # fmt: skip
-    label.set_in_layout(False)
-    return label
 
 
 def _name(choice: Choice) -> str:
@@ -199,6 +151,8 @@ def _places(choices: Sequence[Choice]) -> tuple[list[float], list[float]]:
 
 def _along(choices: Sequence[Choice]) -> list[tuple[float, float]]:
     """Return points close to each other on the line through some choices."""
+    if not choices:
+        return []
     steps = np.linspace(0, len(choices) - 1, _STEPS * len(choices))
     speeds, errors = (np.interp(steps, range(len(choices)), values) for values in _places(choices))
     return list(zip(speeds, errors, strict=True))

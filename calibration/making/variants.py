@@ -27,6 +27,7 @@ from ...runtime.engines.base import BackboneRole
 from ...runtime.engines.registry import check_cpu_computes
 from ...runtime.images.reading import ImageSource
 from ...runtime.machine.environment import library_versions
+from ...runtime.machine.errors import OutputError
 from ...runtime.machine.progress import Progress, silent
 from ..floats.search import TRIED_ON, FloatSearch, Lowered, lower
 from ..floats.simulated import simulated
@@ -48,6 +49,25 @@ class Made:
     kept: Mapping[BackboneRole, tuple[str, ...]]
     calibration: Calibration | None = None
     rest: Rest | None = None
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give an empty folder for a bundle among the temporary files, with room for others beside it.
+
+    Raises:
+        OutputError: the block, or what is done here, raised an OSError.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="glass-", ignore_cleanup_errors=True) as scratch:
+            folder = Path(scratch, "candidate")
+            folder.mkdir()
+            yield folder
+    except OSError as error:
+        raise OutputError(
+            f"temporary files cannot be written: {error.strerror or error}. Let TMPDIR name a "
+            "folder with room for two bundles."
+        ) from None
 
 
 def make_variant(

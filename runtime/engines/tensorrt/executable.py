@@ -64,14 +64,15 @@ class Executable:
     def _prepare(
         self, shapes: Mapping[str, Shape], addresses: Mapping[str, int], stream: int
     ) -> Callable[[int], None]:
+        self._messages.errors.clear()  # of shapes refused before: they would explain what fails now
         context = self._context()
-        self._contexts.append(context)
         for name, shape in shapes.items():
             if not context.set_input_shape(name, shape):
                 raise EngineError(
                     f"the {self._key.role} engine was not built for {name} of shape {shape}: "
                     f"{self._larger(name, shape)}."
                 )
+        self._contexts.append(context)
         for name, address in addresses.items():
             context.set_tensor_address(name, address)
         self._execute(context, stream)  # the first time prepares more than a graph may hold
