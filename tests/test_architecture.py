@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import EXAMPLES, PROGRAMS, ROOT
+from conftest import EXAMPLES, PROGRAMS, ROOT, slow
 from environments import (
     build_wheel,
     installed_environment,
@@ -200,7 +200,7 @@ class TestWithoutTorch:
         expected = [path for path, _ in modules("calibration")]
         assert done.stdout == f"{len(expected) - 1} []\n"  # but for the package itself
 
-    @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+    @pytest.mark.parametrize("precision", [slow("fp16"), slow("bf16"), "int8"])
     def test_a_bundle_is_quantised(self, precision, quantizing, vit_bundle, photographs, tmp_path):
         missing = subprocess.run([quantizing / "python", "-c", "import torch"], capture_output=True)
         assert b"ModuleNotFoundError" in missing.stderr

@@ -294,7 +294,7 @@ class TestEqualisation:
         assert never_negative(equalise(depthwise)[0].graph) >= {"limited", "again"}
 
     @pytest.mark.parametrize(
-        ("family", "some"), [slow("resnet", True), ("timm", True), ("vit", False)]
+        ("family", "some"), [slow("resnet", True), slow("timm", True), ("vit", False)]
     )
     def test_backbones_in_fp32_compute_the_same(self, family, some, given):
         ours = given(family)

@@ -165,7 +165,7 @@ class TestViews:
         fewer = views.fewer()
         np.testing.assert_array_equal(fewer.crops, views.crops[::CROPS])
         assert (fewer.images, len(fewer.crops)) == (views.images, views.images)
-        np.testing.assert_array_equal(fewer.drawn, views.drawn[: math.ceil(0.4 * len(views.drawn))])
+        np.testing.assert_array_equal(fewer.drawn, views.drawn[: math.ceil(0.3 * len(views.drawn))])
 
     def test_if_none_can_be_read_of_those_to_try_on_it_says_so(self, vit_bundle, tmp_path):
         spec = vit_bundle.manifest.views

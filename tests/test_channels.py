@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from conftest import slow
 from glass_edge.calibration.int8.channels import find_linear, with_equal_channels
 from glass_edge.calibration.int8.observe import Observer
 from glass_edge.calibration.photographs import reference_views
@@ -159,7 +160,9 @@ def crops(vit_bundle: Bundle) -> Crops:
     return reference_views(vit_bundle.manifest.views, 2).crops[:, 0]
 
 
-@pytest.mark.parametrize(("family", "some"), [("timm", True), ("vit", False), ("resnet", False)])
+@pytest.mark.parametrize(
+    ("family", "some"), [("timm", True), ("vit", False), slow("resnet", False)]
+)
 def test_of_real_backbones_only_linear_bottlenecks_are_scaled(family, some, export_family, crops):
     model = onnx.load(export_family(family).graph_path("local"))
     assert bool(list(find_linear(model.graph))) == some

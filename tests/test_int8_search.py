@@ -97,7 +97,7 @@ def test_layers_are_measured_on_views_of_as_many_images_as_there_are(search):
 def test_a_heavy_network_is_measured_on_fewer_views(
     search, vit_bundle, calibration_images, monkeypatch, tmp_path
 ):
-    """One crop of each image in place of two, and two fifths of the images to try graphs on."""
+    """One crop of each image in place of two, and three tenths of the images to try graphs on."""
     monkeypatch.setenv("GLASS_CACHE", str(tmp_path))
     monkeypatch.setattr(observe, "_HEAVY", 0.0)
     seen = []
@@ -110,7 +110,7 @@ def test_a_heavy_network_is_measured_on_fewer_views(
     monkeypatch.setattr(module, "collect_ranges", noted)
     heavy = Int8Search(vit_bundle, split_images(calibration_images, IMAGES), search._options)
     assert seen == [IMAGES, IMAGES]
-    assert heavy.trial.images == math.ceil(0.4 * search.trial.images)
+    assert heavy.trial.images == math.ceil(0.3 * search.trial.images)
     looked_at = []
     single_views = heavy.trial.single_views
     monkeypatch.setattr(
@@ -119,7 +119,7 @@ def test_a_heavy_network_is_measured_on_fewer_views(
         lambda role, most: looked_at.append(most) or single_views(role, most),
     )
     assert heavy.ranked
-    assert looked_at == [4, 4]
+    assert looked_at == [3, 3]
     assert heavy.search().calibration.images == IMAGES
 
 

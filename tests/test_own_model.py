@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import EXAMPLES, ROOT, call, refusal
+from conftest import EXAMPLES, ROOT, call, refusal, slow
 from glass_edge.export.errors import ParityError
 from glass_edge.export.exporter import export_bundle
 from glass_edge.export.model import Glass
@@ -87,7 +87,7 @@ def test_the_users_own_model_is_met_and_recorded(place, monkeypatch):
     assert f"in any logit of 3 inputs (reference.npz, SHA-256 {digest})" in card
 
 
-@pytest.mark.parametrize("build", [without_downsampling, dilated])
+@pytest.mark.parametrize("build", [slow(without_downsampling), dilated])
 def test_a_network_that_keys_cannot_tell_passes_parity_and_fails_its_reference(
     build, place, monkeypatch
 ):

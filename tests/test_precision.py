@@ -47,7 +47,7 @@ SUMMING = ("LayerNormalization", "Softmax", "ReduceMean", "GlobalAveragePool", "
 # What one family shows of each precision, and what only convolutions or their residuals show.
 QUICK = (
     *(("vit", "fp16"), ("vit", "bf16"), ("vit", "int8")),
-    *(("convnext", "fp16"), ("convnext", "int8"), ("timm", "int8")),
+    *(("convnext", "int8"), ("timm", "int8")),
 )
 
 
@@ -256,7 +256,7 @@ class TestFp16:
         monkeypatch.setattr(lowering, "_largest", lambda *_: {})
         monkeypatch.setattr(lowering, "_FRONTS", (0,))
         options = replace(self.options, accept_loss=True)
-        with pytest.raises(AccuracyError, match=r"overflow in FP16: \d+ of 25 verdicts"):
+        with pytest.raises(AccuracyError, match=r"overflow in FP16: \d+ of 24 verdicts"):
             make_variant(overflowing, tmp_path, options)
 
 

@@ -28,7 +28,7 @@ from ..judging.views import suitable_draws, trial_size
 from .layers import Layer
 
 CROPS = 2  # of each image: another image tells more than another crop of the same
-_TRIED_OF_FEWER = 0.4
+_TRIED_OF_FEWER = 0.3
 _HEAVY = 6e9  # multiply-adds for a view, from which on fewer views are looked at
 _BATCH = 4  # views at a time, because all their inner tensors are in memory
 
@@ -66,7 +66,7 @@ class CalibrationViews:
         return self.fewer() if any(map(heavy, backbones)) else self
 
     def fewer(self) -> CalibrationViews:
-        """Return one crop of each image, and other draws of two fifths of the images tried on."""
+        """Return one crop of each image, and other draws of three tenths of the images tried on."""
         each = len(self.crops) // len(self.overviews)
         tried = math.ceil(_TRIED_OF_FEWER * len(self.drawn))
         return replace(self, crops=self.crops[::each], drawn=self.drawn[:tried])

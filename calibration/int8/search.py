@@ -37,7 +37,7 @@ from .signs import never_negative
 
 RANGES_BY = "least squared error"
 _MEASURED_VIEWS = 12  # of each graph, on which single layers are measured
-_FEWER_MEASURED = 4  # of a heavy network's
+_FEWER_MEASURED = 3  # of a heavy network's
 _CLOSE = 8  # of so many kept layers, one too many is not worth another trial
 
 
