@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import slow
 from glass_edge.calibration.int8.channels import find_linear, with_equal_channels
 from glass_edge.calibration.int8.observe import Observer
 from glass_edge.calibration.photographs import reference_views
@@ -161,7 +160,8 @@ def crops(vit_bundle: Bundle) -> Crops:
 
 
 @pytest.mark.parametrize(
-    ("family", "some"), [("timm", True), ("vit", False), slow("resnet", False)]
+    ("family", "some"),
+    [("timm", True), ("vit", False), pytest.param("resnet", False, marks=pytest.mark.slow)],
 )
 def test_of_real_backbones_only_linear_bottlenecks_are_scaled(family, some, export_family, crops):
     model = onnx.load(export_family(family).graph_path("local"))
