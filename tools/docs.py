@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -191,22 +191,21 @@ def _eval(name: str) -> str:
 
 def engines() -> str:
     """The local backbone alone on every engine."""
-    parts = []
-    for name, title in NETWORKS.items():
-        report = read(f"engines-{name}", EnginesReport)
-        link = f"[report](reports/engines-{name}.md)"
-        parts += [f"**{title}**, random weights ({link}):", report.table(), f"`{report.command}`"]
-    return "\n\n".join(parts)
+    return _engine_tables({f"engines-{name}": title for name, title in NETWORKS.items()})
 
 
 def gpu() -> str:
     """The local backbone alone on an NVIDIA GPU."""
+    return _engine_tables({f"engines-{name}-h200": NETWORKS[name] for name in GPU_NETWORKS})
+
+
+def _engine_tables(titles: Mapping[str, str]) -> str:
+    """Return the tables of reports by file name, with the titles of their networks."""
     parts = []
-    for name in GPU_NETWORKS:
-        report = read(f"engines-{name}-h200", EnginesReport)
-        link = f"[report](reports/engines-{name}-h200.md)"
-        title = f"**{NETWORKS[name]}**, random weights ({link}):"
-        parts += [title, report.table(), f"`{report.command}`"]
+    for name, title in titles.items():
+        report = read(name, EnginesReport)
+        link = f"[report](reports/{name}.md)"
+        parts += [f"**{title}**, random weights ({link}):", report.table(), f"`{report.command}`"]
     return "\n\n".join(parts)
 
 

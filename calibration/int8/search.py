@@ -131,9 +131,11 @@ class Int8Search:
         """
         if self._options.keep is not None:
             return self._first(self._options.keep)
-        found = self.deviation(())
         most = int(self._options.budget * sum(map(len, self.layers.values())))
-        if not most or holds(found) or not self.trial.noise.size:
+        if not most or not self.trial.noise.size:
+            return []
+        found = self.deviation(())
+        if holds(found):
             return []
         excesses, count = {0: excess(found)}, 0
         while count < most:
