@@ -256,7 +256,7 @@ class TestFp16:
         monkeypatch.setattr(lowering, "_largest", lambda *_: {})
         monkeypatch.setattr(lowering, "_FRONTS", (0,))
         options = replace(self.options, accept_loss=True)
-        with pytest.raises(AccuracyError, match=r"overflow in FP16: \d+ of 24 verdicts"):
+        with pytest.raises(AccuracyError, match=r"overflow in FP16: \d+ of 25 verdicts"):
             make_variant(overflowing, tmp_path, options)
 
 

@@ -25,7 +25,6 @@ from ..errors import AccuracyError, CalibrationError
 from .timed import judge_timed
 from .yardstick import Margins, deviation, draw_noise
 
-_FEWEST_DRAWS = 2  # of an image, so that there is a noise
 _BATCH = DEFAULT_BATCH_SIZE  # images times draws
 Scores = npt.NDArray[np.float64]
 """P(fake), of any shape."""
@@ -47,7 +46,8 @@ def compare_bundles(
         reference: in FP32.
         candidate: the same network in a lower precision.
         images: to judge; none that the candidate was made with.
-        judgements: the least number of judgements by each; at least two draws of each image.
+        judgements: the least number of judgements by each; each image has one draw more, which its
+            own mean takes from what tells the noise.
         stand_in: the same verdicts as the candidate's, in types that any CPU computes. If this
             machine's engine computes some of the candidate in another type, verdicts are the
             stand-in's, and only the speed is the candidate's.
@@ -107,7 +107,7 @@ def compare_contenders(
         EngineError: an engine failed.
     """
     manifest = reference.manifest
-    draws = max(_FEWEST_DRAWS, -(-judgements // len(images)))
+    draws = 1 - (-judgements // len(images))
     judges = [judge for each in (reference, *contenders) for judge in each.judges]
     with progress("comparing with FP32") as report:
         _judge_all(judges, images, Sampling(manifest.views, draws=draws), report)
