@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,17 @@ import numpy.typing as npt
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.comparison import Comparison, Yardstick
 from ...runtime.bundle.manifest import Manifest, Precision
-from ...runtime.engines.base import Engine, EngineOptions, Float32, softmax
+from ...runtime.engines.base import Engine, Float32, softmax
 from ...runtime.engines.registry import AUTO, open_engine
 from ...runtime.images.reading import ImageSource
 from ...runtime.judging.draws import DrawnBatch, images_at_once, in_groups, stream_draws
-from ...runtime.judging.options import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
+from ...runtime.judging.options import (
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_THRESHOLD,
+    DetectorOptions,
+    engine_options,
+    pipeline_options,
+)
 from ...runtime.judging.pipeline import PipelineOptions
 from ...runtime.machine.cpus import available_cpus
 from ...runtime.machine.progress import Progress, Report, silent
@@ -239,8 +245,10 @@ def _speed(reference: Sequence[float], candidate: Sequence[float]) -> float:
 
 def open_on_cpu(bundle: Bundle, engine: str = AUTO) -> Engine:
     """Open a bundle in the making on the best engine of this machine's CPU, or the one named."""
-    options = EngineOptions("cpu", available_cpus(), DEFAULT_BATCH_SIZE, keep=False)
-    return open_engine(bundle, engine, options)
+    options, crops = DetectorOptions(device="cpu"), bundle.manifest.views.num_crops
+    as_in_a_run = engine_options(options, pipeline_options(options, crops), crops)
+    alone = replace(as_in_a_run, threads=available_cpus(), lanes=1, keep=False)
+    return open_engine(bundle, engine, alone)
 
 
 def fake_scores(logits: Float32, manifest: Manifest) -> Scores:
