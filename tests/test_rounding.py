@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -53,6 +55,19 @@ def read(rows: np.ndarray, grid: Grid = GRID) -> np.ndarray:
 
 
 class TestMoments:
+    def test_may_be_read_by_several_threads_at_once(self):
+        """Products that read the same input share its moments, and are rounded side by side."""
+        rows = correlated((1, 2000, 300), 1)
+        expected = moments_of(rows).covariance()
+        moments, together = moments_of(rows), threading.Barrier(4)
+
+        def covariance(_: int) -> np.ndarray:
+            together.wait()
+            return moments.covariance()
+
+        with ThreadPoolExecutor(4) as pool:
+            assert all(np.array_equal(each, expected) for each in pool.map(covariance, range(4)))
+
     @pytest.mark.parametrize("unsigned", [False, True])
     def test_are_numpys_of_the_rounded_rows(self, unsigned):
         """Negative values of an unsigned grid are clipped at 0."""

@@ -11,6 +11,7 @@ the variance to be minimised.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -44,6 +45,7 @@ class Moments:
         self._lost = np.zeros((groups, inputs), np.float64)
         self._products = np.zeros((groups, inputs, inputs), np.int32)
         self._waiting: list[Float32] = []
+        self._multiplying = threading.Lock()  # products that read the same input share its moments
 
     def add(self, rows: Float32) -> None:
         """Count rows ``(groups, rows, inputs)`` of inputs in full precision.
@@ -62,7 +64,9 @@ class Moments:
 
     def _multiply(self) -> None:
         """Add the products of the waiting rows; many at once are faster than a few each time."""
-        if self._waiting:
+        with self._multiplying:
+            if not self._waiting:
+                return
             steps = np.concatenate(self._waiting, axis=1)
             for start in range(0, steps.shape[1], self._at_once):
                 rows = steps[:, start : start + self._at_once]
