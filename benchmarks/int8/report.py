@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ...calibration.judging.timed import Speed
-from ...calibration.judging.yardstick import ERROR_GOOD, SHIFT_GOOD, Deviation
+from ...calibration.judging.yardstick import ERROR_GOOD, SHIFT_GOOD, outcome_of
 from ...runtime.bundle.comparison import Comparison, NoiseUnit
 from ...runtime.results.tables import markdown_table
 from ..measuring.report import BenchReport
@@ -47,10 +47,8 @@ class Int8Result(msgspec.Struct, frozen=True):
     @property
     def good(self) -> bool:
         """Whether the error and the shift are too small to matter."""
-        found, noise = self.comparison, self.comparison.yardstick
-        if noise is None:
-            return False
-        return Deviation(noise.error, noise.shift, found.flips, found.judgements).good
+        noise = self.comparison.yardstick
+        return noise is not None and outcome_of(noise.error, noise.shift) == "good"
 
     def cells(self) -> list[str]:
         """Return the row of a table."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ...runtime.bundle.comparison import Comparison, NoiseUnit
 from ..errors import AccuracyError
-from .yardstick import ERROR_GOOD, ERROR_REFUSED, SHIFT_GOOD
+from .yardstick import ERROR_GOOD, ERROR_REFUSED, SHIFT_GOOD, outcome_of
 
 NOISES: Mapping[NoiseUnit, str] = {
     "draws": "the draws' noise",
@@ -29,8 +29,7 @@ def check_comparison(comparison: Comparison) -> None:
             "their crops, give the same verdict. Nothing was written; give more images, and "
             "larger ones, or --accept-loss."
         )
-    # Written so that NaN fails.
-    if not found.error <= ERROR_REFUSED:
+    if outcome_of(found.error, found.shift) == "refused":
         share = comparison.flips / comparison.judgements
         raise AccuracyError(
             f"the verdicts differ too much from FP32's: the margin's error is {found.error:.2f} "
@@ -44,14 +43,11 @@ def check_comparison(comparison: Comparison) -> None:
 def loss_note(comparison: Comparison) -> str | None:
     """Say what to do about an error or a shift that may matter; ``None`` if neither can."""
     found = comparison.yardstick
-    if found is None:
+    if found is None or outcome_of(found.error, found.shift) == "good":
         return None
-    if not found.error <= ERROR_GOOD:
-        what, size, limit = "error", found.error, ERROR_GOOD
-    elif not abs(found.shift) <= SHIFT_GOOD:
+    what, size, limit = "error", found.error, ERROR_GOOD
+    if size <= limit:
         what, size, limit = "shift", abs(found.shift), SHIFT_GOOD
-    else:
-        return None
     keeping = "keep more layers with --int8-keep or " if comparison.precision == "int8" else ""
     return (
         f"{comparison.precision.upper()}'s {what} is {size:.2f} of {NOISES[found.unit]}, above "

@@ -7,7 +7,7 @@ approximation whose errors are small beside that cannot matter; docs/precision.m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ Margins: TypeAlias = npt.NDArray[np.float64]
 
 ERROR_GOOD, SHIFT_GOOD = 0.25, 0.1  # shares of the draw noise
 ERROR_REFUSED = 0.5
+Outcome: TypeAlias = Literal["good", "fair", "refused"]
+"""What the gate makes of a bundle: it is written, written with a note, or refused."""
 LEAST = 0.04
 """A smaller noise is counted as this: a quarter of it moves no P(fake) by more than 0.0025. A
 network with random weights has less, and so may have one that is sure of everything."""
@@ -62,8 +64,15 @@ class Deviation:
 
     @property
     def good(self) -> bool:
-        """Whether the change cannot matter beside the draws. NaN is not good."""
-        return self.error <= ERROR_GOOD and abs(self.shift) <= SHIFT_GOOD
+        """Whether the change cannot matter beside the draws."""
+        return outcome_of(self.error, self.shift) == "good"
+
+
+def outcome_of(error: float, shift: float) -> Outcome:
+    """Say what the gate makes of an error and a shift, as shares of the draw noise."""
+    if not error <= ERROR_REFUSED:  # so that NaN is refused
+        return "refused"
+    return "good" if error <= ERROR_GOOD and abs(shift) <= SHIFT_GOOD else "fair"
 
 
 def draw_noise(margins: Margins) -> DrawNoise:

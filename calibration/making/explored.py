@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -12,12 +11,10 @@ from ...runtime.machine.environment import Environment
 from ...runtime.results.tables import markdown_table
 from ..judging.gate import NOISES
 from ..judging.timed import Speed
-from ..judging.yardstick import ERROR_GOOD, ERROR_REFUSED, SHIFT_GOOD
+from ..judging.yardstick import ERROR_GOOD, ERROR_REFUSED, SHIFT_GOOD, Outcome, outcome_of
 from ..options import LowPrecision
 
 SCHEMA_VERSION = 1
-Outcome: TypeAlias = Literal["good", "fair", "refused"]
-"""What the gate would make of a bundle: it is written, written with a note, or refused."""
 _HEADER = (
     *("what", "error", "shift", "outcome", "verdicts unlike FP32's", "mean change of P(fake)"),
     *("speed", "MB", "computed in"),
@@ -66,9 +63,7 @@ class Choice(msgspec.Struct, frozen=True):
     @property
     def outcome(self) -> Outcome:
         """What the gate would make of it."""
-        if self.error <= ERROR_GOOD and abs(self.shift) <= SHIFT_GOOD:
-            return "good"
-        return "fair" if self.error <= ERROR_REFUSED else "refused"
+        return outcome_of(self.error, self.shift)
 
 
 class Exploration(msgspec.Struct, frozen=True):
