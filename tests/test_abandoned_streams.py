@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import slow_but
 
 from glass_edge import Detector, DetectorOptions
 
@@ -104,17 +105,21 @@ def test_a_stream_that_never_began_has_no_threads(detector, photographs):
     assert not glass_threads()
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+ENDINGS = {"break": 0, "next": 0, "kept": 0, "exception": 1}
+QUICK = [("break", "onnxruntime"), *((how, "openvino") for how in ENDINGS)]
+
+
 @pytest.mark.parametrize(
-    ("how", "code"), [("break", 0), ("next", 0), ("kept", 0), ("exception", 1)]
+    ("how", "engine"),
+    slow_but(QUICK, [(how, engine) for how in ENDINGS for engine in ("onnxruntime", "openvino")]),
 )
-def test_the_process_ends_as_the_program_says(how, code, engine, vit_bundle, photographs):
+def test_the_process_ends_as_the_program_says(how, engine, vit_bundle, photographs):
     """A thread within an engine while the interpreter ends would abort the process (SIGABRT)."""
     images = [str(path) for path in photographs[:6]]
     command = [sys.executable, "-c", LOOP, str(vit_bundle.path), engine, how, *images]
     for _ in range(RUNS if how == "break" else 3):
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert done.returncode == code, done.stderr
+        assert done.returncode == ENDINGS[how], done.stderr
         if how == "exception":
             assert done.stderr.rstrip().endswith("LookupError: the caller's own")
         else:

@@ -147,25 +147,26 @@ class TestAveragedWeights:
         with pytest.raises(CheckpointError, match=r"only averaged.*leave --weights raw out"):
             read_checkpoint(ema, "raw")
 
-    def test_the_export_says_and_records_what_it_took(self, tmp_path):
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("words", "taken", "other"), [((), "ema", "raw"), (("--weights", "raw"), "raw", "ema")]
+    )
+    def test_the_export_says_and_records_what_it_took(self, words, taken, other, tmp_path):
         saved({"model": state(), "ema": average()}, tmp_path / "gl.pt")
-        lines = {}
-        for asked, words in (("ema", ()), ("raw", ("--weights", "raw"))):
-            done = call("glass-export", tmp_path, "gl.pt", "-o", f"{asked}.glass", *words)
-            assert done.returncode == 0, done.stderr
-            (lines[asked],) = (x for x in done.stdout.splitlines() if x.startswith("weights"))
-            bundle = Bundle.open(tmp_path / f"{asked}.glass")
-            entry = bundle.manifest.checkpoint
-            assert (entry.weights, entry.both) == (asked, True)
-            # A benchmark compares the bundle with the weights that it was made of.
-            loaded = load_fitting(tmp_path / "gl.pt", "auto", [bundle])
-            plain = PyTorchContender.plain(tmp_path / "gl.pt", "auto", bundle)
-            assert (loaded.checkpoint.weights, plain.weights) == (asked, asked)
-        holds = "the checkpoint also holds"
-        assert lines == {
-            "ema": f"weights     EMA ({holds} raw weights; --weights raw takes them)",
-            "raw": f"weights     raw ({holds} EMA weights; --weights ema takes them)",
-        }
+        done = call("glass-export", tmp_path, "gl.pt", *words)
+        assert done.returncode == 0, done.stderr
+        names = {"ema": "EMA", "raw": "raw"}
+        assert (
+            f"weights     {names[taken]} (the checkpoint also holds {names[other]} weights; "
+            f"--weights {other} takes them)"
+        ) in done.stdout.splitlines()
+        bundle = Bundle.open(tmp_path / "gl.glass")
+        entry = bundle.manifest.checkpoint
+        assert (entry.weights, entry.both) == (taken, True)
+        # A benchmark compares the bundle with the weights that it was made of.
+        loaded = load_fitting(tmp_path / "gl.pt", "auto", [bundle])
+        plain = PyTorchContender.plain(tmp_path / "gl.pt", "auto", bundle)
+        assert (loaded.checkpoint.weights, plain.weights) == (taken, taken)
         saved(state(), tmp_path / "plain.pt")
         sentence = refusal(call("glass-export", tmp_path, "plain.pt", "--weights", "ema"))
         assert "leave --weights ema out" in sentence

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import slow
 from glass_edge.export.exporter import export_bundle
 from glass_edge.export.options import ExportOptions
 from glass_edge.runtime.bundle.making import new_bundle, put_in_place
@@ -141,7 +140,8 @@ class TestLeftovers:
         assert names(tmp_path) == ["vit.glass"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), slow(signal.SIGINT, 130)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_export_that_is_told_to_end_leaves_nothing(number, code, checkpoints, tmp_path):
     command = [PROGRAM, checkpoints["vit"], "-o", "vit.glass"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:

@@ -8,6 +8,8 @@ import pty
 import subprocess
 import sys
 
+import pytest
+
 SETTINGS = """
 import json, signal, sys, warnings
 from PIL import AvifImagePlugin, Image
@@ -42,6 +44,7 @@ export_bundle(Path(sys.argv[1]), Path(sys.argv[2]), ExportOptions())
 """
 
 
+@pytest.mark.slow
 def test_an_export_from_a_program_draws_nothing_even_on_a_terminal(checkpoints, tmp_path):
     ours, theirs = pty.openpty()
     command = [sys.executable, "-W", "error::UserWarning:glass_edge", "-c", QUIET]

@@ -123,6 +123,7 @@ def check(case: Case, model: Glass, bundle: Bundle, photograph: Image.Image, fol
     assert (logits - expected(model, picture, *otherwise)).abs().max() > 1e-2
 
 
+@pytest.mark.slow
 def test_the_users_size_and_normalisation_come_first(photograph, tmp_path):
     model = random_glass("test_convnext")
     normalisation = Normalisation(*OTHERS, "the user's")

@@ -242,6 +242,7 @@ class TestFp16:
         )
         assert still_low[TensorProto.FLOAT16] > still_low[TensorProto.FLOAT] > 0
 
+    @pytest.mark.slow
     def test_what_overflows_unforeseen_is_found_by_trying(self, overflowing, tmp_path, monkeypatch):
         """No engine here computes in FP16, so that only the simulation can show it."""
         monkeypatch.setattr(lowering, "_largest", lambda *_: {})
@@ -291,6 +292,12 @@ def test_verdicts_are_compared_in_what_the_bundle_says(precision, make_precision
     simulated = serving.precision != precision
     assert ("simulating" in comparison.engine) == simulated
     assert serving.description in comparison.engine
+
+
+def test_the_gate_times_an_engine_in_a_runs_batches(export_family):
+    """Else a graph that is compiled for full batches only, as ConvNeXt's, looks slower."""
+    bundle = export_family("convnext")
+    assert open_on_cpu(bundle).largest == Detector(bundle)._engine.largest
 
 
 def test_bf16_on_an_engine_without_it_is_an_error(make_precision):

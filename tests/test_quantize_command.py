@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import onnx
 import pytest
-from conftest import EXAMPLES, JUDGEMENTS, call, launch, refusal, slow_but
+from conftest import EXAMPLES, JUDGEMENTS, call, launch, refusal, slow, slow_but
 from glass_edge.calibration.images import split_images
 from glass_edge.calibration.int8.layers import find_layers, form_of
 from glass_edge.calibration.int8.report import SensitivityReport
@@ -77,7 +77,7 @@ def place(tmp_path, vit_bundle) -> Path:
 
 
 class TestABundle:
-    @pytest.mark.parametrize("precision", ["fp16", "bf16"])
+    @pytest.mark.parametrize("precision", ["fp16", slow("bf16")])
     def test_is_made_of_the_only_one_here(self, precision, place, vit_bundle):
         before = vit_bundle.digest
         done = run(place, "--precision", precision, *QUICKLY)

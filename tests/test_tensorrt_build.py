@@ -60,7 +60,7 @@ def key_of(bundle, role="aggregator", options=OPTIONS, library=LIBRARY):
 @pytest.mark.parametrize(
     ("family", "precision"),
     slow_but(
-        [*(("vit", precision) for precision in ("fp32", *LOW)), ("timm", "fp32")],
+        [("vit", "fp32"), ("vit", "int8"), ("timm", "fp32")],
         [(family, precision) for family in FAMILIES for precision in ("fp32", *LOW)],
     ),
 )  # fmt: skip

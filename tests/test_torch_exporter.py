@@ -34,6 +34,7 @@ def fused(model: nn.Module) -> set[bool]:
 
 
 class TestTimmsFusedAttention:
+    @pytest.mark.slow
     def test_of_five_dimensions_is_exported(self, tmp_path):
         """Parity compares with the untouched model, whose attention is fused."""
         torch.manual_seed(0)
@@ -52,6 +53,7 @@ class TestTimmsFusedAttention:
         with torch.inference_mode():
             torch.testing.assert_close(copy(pixels), model(pixels), rtol=1e-4, atol=1e-5)
 
+    @pytest.mark.slow
     def test_would_leave_shape_arithmetic_behind(self):
         model = timm.create_model("test_vit", num_classes=0)
         nodes = []
