@@ -45,7 +45,10 @@ TRAINED = {
     "vit": "ViT with 6 layers of width 192, trained from scratch",
 }
 """Of the evaluations, by file name."""
-QUANTISED = TRAINED | {"resnet50": "ResNet-50, random weights"}
+QUANTISED = TRAINED | {
+    "resnet50": "ResNet-50, random weights",
+    "vitb16": "ViT-B/16, random weights",
+}
 """Of the comparisons of INT8, by file name."""
 Report = TypeVar("Report")
 
@@ -60,6 +63,7 @@ def gates() -> str:
     evaluated = [read(_eval(name), EvaluationReport) for name in TRAINED]
     found = [each.gate for report in evaluated for each in report.bundles if each.gate]
     flips, judgements = sum(each.flips for each in found), sum(each.judgements for each in found)
+    largest = max(each.yardstick.error for each in found if each.yardstick)
     roads = [road for image in read("views", ViewsReport).images for road in image.roads]
     errors = {
         road.name: max(each.max_error or 0 for each in roads if each.name == road.name)
@@ -72,8 +76,8 @@ def gates() -> str:
         (":--", ":--", ":--"),
         ("the exported graphs compute what PyTorch computes", "every export",
          f"logits within {_parity()} ([the demo](docs/bundle.md#the-parity-gate))"),
-        ("a lower precision gives FP32's verdicts on held-out images", "every export",
-         f"{flips} of {judgements:,} verdicts flipped "
+        ("a lower precision changes less than another choice of crops does", "every bundle made",
+         f"by {largest:.2f} of it at most, and {flips} of {judgements:,} verdicts "
          f"([{len(found)} bundles](docs/precision.md#what-it-costs))"),
         ("your engine computes what the export computed", "first start",
          f"refused beyond {TOLERANCES['fp32'] * 100:g} % of the largest logit in FP32 "
@@ -166,8 +170,8 @@ def quantisers() -> str:
     parts = []
     for name, title in QUANTISED.items():
         report = read(f"int8-{name}", Int8Report)
-        link = f"[report](reports/int8-{name}.md)"
-        parts += [f"**{title}** ({link}):", report.makers_table()]
+        links = f"[report](reports/int8-{name}.md), [plot](reports/int8-{name}.png)"
+        parts += [f"**{title}** ({links}):", report.makers_table()]
         if report.ablation:
             parts += ["Its parts:", report.ablation_table()]
         parts.append(f"`{report.command}`")
