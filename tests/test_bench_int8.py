@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 
 import msgspec
@@ -13,7 +14,7 @@ import onnx
 import pytest
 from conftest import call, refusal, slow
 from glass_edge.benchmarks.int8 import accuracy_control
-from glass_edge.benchmarks.int8.ablation import MeanInputs, Part
+from glass_edge.benchmarks.int8.ablation import MeanInputs, Part, gptq
 from glass_edge.benchmarks.int8.accuracy_control import Validation, trial_of
 from glass_edge.benchmarks.int8.choices import GROUPS
 from glass_edge.benchmarks.int8.equalisation import equalise
@@ -26,9 +27,10 @@ from glass_edge.calibration.errors import CalibrationError
 from glass_edge.calibration.images import split_images
 from glass_edge.calibration.int8 import observe
 from glass_edge.calibration.int8.fitting import fit_weights
+from glass_edge.calibration.int8.grid import Grids
 from glass_edge.calibration.int8.layers import find_layers, form_of
 from glass_edge.calibration.int8.observe import calibration_views
-from glass_edge.calibration.int8.products import find_products
+from glass_edge.calibration.int8.products import Product, find_products
 from glass_edge.calibration.int8.ranges import activations_of, collect_ranges
 from glass_edge.calibration.int8.search import Int8Search
 from glass_edge.calibration.int8.signs import never_negative
@@ -179,17 +181,20 @@ class TestAblation:
     def test_biases_of_the_nearest_are_corrected_as_the_product_corrects_its_own(self, given):
         """A small ViT has so few tokens that the means of both are over all of them."""
         ours = given("vit")
-        model = ours.model("global")
-        layers = find_layers(model.graph, ours.bundle.manifest.backbone, form_of("fp32"))
-        products = find_products(model.graph, layers)
-        activations = activations_of(layers, never_negative(model.graph))
-        ranges = collect_ranges(ours.bundle, "global", model, activations, ours.views, ours.sets)
-        fitted = fit_weights(model, "global", products, ranges.grids, ours.views)
-        means = MeanInputs(Part(ours, "global", model), products, ranges.grids)
+        part, products, grids = to_be_rounded(ours)
+        fitted = fit_weights(part.model, "global", products, grids, ours.views)
+        means = MeanInputs(part, products, grids)
         for each in products:
             if each.bias is not None:
                 found = each.bias + means.missed(each, fitted[each.node])
                 assert found == pytest.approx(fitted[each.node].bias, abs=1e-5), each.node
+
+    def test_without_correction_every_product_keeps_the_bias_that_it_is_known_by(self, given):
+        """A convolution that has none is known by zeros, which OpenVINO needs after it."""
+        part, products, grids = to_be_rounded(given("vit"))
+        kept = [replace(each, bias=0 * each.bias) for each in products if each.bias is not None]
+        fitted = gptq(part, kept, grids, corrected=False)
+        assert not any(fitted[each.node].bias.any() for each in kept)
 
     @pytest.mark.parametrize("rounding", ["nearest", "gptq"])
     def test_only_correction_changes_biases(self, rounding, given):
@@ -202,6 +207,15 @@ class TestAblation:
         )
         assert biases(before, plain) == biases(before, before)
         assert biases(before, corrected) != biases(before, before)
+
+
+def to_be_rounded(ours: Given) -> tuple[Part, list[Product], Grids]:
+    """The global backbone, its products, and the grids of their inputs."""
+    model = ours.model("global")
+    layers = find_layers(model.graph, ours.bundle.manifest.backbone, form_of("fp32"))
+    activations = activations_of(layers, never_negative(model.graph))
+    ranges = collect_ranges(ours.bundle, "global", model, activations, ours.views, ours.sets)
+    return Part(ours, "global", model), find_products(model.graph, layers), ranges.grids
 
 
 def biases(names_of: onnx.ModelProto, model: onnx.ModelProto) -> dict[str, list[float]]:
