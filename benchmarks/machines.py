@@ -108,7 +108,7 @@ def _best_of_kinds(report: RunReport) -> dict[str, str]:
     for contender in sorted(by_speed, key=lambda each: each.kind == "ours"):
         if contender.kind == "naive":
             found.setdefault("naive", _described(report, contender))
-        if contender.kind == "ours":
+        if contender.kind == "ours" and contender.mean_crops is None:
             precision = precisions[contender.name.rpartition(", ")[0]]
             found.setdefault(f"glass-edge {precision}", _described(report, contender))
     return found

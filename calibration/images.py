@@ -11,9 +11,9 @@ import numpy as np
 from ..runtime.bundle.bundle import sha256_of
 from ..runtime.finding.choosing import Skip, in_silence
 from ..runtime.finding.sources import find_images
-from ..runtime.judging.stream import PreparedBatch
 from ..runtime.machine.errors import ImageError, InputError
 from ..runtime.machine.progress import Progress, silent, track
+from ..runtime.streaming.stream import PreparedBatch
 from .errors import CalibrationError
 
 FEWEST = 5  # four to calibrate on and one to hold out

@@ -21,6 +21,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -41,7 +42,8 @@ from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.export import graphs
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.export.graphs import export_graph
-from glass_edge.runtime.bundle.manifest import Precision, Rest, Role, TensorSpec
+from glass_edge.runtime.bundle.manifest import MANIFEST_NAME, Precision, Rest, Role, TensorSpec
+from glass_edge.runtime.bundle.stopping import Stopping
 from glass_edge.runtime.machine.progress import silent
 from hypothesis import settings
 from networks import SMALL, TIMM_NAME, random_glass
@@ -271,6 +273,33 @@ def export_family(checkpoints: dict[str, Path], shared: Shared) -> Callable[[str
 @pytest.fixture(scope="session")
 def vit_bundle(export_family: Callable[[str], Bundle]) -> Bundle:
     return export_family("vit")
+
+
+STEPS = (1, 2, 4, 8)  # of stopping rules
+NEVER = (1e6,) * len(STEPS)  # no margin is as large
+
+
+def with_rule(bundle: Bundle, folder: Path, taus: tuple[float, ...], **changes) -> Bundle:
+    """Copy a bundle and give it a stopping rule."""
+    shutil.copytree(bundle.path, folder)
+    rule = Stopping(
+        steps=STEPS,
+        taus=taus,
+        size_power=0.0,
+        threshold=0.5,
+        risk=0.01,
+        confidence=0.95,
+        bound=0.009,
+        settled_crops=64,
+        images=400,
+        unlike=0,
+        mean_crops=1.5,
+        data="0" * 64,
+    )
+    rule = msgspec.structs.replace(rule, **changes)
+    manifest = msgspec.structs.replace(bundle.manifest, stopping=rule)
+    (folder / MANIFEST_NAME).write_bytes(manifest.encode())
+    return Bundle.open(folder)
 
 
 @pytest.fixture(scope="session")

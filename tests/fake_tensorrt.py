@@ -21,7 +21,7 @@ from glass_edge.runtime.engines.tensorrt.plan import Built
 from glass_edge.runtime.machine.cuda import CudaError
 
 _SIZES = {np.dtype(np.uint8): ctypes.c_uint8, np.dtype(np.float32): ctypes.c_float}
-MOST_CROPS = 32  # of an image that the plans take
+MOST_CROPS = 64  # of an image that the plans take
 _TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 
 

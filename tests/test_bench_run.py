@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import EXAMPLES, call, launch, refusal
+from conftest import EXAMPLES, call, launch, refusal, with_rule
 from glass_edge.benchmarks.contenders.naive import NaiveContender
 from glass_edge.benchmarks.contenders.ours import BundleContender
 from glass_edge.benchmarks.contenders.pytorch import PyTorchContender, half_precision
@@ -40,6 +40,8 @@ from glass_edge.benchmarks.measuring.samples import (
 )
 from glass_edge.benchmarks.measuring.usage import PeakMemory, cpu_seconds, memory_bytes
 from glass_edge.benchmarks.run import roofline
+from glass_edge.benchmarks.run.measure import _contenders
+from glass_edge.benchmarks.run.options import RunOptions
 from glass_edge.benchmarks.run.report import (
     DecodeFloor,
     Peak,
@@ -581,3 +583,31 @@ def test_an_image_that_cannot_be_judged_is_named(setup, tmp_path):
         plan_photos([str(tmp_path / "broken.jpg")], setup)
     with pytest.raises(ImageError, match=r"missing\.jpg cannot be read: No such file"):
         plan_photos(["missing.jpg"], setup)
+
+
+def test_a_bundle_with_a_rule_also_takes_as_many_crops_as_images_need(
+    setup, plain, vit_bundle, tmp_path
+):
+    ruled = with_rule(vit_bundle, tmp_path / "ruled.glass", (0.0, 0.0, 0.0, 0.0))
+    options = RunOptions(
+        backbone="auto",
+        engines=("onnxruntime",),
+        batches=(1,),
+        rounds=3,
+        seconds=0.1,
+        full_size_images=0,
+        compiled=False,
+        scale_crops=(),
+        scale_megapixels=(),
+    )
+    ours = [each for kind, each in _contenders(plain, [ruled], options) if kind == "ours"]
+    assert [each.name for each in ours] == [
+        f"{ruled.name}, onnxruntime",
+        f"{ruled.name}, onnxruntime, auto crops",
+    ]
+    loaded = ours[1].open(setup)
+    photos = plan_photos(IMAGES, setup)
+    judged = loaded.judge(photos)
+    assert (judged.placements, judged.mean_crops) == (None, 1.0)
+    with pytest.raises(EngineError, match="measured from files only"):
+        loaded.batch(photos)

@@ -50,6 +50,19 @@ def views(images, crops, draws=1):
     return overviews, generator.integers(0, 256, shape, dtype=np.uint8)
 
 
+@pytest.mark.parametrize(("images", "crops"), [(1, 1), (3, 7), (9, 2), (4, 1)])
+def test_features_that_are_there_give_what_their_views_give(sessions, network, images, crops):
+    bound = BoundGraphs(sessions, "cpu", MOST)
+    overviews, views_of_crops = views(images, crops)
+    expected = network.judge_draws(overviews, views_of_crops)
+    local = network.features("local", views_of_crops.reshape(-1, 224, 224, 3))
+    features = network.features("global", overviews), local.reshape(images, crops, -1)
+    for engine in (bound, network):
+        found = engine.aggregate(*features)
+        assert found.logits == pytest.approx(expected.logits[:, 0], abs=1e-5)
+        assert found.attention == pytest.approx(expected.attention[:, 0], abs=1e-5)
+
+
 def test_any_number_of_images_draws_and_crops_gives_what_sessions_alone_give(sessions, network):
     bound = BoundGraphs(sessions, "cpu", MOST)
     answers = []

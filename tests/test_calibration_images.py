@@ -25,10 +25,10 @@ from glass_edge.calibration.judging.views import trial_size
 from glass_edge.runtime.bundle.manifest import Rest, Role
 from glass_edge.runtime.images.decode import read_header
 from glass_edge.runtime.images.encoded import DecodeOptions
-from glass_edge.runtime.judging import view_maker
-from glass_edge.runtime.judging.pipeline import PipelineOptions
-from glass_edge.runtime.judging.stream import stream_views
 from glass_edge.runtime.machine.progress import silent
+from glass_edge.runtime.streaming import view_maker
+from glass_edge.runtime.streaming.sharing import PipelineOptions
+from glass_edge.runtime.streaming.stream import stream_views
 from glass_edge.runtime.views.batch import Sampling
 from hypothesis import given, settings
 from hypothesis import strategies as st

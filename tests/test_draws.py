@@ -14,11 +14,11 @@ from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.host import HostEngine
 from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.images.reading import ImageSource
-from glass_edge.runtime.judging import view_maker
-from glass_edge.runtime.judging.draws import DrawnBatch, images_at_once, in_groups, stream_draws
-from glass_edge.runtime.judging.pipeline import PipelineOptions
-from glass_edge.runtime.judging.stream import PreparedBatch, stream_views
 from glass_edge.runtime.machine.errors import ImageError
+from glass_edge.runtime.streaming import view_maker
+from glass_edge.runtime.streaming.draws import DrawnBatch, images_at_once, in_groups, stream_draws
+from glass_edge.runtime.streaming.sharing import PipelineOptions
+from glass_edge.runtime.streaming.stream import PreparedBatch, stream_views
 from glass_edge.runtime.views.batch import Sampling, ViewInfo
 from glass_edge.runtime.views.spec import ViewSpec
 from PIL import Image

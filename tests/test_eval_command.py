@@ -18,12 +18,13 @@ import numpy as np
 import onnx
 import pytest
 from conftest import EXAMPLES, call, launch, refusal
-from glass_edge.benchmarks.evaluation.measure import common_views, labelled_images, score_metrics
-from glass_edge.benchmarks.evaluation.reliability import (
+from glass_edge.benchmarks.evaluation.measure import common_views, score_metrics
+from glass_edge.benchmarks.evaluation.report import EvaluationReport
+from glass_edge.calibration.steadiness.images import labelled_images
+from glass_edge.calibration.steadiness.reliability import (
     expected_calibration_error,
     reliability_bins,
 )
-from glass_edge.benchmarks.evaluation.report import EvaluationReport
 from glass_edge.runtime.machine.errors import InputError
 from hypothesis import given
 from hypothesis import strategies as st

@@ -18,9 +18,9 @@ import pytest
 from glass_edge.runtime.images.decode import decode
 from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.images.isolate import IsolatedDecoder
-from glass_edge.runtime.judging.view_maker import ViewMaker
 from glass_edge.runtime.machine.interpreter import python_command
 from glass_edge.runtime.machine.timings import Timings
+from glass_edge.runtime.streaming.view_maker import ViewMaker
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
 from glass_edge.runtime.views.spec import ViewSpec
 

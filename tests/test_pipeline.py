@@ -13,10 +13,10 @@ import pytest
 from glass_edge.runtime.engines.base import EngineOptions, Judgement
 from glass_edge.runtime.engines.device import DeviceEngine
 from glass_edge.runtime.engines.registry import open_engine
-from glass_edge.runtime.judging import intake
-from glass_edge.runtime.judging.intake import Intake
 from glass_edge.runtime.machine.cpus import available_cpus
 from glass_edge.runtime.machine.timings import STAGES, Timings
+from glass_edge.runtime.streaming import intake
+from glass_edge.runtime.streaming.intake import Intake
 
 from glass_edge import Detector, DetectorOptions, EngineError, Failure
 
@@ -217,6 +217,9 @@ class Elsewhere(DeviceEngine):
     def features_now(self, backbone, pixels):
         self.work()
         return np.zeros((len(pixels), 8), np.float32)
+
+    def aggregate_now(self, global_features, local_features):
+        raise NotImplementedError
 
     def judge_now(self, overviews, crops):
         self.work()

@@ -13,6 +13,7 @@ import torch
 from conftest import DATA
 from glass_edge.runtime.views.placement import (
     ReferenceGenerator,
+    crop_sequence,
     image_seed,
     place_crops,
 )
@@ -67,6 +68,57 @@ def test_crops_hold_only_image_pixels(height, width, count, seed):
 def test_crops_of_a_large_image_lie_in_cells_of_their_own():
     places = place(4000, 6000, 64, ReferenceGenerator(1))
     assert len({(p.top // 500, p.left // 750) for p in places}) == 64
+
+
+def sequence(height: int, width: int, most: int, seed: int):
+    return crop_sequence(
+        height,
+        width,
+        most=most,
+        crop_size=GOLDEN["crop_size"],
+        max_grid=GOLDEN["max_grid"],
+        generator=ReferenceGenerator(seed),
+    )
+
+
+def cells(height: int, width: int) -> int:
+    return min(min(height, width) // 224, 8) ** 2
+
+
+@given(sides, sides, st.integers(1, 64), st.integers(1, 64), st.integers(0, 2**32 - 1))
+def test_a_shorter_sequence_is_the_beginning_of_a_longer_one(height, width, some, more, seed):
+    few, many = sorted((some, more))
+    assert sequence(height, width, few, seed) == sequence(height, width, many, seed)[:few]
+
+
+@given(sides, sides, st.integers(1, 64), st.integers(0, 2**32 - 1))
+def test_a_sequence_begins_with_the_crops_of_a_fixed_number(height, width, count, seed):
+    if 0 < cells(height, width) < count:
+        return  # the reference samples freely then, without the grid
+    fixed = place(height, width, count, ReferenceGenerator(seed))
+    if len(set(fixed)) == count:
+        assert sequence(height, width, 64, seed)[:count] == fixed
+
+
+@given(sides, sides, st.integers(0, 2**32 - 1))
+def test_no_place_comes_twice_in_a_sequence(height, width, seed):
+    found = sequence(height, width, 64, seed)
+    assert len(set(found)) == len(found)
+
+
+def test_each_round_of_a_sequence_has_a_crop_in_every_cell():
+    found = sequence(3 * 250, 3 * 300, 27, 1)
+    for start in (0, 9, 18):
+        assert len({(p.top // 250, p.left // 300) for p in found[start : start + 9]}) == 9
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "places"),
+    [(224, 224, 1), (100, 100, 1), (100, 230, 7), (225, 225, 4), (448, 448, 4), (450, 449, 8)],
+)
+def test_a_sequence_ends_when_every_place_was_seen(height, width, places):
+    for seed in range(5):
+        assert len(sequence(height, width, 64, seed)) == places
 
 
 def rule(*parts: bytes) -> int:

@@ -347,12 +347,6 @@ def test_help_has_examples_and_loads_nothing_heavy(tmp_path):
     assert "glass-quantize gl_vit.glass --precision int8 --calibrate photographs/" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [(), ("photographs/", "-b", "gl_vit.glass"), ("--help",)])
-def test_glass_calibrate_says_what_took_its_place(arguments, tmp_path):
-    sentence = refusal(call("glass-calibrate", tmp_path, *arguments))
-    assert "glass-calibrate is gone: glass-quantize --layers --calibrate DIR" in sentence
-
-
 def read(path: Path) -> SensitivityReport:
     return msgspec.json.decode(path.read_bytes(), type=SensitivityReport)
 

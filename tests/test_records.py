@@ -46,7 +46,7 @@ def test_json_lines_keep_the_documented_order():
     first, second = written(JsonLinesWriter).splitlines()
     assert list(json.loads(first)) == [
         "path", "status", "verdict", "score", "probabilities", "logits", "crops", "width",
-        "height", "seed", "bundle", "engine", "precision", "file", "damaged",
+        "height", "seed", "bundle", "engine", "precision", "file", "damaged", "settled",
     ]  # fmt: skip
     assert list(json.loads(first)["crops"][0]) == ["top", "left", "height", "width", "attention"]
     assert json.loads(second) == {

@@ -137,7 +137,7 @@ def test_the_aggregator_takes_any_number_of_crops(vit_bundle, tmp_path):
     stored, _ = PlanStore(vit_bundle, tmp_path).build(key_of(vit_bundle))
     shapes = {tensor.name: tensor.shapes for tensor in stored.record.built.inputs}
     width = vit_bundle.manifest.backbone.feature_size
-    assert shapes["local_features"] == ((1, 1, width), (4, 16, width), (8, 32, width))
+    assert shapes["local_features"] == ((1, 1, width), (4, 32, width), (8, 64, width))
 
 
 def test_the_defaults_follow_from_the_bundle(vit_bundle):

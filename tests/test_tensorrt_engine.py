@@ -287,8 +287,8 @@ def test_what_cannot_be_captured_is_launched_and_said_once_for_each_graph(
 class TestFailures:
     def test_more_crops_than_the_plans_take(self, place):
         network = place.open()
-        with pytest.raises(EngineError, match=r"at most 32 crops of an image\. Use fewer --crops"):
-            network.judge(*views(1, 33))
+        with pytest.raises(EngineError, match=r"at most 64 crops of an image\. Use fewer --crops"):
+            network.judge(*views(1, 65))
 
     @pytest.mark.parametrize(
         ("method", "answer", "how"),

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from glass_edge.runtime.images.encoded import DecodeOptions
-from glass_edge.runtime.judging.view_maker import ByteBudget, ViewMaker
 from glass_edge.runtime.machine.timings import Timings
+from glass_edge.runtime.streaming.view_maker import ByteBudget, ViewMaker
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
 from glass_edge.runtime.views.spec import ViewSpec
 from PIL import Image
@@ -88,7 +88,7 @@ from pathlib import Path
 import numpy as np
 from concurrent.futures import ThreadPoolExecutor
 from glass_edge.runtime.images.encoded import DecodeOptions
-from glass_edge.runtime.judging.view_maker import ViewMaker
+from glass_edge.runtime.streaming.view_maker import ViewMaker
 from glass_edge.runtime.machine.timings import Timings
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
 from glass_edge.runtime.views.spec import ViewSpec
@@ -163,7 +163,7 @@ import resource, sys
 from glass_edge import ImageError
 from glass_edge.runtime.images.reading import read_image
 from glass_edge.runtime.images.encoded import DecodeOptions
-from glass_edge.runtime.judging.view_maker import ViewMaker
+from glass_edge.runtime.streaming.view_maker import ViewMaker
 from glass_edge.runtime.machine.timings import Timings
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
 from glass_edge.runtime.views.spec import ViewSpec

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from glass_edge.calibration.errors import AccuracyError
-from glass_edge.calibration.judging.comparison import compare_bundles, fake_scores, margins
+from glass_edge.calibration.judging.comparison import compare_bundles, fake_scores
 from glass_edge.calibration.judging.gate import check_comparison, loss_note
 from glass_edge.calibration.judging.yardstick import (
     ERROR_GOOD,
@@ -21,6 +21,7 @@ from glass_edge.calibration.judging.yardstick import (
     draw_noise,
 )
 from glass_edge.runtime.bundle.comparison import Comparison, Yardstick
+from glass_edge.runtime.engines.base import class_margins
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -259,7 +260,7 @@ class TestComparison:
     def test_the_figures_are_those_of_runs_with_these_seeds(self, found, bundles, images):
         logits = [logits_of_runs(bundle, images, range(8)) for bundle in bundles]
         manifest = bundles[0].manifest
-        reference, candidate = (margins(each, manifest) for each in logits)
+        reference, candidate = (class_margins(each, manifest) for each in logits)
         noise = draw_noise(reference)
         expected = deviation(reference, candidate, noise)
         changes = np.abs(np.subtract(*(fake_scores(each, manifest) for each in logits)))

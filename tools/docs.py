@@ -21,6 +21,7 @@ from typing import TypeVar
 import msgspec
 from glass_edge.benchmarks.engines import EnginesReport
 from glass_edge.benchmarks.evaluation.report import EvaluationReport
+from glass_edge.benchmarks.evaluation.steadiness_report import SteadinessReport, comparisons
 from glass_edge.benchmarks.int8.report import Int8Report
 from glass_edge.benchmarks.measuring.samples import median_ratio, three_digits
 from glass_edge.benchmarks.pipeline import PipelineReport
@@ -29,6 +30,7 @@ from glass_edge.benchmarks.run.tables import end_to_end_table, run_markdown
 from glass_edge.benchmarks.views.decoders import DecodersReport, FormatResult
 from glass_edge.benchmarks.views.measure import ViewsReport
 from glass_edge.calibration.making.explored import Exploration
+from glass_edge.calibration.steadiness.report import CalibrationReport
 from glass_edge.runtime.engines.selftest import TOLERANCES
 from glass_edge.runtime.results.records import record_schema
 from glass_edge.runtime.results.tables import markdown_table
@@ -121,7 +123,8 @@ def speed() -> str:
     rows = []
     for name, title in NETWORKS.items():
         report = read(f"run-{name}", RunReport)
-        int8 = [each for each in report.contenders if each.precision == "int8"]
+        same = [each for each in report.contenders if each.mean_crops is None]
+        int8 = [each for each in same if each.precision == "int8"]
         ours = min(int8, key=lambda each: each.end_to_end.passages.median)
         times = [each.end_to_end.passages for each in (report.paper, report.best_pytorch(), ours)]
         count = len(report.images)
@@ -175,6 +178,23 @@ def quantisers() -> str:
         if report.ablation:
             parts += ["Its parts:", report.ablation_table()]
         parts.append(f"`{report.command}`")
+    return "\n\n".join(parts)
+
+
+def steadiness() -> str:
+    """A fixed number of crops and as many as each image needs, for each network."""
+    report = read("steadiness", SteadinessReport)
+    return report.summary({name: title.partition(",")[0] for name, title in TRAINED.items()})
+
+
+def steadiness_page() -> str:
+    """The same, and what rules of other scales come to."""
+    report = read("steadiness", SteadinessReport)
+    parts = [steadiness()]
+    for bundle in report.bundles:
+        title = TRAINED[bundle.short_name].partition(",")[0]
+        parts.append("\n".join([f"**{title}**:", "", *(f"- {x}" for x in comparisons(bundle))]))
+    parts.append(f"`{report.command}` ([report](reports/steadiness.md))")
     return "\n\n".join(parts)
 
 
@@ -260,7 +280,7 @@ def tolerances() -> str:
 
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"GATES": gates, "INT8": int8},
+    "README.md": {"GATES": gates, "INT8": int8, "STEADINESS": steadiness},
     "docs/benchmarks.md": {"SPEED": speed, "RUNS": runs},
     "docs/bundle.md": {"TOLERANCES": tolerances},
     "docs/precision.md": {
@@ -269,6 +289,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
         "ENGINES": engines,
     },
     "docs/gpu.md": {"GPU": gpu},
+    "docs/steadiness.md": {"STEADINESS": steadiness_page},
     "docs/throughput.md": {"PIPELINE": pipelines},
     "docs/views.md": {"DECODERS": decoders, "VIEWS": views},
 }
@@ -304,21 +325,25 @@ def reports() -> Iterator[tuple[Path, str]]:
 _TABLES: dict[
     str,
     type[
-        DecodersReport
+        CalibrationReport
+        | DecodersReport
         | EnginesReport
         | EvaluationReport
         | Exploration
         | Int8Report
         | PipelineReport
+        | SteadinessReport
         | ViewsReport
     ],
 ] = {
+    "calibrate": CalibrationReport,
     "decoders": DecodersReport,
     "engines": EnginesReport,
     "eval": EvaluationReport,
     "explore": Exploration,
     "int8": Int8Report,
     "pipeline": PipelineReport,
+    "steadiness": SteadinessReport,
     "views": ViewsReport,
 }
 

@@ -9,9 +9,9 @@ from typing import Literal, TypeAlias
 
 from ...runtime.engines.base import Engine
 from ...runtime.judging.options import engine_options, pipeline_options
-from ...runtime.judging.pipeline import PipelineOptions
-from ...runtime.judging.stream import PreparedBatch, stream_views
 from ...runtime.machine.errors import ImageError
+from ...runtime.streaming.sharing import PipelineOptions
+from ...runtime.streaming.stream import PreparedBatch, stream_views
 from ...runtime.views.batch import Sampling
 from .ours import BundleContender
 from .work import Photos, Setup

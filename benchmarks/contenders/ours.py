@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 
 import msgspec
 
@@ -19,7 +20,7 @@ from ...runtime.engines.batches import BatchSizes
 from ...runtime.engines.registry import open_engine, runnable_engines
 from ...runtime.images.decode import decode
 from ...runtime.judging.detector import Detector
-from ...runtime.judging.options import DetectorOptions
+from ...runtime.judging.options import AUTO_CROPS, DetectorOptions
 from ...runtime.machine.errors import EngineError
 from ...runtime.results.records import Record, Verdict
 from ...runtime.views.batch import ViewBatch
@@ -31,17 +32,19 @@ from .work import Backbone, Judged, Loaded, Photos, Pixels, Setup
 class BundleContender:
     """A bundle on an engine, which chooses its device by itself.
 
-    ``isolate``: images are decoded in processes of their own.
+    ``isolate``: images are decoded in processes of their own. ``auto``: the bundle's stopping rule
+    says how many crops an image is judged by.
     """
 
     bundle: Bundle
     engine: str
     isolate: bool = False
+    auto: bool = False
 
     @property
     def name(self) -> str:
         """The bundle's and the engine's name."""
-        return f"{self.bundle.name}, {self.engine}"
+        return f"{self.bundle.name}, {self.engine}{', auto crops' if self.auto else ''}"
 
     def open(self, setup: Setup) -> Loaded:
         """Load the graphs, see :meth:`.work.Contender.open`."""
@@ -76,7 +79,7 @@ class BundleContender:
         """Say how a detector judges as everyone does."""
         return DetectorOptions(
             engine=self.engine,
-            crops=setup.views.num_crops,
+            crops=AUTO_CROPS if self.auto else setup.views.num_crops,
             seed=setup.seed,
             batch_size=setup.batch_size,
             workers=setup.workers,
@@ -101,13 +104,16 @@ class _LoadedBundle:
             engine=verdicts[0].engine,
             precision=verdicts[0].precision,
             scores=tuple(verdict.score for verdict in verdicts),
-            placements=tuple(map(_placements, verdicts)),
+            placements=None if self._contender.auto else tuple(map(_placements, verdicts)),
+            mean_crops=fmean(len(verdict.crops) for verdict in verdicts),
             seconds=seconds,
             stages={stage: taken for stage, taken in stream.timings.seconds.items() if taken},
         )
 
     def batch(self, photos: Photos) -> Callable[[], object]:
         """Return the call that judges all images, see :meth:`.work.Loaded.batch`."""
+        if self._contender.auto:
+            raise EngineError("takes as many crops as it needs: measured from files only.")
         spec = msgspec.structs.replace(self._setup.views, num_crops=len(photos[0].placements))
         engine = self._opened(len(photos) * spec.num_crops)
         views = ViewBatch(len(photos), spec)

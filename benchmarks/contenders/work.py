@@ -70,17 +70,19 @@ class Judged:
         engine: what executed the network.
         precision: the type that it computed in.
         scores: P(fake) of each image.
-        placements: each image's crops.
+        placements: each image's crops; ``None`` where the contender chooses their number itself.
         seconds: from the first file to the last score.
         stages: seconds by stage, summed over threads and processes.
+        mean_crops: how many crops an image has been judged by, where that is counted.
     """
 
     engine: str
     precision: str
     scores: tuple[float, ...]
-    placements: tuple[tuple[Placement, ...], ...]
+    placements: tuple[tuple[Placement, ...], ...] | None
     seconds: float
     stages: dict[str, float]
+    mean_crops: float | None = None
 
 
 class Loaded(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -10,6 +11,7 @@ from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.console import GlassCommand, check_libraries
 from ...runtime.commands.inputs import PassedOver, chosen_bundle, settle_decoders
 from ...runtime.commands.options import (
+    CropsChoice,
     bundles_option,
     common_options,
     device_option,
@@ -31,8 +33,10 @@ from ...runtime.commands.reports import (
     typed_command,
     write_report,
 )
-from ...runtime.judging.options import DEFAULT_BATCH_SIZE
+from ...runtime.judging.options import AUTO_CROPS, DEFAULT_BATCH_SIZE
+from ...runtime.machine.errors import InputError
 from ...runtime.views.spec import MOST_CROPS
+from .options import EvaluationOptions
 
 _FORMATS = (JSON, MARKDOWN, PICTURE)
 _EXAMPLES = """
@@ -41,6 +45,7 @@ Examples:
   glass-eval images/                             images/fake and images/real, the bundle here
   glass-eval images/ --seeds 3 -o report.json -o report.md -o reliability.png
   glass-eval images/ -b gl_vit.glass -b gl_vit_int8.glass
+  glass-eval images/ -b gl_vit.calibrated.glass --crops auto -o report.md -o crops.png
 """
 
 
@@ -69,8 +74,11 @@ Examples:
 @threshold_option
 @click.option(
     "--crops",
-    type=click.IntRange(1, MOST_CROPS),
-    help="Crops per image. Default: the bundles' number.",
+    type=CropsChoice(1, MOST_CROPS),
+    metavar="N|auto",
+    help="Crops per image. Default: the bundles' number. With auto, each bundle's stopping rule is "
+    "compared with fixed numbers, on the crops of two seeds; the plot shows crops spent against "
+    "verdicts that differ from those with 64 crops.",
 )
 @engine_option
 @device_option
@@ -90,8 +98,8 @@ def main(
     output: tuple[Path, ...],
     force: bool,
     seeds: int,
-    threshold: float,
-    crops: int | None,
+    threshold: float | None,
+    crops: int | Literal["auto"] | None,
     engine: str,
     device: str,
     batch_size: int,
@@ -105,10 +113,13 @@ def main(
     bundles = [Bundle.open(path) for path in paths or [chosen_bundle(None, [str(folder)])]]
     # Imported here, so that --help and wrong usage do not wait for scikit-learn.
     with on_console("loading scikit-learn"):
-        from .measure import EvaluationOptions, evaluate
+        from .measure import evaluate
+        from .steadiness import evaluate_steadiness
+    if crops == AUTO_CROPS and seeds != 1:
+        raise InputError("--crops auto judges every image with two seeds: leave --seeds out.")
     options = EvaluationOptions(
         seeds=seeds,
-        crops=crops,
+        crops=crops if isinstance(crops, int) else None,
         threshold=threshold,
         engine=engine,
         device=device,
@@ -116,7 +127,8 @@ def main(
         threads=threads,
     )
     passed_over = PassedOver(listed=list_skipped)
-    report = evaluate(
+    evaluation = evaluate_steadiness if crops == AUTO_CROPS else evaluate
+    report = evaluation(
         folder, bundles, options, command=typed_command("glass-eval"), skip=passed_over
     )
     click.echo(report.to_markdown(), nl=False)

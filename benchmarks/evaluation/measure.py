@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +13,24 @@ from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_sc
 
 from ...calibration.judging.comparison import Scores, compare_scores, fake_scores
 from ...calibration.judging.timed import judge_timed
+from ...calibration.steadiness.images import labelled_images
+from ...calibration.steadiness.reliability import expected_calibration_error, reliability_bins
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.progress import on_console
 from ...runtime.engines.base import EngineOptions
 from ...runtime.engines.registry import open_engine
 from ...runtime.finding.choosing import Skip, in_silence
 from ...runtime.finding.files import readable_path
-from ...runtime.finding.sources import find_images
-from ...runtime.judging.draws import DrawnBatch, images_at_once, in_groups, stream_draws
-from ...runtime.judging.options import DEFAULT_BATCH_SIZE, DEFAULT_THRESHOLD
-from ...runtime.judging.pipeline import PipelineOptions
 from ...runtime.machine.cpus import available_cpus
 from ...runtime.machine.environment import environment
 from ...runtime.machine.errors import EngineError, ImageError, InputError
 from ...runtime.machine.progress import track
+from ...runtime.streaming.draws import DrawnBatch, images_at_once, in_groups, stream_draws
+from ...runtime.streaming.sharing import PipelineOptions
 from ...runtime.views.batch import Sampling
 from ..measuring.bundles import common_views, file_bytes
 from ..measuring.report import SCHEMA_VERSION
-from .reliability import expected_calibration_error, reliability_bins
+from .options import EvaluationOptions
 from .report import (
     BundleResult,
     Change,
@@ -41,29 +40,6 @@ from .report import (
     Speed,
     Unreadable,
 )
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """How bundles are evaluated.
-
-    Attributes:
-        seeds: every image is judged with the seeds 0 to ``seeds - 1``.
-        crops: crops per image; ``None`` takes the bundles' number.
-        threshold: P(fake) from which an image is called fake.
-        engine: ``auto`` or an engine's name.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        batch_size: the most views given to the engine at once, and images in a batch.
-        threads: the engine's threads on a CPU; 0 takes every CPU available.
-    """
-
-    seeds: int = 1
-    crops: int | None = None
-    threshold: float = DEFAULT_THRESHOLD
-    engine: str = "auto"
-    device: str = "auto"
-    batch_size: int = DEFAULT_BATCH_SIZE
-    threads: int = 0
 
 
 def evaluate(
@@ -89,6 +65,7 @@ def evaluate(
         EngineError: an engine cannot run a bundle, or gives numbers that are not finite.
     """
     views = common_views(bundles, options.crops)
+    threshold = _threshold(bundles, options)
     classes, fake_class = bundles[0].manifest.classes, bundles[0].manifest.fake_class
     labels = labelled_images(folder, classes, skip)
     judges = [_Judge(bundle, options) for bundle in bundles]
@@ -105,7 +82,7 @@ def evaluate(
         classes=classes,
         fake_class=fake_class,
         views=views,
-        threshold=options.threshold,
+        threshold=threshold,
         seeds=options.seeds,
         batch_size=options.batch_size,
         images={name: counts[name] for name in classes},
@@ -113,7 +90,7 @@ def evaluate(
             Unreadable(readable_path(path), reason) for path, reason in unreadable.items()
         ),
         bundles=tuple(
-            judge.result(truth, None if judge is judges[0] else scores[0], options.threshold)
+            judge.result(truth, None if judge is judges[0] else scores[0], threshold)
             for judge in judges
         ),
         judgements=tuple(
@@ -124,24 +101,22 @@ def evaluate(
     )
 
 
-def labelled_images(
-    folder: Path, classes: Sequence[str], skip: Skip = in_silence
-) -> dict[str, str]:
-    """Return the class of each image's path: the name of its folder in ``folder``.
+def _threshold(bundles: Sequence[Bundle], options: EvaluationOptions) -> float:
+    """Return the P(fake) from which all bundles call an image fake.
 
     Raises:
-        InputError: a class has no folder, or no image in it.
+        InputError: none is given, and the bundles have different ones.
     """
-    labels: dict[str, str] = {}
-    for name in classes:
-        place = folder / name
-        if not place.is_dir():
-            raise InputError(
-                f"there is no folder {place}: put the images of each class, {' and '.join(classes)}"
-                f", into a folder of its name in {folder}."
-            )
-        labels |= dict.fromkeys(find_images([str(place)], skip), name)
-    return labels
+    if options.threshold is not None:
+        return options.threshold
+    first, *others = (bundle.manifest.threshold for bundle in bundles)
+    if any(other != first for other in others):
+        thresholds = ", ".join(f"{bundle.manifest.threshold:.4g}" for bundle in bundles)
+        raise InputError(
+            f"the bundles have different thresholds ({thresholds}): choose one "
+            "for all with --threshold."
+        )
+    return first
 
 
 def score_metrics(truth: npt.NDArray[np.bool_], scores: Scores, threshold: float) -> Metrics:

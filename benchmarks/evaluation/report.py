@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from ...calibration.steadiness.reliability import BINS, Bin
 from ...runtime.bundle.comparison import Comparison
 from ...runtime.results.tables import markdown_table
 from ...runtime.views.spec import ViewSpec
 from ..measuring.report import BenchReport
 from ..measuring.samples import counted
-from .reliability import BINS, Bin, plot_reliability
+from .reliability import plot_reliability
 
 
 class Metrics(msgspec.Struct, frozen=True):

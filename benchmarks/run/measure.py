@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from ...runtime.bundle.bundle import Bundle, sha256_of
@@ -107,6 +108,8 @@ def _contenders(
         yield "naive", NaiveContender(full)
     for ours in bundle_contenders(bundles, options.engines):
         yield "ours", ours
+        if ours.bundle.manifest.stopping is not None:
+            yield "ours", replace(ours, auto=True)
 
 
 def _fp32(bundles: Sequence[Bundle]) -> Bundle | None:

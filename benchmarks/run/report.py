@@ -77,7 +77,10 @@ class EngineOnly(msgspec.Struct, frozen=True):
 
 
 class ContenderResult(msgspec.Struct, frozen=True):
-    """One contender. ``scores`` are P(fake) of every image, in the order of the images."""
+    """One contender. ``scores`` are P(fake) of every image, in the order of the images.
+
+    ``mean_crops`` is how many crops an image took where that is not the same for all.
+    """
 
     name: str
     kind: Kind
@@ -86,6 +89,7 @@ class ContenderResult(msgspec.Struct, frozen=True):
     end_to_end: EndToEnd
     engine_only: tuple[EngineOnly, ...]
     scores: tuple[float, ...]
+    mean_crops: float | None = None
 
     def batch_of(self, images: int) -> EngineOnly | None:
         """Return the measurements of batches of so many images, if there are any."""

@@ -31,6 +31,7 @@ def run_markdown(report: RunReport) -> str:
         "## End to end",
         f"From files to P(fake). Best PyTorch: {report.best_pytorch().name}.",
         end_to_end_table(report),
+        *_own_crops(report),
         refusals_table(report.refusals) if report.refusals else "",
         *_stages(report),
         *(part for images in report.batches for part in _engine_only(report, images)),
@@ -55,7 +56,13 @@ def _measured(report: RunReport) -> str:
         f"take turns, {rounds} rounds after one to warm up. Speeds are medians; ratios are medians "
         "of the ratios of neighbouring measurements. Agreement is with PyTorch FP32 on the same "
         "crops: verdicts that flip at P(fake) 0.5, and absolute changes of P(fake)."
+        f"{_AUTO if any(each.mean_crops is not None for each in report.contenders) else ''}"
     )
+
+
+_AUTO = (
+    " With auto crops, a bundle takes as many crops of each image as its stopping rule asks for."
+)
 
 
 def end_to_end_table(report: RunReport) -> str:
@@ -79,6 +86,16 @@ def _end_to_end_row(report: RunReport, contender: ContenderResult) -> list[str]:
         "" if cpu is None else f"{cpu.median / count:.3f}",
         *_agreement(report.agreement(contender)),
     ]
+
+
+def _own_crops(report: RunReport) -> list[str]:
+    """Say how many crops images took where their number is not the same for all."""
+    found = [
+        f"{each.name}: {each.mean_crops:.2f} crops per image on average."
+        for each in report.contenders
+        if each.mean_crops is not None
+    ]
+    return ["\n".join(f"- {line}" for line in found)] if found else []
 
 
 _AGREEMENT = ("flips", "mean change", "largest change")

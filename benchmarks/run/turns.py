@@ -37,7 +37,8 @@ class Entry:
         with PeakMemory(self.process.pid) as memory:
             judged = self.process.ask(Runner.judge, photos)
         self.first, self.peak_bytes = judged, memory.growth
-        if judged.placements != tuple(photo.placements for photo in photos):
+        planned = tuple(photo.placements for photo in photos)
+        if judged.placements is not None and judged.placements != planned:
             raise EngineError(
                 f"{self.contender.name} judged other crops than the rest: an image was changed "
                 "during the benchmark."
@@ -85,6 +86,7 @@ class Entry:
                 for images, rounds in self.batches.items()
             ),
             scores=self.first.scores,
+            mean_crops=self.first.mean_crops if self.first.placements is None else None,
         )
 
 

@@ -19,11 +19,11 @@ from ...calibration.photographs import photographs
 from ...runtime.commands.progress import on_console
 from ...runtime.images.decode import read_header, settle_pillow
 from ...runtime.images.encoded import DecodeOptions
-from ...runtime.judging.view_maker import DEFAULT_MEMORY, ViewMaker
 from ...runtime.machine.environment import environment
 from ...runtime.machine.progress import track
 from ...runtime.machine.timings import Timings
 from ...runtime.results.tables import markdown_table
+from ...runtime.streaming.view_maker import DEFAULT_MEMORY, ViewMaker
 from ...runtime.views.batch import Sampling, ViewBatch, plan
 from ...runtime.views.spec import ViewSpec
 from ..measuring.report import SCHEMA_VERSION, BenchReport

@@ -7,13 +7,12 @@ from pathlib import Path
 import click
 
 from ...runtime.bundle.bundle import BUNDLE_SUFFIX
-from ...runtime.bundle.making import check_target
+from ...runtime.bundle.making import check_apart, check_target
 from ...runtime.commands.console import GlassCommand, check_libraries
 from ...runtime.commands.options import common_options, force_option
 from ...runtime.commands.progress import on_console
 from ...runtime.machine.errors import InputError
 from ...runtime.machine.signals import ending_on_sigterm
-from ..making.source import check_apart
 from ..options import LowPrecision
 from .options import (
     LOWER,
@@ -25,7 +24,7 @@ from .options import (
 )
 from .reports import FORMATS, report_exploration, report_layers
 from .sources import LIBRARIES, chosen_source, open_fp32
-from .summary import summarise
+from .summary import print_notes, summarise
 
 _EXAMPLES = """
 \b
@@ -128,6 +127,9 @@ def _make_bundle(
         from ..making.quantize import quantize_bundle
     made = quantize_bundle(source, target, variant, force=force, progress=on_console)
     summarise(path, made)
+    if source.manifest.stopping is not None or source.manifest.scores is not None:
+        note = "the source's stopping rule and calibrated scores belong to its own numbers: "
+        print_notes([f"{note}calibrate the new bundle with glass-calibrate."])
 
 
 def _target(source: Path, precision: LowPrecision, outputs: tuple[Path, ...]) -> Path:

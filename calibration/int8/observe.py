@@ -18,9 +18,9 @@ from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.manifest import Role
 from ...runtime.engines.base import Array, Float32
 from ...runtime.engines.onnxruntime import session_options
-from ...runtime.judging.draws import DrawnBatch
 from ...runtime.machine.cpus import available_cpus
 from ...runtime.machine.progress import Progress, track
+from ...runtime.streaming.draws import DrawnBatch
 from ...runtime.views.batch import Crops, DrawnCrops, Overviews, Sampling
 from ..errors import CalibrationError
 from ..images import ImageSets, Suitability

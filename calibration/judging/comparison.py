@@ -12,20 +12,20 @@ import numpy.typing as npt
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.comparison import Comparison, Yardstick
 from ...runtime.bundle.manifest import Manifest, Precision
-from ...runtime.engines.base import Engine, Float32, softmax
+from ...runtime.bundle.scores import DEFAULT_THRESHOLD
+from ...runtime.engines.base import Engine, Float32, class_margins, class_probabilities
 from ...runtime.engines.registry import AUTO, open_engine
 from ...runtime.images.reading import ImageSource
-from ...runtime.judging.draws import DrawnBatch, images_at_once, in_groups, stream_draws
 from ...runtime.judging.options import (
     DEFAULT_BATCH_SIZE,
-    DEFAULT_THRESHOLD,
     DetectorOptions,
     engine_options,
     pipeline_options,
 )
-from ...runtime.judging.pipeline import PipelineOptions
 from ...runtime.machine.cpus import available_cpus
 from ...runtime.machine.progress import Progress, Report, silent
+from ...runtime.streaming.draws import DrawnBatch, images_at_once, in_groups, stream_draws
+from ...runtime.streaming.sharing import PipelineOptions
 from ...runtime.views.batch import Sampling
 from ..errors import AccuracyError, CalibrationError
 from .timed import judge_timed
@@ -174,7 +174,7 @@ class Contender:
             mean_change=change.mean_change,
             largest_change=change.largest_change,
             speed=_speed(reference.judges[0].seconds, serving.seconds),
-            yardstick=_yardstick(*(margins(found, self.manifest) for found in logits)),
+            yardstick=_yardstick(*(class_margins(found, self.manifest) for found in logits)),
         )
 
 
@@ -253,14 +253,7 @@ def open_on_cpu(bundle: Bundle, engine: str = AUTO) -> Engine:
 
 def fake_scores(logits: Float32, manifest: Manifest) -> Scores:
     """Return P(fake) of logits ``(..., 2)``."""
-    return softmax(logits)[..., manifest.fake_index]
-
-
-def margins(logits: Float32, manifest: Manifest) -> Margins:
-    """Return the logit of fake minus that of real, of logits ``(..., 2)``."""
-    wide = logits.astype(np.float64)
-    found: Margins = wide[..., manifest.fake_index] - wide[..., 1 - manifest.fake_index]
-    return found
+    return class_probabilities(logits, manifest)[..., manifest.fake_index]
 
 
 @dataclass(frozen=True)

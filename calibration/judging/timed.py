@@ -12,9 +12,9 @@ import numpy as np
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.reference import Views, stored_views
 from ...runtime.engines.base import Engine, Float32
-from ...runtime.judging.draws import DrawnBatch
 from ...runtime.judging.options import DEFAULT_BATCH_SIZE
 from ...runtime.machine.progress import Progress, silent, track
+from ...runtime.streaming.draws import DrawnBatch
 from ...runtime.views.batch import Crops, Overviews
 
 _ROUNDS = 15

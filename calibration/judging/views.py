@@ -9,10 +9,10 @@ import numpy as np
 
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.images.reading import ImageSource
-from ...runtime.judging.draws import DrawnBatch, stream_draws
-from ...runtime.judging.pipeline import PipelineOptions
-from ...runtime.judging.stream import PreparedBatch
 from ...runtime.machine.progress import Progress, silent, track
+from ...runtime.streaming.draws import DrawnBatch, stream_draws
+from ...runtime.streaming.sharing import PipelineOptions
+from ...runtime.streaming.stream import PreparedBatch
 from ...runtime.views.batch import DrawnCrops, Overviews, Sampling
 from ...runtime.views.spec import ViewSpec
 from ..images import Suitability

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.making import check_target, new_bundle
+from ...runtime.bundle.making import check_apart, check_target, new_bundle
 from ...runtime.bundle.model_card import write_model_card
 from ...runtime.machine.progress import Progress, silent
 from ..options import VariantOptions
-from .source import check_apart, check_fp32
+from .source import check_fp32
 from .variants import make_variant
 
 

@@ -170,6 +170,9 @@ def write_variant(reference: Bundle, folder: Path, made: Made, precision: Precis
         calibration=made.calibration,
         kept={role: names for role, names in made.kept.items() if names},
         rest=made.rest,
+        # They were found with the source's numbers: glass-calibrate finds the new one's.
+        stopping=None,
+        scores=None,
         # Of what made FP32, and of what made this of it where both used the same library.
         versions=manifest.versions | {"python": platform.python_version()} | library_versions(),
     )

@@ -33,6 +33,20 @@ def check_target(target: Path, *, force: bool) -> None:
         raise InputError(f"the folder {target.parent} does not exist.")
 
 
+def check_apart(source: Path, target: Path) -> None:
+    """Refuse to make a bundle where the one that it comes from lies.
+
+    Raises:
+        InputError: the two are the same folder, or one lies in the other.
+    """
+    first, second = source.resolve(), target.resolve()
+    if first.is_relative_to(second) or second.is_relative_to(first):
+        raise InputError(
+            f"{target} cannot be made from {source}, because it would replace or change that: "
+            "choose another name."
+        )
+
+
 @contextmanager
 def new_bundle(target: Path, *, force: bool) -> Iterator[Path]:
     """Give an empty folder to make a bundle in; at the end of the block it becomes ``target``.

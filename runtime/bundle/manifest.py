@@ -14,6 +14,8 @@ from ..machine.errors import BundleError
 from ..views.spec import ViewSpec
 from .comparison import Comparison
 from .fields import FileName, GraphName, Positive, Sha256, Strict, Text, Width
+from .scores import DEFAULT_THRESHOLD, ScoreCalibration
+from .stopping import Stopping
 
 MANIFEST_NAME = "glass.json"
 SCHEMA_VERSION: Final = 2
@@ -173,6 +175,7 @@ class Manifest(Strict, frozen=True):
     ``own_model`` with the user's, ``comparison`` this bundle with those graphs; ``kept`` names
     the nodes of each graph that stayed in a higher type than others of their kind because their
     range or their sensitivity asked for it. ``reference`` is what the self-test judges.
+    ``stopping`` and ``scores`` are what ``glass-calibrate`` adds.
     """
 
     schema: Literal[2]
@@ -194,6 +197,8 @@ class Manifest(Strict, frozen=True):
     kept: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     rest: Rest | None = None  # None for other precisions
     own_model: OwnModel | None = None  # None unless the user gave its logits
+    stopping: Stopping | None = None
+    scores: ScoreCalibration | None = None
 
     @property
     def files(self) -> tuple[tuple[str, str], ...]:
@@ -202,6 +207,18 @@ class Manifest(Strict, frozen=True):
         entries: tuple[GraphEntry | FileEntry | Reference, ...]
         entries = (*graphs, *self.weights, self.reference)
         return tuple((entry.file, entry.sha256) for entry in entries)
+
+    @property
+    def threshold(self) -> float:
+        """P(fake) from which an image is called fake unless the user says otherwise."""
+        if self.scores is not None:
+            return self.scores.threshold
+        return DEFAULT_THRESHOLD if self.stopping is None else self.stopping.threshold
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before they become probabilities."""
+        return 1.0 if self.scores is None else self.scores.temperature
 
     @property
     def types(self) -> str:
@@ -250,6 +267,14 @@ def _check_consistency(manifest: Manifest) -> None:
             f"{MANIFEST_NAME} names the classes {list(manifest.classes)} and "
             f"{manifest.fake_class!r} as the fake one: two different classes are needed, "
             "one of them the fake one."
+        )
+    if manifest.stopping is not None and manifest.stopping.fault is not None:
+        raise BundleError(f"{MANIFEST_NAME} has a stopping rule with {manifest.stopping.fault}.")
+    stopping, scores = manifest.stopping, manifest.scores
+    if stopping is not None and scores is not None and stopping.threshold != scores.threshold:
+        raise BundleError(
+            f"{MANIFEST_NAME} has a stopping rule for a threshold of {stopping.threshold:g}, and "
+            f"calls an image fake from {scores.threshold:g}."
         )
     expected = expected_tensors(manifest.views.crop_size, manifest.backbone.feature_size)
     for role in ROLES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import click
 
@@ -12,7 +13,7 @@ from ..judging.detector import Detector
 from ..machine.progress import Progress, track
 from ..machine.signals import finishing_on_signals
 from ..machine.timings import Timings
-from ..results.records import Failure, Record
+from ..results.records import Failure, Record, Verdict
 from ..results.writers import Writer
 
 
@@ -30,6 +31,7 @@ class Run:
         self._detector, self._writer = detector, writer
         self._show_timings = show_timings
         self._counts: Counter[str] = Counter()
+        self._steadiness = _Steadiness()
 
     def judge(self, images: Iterable[str], *, total: int | None, progress: Progress) -> int:
         """Judge and write everything; return the number of errors.
@@ -50,6 +52,7 @@ class Run:
                         with records.timings.stage("write"):
                             self._writer.write(record)
                         self._counts[_counted_as(record)] += 1
+                        self._steadiness.add(record)
             finally:
                 self._summarise(time.perf_counter() - started)
                 if self._show_timings:
@@ -63,10 +66,31 @@ class Run:
         verdicts = ", ".join(f"{counts[name]} {name}" for name in manifest.classes)
         click.echo(
             f"{images} images in {seconds:.1f} s ({images / max(seconds, 1e-9):.1f} images/s): "
-            f"{verdicts}, {errors} errors; {detector.engine}, {manifest.precision}, "
-            f"bundle {detector.bundle.name}",
+            f"{verdicts}, {errors} errors; {self._steadiness}{detector.engine}, "
+            f"{manifest.precision}, bundle {detector.bundle.name}",
             err=True,
         )
+
+
+@dataclass
+class _Steadiness:
+    """Counts crops where each image is judged by as many as it needs."""
+
+    images: int = 0
+    crops: int = 0
+    open: int = 0
+
+    def add(self, record: Record) -> None:
+        """Count a record's crops."""
+        if isinstance(record, Verdict) and record.settled is not None:
+            self.images += 1
+            self.crops += len(record.crops)
+            self.open += not record.settled
+
+    def __str__(self) -> str:
+        if not self.images:
+            return ""
+        return f"{self.crops / self.images:.2f} crops per image, {self.open} not settled; "
 
 
 def _counted_as(record: Record) -> str:

@@ -12,7 +12,7 @@ import click
 from ..bundle.finding import BUNDLE_VARIABLE
 from ..engines.registry import AUTO, DEVICE_NAMES, engine_names
 from ..finding.files import did_you_mean
-from ..judging.options import DEFAULT_THRESHOLD
+from ..judging.options import AUTO_CROPS
 from .printable import printable
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -42,6 +42,19 @@ class Folder(click.Path):
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
             self.fail(f"{error.message}{printable(did_you_mean(value))}", param, ctx)
+
+
+class CropsChoice(click.IntRange):
+    """A number of crops, or ``auto``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == AUTO_CROPS:
+            return value
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor {AUTO_CROPS}.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 list_skipped_option = click.option(
@@ -89,9 +102,8 @@ def bundles_option(*, required: bool) -> Callable[[_Function], _Function]:
 threshold_option = click.option(
     "--threshold",
     type=click.FloatRange(0.0, 1.0),
-    default=DEFAULT_THRESHOLD,
-    show_default=True,
-    help="P(fake) from which an image is called fake.",
+    help="P(fake) from which an image is called fake. Default: the bundle's, which is 0.5 unless "
+    "glass-calibrate chose another.",
 )
 
 engine_option = click.option(

@@ -61,6 +61,7 @@ class TableWriter:
         word = self._coloured(record.verdict, colour)
         size = f"{record.width}x{record.height}"
         image = printable(str(record.path)) + (" (damaged)" if record.damaged else "")
+        image += " (not settled)" if record.settled is False else ""
         self._line(f"{word}  {record.score:>7.4f}  {size:>11}  {image}")
 
     def _coloured(self, word: str, colour: str) -> str:

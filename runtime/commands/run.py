@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import click
 
@@ -13,16 +13,17 @@ from ..images.encoded import DEFAULT_MAX_PIXELS, SIXTEEN_BIT, SixteenBit
 from ..judging.detector import Detector
 from ..judging.options import DEFAULT_BATCH_SIZE, MODES, SEED_KEY, DetectorOptions, Mode
 from ..judging.same_run import SameRun
-from ..judging.view_maker import DEFAULT_MEMORY
 from ..machine.environment import cpu_flags
 from ..machine.progress import silent
 from ..results.output_file import Opening, OutputFile
 from ..results.resume import Retry, take_up
+from ..streaming.view_maker import DEFAULT_MEMORY
 from .advice import int8_note
 from .console import GlassCommand
 from .inputs import PassedOver, chosen_bundle, chosen_images, note_missing, settle_decoders
 from .judging import Run
 from .options import (
+    CropsChoice,
     bundle_option,
     common_options,
     device_option,
@@ -96,7 +97,11 @@ Examples:
 @list_skipped_option
 @threshold_option
 @click.option(
-    "--crops", type=int, help="Crops per image, up to 1024. Default: the bundle's number."
+    "--crops",
+    type=CropsChoice(),
+    metavar="N|auto",
+    help="Crops per image, up to 1024; or auto for as many as its verdict needs, which takes a "
+    "bundle made by glass-calibrate. Default: the bundle's number.",
 )
 @click.option(
     "--seed",
@@ -200,8 +205,8 @@ def main(
     add_bom: bool,
     null: bool,
     list_skipped: bool,
-    threshold: float,
-    crops: int | None,
+    threshold: float | None,
+    crops: int | Literal["auto"] | None,
     seed: int,
     fixed_seed: int | None,
     engine: str,

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..bundle.manifest import GraphEntry, Role
+from ..bundle.manifest import GraphEntry, Manifest, Role
 from ..machine.errors import EngineError
 from ..machine.progress import Progress, silent
 from ..machine.timings import Timings
@@ -124,6 +124,33 @@ class Engine(Protocol):
             EngineError: the engine failed.
             ValueError: the graph gave features of another number of views.
         """
+
+    @abstractmethod
+    def aggregate(self, global_features: Float32, local_features: Float32) -> Judgement:
+        """Judge ``n`` images by features that are there already.
+
+        Args:
+            global_features: ``(n, D)``.
+            local_features: ``(n, crops, D)``.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+
+
+def class_probabilities(
+    logits: npt.NDArray[np.floating], manifest: Manifest
+) -> npt.NDArray[np.float64]:
+    """Return what logits ``(..., 2)`` say of each class, with the temperature of the bundle."""
+    return softmax(logits.astype(np.float64) / manifest.temperature)
+
+
+def class_margins(logits: npt.NDArray[np.floating], manifest: Manifest) -> npt.NDArray[np.float64]:
+    """Return the logit of fake minus that of real, of logits ``(..., 2)``."""
+    wide = logits.astype(np.float64)
+    found: npt.NDArray[np.float64]
+    found = wide[..., manifest.fake_index] - wide[..., 1 - manifest.fake_index]
+    return found
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -36,15 +36,46 @@ class BoundGraphs:
         self._batches = BatchSizes.up_to(batch_size)
         self._width: int = sessions["global"].get_outputs()[0].shape[1]
         self._values: dict[tuple[str, tuple[int, ...]], ort.OrtValue] = {}
-        self._hosts: dict[tuple[str, int], Array] = {}
+        self._hosts: dict[tuple[str, tuple[int, ...]], Array] = {}
 
     def judge(self, overviews: Array, crops: Array) -> Judgement:
         """Run all graphs, see :meth:`.base.Engine.judge_draws`."""
         count, rows = crops.shape[2], DrawRows(*crops.shape[:2])
-        padded, views = rows.padded(self._batches), rows.views(crops)
-        room = max(padded * count, self._batches.padded(len(views)))
+        views = rows.views(crops)
+        room = max(rows.padded(self._batches) * count, self._batches.padded(len(views)))
         global_features = self._computed("global", overviews, self._batches.padded(len(overviews)))
         local_features = self._computed("local", views, room)
+        return self._aggregated(rows, count, global_features, local_features)
+
+    def aggregate(self, global_features: Float32, local_features: Float32) -> Judgement:
+        """Judge by features, see :meth:`.base.Engine.aggregate`."""
+        images, count, width = local_features.shape
+        flat = local_features.reshape(images * count, width)
+        rows = DrawRows(images, draws=1)
+        padded = rows.padded(self._batches)
+        found = self._aggregated(
+            rows,
+            count,
+            self._uploaded("global features given", global_features, padded),
+            self._uploaded("local features given", flat, padded * count),
+        )
+        return Judgement(found.logits[:, 0], found.attention[:, 0])
+
+    def features(self, backbone: BackboneRole, pixels: Array) -> Float32:
+        """Run a backbone, see :meth:`.base.Engine.features`."""
+        features = self._computed(backbone, pixels, self._batches.padded(len(pixels)))
+        found: Float32 = features.numpy()[: len(pixels)].copy()
+        return found
+
+    def _aggregated(
+        self,
+        rows: DrawRows,
+        count: int,
+        global_features: ort.OrtValue,
+        local_features: ort.OrtValue,
+    ) -> Judgement:
+        """Judge by features on the device, of images with ``count`` crops in each draw."""
+        padded = rows.padded(self._batches)
         logits = self._value("logits", (padded, 2), np.float32)
         attention = self._value("attention", (padded, count), np.float32)
         for first, part in rows.parts(self._batches):
@@ -58,12 +89,6 @@ class BoundGraphs:
             self._run("aggregator", binding)
         return Judgement(rows.by_image(logits.numpy()), rows.by_image(attention.numpy()))
 
-    def features(self, backbone: BackboneRole, pixels: Array) -> Float32:
-        """Run a backbone, see :meth:`.base.Engine.features`."""
-        features = self._computed(backbone, pixels, self._batches.padded(len(pixels)))
-        found: Float32 = features.numpy()[: len(pixels)].copy()
-        return found
-
     def _computed(self, role: BackboneRole, pixels: Array, room: int) -> ort.OrtValue:
         """Run a backbone; return device memory of ``room`` rows that begins with its features."""
         features = self._value(f"{role} features", (room, self._width), np.float32)
@@ -71,19 +96,20 @@ class BoundGraphs:
             start, size = part.start, part.size
             binding = self._sessions[role].io_binding()
             taken = pixels[start : start + part.count]
-            binding.bind_ortvalue_input("pixels", self._uploaded(role, taken, size))
+            pixels_there = self._uploaded(f"{role} pixels", taken, size)
+            binding.bind_ortvalue_input("pixels", pixels_there)
             self._bind(binding.bind_output, "features", features, start, (size, self._width))
             self._run(role, binding)
         return features
 
-    def _uploaded(self, role: Role, pixels: Array, size: int) -> ort.OrtValue:
+    def _uploaded(self, name: str, rows: Array, size: int) -> ort.OrtValue:
         """Copy rows to the device; what is missing to ``size`` is left from earlier batches."""
-        host = self._hosts.get((role, size))
+        shape = (size, *rows.shape[1:])
+        host = self._hosts.get((name, shape))
         if host is None:
-            host = np.zeros((size, *pixels.shape[1:]), pixels.dtype)
-            self._hosts[role, size] = host
-        host[: len(pixels)] = pixels
-        value = self._value(f"{role} pixels", host.shape, host.dtype)
+            self._hosts[name, shape] = host = np.zeros(shape, rows.dtype)
+        host[: len(rows)] = rows
+        value = self._value(name, shape, rows.dtype)
         value.update_inplace(host)
         return value
 

@@ -34,6 +34,10 @@ class DeviceEngine(Engine):
     def features_now(self, backbone: BackboneRole, pixels: Array) -> Float32:
         """Run a backbone; no other run goes on meanwhile."""
 
+    @abstractmethod
+    def aggregate_now(self, global_features: Float32, local_features: Float32) -> Judgement:
+        """Judge by features; no other run goes on meanwhile."""
+
     def judge_draws(
         self, overviews: Overviews, crops: DrawnCrops, timings: Timings | None = None
     ) -> Judgement:
@@ -45,3 +49,8 @@ class DeviceEngine(Engine):
         """Run a backbone, see :meth:`.base.Engine.features`."""
         with self._turn:
             return self.features_now(backbone, pixels)
+
+    def aggregate(self, global_features: Float32, local_features: Float32) -> Judgement:
+        """Judge by features, see :meth:`.base.Engine.aggregate`."""
+        with self._turn:
+            return self.aggregate_now(global_features, local_features)

@@ -56,6 +56,10 @@ class HostEngine(Engine):
             raise ValueError(f"features of {len(features)} views, not of {len(pixels)}")
         return features
 
+    def aggregate(self, global_features: Float32, local_features: Float32) -> Judgement:
+        """Judge by features, see :meth:`.base.Engine.aggregate`."""
+        return Judgement(*self.run("aggregator", [global_features, local_features]))
+
     def judge_draws(
         self, overviews: Overviews, crops: DrawnCrops, timings: Timings | None = None
     ) -> Judgement:

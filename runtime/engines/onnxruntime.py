@@ -93,6 +93,10 @@ class OnnxRuntimeCudaEngine(DeviceEngine):
         """Run a backbone, see :meth:`.device.DeviceEngine.features_now`."""
         return self._bound.features(backbone, pixels)
 
+    def aggregate_now(self, global_features: Float32, local_features: Float32) -> Judgement:
+        """Judge by features, see :meth:`.device.DeviceEngine.aggregate_now`."""
+        return self._bound.aggregate(global_features, local_features)
+
 
 def open_onnxruntime(bundle: Bundle, options: EngineOptions) -> Engine:
     """Load a bundle's graphs on the device asked for, or on a GPU if that is possible."""

@@ -7,35 +7,34 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import starmap
-from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 from PIL import Image
 
 from ..bundle.bundle import Bundle
-from ..engines.base import Float32, softmax
 from ..engines.registry import open_engine
 from ..engines.selftest import SelfTest, ensure_tested, self_test
 from ..images.reading import ImageSource, read_image
-from ..machine.errors import EngineError, ImageError, UnreadableError
+from ..machine.errors import ImageError, UnreadableError
 from ..machine.progress import Progress, silent
 from ..machine.timings import Timings
-from ..results.records import Crop, ErrorInfo, Failure, Record, Verdict
-from ..views.batch import Crops, Overviews, Sampling, ViewInfo, open_image
-from .intake import Origin
-from .options import DetectorOptions, decode_options, engine_options, pipeline_options
-from .pipeline import LastStage, Pipeline
+from ..results.records import Failure, Record, Verdict
+from ..streaming.intake import Origin
+from ..streaming.pipeline import Pipeline
+from ..streaming.sharing import LastStage
+from ..views.batch import Crops, Overviews, ViewInfo, open_image
+from .options import (
+    DetectorOptions,
+    decode_options,
+    engine_options,
+    pipeline_options,
+    sampling,
+    within_memory,
+)
+from .recording import Judged, Recorder
+from .settling import Settling, stopping_rule
 
 _SINGLE = (str, os.PathLike, bytes, np.ndarray, Image.Image)
-
-
-class _Judged(NamedTuple):
-    """What the model says of one image: logits ``(2,)``, attention ``(crops,)``."""
-
-    views: ViewInfo
-    logits: Float32
-    attention: Float32
 
 
 class Detector:
@@ -48,6 +47,11 @@ class Detector:
 
     The same image, bundle and seed give the same crops whatever the batch, order or
     number of threads. Several threads may use one detector.
+
+    Attributes:
+        bundle: what it judges with.
+        options: how it judges.
+        threshold: P(fake) from which it calls an image fake.
     """
 
     def __init__(
@@ -66,24 +70,29 @@ class Detector:
         Raises:
             BundleError: the bundle is damaged or unknown.
             EngineError: the engine cannot run it as asked, or computes other numbers.
+            InputError: ``crops`` is ``auto``, and the bundle has no stopping rule, or one for
+                another threshold.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.options = options or DetectorOptions()
-        spec = self.bundle.manifest.views
-        if self.options.crops is not None:
-            spec = msgspec.structs.replace(spec, num_crops=self.options.crops)
-        fixed = self.options.fixed_seed
-        self._sampling = Sampling(
-            spec,
-            self.options.seed if fixed is None else fixed,
-            fixed is not None,
-            os.fsencode(self.options.seed_key),  # of any bytes, from the environment
-        )
-        self._pipeline = pipeline_options(self.options, spec.num_crops)
-        settings = engine_options(self.options, self._pipeline, spec.num_crops, progress)
+        manifest = self.bundle.manifest
+        rule = self._rule = stopping_rule(self.options, self.bundle)
+        self._sampling = sampling(self.options, manifest.views, rule)
+        # Of so few crops that global views count, too: both together make a batch. Not where a
+        # graph computes a full batch in any case, which crops alone shall fill.
+        counted = rule is not None and not manifest.backbone.fixed_batch
+        pipeline = pipeline_options(self.options, self._sampling.laid + counted)
+        settings = engine_options(self.options, pipeline, self._sampling.crops, progress)
         self._engine = open_engine(self.bundle, self.options.engine, settings)
         ensure_tested(self.bundle, self._engine)
-        self._bundle_name = self.bundle.name
+        if rule is not None:
+            pipeline = within_memory(
+                pipeline, self._engine.lanes, settings.batch_size, self._sampling.image_bytes
+            )
+        self._pipeline = pipeline
+        threshold = self.options.threshold
+        self.threshold = manifest.threshold if threshold is None else threshold
+        self._recorder = Recorder(self.bundle, self._engine, self.threshold)
 
     @property
     def engine(self) -> str:
@@ -142,49 +151,23 @@ class Detector:
         """
         timings = Timings()
         several = [images] if isinstance(images, _SINGLE) else images
-        last = LastStage(self._judge, self._engine.lanes, self._engine.on_host)
-        pipeline = Pipeline(several, last, self._sampling, self._pipeline, timings)
-        return RecordStream(pipeline, self._record, timings)
+        pipeline = Pipeline(several, self._last_stage(), self._sampling, self._pipeline, timings)
+        return RecordStream(pipeline, self._recorder.record, timings)
+
+    def _last_stage(self) -> LastStage[Judged]:
+        lanes, on_host = self._engine.lanes, self._engine.on_host
+        if self._rule is None:
+            return LastStage(self._judge, lanes, on_host)
+        settling = Settling(self._engine, self.bundle.manifest, self._rule)
+        # In latency mode no other image comes to share a batch.
+        batch = self._engine.largest["local"] if self._pipeline.images > 1 else 1
+        return LastStage(settling.begin, lanes, on_host, settling.go_on, batch)
 
     def _judge(
         self, infos: Sequence[ViewInfo], overviews: Overviews, crops: Crops, timings: Timings
-    ) -> list[_Judged]:
+    ) -> list[Judged]:
         found = self._engine.judge(overviews, crops, timings)
-        return list(starmap(_Judged, zip(infos, found.logits, found.attention, strict=True)))
-
-    def _record(self, origin: Origin, outcome: _Judged | ImageError) -> Record:
-        if isinstance(outcome, ImageError):
-            return _failure(origin, outcome)
-        return self._verdict(origin, outcome)
-
-    def _verdict(self, origin: Origin, judged: _Judged) -> Record:
-        views, logits, attention = judged.views, judged.logits, judged.attention
-        (draw,) = views.draws
-        if not (np.isfinite(logits).all() and np.isfinite(attention).all()):
-            return _failure(origin, EngineError("the engine gave numbers that are not finite."))
-        manifest = self.bundle.manifest
-        probabilities = softmax(logits)
-        score = _shortest(probabilities[manifest.fake_index])
-        real_class = manifest.classes[1 - manifest.fake_index]
-        return Verdict(
-            path=origin.path,
-            verdict=manifest.fake_class if score >= self.options.threshold else real_class,
-            score=score,
-            probabilities=dict(zip(manifest.classes, map(_shortest, probabilities), strict=True)),
-            logits=dict(zip(manifest.classes, map(_shortest, logits), strict=True)),
-            crops=tuple(
-                Crop(*place, attention=_shortest(share))
-                for place, share in zip(draw.placements, attention, strict=True)
-            ),
-            width=views.width,
-            height=views.height,
-            seed=draw.seed,
-            bundle=self._bundle_name,
-            engine=self._engine.description,
-            precision=self._engine.precision,
-            file=origin.file,
-            damaged=views.damaged,
-        )
+        return list(starmap(Judged, zip(infos, found.logits, found.attention, strict=True)))
 
 
 class RecordStream:
@@ -200,8 +183,8 @@ class RecordStream:
 
     def __init__(
         self,
-        pipeline: Pipeline[_Judged],
-        record: Callable[[Origin, _Judged | ImageError], Record],
+        pipeline: Pipeline[Judged],
+        record: Callable[[Origin, Judged | ImageError], Record],
         timings: Timings,
     ) -> None:
         self._pipeline, self._record, self.timings = pipeline, record, timings
@@ -235,13 +218,3 @@ class RecordStream:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # Whoever presses Ctrl-C does not want to wait for an image of 200 megapixels.
         self._pipeline.close(wait=kind is not KeyboardInterrupt)
-
-
-def _shortest(value: np.floating[Any]) -> float:
-    """Return the shortest decimal that is the same float32, for readable records."""
-    return float(str(np.float32(value)))
-
-
-def _failure(origin: Origin, error: ImageError | EngineError) -> Failure:
-    info = ErrorInfo(type(error).__name__, str(error))
-    return Failure(path=origin.path, error=info, file=origin.file)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
+import msgspec
+
+from ..bundle.stopping import Stopping
 from ..engines.base import EngineOptions
 from ..images.encoded import DEFAULT_MAX_PIXELS, MAX_SIDE, SIXTEEN_BIT, DecodeOptions, SixteenBit
 from ..machine.cpus import available_cpus
 from ..machine.errors import InputError
 from ..machine.progress import Progress, silent
-from ..views.spec import MOST_CROPS
-from .pipeline import PipelineOptions
-from .view_maker import DEFAULT_MEMORY
+from ..streaming.sharing import PipelineOptions, batches_at_once
+from ..streaming.view_maker import DEFAULT_MEMORY
+from ..views.batch import Sampling
+from ..views.spec import MOST_CROPS, ViewSpec
 
 Mode: TypeAlias = Literal["throughput", "latency"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 DEFAULT_BATCH_SIZE = 16
-DEFAULT_THRESHOLD = 0.5
+AUTO_CROPS: Final = "auto"
 SEED_KEY = "GLASS_SEED_KEY"
 """The environment variable in which commands find :attr:`DetectorOptions.seed_key`."""
 
@@ -42,12 +47,13 @@ class DetectorOptions:
     Attributes:
         engine: ``auto`` or an engine's name.
         device: ``auto``, ``cpu`` or ``cuda``.
-        crops: crops per image, at most 1024; ``None`` takes the bundle's number.
+        crops: crops per image, at most 1024; ``None`` takes the bundle's number, and ``auto`` as
+            many as each image needs by the bundle's stopping rule.
         seed: the run's seed, from which and from each image's pixels its crops follow.
         seed_key: a secret, without which nobody can tell which crops an image gets; empty for
             none.
         fixed_seed: one generator seed for every image instead of ``seed``'s rule.
-        threshold: P(fake) from which an image is called fake.
+        threshold: P(fake) from which an image is called fake; ``None`` takes the bundle's.
         mode: ``throughput`` keeps every CPU busy with images of its own; ``latency`` takes
             one image at a time and gives it all of them.
         batch_size: the most views given to the engine at once, at most 4096; views of several
@@ -57,7 +63,8 @@ class DetectorOptions:
         engine_folder: where built engines are kept; ``None`` is the user's cache.
         workers: threads that decode and, on a CPU, judge; 0 takes one per CPU available. In
             latency mode there is one.
-        memory: bytes that decoded images may take at once; a larger image goes alone.
+        memory: bytes that decoded images may take at once; a larger image goes alone. With
+            ``auto`` crops, those that wait may take as much again.
         max_pixels: images with more pixels are refused.
         allow_damaged: judge images of which a part is missing, instead of refusing them.
         sixteen_bit: ``clip`` grey values of more than 8 bits as Pillow does, and refuse images
@@ -68,11 +75,11 @@ class DetectorOptions:
 
     engine: str = "auto"
     device: str = "auto"
-    crops: int | None = None
+    crops: int | Literal["auto"] | None = None
     seed: int = 0
     seed_key: str = ""
     fixed_seed: int | None = None
-    threshold: float = DEFAULT_THRESHOLD
+    threshold: float | None = None
     mode: Mode = "throughput"
     batch_size: int = DEFAULT_BATCH_SIZE
     threads: int = 0
@@ -87,6 +94,10 @@ class DetectorOptions:
     def __post_init__(self) -> None:
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
+            if name == "crops" and isinstance(value, str):
+                if value != AUTO_CROPS:
+                    raise InputError(f"crops must be a number or {AUTO_CROPS}, not {value!r}.")
+                continue
             if value is not None and not least <= value <= most:
                 raise InputError(f"{name} must lie between {least} and {most}, not {value}.")
         self._check_choices()
@@ -103,7 +114,7 @@ class DetectorOptions:
                 f"workers must be 1 in latency mode, which takes one image at a time, not "
                 f"{self.workers}: leave it out."
             )
-        if not 0.0 <= self.threshold <= 1.0:
+        if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
             raise InputError(f"threshold must lie between 0 and 1, not {self.threshold}.")
         if not -(2**63) <= self.seed < 2**63:
             raise InputError(f"seed must fit in 64 bits, not {self.seed}.")
@@ -114,6 +125,19 @@ class DetectorOptions:
 def decode_options(options: DetectorOptions) -> DecodeOptions:
     """Return which images are decoded, and how."""
     return DecodeOptions(options.max_pixels, options.allow_damaged, options.sixteen_bit)
+
+
+def sampling(options: DetectorOptions, views: ViewSpec, rule: Stopping | None) -> Sampling:
+    """Say which crops images are judged by: a fixed number, or what a stopping rule may need."""
+    crops, fixed = options.crops, options.fixed_seed
+    return Sampling(
+        views if crops in (None, AUTO_CROPS) else msgspec.structs.replace(views, num_crops=crops),
+        options.seed if fixed is None else fixed,
+        fixed is not None,
+        os.fsencode(options.seed_key),  # of any bytes, from the environment
+        most_crops=None if rule is None else rule.most_crops,
+        at_once=None if rule is None else rule.steps[0],
+    )
 
 
 def pipeline_options(options: DetectorOptions, crops: int) -> PipelineOptions:
@@ -144,3 +168,27 @@ def engine_options(
         folder=options.engine_folder,
         progress=progress,
     )
+
+
+def within_memory(
+    pipeline: PipelineOptions, lanes: int, batch_size: int, image_bytes: int
+) -> PipelineOptions:
+    """Put fewer images into a batch if the views that wait would take more than the memory.
+
+    Args:
+        pipeline: with the most images that are useful.
+        lanes: how many batches are judged at once.
+        batch_size: so many views of images that are not settled are gathered.
+        image_bytes: what all views of an image take.
+    """
+    while pipeline.images > 1:
+        if most_waiting(pipeline, lanes, batch_size) * image_bytes <= pipeline.memory:
+            break
+        pipeline = replace(pipeline, images=pipeline.images // 2)
+    return pipeline
+
+
+def most_waiting(pipeline: PipelineOptions, lanes: int, batch_size: int) -> int:
+    """Return how many images may wait with their views: in batches, lanes, and for more crops."""
+    in_batches = pipeline.images * batches_at_once(pipeline, lanes)
+    return in_batches + lanes * max(pipeline.images, batch_size) + batch_size

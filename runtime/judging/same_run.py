@@ -6,6 +6,7 @@ from ..finding.files import image_file
 from ..machine.errors import ImageError
 from ..results.records import Verdict
 from .detector import Detector
+from .options import AUTO_CROPS
 
 
 class SameRun:
@@ -23,7 +24,6 @@ class SameRun:
     def __call__(self, verdict: Verdict) -> list[str]:
         """Return what was different, in the words of options or of records."""
         detector, bundle, options = self._detector, self._detector.bundle, self._detector.options
-        crops = options.crops or bundle.manifest.views.num_crops
         fake = verdict.verdict == bundle.manifest.fake_class
         compared = (
             (f"--bundle {verdict.bundle}", verdict.bundle == bundle.name),
@@ -32,12 +32,17 @@ class SameRun:
                 f"precision {verdict.precision} (now {detector.precision})",
                 verdict.precision == detector.precision,
             ),
-            (f"--crops {len(verdict.crops)}", len(verdict.crops) == crops),
-            ("another --threshold", fake == (verdict.score >= options.threshold)),
+            (f"--crops {_crops_of(verdict)}", self._same_crops(verdict)),
+            ("another --threshold", fake == (verdict.score >= detector.threshold)),
             ("--allow-damaged", options.allow_damaged or not verdict.damaged),
             ("another --seed, --fixed-seed or GLASS_SEED_KEY", self._same_seed(verdict)),
         )
         return [what for what, same in compared if not same]
+
+    def _same_crops(self, verdict: Verdict) -> bool:
+        """Whether as many crops would be asked for again."""
+        asked = self._detector.options.crops or self._detector.bundle.manifest.views.num_crops
+        return _crops_of(verdict) == asked
 
     def _same_seed(self, verdict: Verdict) -> bool:
         """Whether an image gets the same seed again; files that have changed are not compared.
@@ -54,3 +59,7 @@ class SameRun:
             return True
         self._seed_compared = True
         return seed == verdict.seed
+
+
+def _crops_of(verdict: Verdict) -> int | str:
+    return len(verdict.crops) if verdict.settled is None else AUTO_CROPS

@@ -27,7 +27,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The judgement of one image.
 
     ``score`` is P(fake); ``verdict`` a class name; ``seed`` the seed of the generator that
-    placed the crops; ``width`` and ``height`` the image's size in pixels. ``path`` is null
+    placed the crops; ``width`` and ``height`` the image's size in pixels. ``settled`` says whether
+    the crops were as many as the verdict needs; it is null where their number was fixed. ``path``
+    is null
     for images given as bytes, arrays or PIL images, and so is ``file``. ``damaged`` says that a
     part of the image was missing and filled in.
     """
@@ -47,6 +49,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     file: ImageFile | None = None
     damaged: bool = False
+    settled: bool | None = None
 
 
 class ErrorInfo(msgspec.Struct, frozen=True):

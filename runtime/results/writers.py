@@ -53,7 +53,8 @@ class CsvWriter:
         columns += [f"probability_{name}" for name in classes]
         columns += [f"logit_{name}" for name in classes]
         columns += ["crops", "width", "height", "seed", "bundle", "engine", "precision"]
-        columns += ["error_type", "error_message", "file_bytes", "file_modified", "damaged"]
+        columns += ["error_type", "error_message", "file_bytes", "file_modified"]
+        columns += ["damaged", "settled"]
         self._text = io.StringIO()
         self._text.write(_BYTE_ORDER_MARK if bom else "")
         self._rows = csv.DictWriter(
@@ -74,6 +75,7 @@ class CsvWriter:
                 row[f"logit_{name}"] = record.logits[name]
             del row["probabilities"], row["logits"]
             row["damaged"] = str(record.damaged).lower()  # as in JSON
+            row["settled"] = "" if record.settled is None else str(record.settled).lower()
         if (file := row.pop("file")) is not None:
             row |= {"file_bytes": file.bytes, "file_modified": file.modified}
         self._rows.writerow(

@@ -14,7 +14,8 @@ from ..images.encoded import Decoded, DecodeOptions, EncodedImage, Rgb, check_si
 from ..images.pillow import open_pillow_image
 from ..images.reading import Content
 from ..machine.errors import ImageError
-from .placement import Placement, ReferenceGenerator, image_seed, place_crops
+from .later import LaterCrops, cut_crops
+from .placement import Placement, ReferenceGenerator, crop_sequence, image_seed, place_crops
 from .resample import resample
 from .spec import ViewSpec
 
@@ -45,6 +46,11 @@ class Sampling:
         key: a secret for that rule; empty for none.
         draws: how many draws of crops each image gets: those of runs with ``seed`` and with the
             seeds that follow it.
+        most_crops: a draw's crops are the first so many of its sequence, see
+            :func:`.placement.crop_sequence`, instead of the specification's number drawn at once.
+            An image may have fewer.
+        at_once: how many of a draw's crops are laid into a batch; the others are kept beside it, as
+            :attr:`ViewInfo.later`. ``None`` lays all. Of one draw only.
     """
 
     spec: ViewSpec
@@ -52,6 +58,24 @@ class Sampling:
     fixed: bool = False
     key: bytes = b""
     draws: int = 1
+    most_crops: int | None = None
+    at_once: int | None = None
+
+    @property
+    def crops(self) -> int:
+        """The most crops of a draw."""
+        return self.spec.num_crops if self.most_crops is None else self.most_crops
+
+    @property
+    def laid(self) -> int:
+        """How many crops of each draw a batch has room for."""
+        return self.crops if self.at_once is None else self.at_once
+
+    @property
+    def image_bytes(self) -> int:
+        """What all views of an image take in memory."""
+        pixels = self.spec.crop_size**2 * 3
+        return pixels * (np.dtype(np.float32).itemsize + self.draws * self.crops)
 
     def generator_seed(self, rgb: Rgb) -> int:
         """Return the 32-bit generator seed of the first draw for an image with these pixels."""
@@ -64,20 +88,34 @@ class Sampling:
             replace(self, seed=seed).generator_seed(rgb)
             for seed in range(self.seed, self.seed + self.draws)
         ]
-        return tuple(Draw(seed, tuple(plan(height, width, seed, self.spec))) for seed in seeds)
+        return tuple(Draw(seed, tuple(self._place(height, width, seed))) for seed in seeds)
+
+    def _place(self, height: int, width: int, seed: int) -> list[Placement]:
+        if self.most_crops is None:
+            return plan(height, width, seed, self.spec)
+        return crop_sequence(
+            height,
+            width,
+            most=self.most_crops,
+            crop_size=self.spec.crop_size,
+            max_grid=self.spec.max_grid,
+            generator=ReferenceGenerator(seed),
+        )
 
 
 @dataclass(frozen=True)
 class ViewInfo:
     """Where an image's views come from: its size in pixels, and the draws of its crops.
 
-    ``damaged`` tells whether a part of the image was missing and filled in.
+    ``damaged`` tells whether a part of the image was missing and filled in. ``later`` has the crops
+    that are in no batch, if there are any.
     """
 
     width: int
     height: int
     draws: tuple[Draw, ...]
     damaged: bool = False
+    later: LaterCrops | None = None
 
 
 class ViewBatch:
@@ -86,33 +124,41 @@ class ViewBatch:
     Attributes:
         overviews: global views, float32 ``(capacity, p, p, 3)``, RGB in 0..255.
         crops: uint8 ``(capacity, n, p, p, 3)``, RGB, one draw after the other; beyond the image's
-            edge zero.
+            edge zero, as are those that an image has no place for.
     """
 
-    def __init__(self, capacity: int, spec: ViewSpec, draws: int = 1) -> None:
-        side = spec.crop_size
+    def __init__(self, capacity: int, spec: ViewSpec, crops: int | None = None) -> None:
+        """Make room for so many crops of each image; ``None`` is the specification's number."""
+        side, count = spec.crop_size, spec.num_crops if crops is None else crops
         self.overviews: Overviews = np.zeros((capacity, side, side, 3), np.float32)
-        self.crops: Crops = np.zeros((capacity, draws * spec.num_crops, side, side, 3), np.uint8)
+        self.crops: Crops = np.zeros((capacity, count, side, side, 3), np.uint8)
 
     def fill(self, slot: int, rgb: Rgb, sampling: Sampling) -> ViewInfo:
         """Write the views of one image into a slot; crops are copied once, here."""
         height, width = rgb.shape[:2]
         draws = sampling.draw(rgb)
-        self.write_crops(slot, rgb, [place for draw in draws for place in draw.placements])
+        for number, draw in enumerate(draws):
+            laid = draw.placements[: sampling.laid]
+            first, end = number * sampling.laid, (number + 1) * sampling.laid
+            self.write_crops(slot, rgb, laid, first)
+            self.crops[slot, first + len(laid) : end] = 0
         self.write_overview(slot, rgb)
-        return ViewInfo(width, height, draws)
+        others = draws[0].placements[sampling.laid :]
+        later = LaterCrops(rgb, others, sampling.spec.crop_size) if others else None
+        return ViewInfo(width, height, draws, later=later)
 
     def write_overview(self, slot: int, rgb: Rgb) -> None:
         """Write the global view of an image into a slot."""
         self.overviews[slot] = resample(rgb, self.overviews.shape[1])
 
-    def write_crops(self, slot: int, rgb: Rgb, placements: Sequence[Placement]) -> None:
-        """Write an image's crops into a slot, zeros where they stick out of the image."""
-        for crop, place in zip(self.crops[slot], placements, strict=True):
-            bottom, right = place.top + place.height, place.left + place.width
-            crop[: place.height, : place.width] = rgb[place.top : bottom, place.left : right]
-            crop[place.height :] = 0
-            crop[:, place.width :] = 0
+    def write_crops(
+        self, slot: int, rgb: Rgb, placements: Sequence[Placement], first: int = 0
+    ) -> None:
+        """Write crops of an image into a slot, zeros where they stick out of the image.
+
+        ``first`` is where the first of them goes.
+        """
+        cut_crops(self.crops[slot, first : first + len(placements)], rgb, placements)
 
 
 def plan(height: int, width: int, seed: int, spec: ViewSpec) -> list[Placement]:

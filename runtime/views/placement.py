@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+_Corner: TypeAlias = tuple[int, int]
+"""The top and the left of a crop."""
 
 _HASHED_ROWS = 16
 _BLOCK = 128  # words; an image needs at most 63 + 2 for each crop
@@ -76,22 +81,103 @@ def place_crops(
     fit along its shorter side, at most ``max_grid``; each crop falls into a cell of its
     own. An image with fewer cells than crops is sampled freely instead.
     """
-    last_top, last_left = max(0, height - crop_size), max(0, width - crop_size)
-    grid = min(min(height, width) // crop_size, max_grid)
-    corners: list[tuple[int, int]] = []
-    if grid * grid >= num_crops and grid > 0:
-        cell_height, cell_width = height // grid, width // grid
-        for cell in generator.permutation(grid * grid)[:num_crops]:
-            row, column = divmod(cell, grid)
-            top = row * cell_height + generator.below(max(0, cell_height - crop_size) + 1)
-            left = column * cell_width + generator.below(max(0, cell_width - crop_size) + 1)
-            corners.append((min(top, last_top), min(left, last_left)))
-    else:
-        for _ in range(num_crops):
-            top = generator.below(last_top + 1)
-            corners.append((top, generator.below(last_left + 1)))
-    rows, columns = min(height, crop_size), min(width, crop_size)
-    return [Placement(top, left, rows, columns) for top, left in corners]
+    grid = _Grid.over(height, width, crop_size, max_grid)
+    stratified = grid.cells >= num_crops
+    corners = grid.draw_round(generator) if stratified else grid.draw_freely(generator)
+    return grid.placed(islice(corners, num_crops))
+
+
+def crop_sequence(
+    height: int,
+    width: int,
+    *,
+    most: int,
+    crop_size: int,
+    max_grid: int,
+    generator: ReferenceGenerator,
+) -> list[Placement]:
+    """Draw an image's crops one after the other, where their number is not known beforehand.
+
+    They come in rounds over the grid of :func:`place_crops`, each with a crop in every cell, in
+    an order of its own; in an image smaller than a crop they are drawn freely. No place comes
+    twice. So the first ``n`` are those that :func:`place_crops` draws, if there are as many cells
+    or none, and if it draws none twice.
+
+    Returns:
+        ``most`` crops, or as many as the image has places for.
+    """
+    grid = _Grid.over(height, width, crop_size, max_grid)
+    count = min(most, grid.places)
+    corners: dict[_Corner, None] = {}  # in order
+    while len(corners) < count:
+        drawn = grid.draw_round(generator) if grid.cells else grid.draw_freely(generator)
+        for corner in islice(drawn, grid.cells or count):
+            corners[corner] = None
+            if len(corners) == count:
+                break
+    return grid.placed(corners)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where the crops of an image may lie.
+
+    The image is divided into ``side x side`` cells; ``side`` is 0 where it is smaller than a crop.
+    """
+
+    height: int
+    width: int
+    crop_size: int
+    side: int
+
+    @classmethod
+    def over(cls, height: int, width: int, crop_size: int, max_grid: int) -> _Grid:
+        return cls(height, width, crop_size, min(min(height, width) // crop_size, max_grid))
+
+    @property
+    def cells(self) -> int:
+        return self.side * self.side
+
+    @property
+    def places(self) -> int:
+        """How many different crops can be drawn."""
+        if not self.cells:
+            return (self._last_top + 1) * (self._last_left + 1)
+        down, right = self._slack
+        return self.cells * (down + 1) * (right + 1)
+
+    def draw_round(self, generator: ReferenceGenerator) -> Iterator[_Corner]:
+        """Draw a corner in each cell."""
+        down, right = self._slack
+        for cell in generator.permutation(self.cells):
+            row, column = divmod(cell, self.side)
+            top = row * (self.height // self.side) + generator.below(down + 1)
+            yield top, column * (self.width // self.side) + generator.below(right + 1)
+
+    def draw_freely(self, generator: ReferenceGenerator) -> Iterator[_Corner]:
+        """Draw corners anywhere, without end."""
+        while True:
+            top = generator.below(self._last_top + 1)
+            yield top, generator.below(self._last_left + 1)
+
+    def placed(self, corners: Iterable[_Corner]) -> list[Placement]:
+        """Return the crops at some corners."""
+        rows, columns = min(self.height, self.crop_size), min(self.width, self.crop_size)
+        return [Placement(top, left, rows, columns) for top, left in corners]
+
+    @property
+    def _slack(self) -> _Corner:
+        """How far a crop can move in its cell: down, and to the right."""
+        down = self.height // self.side - self.crop_size
+        return down, self.width // self.side - self.crop_size
+
+    @property
+    def _last_top(self) -> int:
+        return max(0, self.height - self.crop_size)
+
+    @property
+    def _last_left(self) -> int:
+        return max(0, self.width - self.crop_size)
 
 
 def image_seed(run_seed: int, rgb: npt.NDArray[np.uint8], key: bytes = b"") -> int:

@@ -67,6 +67,12 @@ class TensorRtEngine(DeviceEngine):
             (features,) = self._device.run(backbone, [pixels])
         return features
 
+    def aggregate_now(self, global_features: Float32, local_features: Float32) -> Judgement:
+        """Judge by features, see :meth:`..device.DeviceEngine.aggregate_now`."""
+        with self._cuda.current():
+            found = self._device.run("aggregator", [global_features, local_features])
+        return Judgement(*found)
+
 
 def _plans(
     bundle: Bundle,

@@ -20,7 +20,7 @@ from .api import Library
 
 PLAN_FORMAT: Final = 1
 GIB = 1 << 30
-_FEWEST_CROPS_ALLOWED = 32  # crops per image that the aggregator takes, or the bundle's if more
+_FEWEST_CROPS_ALLOWED = 64  # crops per image that the aggregator takes, or the bundle's if more
 _LEAST_MOST = 16
 _LEVELS = range(6)
 _AMPERE = 80  # compute capability 8.0
@@ -129,13 +129,14 @@ def plan_key(
 ) -> PlanKey:
     """Return the key of a bundle's graph built on this machine."""
     manifest = bundle.manifest
+    by_rule = 0 if manifest.stopping is None else manifest.stopping.most_crops
     hashes = [manifest.graphs[role].sha256, *(entry.sha256 for entry in manifest.weights)]
     return PlanKey(
         format=PLAN_FORMAT,
         graph=hashlib.sha256(":".join(hashes).encode()).hexdigest(),
         role=role,
         precision=manifest.precision,
-        crops=max(_FEWEST_CROPS_ALLOWED, manifest.views.num_crops),
+        crops=max(_FEWEST_CROPS_ALLOWED, manifest.views.num_crops, by_rule),
         library=library.name,
         version=library.version,
         gpu=gpu,

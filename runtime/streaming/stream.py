@@ -14,7 +14,8 @@ from ..images.reading import ImageSource
 from ..machine.errors import ImageError
 from ..machine.timings import Timings
 from ..views.batch import Crops, Overviews, Sampling, ViewInfo
-from .pipeline import LastStage, Pipeline, PipelineOptions
+from .pipeline import Pipeline
+from .sharing import LastStage, PipelineOptions
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def stream_views(
 
 def _workers(sampling: Sampling, options: PipelineOptions) -> int:
     """Return how many workers may each hold the views of an image, and of one that waits."""
-    side, count = sampling.spec.crop_size, sampling.draws * sampling.spec.num_crops
+    side, count = sampling.spec.crop_size, sampling.draws * sampling.crops
     held = 2 * count * side * side * 3
     return max(1, min(options.workers, options.memory // held))
 
@@ -86,7 +87,7 @@ def _keep(
 
 def _joined(outcomes: Sequence[_Views | ImageError], sampling: Sampling) -> PreparedBatch:
     found = [outcome for outcome in outcomes if isinstance(outcome, _Views)]
-    side, count = sampling.spec.crop_size, sampling.draws * sampling.spec.num_crops
+    side, count = sampling.spec.crop_size, sampling.draws * sampling.crops
     overviews = np.empty((len(found), side, side, 3), np.float32)
     crops = np.empty((len(found), count, side, side, 3), np.uint8)
     for row, views in enumerate(found):

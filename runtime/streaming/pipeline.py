@@ -6,6 +6,9 @@ decoded. So the work itself decides how the CPUs are split between decoding and 
 two thread pools compete for them. An engine that computes elsewhere gets a thread of its own to
 wait for it, and the workers only make views.
 
+After a batch, some images may need more computed. They wait until together they fill a batch,
+unless many others already wait to be given back after them, or nothing else can go on.
+
 What is held is bounded: files read ahead, decoded pixels in flight, batches of views, and
 images begun but not given back.
 """
@@ -17,19 +20,18 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from ..images.encoded import DecodeOptions
 from ..images.reading import Content, ImageSource
-from ..machine.cpus import available_cpus
 from ..machine.errors import ImageError
 from ..machine.timings import Awaited, Timings
-from ..views.batch import Crops, Overviews, Sampling, ViewInfo
+from ..views.batch import Sampling, ViewInfo
 from .assembly import Assembly, Batch
 from .intake import Intake, Origin, Ticket
-from .view_maker import DEFAULT_MEMORY, ViewMaker
+from .sharing import LastStage, More, PipelineOptions, batches_at_once
+from .unfinished import Unfinished
+from .view_maker import ViewMaker
 
 _BATCH_TIMEOUT = 0.01  # seconds that a batch waits for more images if there is nothing else to do
 _READERS = 4
@@ -41,50 +43,6 @@ _WINDOW = 64  # images begun and not given back, for each worker
 
 _Result = TypeVar("_Result")
 _Task: TypeAlias = Callable[[], None]
-
-
-@dataclass(frozen=True)
-class LastStage(Generic[_Result]):
-    """What is done with the views of a batch: an engine judges them, for one.
-
-    Attributes:
-        run: is given what the views come from, global views ``(n, p, p, 3)``, crops
-            ``(n, crops, p, p, 3)`` of all draws and the timings to add to; returns a result for
-            each image.
-            The arrays are used again for other images when it returns.
-        lanes: how many threads may run it at once.
-        on_host: whether it takes the host's CPUs.
-    """
-
-    run: Callable[[Sequence[ViewInfo], Overviews, Crops, Timings], Sequence[_Result]]
-    lanes: int
-    on_host: bool
-
-
-@dataclass(frozen=True)
-class PipelineOptions:
-    """How the work is shared out.
-
-    Attributes:
-        images: images whose views make one batch.
-        workers: threads that compute on the CPU; 0 takes one per CPU available.
-        memory: bytes that decoded images may take at once; a larger image goes alone.
-        decode: which images are decoded, and how.
-        isolate: decode in processes of their own, which may crash.
-        window: the most images begun and not given back; ``None`` lets workers run well
-            ahead of an image that takes long.
-    """
-
-    images: int
-    workers: int = 0
-    memory: int = DEFAULT_MEMORY
-    decode: DecodeOptions = field(default_factory=DecodeOptions)
-    isolate: bool = False
-    window: int | None = None
-
-    def __post_init__(self) -> None:
-        if not self.workers:
-            object.__setattr__(self, "workers", available_cpus())
 
 
 class Pipeline(Generic[_Result]):
@@ -111,11 +69,10 @@ class Pipeline(Generic[_Result]):
             files=_FILES_AHEAD * options.workers,
             file_bytes=max(1, options.memory // _FILES_SHARE),
         )
-        # One batch for each run of the last stage, enough open ones for all workers, and one more.
-        most = last.lanes + -(-options.workers // options.images) + 1
         self._assembly: Assembly[Ticket[_Result]] = Assembly(
-            sampling, images=options.images, most=most
+            sampling, images=options.images, most=batches_at_once(options, last.lanes)
         )
+        self._unfinished: Unfinished[Ticket[_Result]] = Unfinished(last.batch)
         self._maker = ViewMaker(
             sampling,
             threads=options.workers,
@@ -220,9 +177,15 @@ class Pipeline(Generic[_Result]):
     def _next_task(self, views: bool, judges: bool) -> _Task | None:
         with self._changed:
             while not (self._closed or self._error):
-                if judges and self._assembly.has_complete and self._judging < self._last.lanes:
-                    self._judging += 1
-                    return partial(self._judge, self._assembly.take())
+                if self._intake.crowded and not self._intake.known:
+                    self._let_go(of_views=False)  # the first image may be one of these
+                if judges and self._judging < self._last.lanes:
+                    if self._unfinished.has_batch:
+                        self._judging += 1
+                        return partial(self._go_on, self._unfinished.take())
+                    if self._assembly.has_complete:
+                        self._judging += 1
+                        return partial(self._judge, self._assembly.take())
                 if views and self._intake.ready and self._assembly.has_room:
                     self._viewing += 1
                     ticket, content = self._intake.take()
@@ -237,22 +200,29 @@ class Pipeline(Generic[_Result]):
     def _wait(self, *, counted: bool) -> None:
         """Wait for work. If none comes, let a batch go that is not full."""
         idle = not (self._viewing or self._intake.ready or self._intake.expecting)
-        if idle and self._intake.ended and self._assembly.close_open():
-            self._changed.notify_all()  # it may be for another thread to judge
+        # What waits for others to share its batch may be what the next image waits for.
+        if idle and not self._intake.open and self._let_go(of_views=self._intake.ended):
             return
         if not counted:
             self._changed.wait()
             return
         with self._timings.waiting(self._awaited()):
-            something = self._changed.wait(
-                _BATCH_TIMEOUT if idle and self._assembly.has_open else None
-            )
-        if not something and self._assembly.close_open():
-            self._changed.notify_all()
+            waits = self._assembly.has_open or self._unfinished.has_held_back
+            something = self._changed.wait(_BATCH_TIMEOUT if idle and waits else None)
+        if not something:
+            self._let_go(of_views=True)
+
+    def _let_go(self, *, of_views: bool) -> bool:
+        """Hold no images back to fill batches; say whether any were."""
+        batches = [self._unfinished.let_go(), of_views and self._assembly.close_open()]
+        if any(batches):
+            self._changed.notify_all()  # it may be for another thread to judge
+        return any(batches)
 
     def _awaited(self) -> Awaited | None:
         """Say what a worker without work waits for; while others do the last, for nothing."""
-        behind = self._assembly.has_complete and self._judging == self._last.lanes
+        batches = self._assembly.has_complete or self._unfinished.has_batch
+        behind = batches and self._judging == self._last.lanes
         if behind or self._intake.ready:  # for which there is no room
             return "engine"
         if self._intake.open:
@@ -272,22 +242,40 @@ class Pipeline(Generic[_Result]):
 
     def _judge(self, batch: Batch[Ticket[_Result]]) -> None:
         filled = [slot for slot, info in enumerate(batch.infos) if info is not None]
-        if filled:
-            self._judge_slots(batch, filled)
+        results = self._judge_slots(batch, filled) if filled else []
         with self._changed:
-            self._judging -= 1
             self._assembly.release(batch)
-            self._changed.notify_all()
+            self._take_in([batch.owners[slot] for slot in filled], results)
 
-    def _judge_slots(self, batch: Batch[Ticket[_Result]], filled: list[int]) -> None:
+    def _go_on(self, waiting: Sequence[tuple[Ticket[_Result], More]]) -> None:
+        tickets, left = zip(*waiting, strict=True)
+        if self._last.go_on is None:
+            raise TypeError("the last stage leaves something to compute, and cannot go on")
+        results = self._last.go_on(left, self._timings)
+        with self._changed:
+            self._take_in(tickets, results)
+
+    def _take_in(
+        self, tickets: Sequence[Ticket[_Result]], results: Sequence[_Result | More]
+    ) -> None:
+        """Note what a run of the last stage has found."""
+        for ticket, result in zip(tickets, results, strict=True):
+            if isinstance(result, More):
+                self._unfinished.add(ticket, result)
+            else:
+                ticket.outcome = result
+        self._judging -= 1
+        self._changed.notify_all()
+
+    def _judge_slots(
+        self, batch: Batch[Ticket[_Result]], filled: list[int]
+    ) -> Sequence[_Result | More]:
         rows: list[int] | slice = filled
         if len(filled) == filled[-1] + 1:
             rows = slice(len(filled))  # nothing is missing, so nothing need be copied
         infos = [info for info in batch.infos if info is not None]
         overviews, crops = batch.views.overviews[rows], batch.views.crops[rows]
-        results = self._last.run(infos, overviews, crops, self._timings)
-        for slot, result in zip(filled, results, strict=True):
-            batch.owners[slot].outcome = result
+        return self._last.run(infos, overviews, crops, self._timings)
 
 
 # Those that have threads, which hold them. Abandoned ones are ending by themselves, but a thread

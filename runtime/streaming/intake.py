@@ -130,6 +130,11 @@ class Intake(Generic[_Result]):
         return not self.ended and len(self._tickets) < self._window
 
     @property
+    def crowded(self) -> bool:
+        """Whether at least half as many images as may wait to be given back do so."""
+        return 2 * len(self._tickets) >= self._window
+
+    @property
     def known(self) -> bool:
         """Whether the outcome of the first image begun is known, so that it can be given back."""
         return bool(self._tickets) and self._tickets[0].outcome is not None

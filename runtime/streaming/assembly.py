@@ -68,7 +68,9 @@ class Assembly(Generic[_Owner]):
         return batch, slot
 
     def _new_views(self) -> ViewBatch:
-        return ViewBatch(self._images, self._sampling.spec, self._sampling.draws)
+        return ViewBatch(
+            self._images, self._sampling.spec, self._sampling.draws * self._sampling.laid
+        )
 
     def fill(self, batch: Batch[_Owner], slot: int, info: ViewInfo | None) -> None:
         """Note that a slot is filled, or with ``None`` that it stays empty."""

@@ -11,7 +11,7 @@ import numpy as np
 from ..images.reading import ImageSource
 from ..machine.errors import ImageError
 from ..views.batch import DrawnCrops, Overviews, Sampling, ViewInfo
-from .pipeline import PipelineOptions
+from .sharing import PipelineOptions
 from .stream import stream_views
 
 MOST_DRAWS = 16
@@ -31,6 +31,11 @@ class DrawnBatch:
     crops: DrawnCrops
 
     @property
+    def infos(self) -> list[ViewInfo]:
+        """Where the views in ``overviews`` and ``crops`` come from, row by row."""
+        return [found for found in self.outcomes if isinstance(found, ViewInfo)]
+
+    @property
     def readable(self) -> list[int]:
         """Which of the images have views: their places in ``outcomes``, row by row."""
         return [place for place, found in enumerate(self.outcomes) if isinstance(found, ViewInfo)]
@@ -44,7 +49,7 @@ def stream_draws(
     A draw's crops are those of a run with its seed. A batch holds the crops of all draws: bound
     them by :func:`in_groups`, and the images of a batch by :func:`images_at_once`.
     """
-    shape = (sampling.draws, sampling.spec.num_crops)
+    shape = (sampling.draws, sampling.crops)
     with closing(stream_views(images, sampling, options)) as batches:
         for batch in batches:
             images_count, _, *pixels = batch.crops.shape
@@ -68,4 +73,4 @@ def images_at_once(groups: Sequence[Sampling], batch_size: int) -> int:
     That is ``batch_size``, divided by the draws so that memory is bounded, but no fewer than a run
     gives an engine at once: ``batch_size`` views.
     """
-    return max(1, batch_size // min(groups[0].draws, groups[0].spec.num_crops))
+    return max(1, batch_size // min(groups[0].draws, groups[0].crops))

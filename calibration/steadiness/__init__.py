@@ -1,0 +1,1 @@
+"""How many crops a verdict needs, and what a score is worth: ``glass-calibrate``."""

@@ -1,0 +1,166 @@
+"""Judges images by as many crops as their verdicts need, wave after wave.
+
+Every image is judged by its first crops. Those that the stopping rule does not settle come back
+with the next ones, gathered in batches of their own; features that are there are not computed
+again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..bundle.bundle import Bundle
+from ..bundle.manifest import Manifest
+from ..bundle.stopping import Stopping, logit
+from ..engines.base import Engine, Float32, class_margins
+from ..machine.errors import InputError
+from ..machine.timings import Timings
+from ..streaming.sharing import More
+from ..views.batch import Crops, Overviews, ViewInfo
+from .options import AUTO_CROPS, DetectorOptions
+from .recording import Judged
+
+
+@dataclass
+class _Open:
+    """An image that is not settled.
+
+    ``global_features`` are ``(1, D)``, ``local_features`` ``(n, D)`` those of the crops that were
+    looked at. ``step`` is how many it is judged by next, if it has places for so many.
+    """
+
+    views: ViewInfo
+    global_features: Float32
+    local_features: Float32
+    step: int
+
+    @property
+    def left(self) -> int:
+        """How many crops were not looked at."""
+        return len(self.views.draws[0].placements) - len(self.local_features)
+
+    @property
+    def rows(self) -> int:
+        """How many of these come next."""
+        return min(self.step - len(self.local_features), self.left)
+
+    def next_crops(self) -> Crops:
+        """Return those that come next, after the first ones, ``(rows, p, p, 3)``."""
+        if self.views.later is None:
+            raise ValueError("all crops of the image have been looked at")
+        return self.views.later.take(self.rows)
+
+
+def stopping_rule(options: DetectorOptions, bundle: Bundle) -> Stopping | None:
+    """Return the rule to judge by; ``None`` for a fixed number of crops.
+
+    Raises:
+        InputError: the bundle has none, or one for another threshold.
+    """
+    if options.crops != AUTO_CROPS:
+        return None
+    rule = bundle.manifest.stopping
+    if rule is None:
+        raise InputError(
+            f"bundle {bundle.name} has no stopping rule, which crops {AUTO_CROPS} needs: make a "
+            "calibrated bundle with glass-calibrate, or give a number of crops."
+        )
+    if options.threshold not in (None, rule.threshold):
+        raise InputError(
+            f"the stopping rule of bundle {bundle.name} was made for a threshold of "
+            f"{rule.threshold:g}, not {options.threshold:g}: leave the threshold out, or give a "
+            "number of crops."
+        )
+    return rule
+
+
+class Settling:
+    """A stopping rule at work on an engine; the last stage of a pipeline."""
+
+    def __init__(self, engine: Engine, manifest: Manifest, rule: Stopping) -> None:
+        self._engine, self._manifest, self._rule = engine, manifest, rule
+        self._border = manifest.temperature * logit(rule.threshold)
+        self._crop_area = manifest.views.crop_size**2
+
+    def begin(
+        self, infos: Sequence[ViewInfo], overviews: Overviews, crops: Crops, timings: Timings
+    ) -> list[Judged | More]:
+        """Judge images by their first crops.
+
+        Args:
+            infos: what their views come from.
+            overviews: global views ``(n, p, p, 3)``.
+            crops: the first of their sequences, ``(n, crops, p, p, 3)``.
+            timings: where the time is added.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        with timings.stage("infer"):
+            features = self._engine.features("global", overviews)
+        none = np.empty((0, features.shape[1]), np.float32)
+        step = self._rule.steps[0]
+        images = [
+            _Open(info, row[np.newaxis], none, step)
+            for info, row in zip(infos, features, strict=True)
+        ]
+        first = [own[: image.rows] for image, own in zip(images, crops, strict=True)]
+        return self._judge(images, first, timings)
+
+    def go_on(self, waiting: Sequence[More], timings: Timings) -> list[Judged | More]:
+        """Judge images by more crops, see :meth:`begin`."""
+        images: list[_Open] = [more.state for more in waiting]
+        return self._judge(images, [image.next_crops() for image in images], timings)
+
+    def _judge(
+        self, images: Sequence[_Open], crops: Sequence[Crops], timings: Timings
+    ) -> list[Judged | More]:
+        """Judge images by these crops, too."""
+        self._look(images, crops, timings)
+        by_count: dict[int, list[int]] = defaultdict(list)
+        for place, image in enumerate(images):
+            by_count[len(image.local_features)].append(place)
+        found: dict[int, Judged | More] = {}
+        for places in by_count.values():
+            some = [images[place] for place in places]
+            found |= zip(places, self._aggregate(some, timings), strict=True)
+        return [found[place] for place in range(len(images))]
+
+    def _look(self, images: Sequence[_Open], crops: Sequence[Crops], timings: Timings) -> None:
+        """Compute the features of each image's next crops."""
+        with timings.stage("infer"):
+            features = self._engine.features("local", np.concatenate(crops))
+        ends = np.cumsum([len(own) for own in crops])
+        for image, new in zip(images, np.split(features, ends[:-1]), strict=True):
+            image.local_features = np.concatenate([image.local_features, new])
+
+    def _aggregate(self, images: Sequence[_Open], timings: Timings) -> list[Judged | More]:
+        """Judge images that have as many crops each."""
+        with timings.stage("aggregate"):
+            judged = self._engine.aggregate(
+                np.concatenate([image.global_features for image in images]),
+                np.stack([image.local_features for image in images]),
+            )
+        margins = class_margins(judged.logits, self._manifest) - self._border
+        return [
+            self._outcome(*each)
+            for each in zip(images, judged.logits, judged.attention, margins.tolist(), strict=True)
+        ]
+
+    def _outcome(
+        self, image: _Open, logits: Float32, attention: Float32, margin: float
+    ) -> Judged | More:
+        area = image.views.width * image.views.height / self._crop_area
+        enough = abs(margin) >= self._rule.tau(image.step, area)
+        decided = enough or not math.isfinite(margin)
+        if decided or not image.left:
+            everything = len(image.local_features) < self._rule.most_crops
+            views = replace(image.views, later=None)  # it would be kept until the record is made
+            return Judged(views, logits, attention, settled=decided or everything)
+        image.step = self._rule.step_after(image.step)
+        return More(image.rows, image)

@@ -1,0 +1,1 @@
+"""From images to the views of many, from any number of threads, in bounded memory."""
