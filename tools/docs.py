@@ -184,7 +184,19 @@ def quantisers() -> str:
 def steadiness() -> str:
     """A fixed number of crops and as many as each image needs, for each network."""
     report = read("steadiness", SteadinessReport)
-    return report.summary({name: title.partition(",")[0] for name, title in TRAINED.items()})
+    titles = {name: title.partition(",")[0] for name, title in TRAINED.items()}
+    return report.summary(titles, {name: _times_pytorch(name) for name in TRAINED})
+
+
+def _times_pytorch(name: str) -> tuple[str, str]:
+    """How many times as fast as the paper's PyTorch INT8 is: with its crops, and with a rule's."""
+    report = read(f"run-auto-{name}", RunReport)
+    fixed, auto = (each for each in report.contenders if each.kind == "ours")
+    paper = report.paper.end_to_end.passages
+    return (
+        f"{median_ratio(paper, fixed.end_to_end.passages):.1f}",
+        f"{median_ratio(paper, auto.end_to_end.passages):.1f}",
+    )
 
 
 def steadiness_page() -> str:

@@ -99,20 +99,23 @@ class SteadinessReport(BenchReport, frozen=True, tag_field="report", tag="steadi
             parts.append("\n".join(f"- {path}: {why}" for path, why in self.unreadable.items()))
         return self.page("How many crops verdicts need", *parts)
 
-    def summary(self, titles: Mapping[str, str]) -> str:
+    def summary(self, titles: Mapping[str, str], pytorch: Mapping[str, tuple[str, str]]) -> str:
         """Return two rows for each bundle: its own number of crops, and its rule.
 
-        ``titles`` has what to call bundles by their short names.
+        Args:
+            titles: what to call bundles, by their short names.
+            pytorch: how many times PyTorch's speed the two rows have.
         """
         header = ["network", "crops", "risk", "on average", "unlike", "flips", "ROC AUC",
-                  "images/s"]  # fmt: skip
+                  "images/s", "times PyTorch"]  # fmt: skip
         rows = []
         for bundle in self.bundles:
             risk, own = f"{bundle.stopping.risk:.1%}", bundle.fixed[bundle.num_crops]
-            for name, asked, row in ((str(bundle.num_crops), "", own), ("auto", risk, bundle.auto)):
+            pairs = ((str(bundle.num_crops), "", own), ("auto", risk, bundle.auto))
+            for (name, asked, row), times in zip(pairs, pytorch[bundle.short_name], strict=True):
                 crops, *found = _row(name, row)
                 cells = (cell.replace("%", " %") for cell in (asked, *found))
-                rows.append([titles[bundle.short_name], crops, *cells])
+                rows.append([titles[bundle.short_name], crops, *cells, times])
         return markdown_table(header, rows)
 
     def to_png(self) -> bytes:
