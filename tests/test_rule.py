@@ -108,7 +108,7 @@ def test_the_cheapest_rule_that_was_shown_to_keep_the_risk_is_chosen(sequences):
     assert rule.bound == pytest.approx(beta.ppf(0.95, rule.unlike + 1, 1000 - rule.unlike))
     assert rule.bound <= 0.03
     spent = spend(images, rule.steps, rule.taus, 0.0)
-    assert rule.mean_crops == pytest.approx(spent.crops.mean())
+    assert rule.spent.crops.mean() == pytest.approx(spent.crops.mean())
     assert rule.unlike == unlike(spent.margins, images, 0.0).sum()
     sooner = spend(images, rule.steps, [tau * 2**-0.125 for tau in rule.taus], 0.0)
     assert upper_bound(int(unlike(sooner.margins, images, 0.0).sum()), 1000) > 0.03

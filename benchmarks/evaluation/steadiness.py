@@ -149,7 +149,7 @@ def _result(
         fixed=fixed,
         auto=Row(auto, _auc(spent.margins, truth), speeds[AUTO_CROPS]),
         unsettled=float((~spent.settled).mean()),
-        rules=rule_curve(sequences, rule.steps, border),
+        rules=rule_curve(sequences, rule.steps, border, rule.size_power),
     )
 
 

@@ -20,20 +20,22 @@ from ...runtime.commands.options import (
     list_skipped_option,
 )
 from ...runtime.commands.progress import on_console
-from ...runtime.commands.reports import (
-    JSON,
-    MARKDOWN,
-    PICTURE,
-    Makers,
-    check_report_files,
-    typed_command,
-    write_report,
-)
+from ...runtime.commands.reports import check_report_files, typed_command
 from ...runtime.machine.errors import InputError
 from ...runtime.machine.signals import ending_on_sigterm
-from .summary import print_lines, print_notes
+from ..steadiness.calibrate import (
+    DEFAULT_IMAGES,
+    DEFAULT_MOST_CROPS,
+    DEFAULT_RISK,
+    SteadinessOptions,
+    calibrate_bundle,
+    check_source,
+)
+from ..steadiness.images import choose_images
+from ..steadiness.scores import Goal
+from .reports import FORMATS, finish
+from .summary import print_lines
 
-_FORMATS = (JSON, MARKDOWN, PICTURE)
 _LIBRARIES = ("scipy", "sklearn")
 _EXAMPLES = """
 \b
@@ -68,7 +70,7 @@ Examples:
 @click.option(
     "--risk",
     type=float,
-    default=0.01,
+    default=DEFAULT_RISK,
     show_default=True,
     metavar="SHARE",
     help="The largest share of images whose verdict may differ from that with 64 crops. The "
@@ -77,7 +79,7 @@ Examples:
 @click.option(
     "--most-crops",
     type=int,
-    default=32,
+    default=DEFAULT_MOST_CROPS,
     show_default=True,
     help="The most crops that an image may be judged by.",
 )
@@ -92,7 +94,7 @@ Examples:
     "--images",
     "most_images",
     type=click.IntRange(min=1),
-    default=1000,
+    default=DEFAULT_IMAGES,
     show_default=True,
     help="The largest number of images to use.",
 )
@@ -125,18 +127,13 @@ def main(
     list_skipped: bool,
 ) -> None:
     """Calibrate a bundle; see ``glass-calibrate --help``."""
-    check_report_files(reports, _FORMATS, force=force)
+    check_report_files(reports, FORMATS, force=force)
     check_libraries("calibrating", _LIBRARIES, extra="calibrate", reports=reports)
-    # Imported here, so that --help and wrong usage do not wait for SciPy.
-    with on_console("loading SciPy"):
-        from ..steadiness.calibrate import SteadinessOptions, calibrate_bundle, check_source
-        from ..steadiness.images import choose_images
-        from ..steadiness.scores import Goal
     goal = None if threshold_for is None else Goal.parse(threshold_for)
     options = SteadinessOptions(risk, most_crops, goal, engine, device)
     path = chosen_bundle(bundle, [str(folder)])
     target = output or _target(path)
-    if target.suffix.lower() in _FORMATS:
+    if target.suffix.lower() in FORMATS:
         raise InputError(
             f"{target} is named like a report, and --output names the bundle to make: give "
             f"--report {target} for a report."
@@ -161,9 +158,7 @@ def main(
             progress=on_console,
         )
     print_lines({"source": str(path), **report.lines(), "bundle": str(target)})
-    print_notes(report.notes)
-    makers: Makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}
-    write_report(reports, makers)
+    finish(report, reports)
 
 
 def _target(source: Path) -> Path:

@@ -53,7 +53,7 @@ def report_layers(
     hidden = len(report.layers) - _SHOWN
     if hidden > 0:
         click.echo(f"\n… and {hidden} more, worth less to keep; -o FILE writes them all.")
-    _finish(report, outputs)
+    finish(report, outputs)
 
 
 def report_exploration(
@@ -70,7 +70,7 @@ def report_exploration(
         from ..making.explore import explore
     report = explore(*given, lowering.judgements, command=_command(), progress=on_console)
     click.echo(f"{report.summary()}\n\n{report.table()}\n\n{report.legend()}")
-    _finish(report, outputs)
+    finish(report, outputs)
 
 
 class _Given(NamedTuple):
@@ -120,7 +120,7 @@ class _Report(Protocol):
     def to_png(self) -> bytes: ...
 
 
-def _finish(report: _Report, outputs: Sequence[Path]) -> None:
+def finish(report: _Report, outputs: Sequence[Path]) -> None:
     """Print the notes and write the files."""
     print_notes(report.notes)
     makers: Makers = {JSON: report.to_json, MARKDOWN: report.to_markdown, PICTURE: report.to_png}

@@ -29,7 +29,7 @@ from ..errors import CalibrationError
 from .curve import fixed_points, rule_curve, rule_point
 from .images import SteadinessImages
 from .report import SCHEMA_VERSION, CalibrationReport
-from .rule import CONFIDENCE, SIZE_POWER, Spent, check_enough, choose_rule, spend
+from .rule import CONFIDENCE, SIZE_POWER, Spent, check_enough, choose_rule
 from .scores import FittedScores, Goal, fit_scores
 from .sequences import SETTLED_CROPS, Sequences, measure_sequences, steps_up_to
 
@@ -46,7 +46,6 @@ class SteadinessOptions:
         goal: what a threshold is chosen for; ``None`` leaves it at 0.5.
         engine: ``auto`` or an engine's name.
         device: ``auto``, ``cpu`` or ``cuda``.
-        batch_size: the most views given to the engine at once.
 
     Raises:
         InputError: a value is out of bounds.
@@ -57,7 +56,6 @@ class SteadinessOptions:
     goal: Goal | None = None
     engine: str = AUTO
     device: str = "auto"
-    batch_size: int = DEFAULT_BATCH_SIZE
 
     def __post_init__(self) -> None:
         if not 0.0 < self.risk < 1.0:
@@ -152,7 +150,7 @@ def calibrate_bundle(
 
 
 def _open(source: Bundle, options: SteadinessOptions) -> Engine:
-    settings = EngineOptions(options.device, available_cpus(), options.batch_size)
+    settings = EngineOptions(options.device, available_cpus(), DEFAULT_BATCH_SIZE)
     return open_engine(source, options.engine, settings)
 
 
@@ -195,7 +193,6 @@ def _find(
     manifest: Manifest,
     options: SteadinessOptions,
 ) -> _Found:
-    check_enough(len(sequences.paths), options.risk)
     scores, notes = None, _notes(sequences, options.goal)
     if images.labels:
         fitted = _fit_scores(sequences, images, manifest, options.goal)
@@ -203,8 +200,8 @@ def _find(
         notes += fitted.notes
     calibrated = msgspec.structs.replace(manifest, scores=scores)
     border = calibrated.temperature * logit(calibrated.threshold)
-    _check_variety(sequences, border, manifest)
     rule = choose_rule(sequences, steps_up_to(options.most_crops), options.risk, border)
+    _check_variety(sequences, border, manifest)
     stopping = Stopping(
         steps=rule.steps,
         taus=rule.taus,
@@ -216,13 +213,11 @@ def _find(
         settled_crops=sequences.steps[-1],
         images=rule.images,
         unlike=rule.unlike,
-        mean_crops=rule.mean_crops,
+        mean_crops=float(rule.spent.crops.mean()),
         data=images.digest,
     )
-    spent = spend(sequences, rule.steps, rule.taus, border)
-    return _Found(
-        msgspec.structs.replace(calibrated, stopping=stopping), stopping, border, spent, notes
-    )
+    calibrated = msgspec.structs.replace(calibrated, stopping=stopping)
+    return _Found(calibrated, stopping, border, rule.spent, notes)
 
 
 def _notes(sequences: Sequences, goal: Goal | None) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from .rule import SCALES, Spent, spend, taus_of, unlike
+from .rule import SCALES, SIZE_POWER, Spent, spend, taus_of, unlike
 from .sequences import Margins, Sequences
 
 
@@ -48,13 +48,15 @@ def rule_point(spent: Spent, sequences: Sequences, border: float) -> Point:
     return _point(spent.margins, spent.crops, sequences, border)
 
 
-def rule_curve(sequences: Sequences, steps: Sequence[int], border: float) -> tuple[Point, ...]:
+def rule_curve(
+    sequences: Sequences, steps: Sequence[int], border: float, size_power: float = SIZE_POWER
+) -> tuple[Point, ...]:
     """Return what rules of every scale come to, the most careful first."""
-    points = (
-        rule_point(spend(sequences, steps, taus_of(float(scale), steps), border), sequences, border)
+    spent = (
+        spend(sequences, steps, taus_of(float(scale), steps), border, size_power)
         for scale in SCALES
     )
-    return tuple(dict.fromkeys(points))
+    return tuple(dict.fromkeys(rule_point(each, sequences, border) for each in spent))
 
 
 def _point(

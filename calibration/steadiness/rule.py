@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.bundle.stopping import LARGEST_AREA
+from ...runtime.bundle.stopping import size_factor
 from ..errors import CalibrationError
 from .sequences import Margins, Sequences
 
@@ -67,7 +67,7 @@ def spend(
     margins = np.full(sequences.places.shape, np.nan)
     crops = np.zeros(sequences.places.shape, np.int64)
     settled = np.zeros(sequences.places.shape, bool)
-    factors = np.clip(sequences.areas, 1.0, LARGEST_AREA)[:, np.newaxis] ** size_power
+    factors = size_factor(sequences.areas, size_power)[:, np.newaxis]
     for step, tau in zip(steps, taus, strict=True):
         now = sequences.after(step)
         exhausted = (sequences.places <= step) & (sequences.places < steps[-1])
@@ -95,7 +95,7 @@ class Choice:
         images: how many it was chosen on.
         unlike: how many of their verdicts are unlike the settled ones.
         bound: the upper confidence bound for the share of such images.
-        mean_crops: how many crops their verdicts took.
+        spent: what it makes of them.
     """
 
     steps: tuple[int, ...]
@@ -103,7 +103,7 @@ class Choice:
     images: int
     unlike: int
     bound: float
-    mean_crops: float
+    spent: Spent
 
 
 def choose_rule(
@@ -146,9 +146,7 @@ def _try(
 ) -> Choice:
     spent = spend(sequences, steps, taus, border)
     images, wrong = len(sequences.places), int(unlike(spent.margins, sequences, border).sum())
-    return Choice(
-        tuple(steps), taus, images, wrong, upper_bound(wrong, images), float(spent.crops.mean())
-    )
+    return Choice(tuple(steps), taus, images, wrong, upper_bound(wrong, images), spent)
 
 
 def upper_bound(count: int, images: int) -> float:

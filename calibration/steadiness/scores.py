@@ -120,7 +120,7 @@ def fit_scores(margins: Vector, truth: Truth, goal: Goal | None) -> FittedScores
     threshold = DEFAULT_THRESHOLD
     if goal is not None:
         border = choose_border(margins, truth, goal)
-        threshold = float(np.clip(_sigmoid(np.float64(border / temperature)), *_THRESHOLDS))
+        threshold = float(np.clip(_sigmoid(border / temperature), *_THRESHOLDS))
     before = _quality(margins, truth, logit(DEFAULT_THRESHOLD))
     after = _quality(margins / temperature, truth, logit(threshold))
     return FittedScores(
@@ -194,9 +194,13 @@ def _quality(margins: Vector, truth: Truth, border: float) -> tuple[float, float
 
 def _log_loss(margins: Vector, truth: Truth) -> float:
     """Return the mean negative logarithm of the true class's probability."""
-    return float(np.logaddexp(0.0, np.where(truth, -margins, margins)).mean())
+    from scipy.special import log_expit
+
+    return float(-log_expit(np.where(truth, margins, -margins)).mean())
 
 
-def _sigmoid(margins: Vector | np.float64) -> Vector:
-    found: Vector = 1.0 / (1.0 + np.exp(-margins))
+def _sigmoid(margins: Vector | float) -> Vector:
+    from scipy.special import expit
+
+    found: Vector = expit(margins)
     return found

@@ -7,9 +7,11 @@ guarantees.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from ..views.spec import Count
 from .fields import Positive, Sha256, Strict
@@ -19,9 +21,7 @@ Open = Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
 """A share that is neither 0 nor 1."""
 Tau = Annotated[float, msgspec.Meta(ge=0.0, le=1e6)]
 
-
-LARGEST_AREA: Final = 64.0
-"""Larger images count as this large; in areas of a crop."""
+_LARGEST_AREA = 64.0  # crops; larger images count as this large
 
 
 class Stopping(Strict, frozen=True):
@@ -62,7 +62,7 @@ class Stopping(Strict, frozen=True):
 
         ``area`` is the image's, in areas of a crop. It counts up to 64.
         """
-        return self.taus[self.steps.index(step)] * size_factor(area, self.size_power)
+        return self.taus[self.steps.index(step)] * float(size_factor(area, self.size_power))
 
     def step_after(self, step: int) -> int:
         """Return the next step; there must be one."""
@@ -82,10 +82,10 @@ class Stopping(Strict, frozen=True):
         return None
 
 
-def size_factor(area: float, power: float) -> float:
-    """Return by what an image's size multiplies taus; ``area`` is in areas of a crop."""
-    factor: float = min(max(area, 1.0), LARGEST_AREA) ** power
-    return factor
+def size_factor(areas: npt.ArrayLike, power: float) -> npt.NDArray[np.float64]:
+    """Return by what images' sizes multiply taus; ``areas`` are in areas of a crop, any shape."""
+    factors: npt.NDArray[np.float64] = np.clip(areas, 1.0, _LARGEST_AREA) ** power
+    return factors
 
 
 def logit(share: float) -> float:

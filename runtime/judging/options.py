@@ -92,13 +92,11 @@ class DetectorOptions:
     isolate: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.crops, str) and self.crops != AUTO_CROPS:
+            raise InputError(f"crops must be a number or {AUTO_CROPS}, not {self.crops!r}.")
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
-            if name == "crops" and isinstance(value, str):
-                if value != AUTO_CROPS:
-                    raise InputError(f"crops must be a number or {AUTO_CROPS}, not {value!r}.")
-                continue
-            if value is not None and not least <= value <= most:
+            if value not in (None, AUTO_CROPS) and not least <= value <= most:
                 raise InputError(f"{name} must lie between {least} and {most}, not {value}.")
         self._check_choices()
 
