@@ -44,7 +44,8 @@ def report(before):
     print(json.dumps({name: value - before[name] for name, value in after.items()}))
 """
 STREAM = """
-detector = Detector(bundle, DetectorOptions(engine=engine, crops=1))
+# Two workers that run a graph at once, which may first happen late, hold two batches: small ones.
+detector = Detector(bundle, DetectorOptions(engine=engine, crops=1, batch_size=8))
 paths = (line.rstrip() for line in sys.stdin)
 for number, record in enumerate(detector.stream(paths), 1):
     assert record.status == "ok", record

@@ -276,14 +276,12 @@ class TestBadInput:
 
 
 INTERRUPTED = """
-import os, signal, sys
+import os, sys
 from contextlib import contextmanager
 from threading import Timer
 from glass_edge.calibration.commands import options, quantize
 from glass_edge.runtime.commands.progress import on_console
 
-# Shells start what runs in the background with SIGINT ignored, also these tests.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 number, phases = int(sys.argv.pop(1)), int(sys.argv.pop(1))
 
 @contextmanager

@@ -23,9 +23,10 @@ def cut_short(content: bytes, share: float) -> bytes:
 
 
 def _jpeg(content: bytes, share: float) -> bytes:
-    """End anywhere behind the first scan's header, with an end marker."""
+    """End the first picture anywhere behind its first scan's header, with an end marker."""
     start = content.index(b"\xff\xda") + 14
-    return content[: start + int((len(content) - start - 2) * share)] + b"\xff\xd9"
+    end = content.index(b"\xff\xd9", start)
+    return content[: start + int((end - start) * share)] + content[end : end + 2]
 
 
 def _png(content: bytes, share: float) -> bytes:
