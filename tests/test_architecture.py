@@ -18,7 +18,7 @@ from environments import (
     oldest_environment,
 )
 
-from glass_edge import Detector
+from glass_edge import Bundle, Detector
 
 MAY_IMPORT = {
     "runtime": set(),
@@ -235,7 +235,7 @@ def oldest(tmp_path_factory, wheel) -> Path:
     """The programs of an environment of the oldest libraries that pyproject.toml allows."""
     if sys.version_info >= (3, 13):
         pytest.skip("the oldest libraries have no wheels for this Python")
-    extras = ("cpu", "openvino", "heic", "eval")
+    extras = ("cpu", "openvino", "heic", "eval", "calibrate", "quantize")
     return oldest_environment(tmp_path_factory.mktemp("oldest") / "venv", wheel, extras)
 
 
@@ -264,6 +264,21 @@ class TestTheOldestLibraries:
         command = [oldest / "glass-eval", EXAMPLES, "--bundle", vit_bundle.path, "--crops", "2"]
         subprocess.run([*command, "-o", tmp_path / "plot.png"], check=True)
         assert (tmp_path / "plot.png").is_file()
+
+    def test_calibrate_and_plot(self, oldest, vit_bundle, tmp_path):
+        made = tmp_path / "made.glass"
+        command = [oldest / "glass-calibrate", EXAMPLES, "-b", vit_bundle.path, "-o", made]
+        subprocess.run([*command, "--risk", "0.3", "--report", tmp_path / "r.png"], check=True)
+        assert Bundle.open(made).manifest.stopping.risk == 0.3
+        assert (tmp_path / "r.png").is_file()
+
+    @pytest.mark.parametrize("precision", ["int8", "bf16"])
+    def test_quantise(self, precision, oldest, vit_bundle, tmp_path):
+        made = tmp_path / "made.glass"
+        command = [oldest / "glass-quantize", vit_bundle.path, "--calibrate", EXAMPLES, "-o", made]
+        options = ("--precision", precision, "--judgements", "24", "--accept-loss")
+        subprocess.run([*command, *options], check=True)
+        assert Bundle.open(made).manifest.precision == precision
 
     @pytest.mark.slow
     def test_export_what_judges_the_same(

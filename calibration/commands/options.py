@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
 import click
 from click.core import ParameterSource
@@ -26,6 +26,11 @@ from ..options import (
     LowPrecision,
     VariantOptions,
 )
+
+if TYPE_CHECKING:
+    _Choice = click.Choice[str]
+else:
+    _Choice = click.Choice  # generic from Click 8.2 on only
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 LOWER: tuple[LowPrecision, ...] = get_args(LowPrecision)
@@ -179,7 +184,7 @@ def lowering_options(function: _Function) -> Callable[..., Any]:
     return decorated
 
 
-class PrecisionChoice(click.Choice[str]):
+class PrecisionChoice(_Choice):
     """The name of a precision in any case; for one like it, that is proposed."""
 
     def __init__(self, names: Sequence[str]) -> None:
