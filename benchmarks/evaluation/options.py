@@ -19,7 +19,6 @@ class EvaluationOptions:
         device: ``auto``, ``cpu`` or ``cuda``.
         batch_size: the most views given to the engine at once, and images in a batch.
         threads: the engine's threads on a CPU; 0 takes every CPU available.
-        rounds: how often whole runs are timed, with ``crops`` auto.
     """
 
     seeds: int = 1
@@ -29,4 +28,3 @@ class EvaluationOptions:
     device: str = "auto"
     batch_size: int = DEFAULT_BATCH_SIZE
     threads: int = 0
-    rounds: int = 3

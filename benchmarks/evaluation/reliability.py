@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ...calibration.figures import new_figure, png
 from ...calibration.steadiness.reliability import Bin, expected_calibration_error
-from ..measuring.figures import new_figure, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -45,6 +45,7 @@ from .options import EvaluationOptions
 from .steadiness_report import BundleSteadiness, Row, SteadinessReport
 
 _SEEDS = 2
+_ROUNDS = 3  # in which whole runs are timed, after one to warm up
 
 
 def evaluate_steadiness(
@@ -178,7 +179,7 @@ def _speeds(
     }
     taken: dict[int | str, list[float]] = {number: [] for number in detectors}
     order = list(detectors)
-    turns = range(options.rounds + 1)
+    turns = range(_ROUNDS + 1)
     for turn in track(turns, f"timing runs of {bundle.path.name}", len(turns), on_console):
         for number in order:
             seconds = _timed(partial(detectors[number].detect, paths))

@@ -69,10 +69,10 @@ class BundleSteadiness(msgspec.Struct, frozen=True):
         good = [each for each in self.rules if each.crops <= BUDGET * self.own.crops]
         return max(good, key=lambda each: each.crops, default=None)
 
-    def speed_ratio(self) -> float:
-        """Return the rule's speed, as a multiple of the own number's."""
+    def speed_ratio(self) -> float | None:
+        """Return the rule's speed, as a multiple of the own number's, if both were timed."""
         own, auto = self.fixed[self.num_crops].seconds_per_image, self.auto.seconds_per_image
-        return 0.0 if own is None or auto is None else median_ratio(own, auto)
+        return None if own is None or auto is None else median_ratio(own, auto)
 
 
 class SteadinessReport(BenchReport, frozen=True, tag_field="report", tag="steadiness"):
@@ -174,10 +174,11 @@ def comparisons(bundle: BundleSteadiness) -> Iterable[str]:
             f"{_times(careful.unlike, own.unlike)} the share unlike and "
             f"{_times(careful.flips or 0.0, own.flips or 0.0)} the flips."
         )
-    yield (
-        f"The bundle's rule runs at {bundle.speed_ratio():.2f} times the speed of {number} crops "
-        "(median of neighbouring runs' ratios)."
-    )
+    if (ratio := bundle.speed_ratio()) is not None:
+        yield (
+            f"The bundle's rule runs at {ratio:.2f} times the speed of {number} crops "
+            "(median of neighbouring runs' ratios)."
+        )
 
 
 def _times(part: float, whole: float) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ...calibration.figures import new_figure, png
 from ...calibration.judging.yardstick import ERROR_GOOD, ERROR_REFUSED
 from ...calibration.making.labels import Labels
-from ..measuring.figures import new_figure, png
 from .choices import Group
 from .report import Int8Report
 

@@ -1,1 +1,1 @@
-"""What every benchmark measures with: samples, processes, memory, figures."""
+"""What every benchmark measures with: samples, processes, memory."""

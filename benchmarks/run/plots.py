@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..measuring.figures import new_figure, png
+from ...calibration.figures import new_figure, png
 from .report import ContenderResult, RunReport
 
 if TYPE_CHECKING:

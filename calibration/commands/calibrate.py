@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ...runtime.bundle.bundle import BUNDLE_SUFFIX, Bundle
-from ...runtime.bundle.making import check_apart, check_target
+from ...runtime.bundle.making import check_apart, check_target, variant_place
 from ...runtime.commands.console import GlassCommand, check_libraries
 from ...runtime.commands.inputs import PassedOver, chosen_bundle, settle_decoders
 from ...runtime.commands.options import (
@@ -132,7 +132,7 @@ def main(
     goal = None if threshold_for is None else Goal.parse(threshold_for)
     options = SteadinessOptions(risk, most_crops, goal, engine, device)
     path = chosen_bundle(bundle, [str(folder)])
-    target = output or _target(path)
+    target = output or variant_place(path, "calibrated")
     if target.suffix.lower() in FORMATS:
         raise InputError(
             f"{target} is named like a report, and --output names the bundle to make: give "
@@ -159,8 +159,3 @@ def main(
         )
     print_lines({"source": str(path), **report.lines(), "bundle": str(target)})
     finish(report, reports)
-
-
-def _target(source: Path) -> Path:
-    plain = source.resolve() if source.name in ("", "..") else source
-    return Path(f"{plain.name.removesuffix(BUNDLE_SUFFIX)}.calibrated{BUNDLE_SUFFIX}")

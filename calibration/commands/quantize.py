@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ...runtime.bundle.bundle import BUNDLE_SUFFIX
-from ...runtime.bundle.making import check_apart, check_target
+from ...runtime.bundle.making import check_apart, check_target, variant_place
 from ...runtime.commands.console import GlassCommand, check_libraries
 from ...runtime.commands.options import common_options, force_option
 from ...runtime.commands.progress import on_console
@@ -139,8 +139,7 @@ def _target(source: Path, precision: LowPrecision, outputs: tuple[Path, ...]) ->
         InputError: several places are named, or one that is named like a report.
     """
     if not outputs:
-        plain = source.resolve() if source.name in ("", "..") else source
-        return Path(f"{plain.name.removesuffix(BUNDLE_SUFFIX)}.{precision}{BUNDLE_SUFFIX}")
+        return variant_place(source, precision)
     if len(outputs) > 1:
         raise InputError(
             "--precision makes one bundle: give --output once. Only reports are several files."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from ...runtime.engines.base import BackboneRole
 from ...runtime.machine.environment import Environment, environment
 from ...runtime.machine.progress import Progress, silent
 from ...runtime.results.tables import markdown_table
+from ..figures import new_figure, png
 from ..images import ImageSets
 from ..judging.gate import NOISES
 from ..options import CalibrationOptions
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 3
 _BARS = 30  # layers in the plot
 _WIDTH, _BAR_HEIGHT, _FRAME_HEIGHT = 8.0, 0.22, 1.4  # inches
-_DPI = 150
 _COLOURS: dict[BackboneRole, str] = {"global": "#08519c", "local": "#e6842a"}
 
 
@@ -158,22 +157,13 @@ def measure_sensitivity(
 
 
 def _plot(layers: Sequence[LayerSensitivity], title: str, error: str) -> bytes:
-    # Imported here: only a plot needs it. A Figure of its own leaves pyplot's global state
-    # and its choice of a display alone, and draws with Agg.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    height = _FRAME_HEIGHT + _BAR_HEIGHT * len(layers)
-    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(_WIDTH, _FRAME_HEIGHT + _BAR_HEIGHT * len(layers))
     ax = figure.subplots()
     _draw(ax, layers)
     ax.set_title(title, fontsize=9)
     ax.set_xlabel(error, fontsize=8)
     figure.legend(loc="outside lower center", ncols=len(_COLOURS), fontsize=8, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _draw(ax: Axes, layers: Sequence[LayerSensitivity]) -> None:

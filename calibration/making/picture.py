@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..figures import DPI, new_figure, png
 from ..judging.gate import NOISES
 from ..judging.yardstick import ERROR_GOOD, ERROR_REFUSED
 from ..options import LowPrecision
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .explored import Choice, Exploration
 
 _SIZE = (8.0, 5.5)  # inches
-_DPI = 150
 _MARKERS: Mapping[LowPrecision, str] = {"int8": "o", "fp16": "s", "bf16": "D"}
 _COLOURS: Mapping[LowPrecision, str] = {"int8": "#08519c", "fp16": "#7a5195", "bf16": "#b35806"}
 _FULL_COLOUR = "#333333"
@@ -36,13 +35,7 @@ _STEPS = 30  # on the line between two marks
 
 def draw(report: Exploration) -> bytes:
     """Return a PNG."""
-    # Imported here: only a plot needs it. A Figure of its own leaves pyplot's global state
-    # and its choice of a display alone.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*_SIZE)
     ax = figure.subplots()
     _set_axes(ax, report)
     _draw_zones(ax)
@@ -50,9 +43,7 @@ def draw(report: Exploration) -> bytes:
     figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     figure.draw_without_rendering()  # settles where everything is: labels must find room
     _draw_labels(ax, report)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _set_axes(ax: Axes, report: Exploration) -> None:
@@ -127,7 +118,7 @@ def _groups(ax: Axes, choices: Sequence[Choice]) -> list[list[Choice]]:
     places = ax.transData.transform(np.column_stack(_places(choices)))
     steps = np.linalg.norm(np.diff(places, axis=0, prepend=places[:1]), axis=1)
     for choice, step in zip(choices, steps, strict=True):
-        touching = step < _SHARED * _DPI / POINTS
+        touching = step < _SHARED * DPI / POINTS
         if groups and touching and groups[-1][-1].precision == choice.precision:
             groups[-1].append(choice)
         else:

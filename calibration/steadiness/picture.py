@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..figures import new_figure, png
 from .curve import Point
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 _ALONE = (7.2, 4.8)  # inches
 _WIDTH, _HEIGHT = 4.0, 3.8  # of several panels
-_DPI = 150
 _FIXED, _RULE, _CHOSEN = "#b35806", "#08519c", "#d62728"
 
 
@@ -39,23 +38,14 @@ class Panel:
 
 def draw(panels: Sequence[Panel]) -> bytes:
     """Return a PNG with panels side by side."""
-    # Imported here: only a plot needs it. A Figure of its own leaves pyplot's global state
-    # and its choice of a display alone.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    width, height = _ALONE if len(panels) == 1 else (_WIDTH * len(panels), _HEIGHT)
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*_ALONE if len(panels) == 1 else (_WIDTH * len(panels), _HEIGHT))
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, panel in zip(axes, panels, strict=True):
         _draw_panel(ax, panel)
     axes[0].set_ylabel("verdicts unlike the settled one, %", fontsize=9)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _draw_panel(ax: Axes, panel: Panel) -> None:

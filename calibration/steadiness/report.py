@@ -50,9 +50,7 @@ class CalibrationReport(msgspec.Struct, frozen=True):
             "images": f"{rule.images} different ones{self._labelled()}",
             "rule": f"{chosen.crops:.2f} crops on average, {rule.steps[0]} to {rule.most_crops}; "
             f"{self.unsettled} image{'s' * (self.unsettled != 1)} not settled",
-            "risk": f"{rule.unlike} of {rule.images} verdicts differ from those with "
-            f"{rule.settled_crops} crops; among all such images at most {rule.bound:.2%} do, with "
-            f"{rule.confidence:.0%} confidence ({rule.risk:.2%} allowed)",
+            "risk": rule.evidence,
         }
         usual = self.fixed.get(self.num_crops)
         if usual is not None:
@@ -60,7 +58,7 @@ class CalibrationReport(msgspec.Struct, frozen=True):
                 f"with {self.num_crops} crops for every image {usual.unlike:.2%} of verdicts differ"
             )
         if self.scores is not None:
-            lines["scores"] = _scores(self.scores)
+            lines["scores"] = self.scores.evidence
         return lines
 
     def _labelled(self) -> str:
@@ -70,7 +68,7 @@ class CalibrationReport(msgspec.Struct, frozen=True):
     def table(self) -> str:
         """Return a row for each number of crops, and one for the rule."""
         rows = [
-            (_counted(number), f"{point.crops:.2f}", f"{point.unlike:.2%}")
+            (f"{number} for every image", f"{point.crops:.2f}", f"{point.unlike:.2%}")
             for number, point in self.fixed.items()
         ]
         rows.append(("the rule", f"{self.chosen.crops:.2f}", f"{self.chosen.unlike:.2%}"))
@@ -99,17 +97,3 @@ class CalibrationReport(msgspec.Struct, frozen=True):
         yield from (f"Note: {note}" for note in self.notes)
         if self.unreadable:
             yield "\n".join(f"- {path}: {reason}" for path, reason in self.unreadable.items())
-
-
-def _counted(number: int) -> str:
-    return "1 for every image" if number == 1 else f"{number} for every image"
-
-
-def _scores(scores: ScoreCalibration) -> str:
-    (ece, new_ece), (loss, new_loss) = scores.ece, scores.log_loss
-    return (
-        f"temperature {scores.temperature:.3f}; expected calibration error {ece:.4f} before, "
-        f"{new_ece:.4f} after; log loss {loss:.4f} before, {new_loss:.4f} after; threshold "
-        f"{scores.threshold:.4f} for {scores.chosen_for}. All of it on the same {scores.images} "
-        "images that it was fitted on"
-    )

@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from ..machine.errors import InputError, OutputError
+from .bundle import BUNDLE_SUFFIX
 from .manifest import MANIFEST_NAME
 
 _LOCK = "lock"  # in the hidden folder; held while whoever fills it lives
@@ -31,6 +32,12 @@ def check_target(target: Path, *, force: bool) -> None:
         raise InputError(f"{target} exists already: choose another name, or --force to replace it.")
     if not target.parent.is_dir():
         raise InputError(f"the folder {target.parent} does not exist.")
+
+
+def variant_place(source: Path, what: str) -> Path:
+    """Return where a bundle made from another shall be: the working directory, ``a.what.glass``."""
+    plain = source.resolve() if source.name in ("", "..") else source
+    return Path(f"{plain.name.removesuffix(BUNDLE_SUFFIX)}.{what}{BUNDLE_SUFFIX}")
 
 
 def check_apart(source: Path, target: Path) -> None:

@@ -12,8 +12,6 @@ from pathlib import Path
 from .bundle import Bundle
 from .comparison import Comparison
 from .manifest import MANIFEST_NAME, Calibration, Manifest, OwnModel, Parity
-from .scores import ScoreCalibration
-from .stopping import Stopping
 
 MODEL_CARD = "MODEL_CARD.md"
 UNKNOWN = "unknown"
@@ -91,9 +89,11 @@ def _measured(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if manifest.precision == "int8":
         yield "INT8's ranges", _calibration(manifest.calibration)
     if manifest.stopping is not None:
-        yield "Stopping rule", _stopping(manifest.stopping)
+        rule = manifest.stopping
+        crops = f"{rule.mean_crops:.2f} crops on average, up to {rule.most_crops}"
+        yield "Stopping rule", f"{crops}; {rule.evidence}"
     if manifest.scores is not None:
-        yield "P(fake)", _scores(manifest.scores)
+        yield "P(fake)", manifest.scores.evidence
     reference = manifest.reference
     yield (
         "Self-test",
@@ -147,25 +147,6 @@ def _calibration(calibration: Calibration | None) -> str:
     methods = ", ".join(f"{role} by {method}" for role, method in calibration.methods.items())
     notes = "".join(f"; {note}" for note in calibration.notes)
     return f"from {calibration.images} images ({methods}){notes}"
-
-
-def _stopping(rule: Stopping) -> str:
-    return (
-        f"{rule.mean_crops:.2f} crops on average, up to {rule.most_crops}; {rule.unlike} of "
-        f"{rule.images} verdicts differ from those with {rule.settled_crops} crops; among all such "
-        f"images at most {rule.bound:.2%} do, with {rule.confidence:.0%} confidence "
-        f"({rule.risk:.2%} allowed)"
-    )
-
-
-def _scores(scores: ScoreCalibration) -> str:
-    (ece, new_ece), (loss, new_loss) = scores.ece, scores.log_loss
-    return (
-        f"temperature {scores.temperature:.3f}, threshold {scores.threshold:.4f} for "
-        f"{scores.chosen_for}; on the {scores.images} images that they were fitted on, the "
-        f"expected calibration error was {ece:.4f} before and {new_ece:.4f} after, the log loss "
-        f"{loss:.4f} and {new_loss:.4f}"
-    )
 
 
 def _list(title: str, rows: Iterable[tuple[str, str]]) -> str:

@@ -29,3 +29,14 @@ class ScoreCalibration(Strict, frozen=True):
     data: Sha256
     ece: tuple[float, float]
     log_loss: tuple[float, float]
+
+    @property
+    def evidence(self) -> str:
+        """What was fitted and what it changed, as people read it."""
+        (ece, new_ece), (loss, new_loss) = self.ece, self.log_loss
+        return (
+            f"temperature {self.temperature:.3f}; expected calibration error {ece:.4f} before, "
+            f"{new_ece:.4f} after; log loss {loss:.4f} before, {new_loss:.4f} after; threshold "
+            f"{self.threshold:.4f} for {self.chosen_for}. All of it on the same {self.images} "
+            "images that it was fitted on"
+        )

@@ -57,6 +57,15 @@ class Stopping(Strict, frozen=True):
         """The most crops that an image is judged by."""
         return self.steps[-1]
 
+    @property
+    def evidence(self) -> str:
+        """What the images have shown, as people read it."""
+        return (
+            f"{self.unlike} of {self.images} verdicts differ from those with {self.settled_crops} "
+            f"crops; among all such images at most {self.bound:.2%} do, with {self.confidence:.0%} "
+            f"confidence ({self.risk:.2%} allowed)"
+        )
+
     def tau(self, step: int, area: float) -> float:
         """Return how far from the threshold a margin must be after so many crops.
 

@@ -1,4 +1,4 @@
-"""What the plots of all benchmarks share: a figure, and its PNG."""
+"""What all plots share: a figure, and its PNG."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_DPI = 140
+DPI = 150
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -16,10 +16,11 @@ def new_figure(width: float, height: float) -> Figure:
 
     A Figure of its own leaves pyplot's global state and its choice of a display alone.
     """
+    # Imported here: only a plot needs it.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
