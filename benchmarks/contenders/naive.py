@@ -41,6 +41,11 @@ class NaiveContender:
         return _LoadedNaive(self.bundle, setup)
 
 
+# In the order in which they are wanted. The wheel's TensorRT provider is left out: without
+# TensorRT's own libraries it prints a page and falls back to these.
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
 class _LoadedNaive:
     def __init__(self, bundle: Bundle, setup: Setup) -> None:
         try:
@@ -51,7 +56,8 @@ class _LoadedNaive:
             ) from None
         self._engine = f"onnxruntime {onnxruntime.__version__}"
         self._fake, self._side = bundle.manifest.fake_index, setup.views.crop_size
-        providers = onnxruntime.get_available_providers()
+        there = onnxruntime.get_available_providers()
+        providers = [name for name in PROVIDERS if name in there]
         self._sessions: dict[Role, ort.InferenceSession] = {
             role: onnxruntime.InferenceSession(str(bundle.graph_path(role)), providers=providers)
             for role in ROLES
