@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from .places import Centre, Cover, Five, Guided, Places, Stratified, Ten, Tiles
-from .sizes import Side
+from .sizes import Count, Side
 
 ResizeRule: TypeAlias = Literal["torch-float-antialias", "pillow-bilinear", "pillow-bicubic"]
 Fit: TypeAlias = Literal["stretch", "short-side"]
@@ -86,3 +86,17 @@ class StreamViews(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if floats and resize is not None and places is not None:
             return "places in an image that was resized in float"
         return None
+
+
+RESAMPLING: Final = "triangle-antialias-float"
+LARGEST_CROP_SIZE: Final = 2048
+MOST_CROPS: Final = 1024
+
+
+class ViewSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an image becomes views."""
+
+    crop_size: Side
+    num_crops: Count
+    max_grid: Count
+    resampling: Literal["triangle-antialias-float"] = RESAMPLING
