@@ -5,12 +5,14 @@ A stream may resize the image; then it looks at all of it, or at squares cut fro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from .places import Centre, Cover, Five, Guided, Places, Stratified, Ten, Tiles
-from .sizes import Count, Side
+from .sizes import Side
 
 ResizeRule: TypeAlias = Literal["torch-float-antialias", "pillow-bilinear", "pillow-bicubic"]
 Fit: TypeAlias = Literal["stretch", "short-side"]
@@ -29,6 +31,10 @@ class Resize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rule: ResizeRule
     fit: Fit
     side: Side
+
+    def __str__(self) -> str:
+        target = f"{self.side}x{self.side}" if self.fit == "stretch" else f"short side {self.side}"
+        return f"resized to {target} by {self.rule}"
 
 
 class StreamViews(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +70,29 @@ class StreamViews(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             case Tiles() | Cover():
                 return None
 
+    def __str__(self) -> str:
+        square = f"{self.size}x{self.size}"
+        if self.resize is None:
+            return f"{self._seen} of {square}"
+        what = f"the whole image ({self.resize})"
+        return what if self.places is None else f"{self._seen} of {square}, of {what}"
+
+    @property
+    def _seen(self) -> str:
+        match self.places:
+            case Stratified(count=count):
+                return f"{count} crops"
+            case Five() | Ten():
+                return f"{self.count} crops, corners and centre"
+            case Tiles():
+                return "all tiles"
+            case Cover():
+                return "tiles that cover the image"
+            case Guided(by=by):
+                return f"6 crops where {by} points to"
+            case _:
+                return "the centre"
+
     @property
     def fault(self) -> str | None:
         """Say what contradicts itself here, if anything."""
@@ -88,15 +117,68 @@ class StreamViews(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return None
 
 
-RESAMPLING: Final = "triangle-antialias-float"
-LARGEST_CROP_SIZE: Final = 2048
-MOST_CROPS: Final = 1024
+@dataclass(frozen=True)
+class ViewSpec:
+    """How an image becomes the views of every stream, by the streams' names.
 
+    At most one stream has several views.
+    """
 
-class ViewSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How an image becomes views."""
+    streams: Mapping[str, StreamViews]
 
-    crop_size: Side
-    num_crops: Count
-    max_grid: Count
-    resampling: Literal["triangle-antialias-float"] = RESAMPLING
+    @property
+    def several(self) -> str | None:
+        """The stream that may have several views of an image; ``None`` if none has."""
+        return next((name for name, views in self.streams.items() if views.several), None)
+
+    @property
+    def singles(self) -> tuple[str, ...]:
+        """The streams that have one view of each image."""
+        return tuple(name for name, views in self.streams.items() if not views.several)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether places are drawn at random, so that their number is the user's to choose."""
+        return self.stratified is not None
+
+    @property
+    def stratified(self) -> Stratified | None:
+        """The random places; ``None`` if there are none."""
+        places = (views.places for views in self.streams.values())
+        return next((each for each in places if isinstance(each, Stratified)), None)
+
+    @property
+    def guided(self) -> Guided | None:
+        """The places that one stream chooses for another; ``None`` if there are none."""
+        places = (views.places for views in self.streams.values())
+        return next((each for each in places if isinstance(each, Guided)), None)
+
+    @property
+    def crop_size(self) -> int:
+        """The side in pixels of the views of which there may be several, or else of the first."""
+        return self.streams[self.several or next(iter(self.streams))].size
+
+    @property
+    def num_crops(self) -> int:
+        """How many views the stream of several has; 0 without one, or if their number varies."""
+        return (self.streams[self.several].count or 0) if self.several else 0
+
+    @property
+    def most(self) -> int:
+        """The most views of an image that a stream may have."""
+        places = [views.places for views in self.streams.values()]
+        bounds = [each.most for each in places if isinstance(each, Tiles | Cover)]
+        return max(1, self.num_crops, *bounds)
+
+    def with_crops(self, count: int) -> ViewSpec:
+        """Return the same with so many random places."""
+        return ViewSpec(
+            {
+                name: msgspec.structs.replace(
+                    views, places=msgspec.structs.replace(views.places, count=count)
+                )
+                if isinstance(views.places, Stratified)
+                else views
+                for name, views in self.streams.items()
+            }
+        )

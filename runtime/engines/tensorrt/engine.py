@@ -1,4 +1,4 @@
-"""Running plans: copies and two backbones side by side, features never leaving the GPU."""
+"""Running plans: copies and streams side by side, features never leaving the GPU."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...bundle.bundle import Bundle
-from ...bundle.manifest import ROLES, Role
+from ...bundle.streams import AGGREGATOR, CLASSES, Role, TensorSpec, features_name, inner_shape
 from ...machine.cuda import Cuda, open_cuda
 from ...machine.cuda.base import describe
 from ...machine.errors import EngineError
 from ...machine.progress import Progress
-from ...views.batch import DrawnCrops, Overviews
-from ..base import Array, BackboneRole, EngineOptions, Float32, Judgement
+from ...views.batch import DrawnViews
+from ..base import Array, EngineOptions, Float32, Judgement
 from ..batches import BatchSizes, DrawRows
 from ..device import DeviceEngine
 from .api import Library, LibraryName, find_library
@@ -31,7 +31,7 @@ _LANES = 2  # one is filled while the other is computed
 
 
 class TensorRtEngine(DeviceEngine):
-    """The three graphs as TensorRT engines on the first GPU, on streams of their own."""
+    """The graphs as TensorRT engines on the first GPU, on streams of their own."""
 
     def __init__(self, bundle: Bundle, name: LibraryName, options: EngineOptions) -> None:
         """Load the plans; build and check those that are not there yet.
@@ -40,7 +40,7 @@ class TensorRtEngine(DeviceEngine):
             EngineError: there is no GPU or no TensorRT, a plan cannot be built or loaded, or it
                 computes something else than the graph.
         """
-        super().__init__(options.batch_size)
+        super().__init__(bundle.manifest, options.batch_size)
         self.name = name
         if options.device == "cpu":
             raise EngineError(f"the {name} engine runs on an NVIDIA GPU, not on the cpu.")
@@ -56,22 +56,23 @@ class TensorRtEngine(DeviceEngine):
                 self._device = Device(bundle, library, self._cuda, plans, options.batch_size)
                 _check(bundle, self._device, plans, store, gpu)
 
-    def judge_now(self, overviews: Overviews, crops: DrawnCrops) -> Judgement:
+    def judge_now(self, views: DrawnViews) -> Judgement:
         """Run all graphs, see :meth:`..device.DeviceEngine.judge_now`."""
         with self._cuda.current():
-            return self._device.judge(overviews, crops)
+            return self._device.judge(views)
 
-    def features_now(self, backbone: BackboneRole, pixels: Array) -> Float32:
-        """Run a backbone, see :meth:`..device.DeviceEngine.features_now`."""
+    def outputs_now(self, stream: str, pixels: Array) -> Sequence[Float32]:
+        """Run a stream's graph, see :meth:`..device.DeviceEngine.outputs_now`."""
         with self._cuda.current():
-            (features,) = self._device.run(backbone, [pixels])
-        return features
+            return self._device.run(stream, [pixels])
 
-    def aggregate_now(self, global_features: Float32, local_features: Float32) -> Judgement:
+    def aggregate_now(self, features: Mapping[str, Float32]) -> Judgement:
         """Judge by features, see :meth:`..device.DeviceEngine.aggregate_now`."""
+        if not self._device.aggregates:
+            return Judgement(next(iter(features.values())), None)
         with self._cuda.current():
-            found = self._device.run("aggregator", [global_features, local_features])
-        return Judgement(*found)
+            logits, *attention = self._device.run(AGGREGATOR, list(features.values()))
+        return Judgement(logits, *attention or (None,))
 
 
 def _plans(
@@ -89,7 +90,7 @@ def _plans(
     needed = BuildOptions(Batches(1, 1, batch_size))
     found = {}
     target = "any" if library.portable else gpu
-    for role in ROLES:
+    for role in bundle.manifest.roles:
         there = store.find_fitting(plan_key(bundle, role, library, target, needed))
         if there is None:
             key = plan_key(bundle, role, library, target, wanted)
@@ -103,8 +104,11 @@ def _check(
     bundle: Bundle, device: Device, plans: Mapping[Role, StoredPlan], store: PlanStore, gpu: str
 ) -> None:
     """Compare plans with their graphs on every kind of GPU, in batches as large as will be run."""
-    checks = {role: plans[role].record.check for role in ROLES}
-    unchecked = [role for role in ROLES if not _covers(checks[role], device.batch_size, gpu)]
+    unchecked = [
+        role
+        for role, plan in plans.items()
+        if not _covers(plan.record.check, device.batch_size, gpu)
+    ]
     if not unchecked:
         return
     check = EngineCheck(bundle)
@@ -120,11 +124,14 @@ def _covers(check: Check | None, batch_size: int, gpu: str) -> bool:
 
 @dataclass(frozen=True)
 class _Lane:
-    """Room for one batch of views and its features, on the host and on the GPU."""
+    """Room for one batch of views and what its graph gives, on the host and on the GPU.
+
+    ``outputs`` are addresses by the outputs' names.
+    """
 
     host: Array
     pixels: int
-    features: int
+    outputs: Mapping[str, int]
     uploaded: int
     computed: int
 
@@ -134,6 +141,7 @@ class Device:
 
     Attributes:
         batch_size: the most rows that one launch computes.
+        aggregates: whether an aggregator joins features; else the only stream gives the logits.
     """
 
     def __init__(
@@ -148,53 +156,66 @@ class Device:
         self._cuda = cuda
         least = max(plan.record.key.options.batches.least for plan in plans.values())
         self._batches = BatchSizes.up_to(batch_size, least)
-        self._width = bundle.manifest.backbone.feature_size
-        self._streams = {role: cuda.stream() for role in ("global", "local")}
+        manifest = bundle.manifest
+        self.aggregates = manifest.aggregator is not None
+        self._views = manifest.views
+        self._outputs = {name: stream.graph.outputs for name, stream in manifest.streams.items()}
+        self._answers = () if manifest.aggregator is None else manifest.aggregator.outputs
+        # What comes last, the aggregator or a stream that has none, is on the last stream's.
+        self._last = manifest.views.several or next(reversed(manifest.streams))
+        self._cuda_streams = {name: cuda.stream() for name in manifest.streams}
         self._uploads = cuda.stream()
-        self._done = {role: cuda.event() for role in ("global", "local")}
-        self._graphs = {role: Executable(library, cuda, plans[role]) for role in ROLES}
-        side = bundle.manifest.views.crop_size
-        self._lanes = {
-            "global": [self._lane((side, side, 3), np.float32) for _ in range(_LANES)],
-            "local": [self._lane((side, side, 3), np.uint8) for _ in range(_LANES)],
-        }
+        self._done = {name: cuda.event() for name in manifest.streams}
+        self._graphs = {role: Executable(library, cuda, plans[role]) for role in manifest.roles}
+        self._lanes = {name: [self._lane(name) for _ in range(_LANES)] for name in manifest.streams}
         self._rooms: dict[str, tuple[int, int]] = {}
         self._hosts: dict[str, Array] = {}
 
     def run(self, role: Role, inputs: Sequence[Array]) -> list[Float32]:
         """Run one graph on host arrays."""
-        if role == "aggregator":
-            global_features, local_features = inputs
-            images, crops = local_features.shape[:2]
-            rows = DrawRows(images, draws=1)
-            self._make_room(rows, crops)
-            for name, values in (("global", global_features), ("local", local_features)):
-                self._put(name, values)
-            found = self._aggregate(rows, crops)
-            return [found.logits[:, 0], found.attention[:, 0]]
+        if role == AGGREGATOR:
+            return self._run_aggregator(dict(zip(self._outputs, inputs, strict=True)))
         (pixels,) = inputs
-        self._reserve(role, self._batches.padded(len(pixels)) * self._width * _FLOAT)
+        self._reserve_outputs(role, self._batches.padded(len(pixels)))
         self._compute(role, pixels)
-        features = self._fetch(
-            f"{role} features", self._features(role, 0), (len(pixels), self._width), role
-        )
+        found = [
+            self._fetch(
+                f"{role} {spec.name}",
+                self._place(role, spec, 0),
+                (len(pixels), *inner_shape(spec)),
+                role,
+            )
+            for spec in self._outputs[role]
+        ]
         self._wait(role)
-        return [features.copy()]
+        return [each.copy() for each in found]
 
-    def judge(self, overviews: Array, crops: Array) -> Judgement:
+    def judge(self, views: DrawnViews) -> Judgement:
         """Run all graphs on several draws; the host waits once, for the verdicts."""
-        count, rows = crops.shape[2], DrawRows(*crops.shape[:2])
+        several = self._views.several
+        rows, count = DrawRows.of(views, several)
         self._make_room(rows, count)
-        self._compute("global", overviews)
-        self._compute("local", rows.views(crops))
-        return self._aggregate(rows, count)
+        for name in self._outputs:
+            self._compute(name, rows.views(views[name]) if name == several else views[name])
+        return self._judged(rows, count)
 
-    def _compute(self, role: Role, pixels: Array) -> None:
-        """Put a backbone's work on its stream; its features gather in device memory."""
-        cuda, stream = self._cuda, self._streams[role]
+    def _run_aggregator(self, features: Mapping[str, Float32]) -> list[Float32]:
+        several = self._views.several
+        count = 1 if several is None else features[several].shape[1]
+        rows = DrawRows(len(next(iter(features.values()))), draws=1)
+        self._make_room(rows, count)
+        for name, values in features.items():
+            self._put(name, values)
+        found = self._judged(rows, count)
+        answers = (found.logits, found.attention)
+        return [each[:, 0] for each in answers if each is not None]
+
+    def _compute(self, name: str, pixels: Array) -> None:
+        """Put a graph's work on its stream; what it gives gathers in device memory."""
+        cuda, stream = self._cuda, self._cuda_streams[name]
         for index, part in enumerate(self._batches.parts(len(pixels))):
             start, count, size = part.start, part.count, part.size
-            lane = self._lanes[role][index % _LANES]
+            lane = self._lanes[name][index % _LANES]
             cuda.synchronise(lane.uploaded)  # of the batch before the last: long since
             lane.host[:count] = pixels[start : start + count]
             cuda.wait(self._uploads, lane.computed)
@@ -202,52 +223,73 @@ class Device:
             cuda.record(lane.uploaded, self._uploads)
             cuda.wait(stream, lane.uploaded)
             shapes = {"pixels": (size, *lane.host.shape[1:])}
-            addresses = {"pixels": lane.pixels, "features": lane.features}
-            self._graphs[role].launch(shapes, addresses, stream)
-            target = self._features(role, start)
-            cuda.copy(target, lane.features, count * self._width * _FLOAT, stream)
+            self._graphs[name].launch(shapes, {"pixels": lane.pixels, **lane.outputs}, stream)
+            for spec in self._outputs[name]:
+                target = self._place(name, spec, start)
+                cuda.copy(target, lane.outputs[spec.name], count * _row(spec), stream)
             cuda.record(lane.computed, stream)
-        cuda.record(self._done[role], stream)
+        cuda.record(self._done[name], stream)
 
-    def _aggregate(self, rows: DrawRows, crops: int) -> Judgement:
-        cuda, stream = self._cuda, self._streams["local"]
-        cuda.wait(stream, self._done["global"])
-        logits, attention = self._rooms["logits"][0], self._rooms["attention"][0]
+    def _judged(self, rows: DrawRows, count: int) -> Judgement:
+        """Fetch the verdicts, of the aggregator if there is one."""
+        if self.aggregates:
+            self._aggregate(rows, count)
+            places = {spec.name: self._rooms[spec.name][0] for spec in self._answers}
+        else:
+            (spec,) = self._outputs[self._last]
+            places = {spec.name: self._place(self._last, spec, 0)}
+        widths = {"logits": CLASSES, "attention": count}
+        answers = [
+            self._fetch(name, address, (rows.draws * rows.images, widths[name]), self._last)
+            for name, address in places.items()
+        ]
+        self._wait(self._last)
+        found = [rows.by_image(each) for each in answers]
+        return Judgement(found[0], found[1] if len(found) > 1 else None)
+
+    def _aggregate(self, rows: DrawRows, count: int) -> None:
+        cuda, stream = self._cuda, self._cuda_streams[self._last]
+        for name, done in self._done.items():
+            if name != self._last:
+                cuda.wait(stream, done)
         for first, part in rows.parts(self._batches):
-            shapes = {
-                "global_features": (part.size, self._width),
-                "local_features": (part.size, crops, self._width),
-            }
-            addresses = {
-                "global_features": self._features("global", part.start),
-                "local_features": self._features("local", first * crops),
-                "logits": logits + first * 2 * _FLOAT,
-                "attention": attention + first * crops * _FLOAT,
-            }
-            self._graphs["aggregator"].launch(shapes, addresses, stream)
-        count = rows.draws * rows.images
-        answers = (
-            self._fetch("logits", logits, (count, 2), "local"),
-            self._fetch("attention", attention, (count, crops), "local"),
-        )
-        self._wait("local")
-        return Judgement(*map(rows.by_image, answers))
+            shapes: dict[str, Shape] = {}
+            addresses = {}
+            for name, (spec, *_) in self._outputs.items():
+                several = name == self._views.several
+                shapes[features_name(name)] = (
+                    (part.size, count, *inner_shape(spec))
+                    if several
+                    else (part.size, *inner_shape(spec))
+                )
+                row = first * count if several else part.start
+                addresses[features_name(name)] = self._place(name, spec, row)
+            for spec in self._answers:
+                width = CLASSES if spec.name == "logits" else count
+                addresses[spec.name] = self._rooms[spec.name][0] + first * width * _FLOAT
+            self._graphs[AGGREGATOR].launch(shapes, addresses, stream)
 
-    def _features(self, role: Role, row: int) -> int:
-        address, _ = self._rooms[role]
-        return address + row * self._width * _FLOAT
+    def _place(self, stream: str, spec: TensorSpec, row: int) -> int:
+        """Return the address of a row of one of a stream's outputs."""
+        address, _ = self._rooms[f"{stream} {spec.name}"]
+        return address + row * _row(spec)
 
-    def _make_room(self, rows: DrawRows, crops: int) -> None:
+    def _make_room(self, rows: DrawRows, count: int) -> None:
         """Have device memory for all that belongs to such draws, padded to full batches."""
         padded = rows.padded(self._batches)
-        views = max(padded * crops, self._batches.padded(rows.draws * rows.images * crops))
-        for name, values in (
-            ("global", self._batches.padded(rows.images) * self._width),
-            ("local", views * self._width),
-            ("logits", padded * 2),
-            ("attention", padded * crops),
-        ):
-            self._reserve(name, values * _FLOAT)
+        for name in self._outputs:
+            views = self._batches.padded(rows.images)
+            if name == self._views.several:
+                every = self._batches.padded(rows.draws * rows.images * count)
+                views = max(padded * count, every)
+            self._reserve_outputs(name, views)
+        for spec in self._answers:
+            width = CLASSES if spec.name == "logits" else count
+            self._reserve(spec.name, padded * width * _FLOAT)
+
+    def _reserve_outputs(self, stream: str, rows: int) -> None:
+        for spec in self._outputs[stream]:
+            self._reserve(f"{stream} {spec.name}", rows * _row(spec))
 
     def _reserve(self, name: str, size: int) -> None:
         """Have device memory of at least this size; what it held is lost when it grows."""
@@ -258,15 +300,15 @@ class Device:
 
     def _put(self, name: str, values: Array) -> None:
         """Copy features of the host's to where the backbones would have left them."""
-        stream, (address, _) = self._streams["local"], self._rooms[name]
+        (spec, *_) = self._outputs[name]
         host = self._host(f"{name} features", values.size)
         host[:] = values.ravel()
-        self._cuda.upload(address, host, stream)
-        self._wait("local")
+        self._cuda.upload(self._place(name, spec, 0), host, self._cuda_streams[self._last])
+        self._wait(self._last)
 
     def _fetch(self, name: str, address: int, shape: Shape, role: str) -> Float32:
         host = self._host(name, int(np.prod(shape)))
-        self._cuda.download(host, address, self._streams[role])
+        self._cuda.download(host, address, self._cuda_streams[role])
         return host.reshape(shape)
 
     def _host(self, name: str, size: int) -> Float32:
@@ -277,13 +319,22 @@ class Device:
             self._hosts[name] = array
         return array[:size]
 
-    def _wait(self, role: str) -> None:
-        self._cuda.record(self._done[role], self._streams[role])
-        self._cuda.synchronise(self._done[role])
+    def _wait(self, name: str) -> None:
+        self._cuda.record(self._done[name], self._cuda_streams[name])
+        self._cuda.synchronise(self._done[name])
 
-    def _lane(self, shape: Shape, dtype: type[np.generic]) -> _Lane:
-        host = self._cuda.pinned((self.batch_size, *shape), dtype)
+    def _lane(self, name: str) -> _Lane:
+        views = self._views.streams[name]
+        host = self._cuda.pinned((self.batch_size, views.size, views.size, 3), views.dtype)
         host[:] = 0
         pixels = self._cuda.allocate(host.nbytes)
-        features = self._cuda.allocate(self.batch_size * self._width * _FLOAT)
-        return _Lane(host, pixels, features, self._cuda.event(), self._cuda.event())
+        outputs = {
+            spec.name: self._cuda.allocate(self.batch_size * _row(spec))
+            for spec in self._outputs[name]
+        }
+        return _Lane(host, pixels, outputs, self._cuda.event(), self._cuda.event())
+
+
+def _row(spec: TensorSpec) -> int:
+    """Return the bytes of one row of a tensor."""
+    return int(np.prod(inner_shape(spec))) * _FLOAT
