@@ -5,20 +5,20 @@ from __future__ import annotations
 from importlib.resources import files
 
 from ..runtime.images.decode import decode
-from ..runtime.views.batch import Sampling, ViewBatch
+from ..runtime.views.batch import Sampling, ViewBatch, Views
 from ..runtime.views.spec import ViewSpec
 
 _FOLDER = "pictures"
 _SEED = 20_601
 
 
-def reference_views(spec: ViewSpec, images: int | None = None) -> ViewBatch:
+def reference_views(spec: ViewSpec, images: int | None = None) -> Views:
     """Make views of the package's photographs, or of the first ``images`` of them."""
     encoded = photographs()[:images]
-    views = ViewBatch(len(encoded), spec)
+    batch = ViewBatch(len(encoded), spec)
     for slot, photograph in enumerate(encoded):
-        views.fill(slot, decode(photograph), Sampling(spec, _SEED + slot, fixed=True))
-    return views
+        batch.fill(slot, decode(photograph), Sampling(spec, _SEED + slot, fixed=True))
+    return batch.views
 
 
 def photographs() -> list[bytes]:

@@ -53,7 +53,8 @@ def compare_bundles(
         candidate: the same network in a lower precision.
         images: to judge; none that the candidate was made with.
         judgements: the least number of judgements by each; each image has one draw more, which its
-            own mean takes from what tells the noise.
+            own mean takes from what tells the noise. Where nothing is drawn, an image is judged
+            once.
         stand_in: the same verdicts as the candidate's, in types that any CPU computes. If this
             machine's engine computes some of the candidate in another type, verdicts are the
             stand-in's, and only the speed is the candidate's.
@@ -113,7 +114,7 @@ def compare_contenders(
         EngineError: an engine failed.
     """
     manifest = reference.manifest
-    draws = 1 - (-judgements // len(images))
+    draws = 1 - (-judgements // len(images)) if manifest.views.drawn else 1
     judges = [judge for each in (reference, *contenders) for judge in each.judges]
     with progress("comparing with FP32") as report:
         _judge_all(judges, images, Sampling(manifest.views, draws=draws), report)
@@ -245,7 +246,7 @@ def _speed(reference: Sequence[float], candidate: Sequence[float]) -> float:
 
 def open_on_cpu(bundle: Bundle, engine: str = AUTO) -> Engine:
     """Open a bundle in the making on the best engine of this machine's CPU, or the one named."""
-    options, crops = DetectorOptions(device="cpu"), bundle.manifest.views.num_crops
+    options, crops = DetectorOptions(device="cpu"), max(1, bundle.manifest.views.num_crops)
     as_in_a_run = engine_options(options, pipeline_options(options, crops), crops)
     alone = replace(as_in_a_run, threads=available_cpus(), lanes=1, keep=False)
     return open_engine(bundle, engine, alone)

@@ -12,8 +12,7 @@ from ...runtime.images.reading import ImageSource
 from ...runtime.machine.progress import Progress, silent, track
 from ...runtime.streaming.draws import DrawnBatch, stream_draws
 from ...runtime.streaming.sharing import PipelineOptions
-from ...runtime.streaming.stream import PreparedBatch
-from ...runtime.views.batch import DrawnCrops, Overviews, Sampling
+from ...runtime.views.batch import DrawnViews, Sampling
 from ...runtime.views.spec import ViewSpec
 from ..images import Suitability
 
@@ -26,15 +25,11 @@ _BATCH = 4
 
 def trial_views(
     bundle: Bundle, images: Sequence[ImageSource], progress: Progress = silent
-) -> tuple[Overviews, DrawnCrops]:
-    """Make the views of some images: rather more images than more draws of each.
-
-    Returns:
-        Global views ``(n, p, p, 3)`` and crops ``(n, draws, crops, p, p, 3)`` of those that could
-        be read.
+) -> DrawnViews:
+    """Make the views of some images that can be read: rather more images than more draws of each.
 
     Raises:
-        CalibrationError: none could, or most show nothing.
+        CalibrationError: none could be read, or most show nothing.
     """
     spec = bundle.manifest.views
     count, draws = trial_size(spec, len(images))
@@ -44,13 +39,14 @@ def trial_views(
 
 def trial_size(spec: ViewSpec, images: int) -> tuple[int, int]:
     """Return on how many of some images to try a change, and how many draws of each to take."""
-    wanted = _CROPS // (spec.num_crops * min(_IMAGES, images))
-    draws = max(_FEWEST_DRAWS, min(_MOST_DRAWS, wanted))
-    most = max(1, min(_IMAGES, _CROPS // (spec.num_crops * draws)))
+    each = max(1, spec.num_crops)
+    wanted = _CROPS // (each * min(_IMAGES, images))
+    draws = max(_FEWEST_DRAWS, min(_MOST_DRAWS, wanted)) if spec.drawn else 1
+    most = max(1, min(_IMAGES, _CROPS // (each * draws)))
     return min(most, images), draws
 
 
-def drawn_views(images: Iterable[ImageSource], sampling: Sampling) -> tuple[Overviews, DrawnCrops]:
+def drawn_views(images: Iterable[ImageSource], sampling: Sampling) -> DrawnViews:
     """Make the views of all images that can be read.
 
     Raises:
@@ -59,8 +55,10 @@ def drawn_views(images: Iterable[ImageSource], sampling: Sampling) -> tuple[Over
     suitability = Suitability()
     batches = list(suitable_draws(images, sampling, suitability))
     suitability.check()
-    overviews = np.concatenate([batch.overviews for batch in batches])
-    return overviews, np.concatenate([batch.crops for batch in batches])
+    return {
+        name: np.concatenate([batch.views[name] for batch in batches])
+        for name in sampling.spec.streams
+    }
 
 
 def suitable_draws(
@@ -69,5 +67,5 @@ def suitable_draws(
     """Turn images into views, and count those that are not suitable."""
     with closing(stream_draws(images, sampling, PipelineOptions(_BATCH))) as stream:
         for batch in stream:
-            suitability.add(PreparedBatch(batch.outcomes, batch.overviews, batch.crops[:, 0]))
+            suitability.add(batch)
             yield batch

@@ -24,7 +24,7 @@ from ...runtime.machine.cpus import available_cpus
 from ...runtime.machine.environment import environment
 from ...runtime.machine.errors import InputError
 from ...runtime.machine.progress import Progress, silent
-from ...runtime.views.spec import MOST_CROPS
+from ...runtime.views.sizes import MOST_VIEWS
 from ..errors import CalibrationError
 from .curve import fixed_points, rule_curve, rule_point
 from .images import SteadinessImages
@@ -63,9 +63,9 @@ class SteadinessOptions:
                 f"the risk must be between 0 and 1, not {self.risk:g}: no number of images "
                 "shows that nothing ever goes wrong. 0.01 is one image in a hundred."
             )
-        if not 2 <= self.most_crops <= MOST_CROPS:
+        if not 2 <= self.most_crops <= MOST_VIEWS:
             raise InputError(
-                f"the most crops must be between 2 and {MOST_CROPS}, not {self.most_crops}."
+                f"the most crops must be between 2 and {MOST_VIEWS}, not {self.most_crops}."
             )
 
 

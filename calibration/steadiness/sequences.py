@@ -117,15 +117,14 @@ def _measure(
     batch: DrawnBatch, engine: Engine, manifest: Manifest, steps: Sequence[int]
 ) -> Margins:
     """Return the margins ``(images, sequences, steps)`` of a batch's readable images."""
-    overviews = engine.features("global", batch.overviews)
-    margins = np.empty((*batch.crops.shape[:2], len(steps)))
-    for image, info in enumerate(batch.infos):
-        for sequence, draw in enumerate(info.draws):
-            crops = batch.crops[image, sequence, : len(draw.placements)]
-            features = engine.features("local", crops)
-            margins[image, sequence] = _after_steps(
-                overviews[image : image + 1], features, engine, manifest, steps
-            )
+    several = manifest.views.several
+    if several is None:
+        logits = engine.judge(batch.views).logits
+        margins = np.repeat(
+            class_margins(logits, manifest)[:, np.newaxis, np.newaxis], len(steps), 2
+        )
+    else:
+        margins = _measure_crops(batch, several, engine, manifest, steps)
     if not np.isfinite(margins).all():
         raise EngineError(
             f"{engine.description} gave numbers that are not finite: try another engine, or "
@@ -134,13 +133,37 @@ def _measure(
     return margins
 
 
+def _measure_crops(
+    batch: DrawnBatch, several: str, engine: Engine, manifest: Manifest, steps: Sequence[int]
+) -> Margins:
+    others = {
+        name: engine.features(name, pixels)
+        for name, pixels in batch.views.items()
+        if name != several
+    }
+    margins = np.empty((*batch.views[several].shape[:2], len(steps)))
+    for image, info in enumerate(batch.infos):
+        one = {name: features[image : image + 1] for name, features in others.items()}
+        for sequence, draw in enumerate(info.draws):
+            crops = batch.views[several][image, sequence, : len(draw.placements)]
+            own = engine.features(several, crops)
+            features = {name: one.get(name, own[np.newaxis]) for name in manifest.streams}
+            margins[image, sequence] = _after_steps(features, several, engine, manifest, steps)
+    return margins
+
+
 def _after_steps(
-    overview: Float32, crops: Float32, engine: Engine, manifest: Manifest, steps: Sequence[int]
+    features: Mapping[str, Float32],
+    several: str,
+    engine: Engine,
+    manifest: Manifest,
+    steps: Sequence[int],
 ) -> npt.NDArray[np.float64]:
-    """Judge one image by features ``(1, D)`` and ``(crops, D)`` after each step."""
-    counts = [min(step, len(crops)) for step in steps]
+    """Judge one image by features ``(1, D)`` and ``(1, crops, D)`` after each step."""
+    crops = features[several]
+    counts = [min(step, crops.shape[1]) for step in steps]
     logits = {
-        count: engine.aggregate(overview, crops[np.newaxis, :count]).logits
+        count: engine.aggregate({**features, several: crops[:, :count]}).logits
         for count in dict.fromkeys(counts)
     }
     return class_margins(np.concatenate([logits[count] for count in counts]), manifest)
