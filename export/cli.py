@@ -116,13 +116,13 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
 )
 @click.option(
     "--classes",
-    default="fake,real",
-    show_default=True,
     metavar="A,B",
-    help="Class names in the order of the logits.",
+    help="Class names in the order of the logits. Default: the detector's; a GLASS has fake,real.",
 )
 @click.option(
-    "--fake-class", default="fake", show_default=True, help="Which class means AI-generated."
+    "--fake-class",
+    metavar="NAME",
+    help="Which class means AI-generated. Default: the detector's, or fake.",
 )
 @force_option("the bundle")
 @common_options
@@ -140,15 +140,12 @@ def main(
     crop_size: int | None,
     mean: _Triple | None,
     std: _Triple | None,
-    classes: str,
-    fake_class: str,
+    classes: str | None,
+    fake_class: str | None,
     force: bool,
 ) -> None:
     """Export a checkpoint; see ``glass-export --help``."""
     check_meant(ctx, precision)
-    names = tuple(name.strip() for name in classes.split(","))
-    if len(names) != 2:
-        raise InputError(f"--classes takes two names separated by a comma, not {classes!r}.")
     options = ExportOptions(
         backbone=backbone,
         weights=weights,
@@ -156,7 +153,7 @@ def main(
         crops=crops,
         crop_size=crop_size,
         normalisation=_normalisation(mean, std),
-        classes=(names[0], names[1]),
+        classes=_two_names(classes),
         fake_class=fake_class,
         force=force,
     )
@@ -171,6 +168,20 @@ def main(
     with ending_on_sigterm():
         bundle = export_bundle(source, target, options, on_console)
     summarise(source, bundle)
+
+
+def _two_names(classes: str | None) -> tuple[str, str] | None:
+    """Return the names of classes that the user gave.
+
+    Raises:
+        InputError: they are not two.
+    """
+    if classes is None:
+        return None
+    names = tuple(name.strip() for name in classes.split(","))
+    if len(names) != 2:
+        raise InputError(f"--classes takes two names separated by a comma, not {classes!r}.")
+    return names[0], names[1]
 
 
 def _normalisation(mean: _Triple | None, std: _Triple | None) -> Normalisation | None:

@@ -92,6 +92,7 @@ class Detector:
         classes: what the logits mean.
         fixed_batch: whether OpenVINO should compile its graphs for full batches only.
         quantise_residuals: whether INT8 may round the inputs of residual sums.
+        shares_weights: whether one set of weights serves several streams.
         keep: names of modules that stay in floating point: fronts whose small residuals INT8 or
             FP16 would lose.
     """
@@ -102,6 +103,7 @@ class Detector:
     classes: Classes
     fixed_batch: bool = False
     quantise_residuals: bool = True
+    shares_weights: bool = False
     keep: tuple[str, ...] = ()
 
 
