@@ -28,7 +28,6 @@ def summarise(source: Path, bundle: Bundle) -> None:
     agreement = "" if parity is None else _agreement(parity)  # an opened bundle has one
     backbone = manifest.backbone
     weights = ", shared by all streams" if backbone.shared else ""
-    views = manifest.views.streams
     widths = ", ".join(str(each) for each in {stream.width for stream in manifest.streams.values()})
     features = f", {widths} features" if manifest.aggregator else ""
     lines = {
@@ -37,7 +36,7 @@ def summarise(source: Path, bundle: Bundle) -> None:
         "detector": f"{manifest.detector.title}, preset {manifest.detector.preset} "
         f"({manifest.detector.preset_source})",
         "backbone": f"{backbone.name}{weights}{features}",
-        "views": "; ".join(f"{name}: {own}" for name, own in views.items()),
+        "views": str(manifest.views),
         "normalised": str(manifest.normalisation),
         "classes": f"{', '.join(manifest.classes)} ({manifest.fake_class} means AI-generated; "
         f"{manifest.detector.classes_source})",

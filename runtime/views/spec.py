@@ -126,6 +126,9 @@ class ViewSpec:
 
     streams: Mapping[str, StreamViews]
 
+    def __str__(self) -> str:
+        return "; ".join(f"{name}: {views}" for name, views in self.streams.items())
+
     @property
     def several(self) -> str | None:
         """The stream that may have several views of an image; ``None`` if none has."""
