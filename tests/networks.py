@@ -18,6 +18,9 @@ from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.resnet import BasicBlock
 
 TIMM_NAME = "mobilenetv3_small_050"
+ROLES = ("global", "local", "aggregator")
+"""The graphs of a GLASS."""
+BACKBONES = ROLES[:2]
 PHOTOGRAPHS = sorted((Path(__file__).parent.parent / "examples" / "images").rglob("*.jpg"))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
-from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.bound import BoundGraphs
 from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine, _check_provider
 from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.machine.errors import EngineError
+from networks import ROLES
 
 MOST = 4
 
@@ -68,9 +68,9 @@ def test_any_number_of_images_draws_and_crops_gives_what_sessions_alone_give(ses
     answers = []
     sizes = ((1, 1, 1), (3, 7, 1), (9, 2, 1), (3, 2, 3), (2, 3, 4), (6, 1, 2), (4, 1, 1), (3, 7, 1))
     for size in sizes:
-        found = bound.judge(*views(*size))
+        found = bound.judge(views(*size))
         logits, attention = found.logits, found.attention
-        expected = network.judge_draws(*views(*size))
+        expected = network.judge_draws(views(*size))
         assert logits == pytest.approx(expected.logits, abs=1e-5)
         assert attention == pytest.approx(expected.attention, abs=1e-6)
         answers.append(logits)
@@ -81,7 +81,7 @@ def test_every_graph_sees_the_fixed_batch_sizes_only(sessions):
     """So that memory grows no more once each was seen."""
     bound = BoundGraphs(sessions, "cpu", MOST)
     for images in range(1, 8):
-        bound.judge(*views(images, 1))
+        bound.judge(views(images, 1))
     assert {role: set(session.sizes) for role, session in sessions.items()} == {
         role: {1, 2, 4} for role in ROLES
     }

@@ -20,7 +20,6 @@ from glass_edge.calibration.int8.layers import find_layers, form_of
 from glass_edge.calibration.int8.observe import CROPS, CalibrationViews, Observer, calibration_views
 from glass_edge.calibration.int8.ranges import RangesFile, activations_of, collect_ranges
 from glass_edge.calibration.int8.signs import never_negative
-from glass_edge.calibration.judging.trial import BACKBONES
 from glass_edge.calibration.judging.views import trial_size
 from glass_edge.runtime.bundle.manifest import Rest, Role
 from glass_edge.runtime.images.decode import read_header
@@ -32,6 +31,7 @@ from glass_edge.runtime.streaming.stream import stream_views
 from glass_edge.runtime.views.batch import Sampling
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import BACKBONES
 from PIL import Image
 
 from glass_edge import Bundle, InputError
@@ -150,12 +150,12 @@ class TestViews:
             wanted = sets.calibration if seed == 0 else sets.calibration[:tried]
             (found,) = stream_views(wanted, Sampling(spec, seed), PipelineOptions(len(wanted)))
             if seed == 0:
-                np.testing.assert_array_equal(views.overviews, found.overviews)
+                np.testing.assert_array_equal(views.overviews, found.views["global"])
                 few = found.crops[:, :CROPS]
                 np.testing.assert_array_equal(views.crops, few.reshape(-1, *few.shape[2:]))
             else:
                 overviews, drawn = views.to_try_on
-                np.testing.assert_array_equal(overviews, found.overviews)
+                np.testing.assert_array_equal(overviews, found.views["global"])
                 np.testing.assert_array_equal(drawn[:, seed - 1], found.crops)
 
     def test_fewer_are_the_first_crop_of_each_image_and_the_first_images(

@@ -156,7 +156,7 @@ def test_the_graph_is_the_same_in_every_process():
 
 @pytest.fixture(scope="module")
 def crops(vit_bundle: Bundle) -> Crops:
-    return reference_views(vit_bundle.manifest.views, 2).crops[:, 0]
+    return reference_views(vit_bundle.manifest.views, 2)["local"][:, 0]
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def test_logits_are_those_of_the_cpu(engine, family, precision, make_precision):
             pytest.skip(f"not every kernel is there: {error}")
         raise
     for images, crops in ((1, 1), (3, 7), (20, 4)):
-        expected = reference.judge(*views(images, crops))
-        found = on_gpu.judge(*views(images, crops))
+        expected = reference.judge(views(images, crops))
+        found = on_gpu.judge(views(images, crops))
         assert found.logits == pytest.approx(expected.logits, abs=LOGITS[precision])
 
 
@@ -122,10 +122,10 @@ def test_memory_does_not_grow_over_ten_thousand_images(engine, vit_bundle):
     on_gpu, cuda = network(vit_bundle, engine), open_cuda()
     batch = views(25, 4)
     for _ in range(4):
-        on_gpu.judge(*batch)
+        on_gpu.judge(batch)
     host, device = resident(), free_memory(cuda)
     for _ in range(MANY // 25):
-        on_gpu.judge(*batch)
+        on_gpu.judge(batch)
     assert resident() - host < SMALL_GROWTH
     assert device - free_memory(cuda) < SMALL_GROWTH
 

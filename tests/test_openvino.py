@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from conftest import FAMILIES, slow
 from glass_edge.calibration.judging.comparison import compare_bundles
-from glass_edge.runtime.bundle.manifest import ROLES, Role
+from glass_edge.runtime.bundle.streams import Role
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import OpenVinoEngine
 from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.machine.cache import alone_with, cache_folder, recent_folder
+from networks import ROLES
 
 from glass_edge import Detector, DetectorOptions, EngineError
 

@@ -29,11 +29,11 @@ from glass_edge.calibration.making import variants
 from glass_edge.calibration.making.variants import VariantOptions, make_variant
 from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.export.exporter import ExportOptions, export_bundle
-from glass_edge.runtime.bundle.manifest import ROLES, Role
+from glass_edge.runtime.bundle.streams import Role
 from glass_edge.runtime.engines.base import X86
 from glass_edge.runtime.images.decode import decode
 from glass_edge.runtime.views.resample import resample
-from networks import random_glass
+from networks import ROLES, random_glass
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 
 from glass_edge import Bundle, Detector, DetectorOptions, EngineError

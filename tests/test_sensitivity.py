@@ -27,7 +27,7 @@ ROUNDING = 0.05  # of a layer's effect: another order of sums takes a value to I
 @pytest.fixture(scope="module")
 def crops(vit_bundle: Bundle) -> Crops:
     """Crops of photographs."""
-    return reference_views(vit_bundle.manifest.views, 2).crops[:, 0]
+    return reference_views(vit_bundle.manifest.views, 2)["local"][:, 0]
 
 
 @pytest.fixture(scope="module", params=("vit", "resnet", "convnext", "timm"))

@@ -18,7 +18,6 @@ import onnx
 import pytest
 from conftest import FAMILIES, PROGRAMS, ROOT, call, launch, refusal, slow_but
 from fake_tensorrt import FakeCuda
-from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.engines.tensorrt.api import Library, Messages, find_library, made
 from glass_edge.runtime.engines.tensorrt.build import build_plan
 from glass_edge.runtime.engines.tensorrt.compile import (
@@ -38,6 +37,7 @@ from glass_edge.runtime.engines.tensorrt.plan import (
 from glass_edge.runtime.engines.tensorrt.store import PlanStore
 from glass_edge.runtime.machine.errors import EngineError, InputError
 from glass_edge.runtime.machine.progress import silent
+from networks import ROLES
 from onnx import TensorProto, helper
 from test_bundle import other_aggregator
 from test_isolate import trap
