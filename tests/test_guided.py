@@ -1,4 +1,4 @@
-"""Six views lie where a map peaks, as Fusing and GLFF place them, and are stretched as torch does."""
+"""Six views lie where a map peaks, as Fusing and GLFF place them, stretched as torch does it."""
 
 from __future__ import annotations
 

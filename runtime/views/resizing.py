@@ -53,7 +53,7 @@ def resized_size(height: int, width: int, resize: Resize) -> tuple[int, int]:
     side = resize.side
     if resize.fit == "stretch":
         return side, side
-    longer = int(side * max(height, width) / min(height, width))
+    longer = side * max(height, width) // min(height, width)
     if side * longer > DEFAULT_MAX_PIXELS:
         raise ImageError(
             f"an image of {width}x{height} pixels, resized until its shorter side has {side}, "

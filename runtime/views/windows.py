@@ -22,7 +22,8 @@ pixel alone repeats. ``wrap`` begins at the other edge again.
 class Window(NamedTuple):
     """A square whose corner is at ``top`` and ``left``, in image pixels; both may be negative.
 
-    A ``mirrored`` window shows the same square with left and right exchanged.
+    Some of it lies on the image. A ``mirrored`` window shows the square with left and right
+    exchanged.
     """
 
     top: int
@@ -102,8 +103,8 @@ def _gather(view: npt.NDArray[np.uint8], rgb: Rgb, window: Window, pad: Pad) -> 
 def _indices(start: int, count: int, length: int, pad: Pad) -> npt.NDArray[np.intp]:
     """Return which of ``length`` pixels are shown from ``start`` on, padding included."""
     positions = np.arange(start, start + count)
-    if pad == "wrap" or length == 1:
+    if pad == "wrap":
         return positions % length
-    period = 2 * (length - 1)
+    period = max(2 * (length - 1), 1)
     positions %= period
     return np.minimum(positions, period - positions)
