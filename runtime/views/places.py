@@ -38,10 +38,11 @@ class Centre(_Kind, frozen=True, tag="centre"):
 class Five(_Kind, frozen=True, tag="five"):
     """Four corners and the centre.
 
-    ``snap`` above 1 cuts the image down to multiples of it, puts the squares on that grid, and
-    wraps an image that is smaller than a square (B-Free's rule, and its order: centre, top left,
-    bottom left, bottom right, top right). Otherwise they are torchvision's, in torchvision's
-    order: top left, top right, bottom left, bottom right, centre.
+    ``snap`` above 1 cuts the image down to multiples of it, and puts the squares on that grid
+    (B-Free's rule, and its order: centre, top left, bottom left, bottom right, top right). If a
+    side is then shorter than a square, all five are the square at the top left, wrapped. Otherwise
+    they are torchvision's, in torchvision's order: top left, top right, bottom left, bottom right,
+    centre.
     """
 
     snap: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
