@@ -40,9 +40,9 @@ class Five(_Kind, frozen=True, tag="five"):
 
     ``snap`` above 1 cuts the image down to multiples of it, and puts the squares on that grid
     (B-Free's rule, and its order: centre, top left, bottom left, bottom right, top right). If a
-    side is then shorter than a square, all five are the square at the top left, wrapped. Otherwise
-    they are torchvision's, in torchvision's order: top left, top right, bottom left, bottom right,
-    centre.
+    side is then shorter than a square, all five are the square at the top left, wrapped. Without
+    ``snap`` they are torchvision's, in torchvision's order: top left, top right, bottom left,
+    bottom right, centre.
     """
 
     snap: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
