@@ -8,7 +8,7 @@ batch, because engines have been seen to compute some rows right and others wron
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from ..runtime.engines.base import EngineOptions, Float32, Judgement
 from ..runtime.engines.host import HostEngine, flat
 from ..runtime.engines.onnxruntime import OnnxRuntimeEngine
 from ..runtime.views.batch import Pixels, Views
+from ..runtime.views.spec import ViewSpec
 from .detectors.registry import Detector
 from .errors import ParityError
 
@@ -34,10 +35,14 @@ _ONE = 3  # dimensions of the view of a stream that has one of each image
 
 @dataclass(frozen=True)
 class Expected:
-    """PyTorch's results for ``n`` images: logits ``(n, 2)``, attention ``(n, crops)`` or none."""
+    """PyTorch's results for ``n`` images: logits ``(n, 2)``, attention ``(n, crops)`` or none.
+
+    ``maps`` are the score maps of a stream by which another is guided, ``(n, s, s)`` each.
+    """
 
     logits: Float32
     attention: Float32 | None
+    maps: tuple[Float32, ...] = ()
 
 
 def measure_parity(
@@ -55,6 +60,7 @@ def measure_parity(
     engine = OnnxRuntimeEngine(bundle, EngineOptions("cpu", batch_size=largest_batch))
     batch_sizes = tuple(sorted({1, 2, largest_batch}))
     worst = {"logit": 0.0, "attention": 0.0, "duplicate": 0.0}
+    worst["map"] = _map_error(engine, manifest.views, views, expected.maps)
     scale = _scale(expected.logits)
     for size in batch_sizes:
         found, duplicate = _run_engine(engine, views, size)
@@ -66,8 +72,8 @@ def measure_parity(
     if not max(worst.values()) <= TOLERANCE:  # written so that NaN fails
         raise ParityError(
             f"the graphs do not agree with PyTorch: logits differ by {worst['logit']:.2g}, "
-            f"attention by {worst['attention']:.2g}, equal rows of a batch by "
-            f"{worst['duplicate']:.2g}, each as a share of the largest value or of 1; "
+            f"attention by {worst['attention']:.2g}, score maps by {worst['map']:.2g}, equal rows "
+            f"of a batch by {worst['duplicate']:.2g}, each as a share of the largest value or of 1; "
             f"{TOLERANCE:g} is allowed. Nothing was written."
         )
     return Parity(
@@ -77,7 +83,18 @@ def measure_parity(
         logit_error=worst["logit"],
         attention_error=worst["attention"],
         duplicate_error=worst["duplicate"],
+        map_error=worst["map"] if expected.maps else None,
     )
+
+
+def _map_error(
+    engine: HostEngine, spec: ViewSpec, views: Views, expected: Sequence[Float32]
+) -> float:
+    """Return how far the score maps are off by which one stream guides another."""
+    if spec.guided is None:
+        return 0.0
+    _, *found = engine.outputs(spec.guided.by, views[spec.guided.by])
+    return max(map(largest_difference, found, expected))
 
 
 @torch.inference_mode()
@@ -91,18 +108,21 @@ def run_torch(detector: Detector, views: Views, normalisation: Normalisation) ->
         return scaled.movedim(-1, -3).contiguous()
 
     images = len(next(iter(views.values())))
-    found = []
+    found, maps = [], []
     for row in range(images):
         features = []
         for name, network in detector.streams.items():
             own = views[name][row]
             outputs = network(normalised(own if own.ndim > _ONE else own[None]))
-            first = outputs if isinstance(outputs, Tensor) else outputs[0]
+            first, *others = (outputs,) if isinstance(outputs, Tensor) else outputs
             features.append(first[None] if own.ndim > _ONE else first)
+            maps += [other.numpy() for other in others]
         found.append(_judged(detector, features))
     logits, attention = zip(*found, strict=True)
     joined = None if attention[0] is None else np.concatenate(attention)
-    return Expected(np.concatenate(logits), joined)
+    each = len(maps) // images
+    by_map = tuple(np.concatenate(maps[number::each]) for number in range(each))
+    return Expected(np.concatenate(logits), joined, by_map)
 
 
 def _judged(detector: Detector, features: list[Tensor]) -> tuple[Float32, Float32 | None]:

@@ -246,7 +246,7 @@ def _speed(reference: Sequence[float], candidate: Sequence[float]) -> float:
 
 def open_on_cpu(bundle: Bundle, engine: str = AUTO) -> Engine:
     """Open a bundle in the making on the best engine of this machine's CPU, or the one named."""
-    options, crops = DetectorOptions(device="cpu"), max(1, bundle.manifest.views.num_crops)
+    options, crops = DetectorOptions(device="cpu"), bundle.manifest.views.usual
     as_in_a_run = engine_options(options, pipeline_options(options, crops), crops)
     alone = replace(as_in_a_run, threads=available_cpus(), lanes=1, keep=False)
     return open_engine(bundle, engine, alone)

@@ -97,7 +97,8 @@ class Parity(Strict, frozen=True):
 
     The errors are the largest absolute differences seen, as shares: of the largest logit or of 1
     for ``logit_error``, and of the largest feature or of 1 for ``duplicate_error``, which is
-    between equal rows of one batch. Attention weights lie between 0 and 1.
+    between equal rows of one batch. Attention weights lie between 0 and 1. ``map_error``, a share
+    of the largest score or of 1, is that of the maps by which one stream guides another.
     """
 
     tolerance: float
@@ -106,6 +107,7 @@ class Parity(Strict, frozen=True):
     logit_error: float
     attention_error: float
     duplicate_error: float
+    map_error: float | None = None
 
 
 class OwnModel(Strict, frozen=True):

@@ -7,6 +7,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
+from ..views.guided import SCORE_MAPS
 from ..views.places import Guided
 from ..views.spec import ElementType, StreamViews
 from .fields import LARGEST_WIDTH, GraphName, Sha256, Strict
@@ -19,8 +20,8 @@ Role: TypeAlias = str
 Tensors: TypeAlias = "tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]"
 """The inputs and the outputs of a graph."""
 
-_SCORES = (("scores_3", 5), ("scores_2", 6))
-"""Names and sides of the maps by which a stream guides another, see :mod:`..views.guided`."""
+_SCORES = ("scores_3", "scores_2")
+"""Names of the maps by which a stream guides another, see :mod:`..views.guided`."""
 
 
 class TensorSpec(Strict, frozen=True):
@@ -69,7 +70,10 @@ def stream_tensors(name: str, views: Mapping[str, StreamViews], width: int | Non
         isinstance(each.places, Guided) and each.places.by == name for each in views.values()
     )
     if guides:
-        outputs += [TensorSpec(each, "float32", ("batch", n, n)) for each, n in _SCORES]
+        outputs += [
+            TensorSpec(each, "float32", ("batch", n, n))
+            for each, n in zip(_SCORES, SCORE_MAPS, strict=True)
+        ]
     return (pixels,), tuple(outputs)
 
 

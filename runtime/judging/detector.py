@@ -23,6 +23,7 @@ from ..streaming.intake import Origin
 from ..streaming.pipeline import Pipeline
 from ..streaming.sharing import LastStage
 from ..views.batch import ViewInfo, Views, open_image
+from .joining import Joining
 from .options import (
     DetectorOptions,
     decode_options,
@@ -81,9 +82,9 @@ class Detector:
         # Of so few crops that global views count, too: both together make a batch. Not where a
         # graph computes a full batch in any case, which crops alone shall fill.
         counted = rule is not None and not manifest.backbone.fixed_batch
-        views = self._sampling
-        pipeline = pipeline_options(self.options, max(1, views.laid) + counted)
-        settings = engine_options(self.options, pipeline, max(1, views.crops), progress)
+        usual = self._sampling.spec.usual
+        pipeline = pipeline_options(self.options, (self._sampling.laid or usual) + counted)
+        settings = engine_options(self.options, pipeline, self._sampling.crops or usual, progress)
         self._engine = open_engine(self.bundle, self.options.engine, settings)
         ensure_tested(self.bundle, self._engine)
         if rule is not None:
@@ -157,11 +158,14 @@ class Detector:
 
     def _last_stage(self) -> LastStage[Judged]:
         lanes, on_host = self._engine.lanes, self._engine.on_host
+        spec = self.bundle.manifest.views
+        if spec.varies or spec.guided is not None:
+            return LastStage(Joining(self._engine, spec).judge, lanes, on_host)
         if self._rule is None:
             return LastStage(self._judge, lanes, on_host)
         settling = Settling(self._engine, self.bundle.manifest, self._rule)
         # In latency mode no other image comes to share a batch.
-        several = self.bundle.manifest.views.several
+        several = spec.several
         batch = self._engine.largest[several] if several and self._pipeline.images > 1 else 1
         return LastStage(settling.begin, lanes, on_host, settling.go_on, batch)
 

@@ -8,7 +8,6 @@ again.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,8 +22,9 @@ from ..machine.timings import Timings
 from ..streaming.sharing import More
 from ..views.batch import ViewInfo, Views
 from ..views.later import Crops
+from .joining import Said, features_of, judge_features
 from .options import AUTO_CROPS, DetectorOptions
-from .recording import Judged, rows_of
+from .recording import Judged
 
 
 @dataclass
@@ -130,44 +130,19 @@ class Settling:
         self, images: Sequence[_Open], crops: Sequence[Crops], timings: Timings
     ) -> list[Judged | More]:
         """Judge images by these crops, too."""
-        self._look(images, crops, timings)
-        by_count: dict[int, list[int]] = defaultdict(list)
-        for place, image in enumerate(images):
-            by_count[len(image.features)].append(place)
-        found: dict[int, Judged | More] = {}
-        for places in by_count.values():
-            some = [images[place] for place in places]
-            found |= zip(places, self._aggregate(some, timings), strict=True)
-        return [found[place] for place in range(len(images))]
-
-    def _look(self, images: Sequence[_Open], crops: Sequence[Crops], timings: Timings) -> None:
-        """Compute the features of each image's next crops."""
-        with timings.stage("infer"):
-            features = self._engine.features(self._several, np.concatenate(crops))
-        ends = np.cumsum([len(own) for own in crops])
-        for image, new in zip(images, np.split(features, ends[:-1]), strict=True):
+        for image, new in zip(
+            images, features_of(self._engine, self._several, crops, timings), strict=True
+        ):
             image.features = np.concatenate([image.features, new])
-
-    def _aggregate(self, images: Sequence[_Open], timings: Timings) -> list[Judged | More]:
-        """Judge images that have as many crops each."""
-        with timings.stage("aggregate"):
-            judged = self._engine.aggregate(
-                {
-                    name: np.stack([image.features for image in images])
-                    if name == self._several
-                    else np.concatenate([image.others[name] for image in images])
-                    for name in self._manifest.streams
-                }
-            )
-        margins = class_margins(judged.logits, self._manifest) - self._border
-        return [
-            self._outcome(*each)
-            for each in zip(images, *rows_of(judged), margins.tolist(), strict=True)
+        features = [
+            {name: image.others.get(name, image.features) for name in self._manifest.streams}
+            for image in images
         ]
+        said = judge_features(self._engine, features, timings)
+        return list(map(self._outcome, images, said))
 
-    def _outcome(
-        self, image: _Open, logits: Float32, attention: Float32 | None, margin: float
-    ) -> Judged | More:
+    def _outcome(self, image: _Open, said: Said) -> Judged | More:
+        margin = float(class_margins(said.logits, self._manifest)) - self._border
         area = image.views.width * image.views.height / self._crop_area
         enough = abs(margin) >= self._rule.tau(image.step, area)
         decided = enough or not math.isfinite(margin)
@@ -175,6 +150,6 @@ class Settling:
             looked = len(image.features)
             everything = looked < self._rule.most_crops
             views = replace(image.views, later=None)  # it would be kept until the record is made
-            return Judged(views, logits, attention, looked, settled=decided or everything)
+            return Judged(views, *said, looked, settled=decided or everything)
         image.step = self._rule.step_after(image.step)
         return More(image.rows, image)

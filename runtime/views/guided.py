@@ -26,6 +26,8 @@ _SIDES: Final = (224, 112)
 _PEAKS: Final = 3
 GUIDED_VIEWS: Final = len(_SIDES) * _PEAKS
 _MAP_SIDE: Final = 7
+SCORE_MAPS: Final = (5, 6)
+"""The sides of the score maps."""
 _NEIGHBOURS: Final = np.ones((3, 3), np.uint8)
 
 

@@ -18,6 +18,7 @@ ResizeRule: TypeAlias = Literal["torch-float-antialias", "pillow-bilinear", "pil
 Fit: TypeAlias = Literal["stretch", "short-side"]
 ElementType: TypeAlias = Literal["uint8", "float32"]
 FLOAT: Final = "torch-float-antialias"
+_USUAL = 16  # views of 224 pixels of a photograph of 0.8 megapixels
 
 
 class Resize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,6 +166,16 @@ class ViewSpec:
     def num_crops(self) -> int:
         """How many views the stream of several has; 0 without one, or if their number varies."""
         return (self.streams[self.several].count or 0) if self.several else 0
+
+    @property
+    def varies(self) -> bool:
+        """Whether the stream of several views has as many as an image's size asks for."""
+        return self.several is not None and self.streams[self.several].count is None
+
+    @property
+    def usual(self) -> int:
+        """For how many views of an image batches are planned."""
+        return _USUAL if self.varies else max(1, self.num_crops)
 
     @property
     def most(self) -> int:
