@@ -45,7 +45,8 @@ def _anywhere(rgb: Rgb, size: int, seed: int) -> Pixels:
     generator = np.random.default_rng(seed)
     maps = [generator.random((side, side), np.float32) for side in SCORE_MAPS]
     views = np.empty((GUIDED_VIEWS, size, size, 3), np.float32)
-    guided_views(views, rgb, guided_windows(*rgb.shape[:2], maps))
+    height, width = rgb.shape[:2]
+    guided_views(views, rgb, guided_windows(height, width, maps))
     return views
 
 
