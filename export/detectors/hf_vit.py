@@ -11,7 +11,8 @@ from torch import nn
 
 from ..errors import CheckpointError, first_line
 from ..families.registry import count_blocks
-from ..tensors import StateDict, fit_problem
+from ..tensors import StateDict
+from .weights import filled
 
 HF_EPS = 1e-12  # of layer normalisation, where transformers' configuration does not say it
 TIMM_EPS = 1e-6
@@ -74,17 +75,14 @@ def vision_transformer(
         heads: of attention; ``None`` takes one for each 64 channels.
 
     Raises:
-        CheckpointError: tensors are missing, surplus or of another shape.
+        CheckpointError: tensors are missing, surplus, of another shape or not finite.
     """
     try:
         model = _sized(state, eps, heads)
     except (KeyError, IndexError, ValueError, AssertionError, ZeroDivisionError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
         raise CheckpointError(f"this is no whole Vision Transformer: {what}.") from None
-    if problem := fit_problem(model.state_dict(), state):
-        raise CheckpointError(f"this is no whole Vision Transformer ({problem}).")
-    model.load_state_dict(state)
-    return model.float().eval().requires_grad_(False)
+    return filled(model, state, "a Vision Transformer")
 
 
 def _sized(state: StateDict, eps: float, heads: int | None) -> VisionTransformer:
