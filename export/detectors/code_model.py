@@ -48,15 +48,16 @@ def _load(source: Source, preset: Preset) -> Detector:
             "this is CoDE's head without its Vision Transformer: give model.safetensors of "
             "aimagelab/CoDE with --backbone-weights."
         )
-    width, expected = head["head.weight"].shape[-1], state[_CLASS_TOKEN].shape[-1]
-    if width != expected:
+    expected = (1, *state[_CLASS_TOKEN].shape[-1:])
+    if (found := tuple(head["head.weight"].shape)) != expected:
         raise CheckpointError(
-            f"the head is for {width} features, and the Vision Transformer gives {expected}: give "
-            "the two that were trained together."
+            f"coef_ is {found}, and this Vision Transformer needs one of {expected}: give the two "
+            "that were trained together."
         )
+    network = vision_transformer(tower | head, eps=HF_EPS)
     return Detector(
-        name=f"CoDE, Vision Transformer of width {width}",
-        streams={STREAM: TwoLogits(vision_transformer(tower | head, eps=HF_EPS))},
+        name=f"CoDE, Vision Transformer of width {network.embed_dim}",
+        streams={STREAM: TwoLogits(network)},
         aggregator=None,
         classes=Classes(("real", "fake"), "fake", f"{_CODE}: src/inference/code_model.py"),
         quantise_residuals=False,

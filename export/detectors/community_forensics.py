@@ -14,6 +14,7 @@ from .registry import Classes, Detector, Family, Preset, Source
 _CODE = "JeongsooP/Community-Forensics@5ec815f"
 _PREFIX = "vit."
 _PATCH = 16  # pixels
+_NEEDED = {"pos_embed": 3, "patch_embed.proj.weight": 4, "head.weight": 2}  # with dimensions
 _SHORT_SIDES = {384: 440, 224: 256}  # by the size of the views
 _SIZES = {192: "tiny", 384: "small"}  # by the width
 
@@ -49,11 +50,12 @@ def _network(source: Source) -> StateDict:
         CheckpointError: what tells its size is missing, or it does not give one logit.
     """
     state = {key.removeprefix(_PREFIX): tensor for key, tensor in source.state.items()}
-    needed = ("pos_embed", "patch_embed.proj.weight", "head.weight")
-    if missing := [key for key in needed if key not in state]:
-        raise CheckpointError(
-            f"this is no checkpoint of Community Forensics: {_PREFIX}{missing[0]} is missing."
-        )
+    for key, axes in _NEEDED.items():
+        if key not in state or state[key].ndim != axes:
+            raise CheckpointError(
+                "this is no checkpoint of Community Forensics, whose networks have "
+                f"{_PREFIX}{key} of {axes} dimensions."
+            )
     if len(state["head.weight"]) != 1 or state["patch_embed.proj.weight"].shape[-1] != _PATCH:
         raise CheckpointError(
             f"Community Forensics has one logit and patches of {_PATCH}x{_PATCH}, and this Vision "
@@ -70,7 +72,7 @@ def _side(state: StateDict) -> int:
 def _fits(source: Source) -> bool:
     try:
         return _side(_network(source)) in _SHORT_SIDES
-    except (CheckpointError, IndexError, TypeError):
+    except CheckpointError:
         return False
 
 

@@ -147,12 +147,11 @@ def _sized(source: Source) -> FerretNet:
     try:
         stages = count_blocks(state, r"feature\.(\d+)\.0\.")
         depths = [count_blocks(state, rf"feature\.{at}\.(\d+)\.") for at in range(stages)]
-        width = len(state["cbr2.0.weight"])
-    except (KeyError, ValueError):
+        return FerretNet(len(state["cbr2.0.weight"]), depths)
+    except (KeyError, ValueError, TypeError, RuntimeError):
         raise CheckpointError(
             "this is no checkpoint of FerretNet, which has cbr2.0.weight and stages feature.N.*."
         ) from None
-    return FerretNet(width, depths)
 
 
 FAMILY = Family(

@@ -29,6 +29,7 @@ _RENAMES = (
     (r"layernorm\.", "norm."),
 )
 _QUERY = re.compile(r"encoder\.layer\.(\d+)\.attention\.attention\.query\.(weight|bias)")
+_SIZE_ERRORS = (AssertionError, RuntimeError)  # of timm's and PyTorch's modules
 _UNUSED = ("pooler.", "embeddings.mask_token", "embeddings.position_ids")
 
 
@@ -79,7 +80,7 @@ def vision_transformer(
     """
     try:
         model = _sized(state, eps, heads)
-    except (KeyError, IndexError, ValueError, AssertionError, ZeroDivisionError) as error:
+    except (LookupError, ValueError, TypeError, ArithmeticError, *_SIZE_ERRORS) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
         raise CheckpointError(f"this is no whole Vision Transformer: {what}.") from None
     return filled(model, state, "a Vision Transformer")
