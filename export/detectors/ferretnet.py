@@ -45,7 +45,7 @@ class MedianResidual(nn.Module):
             for top in range(3)
             for left in range(3)
         ]
-        values[_MIDDLE] = torch.zeros_like(views)
+        values[_MIDDLE] = views.new_zeros(1)
         for low, high in _EXCHANGES:
             one, other = values[low], values[high]
             values[low], values[high] = torch.minimum(one, other), torch.maximum(one, other)
