@@ -37,6 +37,12 @@ class MedianResidual(nn.Module):
     give the median exactly, and engines have no other operator for it.
     """
 
+    zero: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("zero", torch.zeros(1), persistent=False)
+
     def forward(self, views: Tensor) -> Tensor:
         height, width = views.shape[2:]
         padded = F.pad(views, (1, 1, 1, 1))
@@ -45,7 +51,7 @@ class MedianResidual(nn.Module):
             for top in range(3)
             for left in range(3)
         ]
-        values[_MIDDLE] = views.new_zeros(1)
+        values[_MIDDLE] = self.zero
         for low, high in _EXCHANGES:
             one, other = values[low], values[high]
             values[low], values[high] = torch.minimum(one, other), torch.maximum(one, other)

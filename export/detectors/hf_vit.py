@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import CheckpointError, first_line
 from ..families.registry import count_blocks
@@ -50,10 +51,14 @@ def timm_vit_state(state: StateDict, prefix: str) -> StateDict:
     }
     for query in [key for key in found if _QUERY.fullmatch(key)]:
         parts = [query.replace(".query.", f".{name}.") for name in ("query", "key", "value")]
-        if found.keys() >= set(parts):
+        if found.keys() >= set(parts) and _can_be_joined([found[part] for part in parts]):
             key = _QUERY.sub(r"blocks.\1.attn.qkv.\2", query)
             found[key] = torch.cat([found.pop(part) for part in parts])
     return {_renamed(key): tensor for key, tensor in found.items()}
+
+
+def _can_be_joined(tensors: Sequence[Tensor]) -> bool:
+    return all(each.ndim for each in tensors) and len({each.shape[1:] for each in tensors}) == 1
 
 
 def _renamed(key: str) -> str:
