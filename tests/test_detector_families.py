@@ -226,6 +226,13 @@ class TestCommunityForensics:
         found = logits(plain, views(224), tmp_path, family="community-forensics")
         assert_one_logit(found, self.twin(state)(views(224)))
 
+    @pytest.mark.parametrize(("tokens", "side", "size"), [(577, 440, 384), (197, 256, 224)])
+    def test_its_position_embedding_tells_the_views(self, tokens, side, size):
+        state = files.community_forensics() | {"vit.pos_embed": torch.ones(1, tokens, 64)}
+        found = files.preset(files.source(state)).views["global"]
+        assert (found.resize.side, found.size) == (side, size)
+        assert (found.resize.rule, found.resize.fit) == ("pillow-bilinear", "short-side")
+
     def twin(self, state: files.State) -> nn.Module:
         model = VisionTransformer(224, 16, num_classes=1, embed_dim=64, depth=2, num_heads=1).eval()
         model.load_state_dict({key.removeprefix("vit."): value for key, value in state.items()})
@@ -367,6 +374,13 @@ def test_torchvisions_transforms_are_the_first_preset():
     assert ([found.size], [found.resize.side]) == (theirs.crop_size, theirs.resize_size)
     assert found.resize.rule == f"pillow-{theirs.interpolation.value}"
     assert [*preset.normalisation.mean] == theirs.mean
+
+
+def test_a_larger_position_embedding_makes_larger_views_of_the_same_share():
+    embedding = {"encoder.pos_embedding": torch.zeros(1, 577, 768)}
+    preset = files.preset(files.source(embedding, architecture="torchvision/vit_b_16"))
+    found = preset.views["global"]
+    assert (found.size, found.resize.side) == (384, 384 * 256 // 224)
 
 
 ONE_VIEW = {

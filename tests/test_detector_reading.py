@@ -1,4 +1,4 @@
-"""Checkpoints of detectors are told by their keys, whatever wraps them, or refused in a sentence."""
+"""Checkpoints of detectors are told by their keys, or refused in one sentence."""
 
 from __future__ import annotations
 
@@ -83,6 +83,12 @@ def test_the_weights_are_found_and_their_place_is_told(place, tmp_path):
 def test_raw_weights_are_taken_before_an_average(name, tmp_path):
     path = files.saved({name: average(), "model": state()}, tmp_path / "d.pt")
     assert_read(path, state(), "model")
+
+
+def test_raw_weights_are_taken_before_a_larger_average(tmp_path):
+    larger = average() | {"more": torch.ones(2)}
+    path = files.saved({"detector_ema": larger, "detector": state()}, tmp_path / "d.pt")
+    assert_read(path, state(), "detector")
 
 
 def test_usual_names_are_taken_before_others(tmp_path):
@@ -193,7 +199,7 @@ class TestFolders:
         assert read(path, backbone=folder).backbone.keys() == state().keys()
 
     @pytest.mark.parametrize(
-        "text", ["<html>", "[1]", "", '"' + "x" * (5 << 20) + '"', "[" * 99999]
+        "text", ["<html>", "[1]", "", '{"a": "%s"}' % ("x" * (5 << 20)), "[" * 99999]
     )
     def test_with_settings_that_are_none_are_refused(self, text, folder):
         (folder / "config.json").write_text(text)
@@ -219,6 +225,11 @@ def test_each_familys_file_is_of_that_family_and_no_other(family):
 def test_a_resnet_50_of_two_logits_is_not_cnnspot():
     two = files.cnnspot((3, 4, 6, 3)) | {"fc.weight": torch.ones(2, 2048), "fc.bias": torch.ones(2)}
     assert recognise(files.source(two), None).name == "classifier"
+
+
+def test_a_whole_resnet_is_not_npr():
+    whole = files.npr() | {"layer3.0.conv1.weight": torch.ones(256, 512, 1, 1)}
+    assert "NPR has such keys" in refused(recognise, files.source(whole), None)
 
 
 def test_a_network_that_is_named_is_what_its_name_says():
@@ -328,6 +339,7 @@ class TestCheckpointsThatDoNotFit:
         given = files.source(files.cnnspot() | head, architecture="torchvision/resnet18")
         assert "3 logits" in refused(self.load, given, "classifier")
 
+    @pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
     @pytest.mark.parametrize(
         ("name", "sentence"),
         [

@@ -161,9 +161,8 @@ def _embedded_side(model: Any, state: StateDict) -> int | None:
     patches = getattr(model, "patch_embed", None)
     if embedding is None or embedding.ndim != 3 or patches is None:
         return None
-    others = 0 if getattr(model, "no_embed_class", False) else model.num_prefix_tokens
-    cells: int = embedding.shape[1] - others
-    return int(patches.patch_size[0]) * math.isqrt(max(cells, 1))
+    # The class token and registers, if they are embedded, are too few to change the root.
+    return int(patches.patch_size[0]) * math.isqrt(embedding.shape[1])
 
 
 def _timm_views(name: str, config: Mapping[str, Any], size: int) -> StreamViews:
