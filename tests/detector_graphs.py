@@ -22,6 +22,7 @@ PLAIN_OPERATORS = {
     *("Clip", "Sigmoid", "Tanh", "Softmax", "LayerNormalization", "MaxPool", "AveragePool", "Pow"),
     *("ReduceMean", "ReduceSum", "ReduceL2", "Sqrt", "Reciprocal", "Neg", "Max", "Reshape"),
     *("Squeeze", "Unsqueeze", "Concat", "Split", "Gather", "Slice", "Shape", "Expand", "Flatten"),
+    "Pad",
 }
 
 

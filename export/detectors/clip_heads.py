@@ -56,7 +56,13 @@ def _detector(title: str, trunk: StateDict, head: StateDict, source: str, **how:
     logits = TwoLogits(OnFeatures(network, linear, **how)).eval()
     sizes = f"{len(network.blocks)}x{network.embed_dim}/{network.patch_embed.patch_size[0]}"
     classes = Classes(("real", "fake"), "fake", source)
-    return Detector(f"{title}, CLIP ViT {sizes}", {STREAM: logits}, None, classes)
+    return Detector(
+        name=f"{title}, CLIP ViT {sizes}",
+        streams={STREAM: logits},
+        aggregator=None,
+        classes=classes,
+        quantise_residuals=False,
+    )
 
 
 def _given_tower(source: Source, title: str) -> StateDict:
@@ -81,8 +87,10 @@ def _given_tower(source: Source, title: str) -> StateDict:
 
 def _side(trunk: StateDict) -> int:
     """Return the side of a tower's views in pixels."""
-    patches = trunk["pos_embed"].shape[1] - 1
-    return round(patches**0.5) * int(trunk["patch_embed.proj.weight"].shape[-1])
+    patches: int = trunk["pos_embed"].shape[1] - 1
+    patch: int = trunk["patch_embed.proj.weight"].shape[-1]
+    side: int = round(patches**0.5) * patch
+    return side
 
 
 def _centre(side: int, source: str) -> tuple[Preset, ...]:
