@@ -57,6 +57,7 @@ def tower(
     activation: Callable[[], nn.Module] = nn.GELU,
     heads: int | None = None,
     pool: Literal["token", "avg", ""] = "token",
+    final_norm: bool = True,
 ) -> VisionTransformer:
     """Build timm's VisionTransformer with these weights; their shapes tell its sizes.
 
@@ -68,7 +69,8 @@ def tower(
         activation: between the two products of a block's MLP.
         heads: of attention; ``None`` takes one for each 64 channels.
         pool: the class token, the mean of all other tokens, or none: all tokens ``(B, n, D)``.
-            They are normalised before.
+            They are normalised before, unless there is no final norm.
+        final_norm: whether tokens are normalised at the end.
 
     Raises:
         CheckpointError: tensors are missing, surplus, of another shape, or not finite.
@@ -89,6 +91,7 @@ def tower(
             init_values=1.0 if "blocks.0.ls1.gamma" in state else None,
             class_token="cls_token" in state,
             pre_norm="norm_pre.weight" in state,
+            final_norm=final_norm,
             fc_norm=False,
             norm_layer=partial(nn.LayerNorm, eps=eps),
             act_layer=activation,
