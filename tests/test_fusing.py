@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torchvision.models import ResNet
 from torchvision.models.resnet import Bottleneck
 
-SIDE, WIDTH, HEADS, LAYERS = 224, 128, 4, 3
+SIDE, WIDTH, HEADS, LAYERS = 224, 16, 4, 2  # theirs are 128 wide, in three layers
 Weights = dict[str, Tensor]
 
 
@@ -115,7 +115,9 @@ def attend(state: Weights, prefix: str, tokens: Tensor) -> Tensor:
             (state[f"{name}.ln{number}.weight"], state[f"{name}.ln{number}.bias"])
             for number in (1, 2)
         ]
-        tokens = F.layer_norm(tokens + attention(tokens, tokens, tokens)[0], (WIDTH,), *norms[0])
+        tokens = F.layer_norm(
+            tokens + attention(tokens, tokens, tokens, need_weights=False)[0], (WIDTH,), *norms[0]
+        )
         hidden = apply(state, f"{name}.fc2", F.relu(apply(state, f"{name}.fc1", tokens)))
         tokens = F.layer_norm(tokens + hidden, (WIDTH,), *norms[1])
     return tokens[:, -1]
