@@ -72,10 +72,9 @@ def measure_parity(
     if not max(worst.values()) <= TOLERANCE:  # written so that NaN fails
         raise ParityError(
             f"the graphs do not agree with PyTorch: logits differ by {worst['logit']:.2g}, "
-            f"attention by {worst['attention']:.2g}, score maps by {worst['map']:.2g}, equal "
-            f"rows of a batch by {worst['duplicate']:.2g}, each as a share of the largest value or of "
-            "1; "
-            f"{TOLERANCE:g} is allowed. Nothing was written."
+            f"attention by {worst['attention']:.2g}, score maps by {worst['map']:.2g}, equal rows "
+            f"of a batch by {worst['duplicate']:.2g}, each as a share of the largest value or of "
+            f"1; {TOLERANCE:g} is allowed. Nothing was written."
         )
     return Parity(
         tolerance=TOLERANCE,

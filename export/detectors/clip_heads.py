@@ -1,0 +1,233 @@
+"""Detectors that read CLIP's features of one view: UniversalFakeDetect, C2P-CLIP, clip-cues."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...runtime.bundle.manifest import Normalisation
+from ...runtime.views.places import Centre
+from ...runtime.views.spec import Resize, StreamViews
+from ..errors import CheckpointError
+from ..tensors import StateDict
+from .filling import filled
+from .keys import without_prefix
+from .parts import TwoLogits
+from .registry import Classes, Detector, Family, Preset, Source
+from .towers import CLIP_EPS, QuickGelu, clip_state, tower
+
+NORMALISATION = Normalisation(
+    (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), "OpenAI's CLIP"
+)
+STREAM = "view"
+_TOWER = "CLIP tower"
+
+
+class OnFeatures(nn.Module):
+    """A linear head on a tower's features, as one logit ``(B, 1)``.
+
+    Args:
+        tower: from views ``(B, 3, p, p)`` to features ``(B, D)``.
+        head: from these to the logit.
+        unit_length: whether features are divided by their length first.
+    """
+
+    def __init__(self, tower: nn.Module, head: nn.Linear, *, unit_length: bool = False) -> None:
+        super().__init__()
+        self.tower, self.head, self.unit_length = tower, head, unit_length
+
+    def forward(self, views: Tensor) -> Tensor:
+        features = self.tower(views)
+        if self.unit_length:
+            features = features / features.square().sum(dim=1, keepdim=True).sqrt()
+        logit: Tensor = self.head(features)
+        return logit
+
+
+def _detector(title: str, trunk: StateDict, head: StateDict, source: str, **how: bool) -> Detector:
+    """Put a head ``{weight (1, D), bias (1,)}`` on CLIP's tower."""
+    network = tower(trunk, _TOWER, eps=CLIP_EPS, activation=QuickGelu)
+    if head["weight"].shape[1:] != (width := network.num_classes or network.num_features,):
+        raise CheckpointError(
+            f"the head takes {head['weight'].shape[-1]} features, and the tower gives {width}: "
+            "give the weights of the tower that the head was trained on with --backbone-weights."
+        )
+    linear = filled(nn.Linear(width, 1), head, f"head of {title}")
+    logits = TwoLogits(OnFeatures(network, linear, **how)).eval()
+    sizes = f"{len(network.blocks)}x{network.embed_dim}/{network.patch_embed.patch_size[0]}"
+    classes = Classes(("real", "fake"), "fake", source)
+    return Detector(
+        name=f"{title}, CLIP ViT {sizes}",
+        streams={STREAM: logits},
+        aggregator=None,
+        classes=classes,
+        quantise_residuals=False,
+    )
+
+
+def _given_tower(source: Source, title: str) -> StateDict:
+    """Return the tower of ``--backbone-weights``.
+
+    Raises:
+        CheckpointError: there is none, or it is not CLIP's.
+    """
+    if source.backbone is None:
+        raise CheckpointError(
+            f"this is a head of {title} without its tower: give the weights of OpenAI's CLIP "
+            "(timm's, transformers' or open_clip's file) with --backbone-weights."
+        )
+    found = clip_state(source.backbone)
+    if "pos_embed" not in found or "norm_pre.weight" not in found:
+        raise CheckpointError(
+            f"the tower of {title} must be CLIP's image tower, and its keys are not in "
+            "--backbone-weights: give timm's, transformers' or open_clip's file of it."
+        )
+    return found
+
+
+def _side(trunk: StateDict) -> int:
+    """Return the side of a tower's views in pixels."""
+    patches: int = trunk["pos_embed"].shape[1] - 1
+    patch: int = trunk["patch_embed.proj.weight"].shape[-1]
+    side: int = round(patches**0.5) * patch
+    return side
+
+
+def _centre(side: int, source: str) -> tuple[Preset, ...]:
+    views = StreamViews(side, "uint8", places=Centre())
+    return (Preset(f"centre-{side}", source, {STREAM: views}, NORMALISATION),)
+
+
+def _short_side(side: int, source: str) -> tuple[Preset, ...]:
+    resize = Resize("pillow-bilinear", "short-side", side)
+    views = StreamViews(side, "uint8", resize, Centre())
+    return (Preset(f"short-{side}", source, {STREAM: views}, NORMALISATION),)
+
+
+# --- UniversalFakeDetect --------------------------------------------------------------------
+
+_UNIVFD = "UniversalFakeDetect"
+_UNIVFD_CODE = "WisconsinAIVision/UniversalFakeDetect@76a0e3e: validate.py"
+
+
+def _is_univfd(source: Source) -> bool:
+    weight = source.state["weight"]
+    surplus = source.state.keys() - {"weight", "bias", "projector"}
+    return not surplus and weight.ndim == 2 and len(weight) == 1
+
+
+def _univfd_presets(source: Source) -> tuple[Preset, ...]:
+    return _centre(_side(_given_tower(source, _UNIVFD)), _UNIVFD_CODE)
+
+
+def _univfd(source: Source, _: Preset) -> Detector:
+    trunk, head = _given_tower(source, _UNIVFD), dict(source.state)
+    if "head.weight" not in trunk:
+        raise CheckpointError(
+            f"{_UNIVFD} reads CLIP's features after their projection, and the tower has none: "
+            "give a file of --backbone-weights that has it."
+        )
+    if (projector := head.pop("projector", None)) is not None:
+        _fold(trunk, projector)
+    return _detector(_UNIVFD, trunk, head, _UNIVFD_CODE)
+
+
+def _fold(trunk: StateDict, projector: Tensor) -> None:
+    """Multiply a tower's projected features by a matrix ``(D, D)``, as NS-Net does."""
+    outputs = len(trunk["head.weight"])
+    if projector.shape != (outputs, outputs):
+        raise CheckpointError(
+            f"the projector is of shape {tuple(projector.shape)}, and the tower gives {outputs} "
+            "features: give the tower that it was made for with --backbone-weights."
+        )
+    matrix = projector.double()
+    for key in ("head.weight", "head.bias"):
+        trunk[key] = (matrix.T @ trunk[key].double()).float()
+
+
+# --- C2P-CLIP -------------------------------------------------------------------------------
+
+_C2P = "C2P-CLIP"
+_C2P_CODE = "chuangchuangtan/C2P-CLIP-DeepfakeDetection@27b5232"
+_MODEL = r"(model\.)?"
+
+
+def _c2p_state(source: Source) -> StateDict:
+    wrapped = "model.fc.weight" in source.state
+    return without_prefix(source.state, "model." if wrapped else "")
+
+
+def _c2p_presets(source: Source) -> tuple[Preset, ...]:
+    return _short_side(_side(clip_state(_c2p_state(source))), _C2P_CODE)
+
+
+def _c2p(source: Source, _: Preset) -> Detector:
+    state = _c2p_state(source)
+    head = without_prefix(state, "fc.")
+    return _detector(_C2P, clip_state(state), head, _C2P_CODE, unit_length=True)
+
+
+# --- clip-cues ------------------------------------------------------------------------------
+
+_CUES = "clip-cues"
+_CUES_CODE = "marco-willi/clip-cues@ad9eea9: feature_extractor.py"
+
+
+def _cues_presets(source: Source) -> tuple[Preset, ...]:
+    return _short_side(_side(_given_tower(source, _CUES)), _CUES_CODE)
+
+
+def _cues(source: Source, _: Preset) -> Detector:
+    trunk = without_prefix(_given_tower(source, _CUES), "", unused=("head.",))
+    return _detector(_CUES, trunk, _one_product(source.state), _CUES_CODE)
+
+
+def _one_product(state: StateDict) -> StateDict:
+    """Return the head as one linear layer; it may be two without anything between them."""
+    prefix = "model." if any(key.startswith("model.") for key in state) else ""
+    head = without_prefix(state, f"{prefix}classification_head.")
+    if "fc.weight" in head:
+        return without_prefix(head, "fc.")
+    keys = [f"{layer}.{part}" for layer in ("layers.0", "to_logits") for part in ("weight", "bias")]
+    if head.keys() != set(keys):
+        raise CheckpointError(
+            f"the head of {_CUES} must be linear, or two linear layers; its keys are "
+            f"{', '.join(sorted(head))}: export a checkpoint of the kind linear_probe or "
+            "clip_orthogonal."
+        )
+    first, first_bias, last, last_bias = (head[key].double() for key in keys)
+    bias: Tensor = last @ first_bias + last_bias
+    return {"weight": (last @ first).float(), "bias": bias.to(torch.float32)}
+
+
+FAMILIES = (
+    Family(
+        name="univfd",
+        title=_UNIVFD,
+        keys=("weight$", "bias$"),
+        licence="MIT",
+        presets=_univfd_presets,
+        load=_univfd,
+        fits=_is_univfd,
+    ),
+    Family(
+        name="c2p-clip",
+        title=_C2P,
+        keys=(
+            _MODEL + r"vision_model\.pre_layrnorm\.weight$",
+            _MODEL + r"visual_projection\.weight$",
+            _MODEL + r"fc\.weight$",
+        ),
+        licence="none stated",
+        presets=_c2p_presets,
+        load=_c2p,
+    ),
+    Family(
+        name="clip-cues",
+        title=_CUES,
+        keys=(_MODEL + r"classification_head\.(fc|to_logits)\.weight$",),
+        licence="MIT",
+        presets=_cues_presets,
+        load=_cues,
+    ),
+)
