@@ -8,6 +8,7 @@ import numpy as np
 
 from ..runtime.images.decode import decode
 from ..runtime.images.encoded import Rgb
+from ..runtime.images.reading import ImageSource
 from ..runtime.views.batch import Pixels, Sampling, ViewBatch, Views
 from ..runtime.views.guided import GUIDED_VIEWS, SCORE_MAPS, guided_views, guided_windows
 from ..runtime.views.spec import ViewSpec
@@ -15,6 +16,7 @@ from ..runtime.views.spec import ViewSpec
 _FOLDER = "pictures"
 _SEED = 20_601
 _FEW = 4
+_TRIED_ON = 2  # of the photographs; the others are for the gate
 
 
 def reference_views(spec: ViewSpec, images: int | None = None) -> Views:
@@ -48,6 +50,24 @@ def _anywhere(rgb: Rgb, size: int, seed: int) -> Pixels:
     height, width = rgb.shape[:2]
     guided_views(views, rgb, guided_windows(height, width, maps))
     return views
+
+
+def own_images(spec: ViewSpec) -> tuple[list[ImageSource], list[ImageSource]]:
+    """Return images to try changes on, and others for the gate, where the user gives none.
+
+    They are the package's photographs. A photograph is judged many times if its crops are drawn;
+    if not, it is turned and mirrored, so that margins have a spread to compare errors with.
+    """
+    files = photographs()
+    if spec.drawn:
+        return [*files[:_TRIED_ON]], [*files[_TRIED_ON:]]
+    turned = [
+        np.ascontiguousarray(side)
+        for rgb in map(decode, files)
+        for quarters in range(4)
+        for side in (np.rot90(rgb, quarters), np.rot90(rgb, quarters)[:, ::-1])
+    ]
+    return [*turned[::2]], [*turned[1::2]]
 
 
 def photographs() -> list[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -35,19 +36,27 @@ from .parity import measure_parity
 from .reference import write_reference
 
 
+def _nobody(sentence: str) -> None:
+    """Hear nothing."""
+
+
 def export_bundle(
-    checkpoint: Path, target: Path, options: ExportOptions, progress: Progress = silent
+    checkpoint: Path,
+    target: Path,
+    options: ExportOptions,
+    progress: Progress = silent,
+    tell: Callable[[str], None] = _nobody,
 ) -> Bundle:
     """Export a checkpoint to a bundle at ``target`` and return it.
 
     The bundle is made in a hidden folder beside ``target`` and renamed when everything, the
     parity gate included, has passed. A lower precision is made of the FP32 bundle, see
     :func:`..calibration.making.quantize.quantize_bundle`. ``progress`` is told how far the work
-    has come.
+    has come, and ``tell`` what the checkpoint looks like if nobody named its family.
 
     Raises:
         InputError: ``target`` exists and may not be replaced, or the reference cannot be read.
-        CheckpointError: the checkpoint does not hold the GLASS expected.
+        CheckpointError: the checkpoint does not hold the detector expected.
         GraphError: the model cannot be exported.
         ParityError: the graphs do not agree with PyTorch, or with the reference.
         CalibrationError: the images are unreadable or show too little.
@@ -55,7 +64,7 @@ def export_bundle(
         OutputError: the bundle cannot be written.
     """
     check_target(target, force=options.force)
-    loaded = load_detector(checkpoint, options)
+    loaded = load_detector(checkpoint, options, tell)
     exporting = f"exporting {checkpoint} and comparing it with PyTorch"
     if options.variant is None:
         with new_bundle(target, force=options.force) as folder:

@@ -127,6 +127,12 @@ class Content:
         return sorted({each.stands_for for each in values if isinstance(each, Placeholder)})
 
 
+def has_views_of_a_glass(keys: Sequence[str]) -> bool:
+    """Whether any key begins as the networks of a GLASS's views do."""
+    roots = {key.split(".")[0] for key in keys}
+    return bool(roots & {GLOBAL, LOCAL}) or {SHARED, *_AGGREGATOR} <= roots
+
+
 def has_names_of_a_glass(keys: Sequence[str]) -> bool:
     """Whether any key begins as one of a GLASS does."""
     return any(key.split(".")[0] in _ROOTS for key in keys)

@@ -21,7 +21,10 @@ class ExportOptions:
     """What to export and how.
 
     Attributes:
-        backbone: ``auto`` or ``timm/NAME``.
+        family: which kind of detector the checkpoint holds; ``None`` tells it from the keys.
+        preset: by which of the family's ways views are made; ``None`` takes its first.
+        backbone: ``auto``, ``timm/NAME`` or ``torchvision/NAME``.
+        backbone_weights: a second file, for a detector whose checkpoint holds only its head.
         weights: which weights to take of a checkpoint that also holds an average of them over
             the training's steps; ``None`` takes the average (EMA) where there is one.
         reference: an ``.npz`` file of views and the logits that the user's own model gives for
@@ -42,7 +45,10 @@ class ExportOptions:
         InputError: a value is out of bounds, or options contradict each other.
     """
 
+    family: str | None = None
+    preset: str | None = None
     backbone: str = AUTO
+    backbone_weights: Path | None = None
     weights: WhichWeights | None = None
     reference: Path | None = None
     crops: int | None = None

@@ -19,11 +19,10 @@ from ..int8.observe import Observer
 from ..judging.trial import ERROR_AIMED_AT, Trial, holds
 from ..judging.views import drawn_views, trial_views
 from ..judging.yardstick import Deviation
-from ..photographs import photographs
+from ..photographs import own_images
 from .mixed import LowType, Plan, float_tensors, kept_nodes, lowered
 from .simulated import simulated
 
-TRIED_ON = 2  # of the package's photographs, if the user gives none; the others are for the gate
 _FRONTS = (0, 1, 2, 4, 8, 16, 24, 32, 40, 48)  # numbers of first products to try in FP32
 _SEED = 20_610  # not one of the comparison
 _DRAWS = 12  # of the package's photographs
@@ -124,7 +123,8 @@ def _trial_views(reference: Bundle, images: ImageSets | None, progress: Progress
         return trial_views(reference, images.calibration, progress)
     spec = reference.manifest.views
     sampling = Sampling(spec, _SEED, draws=_DRAWS if spec.drawn else 1)
-    return drawn_views(photographs()[:TRIED_ON], sampling)
+    tried_on, _ = own_images(spec)
+    return drawn_views(tried_on, sampling)
 
 
 def _largest(

@@ -28,13 +28,13 @@ from ...runtime.images.reading import ImageSource
 from ...runtime.machine.environment import library_versions
 from ...runtime.machine.errors import OutputError
 from ...runtime.machine.progress import Progress, silent
-from ..floats.search import TRIED_ON, FloatSearch, Lowered, lower
+from ..floats.search import FloatSearch, Lowered, lower
 from ..floats.simulated import simulated
 from ..int8.search import Int8Search
 from ..judging.comparison import compare_bundles
 from ..judging.gate import check_comparison
 from ..options import VariantOptions
-from ..photographs import photographs
+from ..photographs import own_images
 from .graphs import save_graph, share_weights
 from .reference import own_reference
 
@@ -84,7 +84,7 @@ def make_variant(
     made = _made(reference, options, progress)
     with progress("writing the bundle"):
         variant = write_variant(reference, folder, made, options.precision)
-    own = photographs()[TRIED_ON:]
+    _, own = own_images(reference.manifest.views)
     judged: Sequence[ImageSource] = options.images.held_out if options.images else own
     with stand_in_for(variant) as stand_in:
         comparison = compare_bundles(

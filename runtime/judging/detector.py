@@ -171,7 +171,7 @@ class Detector:
 
     def _judge(self, infos: Sequence[ViewInfo], views: Views, timings: Timings) -> list[Judged]:
         logits, attention = rows_of(self._engine.judge(views, timings))
-        looked = repeat(self._sampling.crops, len(infos))
+        looked = repeat(max(1, self._sampling.crops), len(infos))
         return list(starmap(Judged, zip(infos, logits, attention, looked, strict=True)))
 
 

@@ -169,7 +169,9 @@ class ViewBatch:
                 case _ if views.several:
                     info = self._fill_several(name, slot, rgb, views, info)
                 case _:
-                    write_views(self.views[name][slot][np.newaxis], rgb, views)
+                    placements = write_views(self.views[name][slot][np.newaxis], rgb, views)
+                    if sampling.spec.several is None:
+                        info = replace(info, draws=(Draw(None, placements),))
         return info
 
     def _fill_drawn(
