@@ -124,7 +124,7 @@ def _trial_views(reference: Bundle, images: ImageSets | None, progress: Progress
     spec = reference.manifest.views
     sampling = Sampling(spec, _SEED, draws=_DRAWS if spec.drawn else 1)
     tried_on, _ = own_images(spec)
-    return drawn_views(tried_on, sampling)
+    return drawn_views(reference, tried_on, sampling)
 
 
 def _largest(

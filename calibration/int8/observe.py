@@ -93,9 +93,9 @@ def calibration_views(bundle: Bundle, sets: ImageSets, progress: Progress) -> Ca
     images = track(files, "reading images", len(files), progress)
     first, others = Sampling(spec, draws=spec.drawn + draws), Sampling(spec)
     suitability = Suitability()
-    to_try_on = list(suitable_draws(islice(images, tried), first, suitability))
+    to_try_on = list(suitable_draws(bundle, islice(images, tried), first, suitability))
     few = [_few(batch, spec) for batch in to_try_on]
-    few += [_few(batch, spec) for batch in suitable_draws(images, others, suitability)]
+    few += [_few(batch, spec) for batch in suitable_draws(bundle, images, others, suitability)]
     notes = (*sets.notes(), *suitability.check())
     drawn = _joined([_other_draws(batch, spec) for batch in to_try_on])
     if not len(next(iter(drawn.values()))):

@@ -12,28 +12,38 @@ import numpy as np
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.reference import stored_views
 from ...runtime.engines.base import Engine, Float32
+from ...runtime.judging.joining import Joining
 from ...runtime.judging.options import DEFAULT_BATCH_SIZE
 from ...runtime.machine.progress import Progress, silent, track
+from ...runtime.machine.timings import Timings
 from ...runtime.streaming.draws import DrawnBatch
 from ...runtime.views.batch import Views
+from ...runtime.views.placement import Placement
+from ...runtime.views.spec import ViewSpec
 
 _ROUNDS = 15
 
 
 class TimedLogits(NamedTuple):
-    """Logits ``(n, draws, 2)`` or ``(n, 2)``, and the seconds that one draw of the images took."""
+    """Logits ``(n, draws, 2)`` or ``(n, 2)``, and the seconds that one draw of the images took.
+
+    ``places`` are where each image's views lay, if the engine's own numbers chose them.
+    """
 
     logits: Float32
     seconds: float
+    places: tuple[tuple[Placement, ...], ...] = ()
 
 
-def judge_timed(engine: Engine, batch: DrawnBatch) -> TimedLogits:
+def judge_timed(engine: Engine, batch: DrawnBatch, spec: ViewSpec) -> TimedLogits:
     """Judge every draw of a batch that holds an image, and time the first.
 
     The first draw is judged as a run judges: alone, with its other views. The others share one run
     of the graphs of these. They come before it: what makes the next batch's views has then mostly
     ended, and competes less with what is timed.
     """
+    if spec.apart:
+        return _judge_apart(engine, batch, spec)
     first, several = dict(batch.views), engine.several
     logits: list[Float32] = []
     if several is not None:
@@ -44,6 +54,17 @@ def judge_timed(engine: Engine, batch: DrawnBatch) -> TimedLogits:
     alone = _timed(engine, first)
     return TimedLogits(
         np.concatenate([alone.logits[:, np.newaxis], *logits], axis=1), alone.seconds
+    )
+
+
+def _judge_apart(engine: Engine, batch: DrawnBatch, spec: ViewSpec) -> TimedLogits:
+    """Judge images as a run does whose views are in no batch."""
+    started = time.perf_counter()
+    found = Joining(engine, spec).judge(batch.infos, batch.views, Timings())
+    seconds = time.perf_counter() - started
+    places = tuple(judged.views.draws[0].placements for judged in found)
+    return TimedLogits(
+        np.stack([judged.logits for judged in found])[:, np.newaxis], seconds, places
     )
 
 
@@ -92,7 +113,7 @@ def measure_speeds(
 def _batch(bundle: Bundle) -> Views:
     """Return as many views as a run gives an engine at once; what they show takes no other time."""
     manifest = bundle.manifest
-    several, count = manifest.views.several, max(1, manifest.views.num_crops)
+    several, count = manifest.views.several, manifest.views.usual
     images = np.arange(max(1, DEFAULT_BATCH_SIZE // count)) % len(manifest.reference.logits)
     views = {name: pixels[images] for name, pixels in stored_views(bundle).items()}
     if several is not None:

@@ -96,7 +96,8 @@ def _measured(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "FP32 graphs against the training's own model", _own_model(manifest.own_model)
     if manifest.precision != "fp32":
         yield "Verdicts against FP32's", _comparison(manifest.comparison)
-        yield "Beside the choice of crops", _yardstick(manifest)
+        drawn = manifest.views.drawn
+        yield "Beside the choice of crops" if drawn else "Beside other images", _yardstick(manifest)
     if manifest.precision == "int8":
         yield "INT8's ranges", _calibration(manifest.calibration)
     if manifest.stopping is not None:
@@ -146,6 +147,8 @@ def _yardstick(manifest: Manifest) -> str:
     found = manifest.comparison.yardstick if manifest.comparison else None
     if found is None:
         return UNKNOWN
+    if not manifest.views.drawn:
+        return found.sentence(manifest.precision)
     differ = f"{found.flips:.1%} of the verdicts differ between two draws of an image's crops"
     if found.unit == "images":
         differ = "no two draws of an image's crops differ"

@@ -159,7 +159,7 @@ class Detector:
     def _last_stage(self) -> LastStage[Judged]:
         lanes, on_host = self._engine.lanes, self._engine.on_host
         spec = self.bundle.manifest.views
-        if spec.varies or spec.guided is not None:
+        if spec.apart:
             return LastStage(Joining(self._engine, spec).judge, lanes, on_host)
         if self._rule is None:
             return LastStage(self._judge, lanes, on_host)

@@ -87,7 +87,8 @@ class Joining:
         """
         with timings.stage("infer"):
             outputs = {name: self._engine.outputs(name, views[name]) for name in self._spec.singles}
-        placed = self._placed(infos, outputs, timings)
+        with timings.stage("views"):
+            placed = place_views(infos, outputs, self._spec)
         own = features_of(self._engine, self._several, [each.views for each in placed], timings)
         images = [
             {
@@ -99,44 +100,48 @@ class Joining:
         said = judge_features(self._engine, images, timings)
         return list(map(_judged, infos, placed, said))
 
-    def _placed(
-        self,
-        infos: Sequence[ViewInfo],
-        outputs: Mapping[str, Sequence[Float32]],
-        timings: Timings,
-    ) -> list[_Placed]:
-        guided = self._spec.guided
-        if guided is None:
-            return [_already_made(info) for info in infos]
-        with timings.stage("views"):
-            _, *maps = outputs[guided.by]
-            size = self._spec.crop_size
-            return [_guided(info, scores, size) for info, *scores in zip(infos, *maps, strict=True)]
 
-
-class _Placed(NamedTuple):
+class Placed(NamedTuple):
     """An image's views ``(n, p, p, 3)``, and where in the image they lie, if they do."""
 
     views: Pixels
     placements: tuple[Placement, ...]
 
 
-def _already_made(info: ViewInfo) -> _Placed:
+def place_views(
+    infos: Sequence[ViewInfo], outputs: Mapping[str, Sequence[Float32]], spec: ViewSpec
+) -> list[Placed]:
+    """Return the views of each image that are in no batch.
+
+    Args:
+        infos: what they come from.
+        outputs: of the other streams' graphs, for places that one of them chooses.
+        spec: how the views of the bundle are made.
+    """
+    if spec.guided is None:
+        return [_already_made(info) for info in infos]
+    _, *maps = outputs[spec.guided.by]
+    return [
+        _guided(info, scores, spec.crop_size) for info, *scores in zip(infos, *maps, strict=True)
+    ]
+
+
+def _already_made(info: ViewInfo) -> Placed:
     if info.own is None:
         raise ValueError("the image's views were not made")
-    return _Placed(info.own, info.draws[0].placements)
+    return Placed(info.own, info.draws[0].placements)
 
 
-def _guided(info: ViewInfo, scores: Iterable[Float32], size: int) -> _Placed:
+def _guided(info: ViewInfo, scores: Iterable[Float32], size: int) -> Placed:
     if info.image is None:
         raise ValueError("the image's pixels were not kept")
     placements = guided_windows(info.height, info.width, [*scores])
     views = np.empty((GUIDED_VIEWS, size, size, 3), np.float32)
     guided_views(views, info.image, placements)
-    return _Placed(views, tuple(placements))
+    return Placed(views, tuple(placements))
 
 
-def _judged(info: ViewInfo, placed: _Placed, said: Said) -> Judged:
+def _judged(info: ViewInfo, placed: Placed, said: Said) -> Judged:
     # Pixels would be kept until the record is made.
     views = replace(info, own=None, image=None, draws=(Draw(None, placed.placements),))
     return Judged(views, said.logits, said.attention, len(placed.views))

@@ -173,6 +173,14 @@ class ViewSpec:
         return self.several is not None and self.streams[self.several].count is None
 
     @property
+    def apart(self) -> bool:
+        """Whether the views of the stream of several are in no batch with those of other images.
+
+        Their number varies, or another stream chooses their places.
+        """
+        return self.varies or self.guided is not None
+
+    @property
     def usual(self) -> int:
         """For how many views of an image batches are planned."""
         return _USUAL if self.varies else max(1, self.num_crops)
