@@ -9,6 +9,7 @@ import msgspec
 from ...runtime.bundle.scores import ScoreCalibration
 from ...runtime.bundle.stopping import Stopping
 from ...runtime.machine.environment import Environment
+from ...runtime.machine.errors import InputError
 from ...runtime.results.tables import markdown_table
 from .curve import Point
 from .picture import Panel, draw
@@ -22,7 +23,8 @@ class CalibrationReport(msgspec.Struct, frozen=True):
     ``bundle`` is the one that was calibrated, ``made`` the new one. ``labels`` counts the images of
     each class, if they have labels; ``unreadable`` says why images were left out. ``fixed`` are
     fixed numbers of crops, ``rules`` rules of every scale, ``chosen`` the one in the new bundle;
-    ``unsettled`` counts the images that it left open.
+    ``unsettled`` counts the images that it left open. There is no rule, and none of these, for a
+    detector that draws nothing.
     """
 
     schema: int
@@ -35,23 +37,28 @@ class CalibrationReport(msgspec.Struct, frozen=True):
     labels: dict[str, int]
     unreadable: dict[str, str]
     num_crops: int
-    stopping: Stopping
+    stopping: Stopping | None
     scores: ScoreCalibration | None
     fixed: dict[int, Point]
     rules: tuple[Point, ...]
-    chosen: Point
+    chosen: Point | None
     unsettled: int
     notes: tuple[str, ...]
 
     def lines(self) -> dict[str, str]:
         """Return what was found, as people read it."""
         rule, chosen = self.stopping, self.chosen
-        lines = {
-            "images": f"{rule.images} different ones{self._labelled()}",
-            "rule": f"{chosen.crops:.2f} crops on average, {rule.steps[0]} to {rule.most_crops}; "
-            f"{self.unsettled} image{'s' * (self.unsettled != 1)} not settled",
-            "risk": rule.evidence,
-        }
+        lines = {}
+        if rule is not None and chosen is not None:
+            lines = {
+                "images": f"{rule.images} different ones{self._labelled()}",
+                "rule": f"{chosen.crops:.2f} crops on average, {rule.steps[0]} to "
+                f"{rule.most_crops}; {self.unsettled} image{'s' * (self.unsettled != 1)} not "
+                "settled",
+                "risk": rule.evidence,
+            }
+        elif self.scores is not None:
+            lines = {"images": f"{self.scores.images} different ones{self._labelled()}"}
         usual = self.fixed.get(self.num_crops)
         if usual is not None:
             lines["compare"] = (
@@ -66,7 +73,9 @@ class CalibrationReport(msgspec.Struct, frozen=True):
         return f" ({counts})" if counts else ""
 
     def table(self) -> str:
-        """Return a row for each number of crops, and one for the rule."""
+        """Return a row for each number of crops, and one for the rule; nothing without one."""
+        if self.chosen is None:
+            return ""
         rows = [
             (f"{number} for every image", f"{point.crops:.2f}", f"{point.unlike:.2%}")
             for number, point in self.fixed.items()
@@ -81,11 +90,21 @@ class CalibrationReport(msgspec.Struct, frozen=True):
     def to_markdown(self) -> str:
         """Return the report as a page."""
         lines = "\n".join(f"- **{what}**: {text}" for what, text in self.lines().items())
-        return "\n\n".join([*self._head(), lines, self.table(), *self._notes()]) + "\n"
+        parts = (*self._head(), lines, self.table(), *self._notes())
+        return "\n\n".join(part for part in parts if part) + "\n"
 
     def to_png(self) -> bytes:
-        """Draw crops against verdicts unlike the settled ones; needs matplotlib."""
+        """Draw crops against verdicts unlike the settled ones; needs matplotlib.
+
+        Raises:
+            InputError: there is no rule.
+        """
         rule = self.stopping
+        if rule is None or self.chosen is None:
+            raise InputError(
+                "a picture shows what a stopping rule saves, and this detector draws nothing that "
+                "could be stopped: give a name that ends in .md or .json."
+            )
         title = f"{self.bundle}: {rule.images} images, settled by {rule.settled_crops} crops"
         return draw([Panel(title, self.fixed, self.rules, self.chosen, rule.risk)])
 

@@ -16,6 +16,7 @@ from ...runtime.machine.progress import Progress, silent, track
 from ...runtime.streaming.draws import DrawnBatch, stream_draws
 from ...runtime.streaming.sharing import PipelineOptions
 from ...runtime.views.batch import Sampling, ViewInfo
+from ..judging.timed import judge_timed
 
 SETTLED_CROPS = 64
 """The settled verdict of an image is that of its first 64 crops, or of all if it has fewer places.
@@ -77,7 +78,8 @@ def measure_sequences(
 ) -> Sequences:
     """Judge images after ever more crops of their sequences.
 
-    Features are computed once. Images that cannot be read are left out.
+    Features are computed once. Images that cannot be read are left out. Where nothing is drawn, an
+    image has one verdict, after any step.
 
     Args:
         images: files.
@@ -90,7 +92,8 @@ def measure_sequences(
     Raises:
         EngineError: the engine fails, or gives numbers that are not finite.
     """
-    sampling = Sampling(manifest.views, draws=seeds, most_crops=steps[-1])
+    drawn = manifest.views.drawn
+    sampling = Sampling(manifest.views, draws=seeds, most_crops=steps[-1] if drawn else None)
     margins, places, areas = [], [], []
     outcomes: list[ViewInfo | ImageError] = []
     with closing(stream_draws(images, sampling, PipelineOptions(_BATCH))) as batches:
@@ -100,7 +103,10 @@ def measure_sequences(
             if batch.readable:
                 measured = _measure(batch, engine, manifest, steps)
                 margins.append(measured)
-                places += [[len(draw.placements) for draw in info.draws] for info in batch.infos]
+                places += [
+                    [len(draw.placements) if drawn else 1 for draw in info.draws]
+                    for info in batch.infos
+                ]
                 areas += [info.width * info.height for info in batch.infos]
     found = list(zip(images, outcomes, strict=True))
     return Sequences(
@@ -118,11 +124,9 @@ def _measure(
 ) -> Margins:
     """Return the margins ``(images, sequences, steps)`` of a batch's readable images."""
     several = manifest.views.several
-    if several is None:
-        logits = engine.judge(batch.views).logits
-        margins = np.repeat(
-            class_margins(logits, manifest)[:, np.newaxis, np.newaxis], len(steps), 2
-        )
+    if several is None or not manifest.views.drawn:
+        logits = judge_timed(engine, batch, manifest.views).logits
+        margins = np.repeat(class_margins(logits, manifest)[..., np.newaxis], len(steps), axis=2)
     else:
         margins = _measure_crops(batch, several, engine, manifest, steps)
     if not np.isfinite(margins).all():
