@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -33,7 +34,7 @@ from ..steadiness.calibrate import (
 )
 from ..steadiness.images import choose_images
 from ..steadiness.scores import Goal
-from .reports import FORMATS, finish
+from .reports import FORMATS, PICTURE, finish
 from .summary import print_lines
 
 _LIBRARIES = ("scipy", "sklearn")
@@ -145,6 +146,7 @@ def main(
         with on_console("checking the bundle"):
             source = Bundle.open(path)
         check_source(source)
+        _check_picture(source, reports)
         classes = source.manifest.classes
         skip = PassedOver(listed=list_skipped)
         images = choose_images(folder, classes, most_images, skip, on_console)
@@ -159,3 +161,17 @@ def main(
         )
     print_lines({"source": str(path), **report.lines(), "bundle": str(target)})
     finish(report, reports)
+
+
+def _check_picture(bundle: Bundle, reports: Sequence[Path]) -> None:
+    """Refuse a picture of a stopping rule where there can be none.
+
+    Raises:
+        InputError: one is asked for.
+    """
+    pictures = [path for path in reports if path.suffix.lower() == PICTURE]
+    if pictures and not bundle.manifest.views.drawn:
+        raise InputError(
+            f"{pictures[0]} would show what a stopping rule saves, and this detector draws nothing "
+            "that could be stopped: give a name that ends in .md or .json."
+        )

@@ -9,7 +9,6 @@ import msgspec
 from ...runtime.bundle.scores import ScoreCalibration
 from ...runtime.bundle.stopping import Stopping
 from ...runtime.machine.environment import Environment
-from ...runtime.machine.errors import InputError
 from ...runtime.results.tables import markdown_table
 from .curve import Point
 from .picture import Panel, draw
@@ -94,17 +93,10 @@ class CalibrationReport(msgspec.Struct, frozen=True):
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def to_png(self) -> bytes:
-        """Draw crops against verdicts unlike the settled ones; needs matplotlib.
-
-        Raises:
-            InputError: there is no rule.
-        """
+        """Draw crops against verdicts unlike the settled ones, of a rule; needs matplotlib."""
         rule = self.stopping
         if rule is None or self.chosen is None:
-            raise InputError(
-                "a picture shows what a stopping rule saves, and this detector draws nothing that "
-                "could be stopped: give a name that ends in .md or .json."
-            )
+            raise ValueError("there is no rule to draw")
         title = f"{self.bundle}: {rule.images} images, settled by {rule.settled_crops} crops"
         return draw([Panel(title, self.fixed, self.rules, self.chosen, rule.risk)])
 
