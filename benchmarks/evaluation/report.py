@@ -134,8 +134,8 @@ class EvaluationReport(BenchReport, frozen=True):
         parts = [
             f"{len(self.judgements)} judgements: {counts}, each with "
             f"{counted(self.seeds, 'seed')}, "
-            f"{self._looked_at()}, the same for every bundle; called {self.fake_class} from P(fake) "
-            f"{self.threshold:g}.",
+            f"{self._looked_at()}, the same for every bundle; called {self.fake_class} from "
+            f"P(fake) {self.threshold:g}.",
             self.table(),
             "F1, precision and recall: means over both classes, weighted by their judgements. "
             "Confidence: the probability of the class called. Images/s: the network alone on "

@@ -21,7 +21,7 @@ from ...runtime.commands.options import (
     list_skipped_option,
 )
 from ...runtime.commands.progress import on_console
-from ...runtime.commands.reports import check_report_files, typed_command
+from ...runtime.commands.reports import PICTURE, check_report_files, typed_command
 from ...runtime.machine.errors import InputError
 from ...runtime.machine.signals import ending_on_sigterm
 from ..steadiness.calibrate import (
@@ -34,7 +34,7 @@ from ..steadiness.calibrate import (
 )
 from ..steadiness.images import choose_images
 from ..steadiness.scores import Goal
-from .reports import FORMATS, PICTURE, finish
+from .reports import FORMATS, finish
 from .summary import print_lines
 
 _LIBRARIES = ("scipy", "sklearn")

@@ -67,6 +67,11 @@ def stopping_rule(options: DetectorOptions, bundle: Bundle) -> Stopping | None:
     if options.crops != AUTO_CROPS:
         return None
     rule = bundle.manifest.stopping
+    if not bundle.manifest.views.drawn:
+        raise InputError(
+            f"crops {AUTO_CROPS} draws as many as a verdict needs, and the detector of bundle "
+            f"{bundle.name} draws none: leave the crops out."
+        )
     if rule is None:
         raise InputError(
             f"bundle {bundle.name} has no stopping rule, which crops {AUTO_CROPS} needs: make a "
