@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import CheckpointError, first_line
 from ..families.registry import count_blocks
-from ..tensors import StateDict, fit_problem
+from ..tensors import StateDict
+from .weights import filled
 
 HF_EPS = 1e-12  # of layer normalisation, where transformers' configuration does not say it
 TIMM_EPS = 1e-6
@@ -28,6 +30,7 @@ _RENAMES = (
     (r"layernorm\.", "norm."),
 )
 _QUERY = re.compile(r"encoder\.layer\.(\d+)\.attention\.attention\.query\.(weight|bias)")
+_SIZE_ERRORS = (AssertionError, RuntimeError)  # of timm's and PyTorch's modules
 _UNUSED = ("pooler.", "embeddings.mask_token", "embeddings.position_ids")
 
 
@@ -48,10 +51,14 @@ def timm_vit_state(state: StateDict, prefix: str) -> StateDict:
     }
     for query in [key for key in found if _QUERY.fullmatch(key)]:
         parts = [query.replace(".query.", f".{name}.") for name in ("query", "key", "value")]
-        if found.keys() >= set(parts):
+        if found.keys() >= set(parts) and _can_be_joined([found[part] for part in parts]):
             key = _QUERY.sub(r"blocks.\1.attn.qkv.\2", query)
             found[key] = torch.cat([found.pop(part) for part in parts])
     return {_renamed(key): tensor for key, tensor in found.items()}
+
+
+def _can_be_joined(tensors: Sequence[Tensor]) -> bool:
+    return all(each.ndim for each in tensors) and len({each.shape[1:] for each in tensors}) == 1
 
 
 def _renamed(key: str) -> str:
@@ -74,17 +81,14 @@ def vision_transformer(
         heads: of attention; ``None`` takes one for each 64 channels.
 
     Raises:
-        CheckpointError: tensors are missing, surplus or of another shape.
+        CheckpointError: tensors are missing, surplus, of another shape or not finite.
     """
     try:
         model = _sized(state, eps, heads)
-    except (KeyError, IndexError, ValueError, AssertionError, ZeroDivisionError) as error:
+    except (LookupError, ValueError, TypeError, ArithmeticError, *_SIZE_ERRORS) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
         raise CheckpointError(f"this is no whole Vision Transformer: {what}.") from None
-    if problem := fit_problem(model.state_dict(), state):
-        raise CheckpointError(f"this is no whole Vision Transformer ({problem}).")
-    model.load_state_dict(state)
-    return model.float().eval().requires_grad_(False)
+    return filled(model, state, "a Vision Transformer")
 
 
 def _sized(state: StateDict, eps: float, heads: int | None) -> VisionTransformer:

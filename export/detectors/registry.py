@@ -65,6 +65,8 @@ class Source:
         config: what ``config.json`` beside the weights says; empty if there is none.
         preprocessor: likewise ``preprocessor_config.json``.
         architecture: what ``--backbone`` names (``timm/NAME``, ``torchvision/NAME``), or ``None``.
+        place: the names that lead to the tensors in the file, for example ``model``; empty if
+            nothing wraps them.
     """
 
     path: Path
@@ -73,6 +75,7 @@ class Source:
     config: Mapping[str, Any] = field(default_factory=dict)
     preprocessor: Mapping[str, Any] = field(default_factory=dict)
     architecture: str | None = None
+    place: str = ""
 
 
 @dataclass(frozen=True)

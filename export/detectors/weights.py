@@ -1,0 +1,33 @@
+"""Puts checked weights into the modules of detectors."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from torch import nn
+
+from ..errors import CheckpointError
+from ..tensors import StateDict, check_finite, fit_problem
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def filled(model: _Module, state: StateDict, what: str) -> _Module:
+    """Return the model with these weights, in eval mode and float32.
+
+    Args:
+        model: of the right sizes.
+        state: all of its weights, of any floating-point type, and nothing else.
+        what: the model's name, for errors.
+
+    Raises:
+        CheckpointError: weights are missing, surplus, of another shape or not finite.
+    """
+    if problem := fit_problem(model.state_dict(), state):
+        raise CheckpointError(
+            f"these are not the weights of {what} ({problem}): give the checkpoint of the whole "
+            "network, as its authors save it."
+        )
+    check_finite(state)
+    model.load_state_dict(state, strict=False)
+    return model.float().eval().requires_grad_(False)
