@@ -75,7 +75,7 @@ def test_logits_are_those_of_transformers(name):
     detector, _ = load("hugging-face", folder(name))
     views = torch.from_numpy(stored()[f"{name}-views"]).permute(0, 3, 1, 2) / 127.5 - 1
     expected = torch.from_numpy(stored()[f"{name}-logits"])
-    torch.testing.assert_close(detector.streams["view"](views), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(detector.streams["global"](views), expected, atol=1e-5, rtol=1e-4)
     assert detector.aggregator is None
     assert detector.classes.names == ("artificial", "human")
     assert detector.classes.fake == "artificial"
@@ -85,7 +85,7 @@ def test_logits_are_those_of_transformers(name):
 @torch.no_grad()
 def test_graphs_give_the_same_for_any_batch(name):
     detector, _ = load("hugging-face", folder(name))
-    module = detector.streams["view"]
+    module = detector.streams["global"]
     graph = pixel_session(module, SIDES[name], [floats("logits", "batch", 2)])
     for count in (1, 3):
         pixels = pixels_of(count, SIDES[name])
@@ -100,7 +100,7 @@ def test_the_folder_is_told_by_its_architecture():
 
 class TestViews:
     def views(self, **changes: Any) -> StreamViews:
-        return preset_of({**SQUARE_32, **changes}).views["view"]
+        return preset_of({**SQUARE_32, **changes}).views["global"]
 
     @pytest.mark.parametrize("size", [32, {"height": 32, "width": 32}])
     def test_vit_stretches(self, size):
@@ -232,7 +232,7 @@ def test_the_order_of_id2label_is_that_of_its_indices():
         ({"architectures": ["BeitForImageClassification"]}, "BeitForImageClassification: known"),
         ({"hidden_act": "relu"}, "hidden_act 'relu'"),
         ({"layer_norm_eps": "tiny"}, "layer_norm_eps 'tiny'"),
-        ({"num_attention_heads": 5}, "no whole ViT"),
+        ({"num_attention_heads": 5}, "weights of ViT"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(changes, message):
@@ -257,5 +257,5 @@ def test_missing_weights_are_named():
     state = weights_of("vit")
     del state["vit.layernorm.weight"]
     given = folder()
-    with pytest.raises(CheckpointError, match=r"no whole ViT \(1 missing: norm.weight\)"):
+    with pytest.raises(CheckpointError, match=r"weights of ViT \(1 missing: norm.weight\)"):
         load("hugging-face", source(state, config=given.config, preprocessor=SQUARE_32))

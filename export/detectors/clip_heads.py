@@ -5,22 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...runtime.bundle.manifest import Normalisation
-from ...runtime.views.places import Centre
-from ...runtime.views.spec import Resize, StreamViews
 from ..errors import CheckpointError
 from ..tensors import StateDict
-from .filling import filled
 from .keys import without_prefix
 from .parts import TwoLogits
+from .presets import CLIP, STREAM, centre, one_view, short_side
 from .registry import Classes, Detector, Family, Preset, Source
 from .towers import CLIP_EPS, QuickGelu, clip_state, tower
+from .weights import filled
 
-NORMALISATION = Normalisation(
-    (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), "OpenAI's CLIP"
-)
-STREAM = "view"
-_TOWER = "CLIP tower"
+_TOWER = "CLIP's image tower"
 
 
 class OnFeatures(nn.Module):
@@ -52,7 +46,7 @@ def _detector(title: str, trunk: StateDict, head: StateDict, source: str, **how:
             f"the head takes {head['weight'].shape[-1]} features, and the tower gives {width}: "
             "give the weights of the tower that the head was trained on with --backbone-weights."
         )
-    linear = filled(nn.Linear(width, 1), head, f"head of {title}")
+    linear = filled(nn.Linear(width, 1), head, f"a head of {title}")
     logits = TwoLogits(OnFeatures(network, linear, **how)).eval()
     sizes = f"{len(network.blocks)}x{network.embed_dim}/{network.patch_embed.patch_size[0]}"
     classes = Classes(("real", "fake"), "fake", source)
@@ -93,17 +87,6 @@ def _side(trunk: StateDict) -> int:
     return side
 
 
-def _centre(side: int, source: str) -> tuple[Preset, ...]:
-    views = StreamViews(side, "uint8", places=Centre())
-    return (Preset(f"centre-{side}", source, {STREAM: views}, NORMALISATION),)
-
-
-def _short_side(side: int, source: str) -> tuple[Preset, ...]:
-    resize = Resize("pillow-bilinear", "short-side", side)
-    views = StreamViews(side, "uint8", resize, Centre())
-    return (Preset(f"short-{side}", source, {STREAM: views}, NORMALISATION),)
-
-
 # --- UniversalFakeDetect --------------------------------------------------------------------
 
 _UNIVFD = "UniversalFakeDetect"
@@ -117,7 +100,8 @@ def _is_univfd(source: Source) -> bool:
 
 
 def _univfd_presets(source: Source) -> tuple[Preset, ...]:
-    return _centre(_side(_given_tower(source, _UNIVFD)), _UNIVFD_CODE)
+    side = _side(_given_tower(source, _UNIVFD))
+    return (one_view(centre(side), CLIP, _UNIVFD_CODE),)
 
 
 def _univfd(source: Source, _: Preset) -> Detector:
@@ -158,7 +142,8 @@ def _c2p_state(source: Source) -> StateDict:
 
 
 def _c2p_presets(source: Source) -> tuple[Preset, ...]:
-    return _short_side(_side(clip_state(_c2p_state(source))), _C2P_CODE)
+    side = _side(clip_state(_c2p_state(source)))
+    return (one_view(short_side(side, side), CLIP, _C2P_CODE),)
 
 
 def _c2p(source: Source, _: Preset) -> Detector:
@@ -174,7 +159,8 @@ _CUES_CODE = "marco-willi/clip-cues@ad9eea9: feature_extractor.py"
 
 
 def _cues_presets(source: Source) -> tuple[Preset, ...]:
-    return _short_side(_side(_given_tower(source, _CUES)), _CUES_CODE)
+    side = _side(_given_tower(source, _CUES))
+    return (one_view(short_side(side, side), CLIP, _CUES_CODE),)
 
 
 def _cues(source: Source, _: Preset) -> Detector:

@@ -7,7 +7,8 @@ from typing import Any
 from ..errors import CheckpointError
 from .hf_classes import classes_of
 from .hf_networks import BUILDS
-from .hf_views import STREAM, preset_of
+from .hf_views import preset_of
+from .presets import STREAM
 from .registry import Detector, Family, Preset, Source
 
 

@@ -14,12 +14,12 @@ from ...runtime.views.spec import StreamViews
 from ..errors import CheckpointError
 from ..families.registry import count_blocks
 from ..tensors import StateDict
-from .filling import filled, sizes_of
 from .keys import Renames, renamed, without_prefix
 from .low_pass import LowPass
 from .registry import Classes, Detector, Family, Preset, Source
 from .spectral import Restoration, TileAttention
 from .towers import tower
+from .weights import filled, sizes_of
 
 _SOURCE = "mever-team/spai@8ff7b3b: configs/spai.yaml"
 _STREAM = "tiles"
@@ -48,7 +48,7 @@ def _encoder(state: StateDict) -> Restoration:
     if low_pass.side != side:
         raise CheckpointError(
             f"the mask of frequencies is of {low_pass.side} pixels, and the tower takes {side}: "
-            "this is no whole SPAI."
+            "give the checkpoint as its authors save it."
         )
     with sizes_of("SPAI"):
         blocks = count_blocks(projectors, r"projectors\.(\d+)\.")

@@ -9,8 +9,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import paper
 from .low_pass import LowPass
+from .presets import IMAGENET
 
 _SMALLEST_LENGTH = 1e-8  # PyTorch's, in cosine similarities
 
@@ -91,7 +91,7 @@ class Restoration(nn.Module):
         )
         self.importance = Importance(len(vit.blocks), size, layers)
         for name in ("mean", "std"):
-            values = torch.tensor(getattr(paper.NORMALISATION, name)).view(3, 1, 1)
+            values = torch.tensor(getattr(IMAGENET, name)).view(3, 1, 1)
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, tiles: Tensor) -> Tensor:

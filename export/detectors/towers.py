@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ..families.registry import count_blocks
 from ..tensors import StateDict
-from .filling import filled, sizes_of
 from .keys import Renames, joined, renamed, without_prefix
+from .weights import filled, sizes_of
 
 CLIP_EPS = 1e-5
 _HEAD_WIDTH = 64  # channels of a head, in every tower whose configuration does not say it
