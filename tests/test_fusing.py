@@ -236,8 +236,8 @@ def test_crops_are_guided_by_the_global_view(name):
 
 
 def test_each_is_told_by_its_keys():
-    assert told(source(fusing())) == ["fusing"]
-    assert told(source(glff())) == ["glff"]
+    assert told(source(fusing())) == "fusing"
+    assert told(source(glff())) == "glff"
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,12 @@ from conftest import DATA
 from detector_graphs import floats, load, pixel_session, pixels_of, run, source, told, views_of
 from glass_edge.export.detectors.hf_classes import classes_of, fake_of
 from glass_edge.export.detectors.hf_views import preset_of
+from glass_edge.export.detectors.reading import open_source
 from glass_edge.export.detectors.registry import Source
 from glass_edge.export.errors import CheckpointError
 from glass_edge.runtime.views.places import Centre
 from glass_edge.runtime.views.spec import Resize, StreamViews
+from safetensors.torch import save_file
 from torch import Tensor
 
 ARCHITECTURES = ("vit", "convnext", "swin", "siglip", "dinov2")
@@ -94,8 +96,22 @@ def test_graphs_give_the_same_for_any_batch(name):
 
 
 def test_the_folder_is_told_by_its_architecture():
-    assert told(folder()) == ["hugging-face"]
-    assert "hugging-face" not in told(folder(config={}))
+    assert told(folder()) == "hugging-face"
+    assert told(folder(config={})) is None
+
+
+def test_a_folder_is_read_as_transformers_saves_it(tmp_path):
+    given = folder()
+    save_file(given.state, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(given.config))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(given.preprocessor))
+    found = open_source(tmp_path, None, None)
+    assert told(found) == "hugging-face"
+    detector, preset = load("hugging-face", found)
+    expected, _ = load("hugging-face", given)
+    views = views_of(pixels_of(1, 32))
+    assert torch.equal(detector.streams["global"](views), expected.streams["global"](views))
+    assert preset.views["global"].size == 32
 
 
 class TestViews:

@@ -259,7 +259,7 @@ def test_it_looks_at_all_tiles_without_normalisation():
 
 
 def test_it_is_told_by_its_keys():
-    assert told(source(STATE)) == ["spai"]
+    assert told(source(STATE)) == "spai"
 
 
 @pytest.mark.parametrize(
