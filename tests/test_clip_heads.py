@@ -265,6 +265,10 @@ def test_families_are_told_by_their_keys():
             r"weights of CLIP's image tower \(1 missing: blocks.1.norm2.bias\)",
         ),
         ({**HEAD, "bias": torch.tensor([float("nan")])}, TOWER, "not finite"),
+        ({"bias": HEAD["bias"]}, TOWER, r"head of UniversalFakeDetect \('weight' is missing"),
+        ({**HEAD, "weight": torch.ones(())}, TOWER, "the head takes 1 features"),
+        (HEAD, {**TOWER, "visual.proj": torch.ones(())}, "CLIP's image tower"),
+        (HEAD, {**TOWER, "visual.positional_embedding": torch.ones(3)}, "CLIP's image tower"),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_sentence(state, backbone, message):

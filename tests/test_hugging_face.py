@@ -264,6 +264,7 @@ def test_views_of_another_size_than_the_networks_are_refused():
 
 def test_a_classifier_of_more_classes_is_refused():
     state = {**weights_of("vit"), "classifier.weight": torch.ones(3, 32)}
+    state["classifier.bias"] = torch.ones(3)
     given = folder()
     with pytest.raises(CheckpointError, match="3 outputs"):
         load("hugging-face", source(state, config=given.config, preprocessor=SQUARE_32))
@@ -275,3 +276,18 @@ def test_missing_weights_are_named():
     given = folder()
     with pytest.raises(CheckpointError, match=r"weights of ViT \(1 missing: norm.weight\)"):
         load("hugging-face", source(state, config=given.config, preprocessor=SQUARE_32))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_tensors_of_impossible_shapes_are_refused(name):
+    given = folder(name)
+    keys = [key for key in given.state if not key.endswith("mask_token")]
+    for key in ("classifier.weight", *keys[2:12]):
+        for shape in ((), (3,)):
+            state = {**given.state, key: torch.ones(shape)}
+            with pytest.raises(CheckpointError, match=r"weights of|outputs") as caught:
+                load(
+                    "hugging-face",
+                    source(state, config=given.config, preprocessor=given.preprocessor),
+                )
+            assert "\n" not in str(caught.value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
@@ -12,7 +11,7 @@ from .parts import TwoLogits
 from .presets import CLIP, STREAM, centre, one_view, short_side
 from .registry import Classes, Detector, Family, Preset, Source
 from .towers import CLIP_EPS, QuickGelu, clip_state, tower
-from .weights import filled
+from .weights import filled, sizes_of
 
 _TOWER = "CLIP's image tower"
 
@@ -41,10 +40,13 @@ class OnFeatures(nn.Module):
 def _detector(title: str, trunk: StateDict, head: StateDict, source: str, **how: bool) -> Detector:
     """Put a head ``{weight (1, D), bias (1,)}`` on CLIP's tower."""
     network = tower(trunk, _TOWER, eps=CLIP_EPS, activation=QuickGelu)
-    if head["weight"].shape[1:] != (width := network.num_classes or network.num_features,):
+    width = network.num_classes or network.num_features
+    with sizes_of(f"a head of {title}"):
+        taken = head["weight"].shape[1:].numel()
+    if taken != width:
         raise CheckpointError(
-            f"the head takes {head['weight'].shape[-1]} features, and the tower gives {width}: "
-            "give the weights of the tower that the head was trained on with --backbone-weights."
+            f"the head takes {taken} features, and the tower gives {width}: give the weights of "
+            "the tower that the head was trained on with --backbone-weights."
         )
     linear = filled(nn.Linear(width, 1), head, f"a head of {title}")
     logits = TwoLogits(OnFeatures(network, linear, **how)).eval()
@@ -70,7 +72,8 @@ def _given_tower(source: Source, title: str) -> StateDict:
             f"this is a head of {title} without its tower: give the weights of OpenAI's CLIP "
             "(timm's, transformers' or open_clip's file) with --backbone-weights."
         )
-    found = clip_state(source.backbone)
+    with sizes_of(_TOWER):
+        found = clip_state(source.backbone)
     if "pos_embed" not in found or "norm_pre.weight" not in found:
         raise CheckpointError(
             f"the tower of {title} must be CLIP's image tower, and its keys are not in "
@@ -81,8 +84,9 @@ def _given_tower(source: Source, title: str) -> StateDict:
 
 def _side(trunk: StateDict) -> int:
     """Return the side of a tower's views in pixels."""
-    patches: int = trunk["pos_embed"].shape[1] - 1
-    patch: int = trunk["patch_embed.proj.weight"].shape[-1]
+    with sizes_of(_TOWER):
+        patches: int = trunk["pos_embed"].shape[1] - 1
+        patch: int = trunk["patch_embed.proj.weight"].shape[-1]
     side: int = round(patches**0.5) * patch
     return side
 
@@ -118,15 +122,16 @@ def _univfd(source: Source, _: Preset) -> Detector:
 
 def _fold(trunk: StateDict, projector: Tensor) -> None:
     """Multiply a tower's projected features by a matrix ``(D, D)``, as NS-Net does."""
-    outputs = len(trunk["head.weight"])
+    outputs = trunk["head.weight"].shape[:1].numel()
     if projector.shape != (outputs, outputs):
         raise CheckpointError(
             f"the projector is of shape {tuple(projector.shape)}, and the tower gives {outputs} "
             "features: give the tower that it was made for with --backbone-weights."
         )
     matrix = projector.double()
-    for key in ("head.weight", "head.bias"):
-        trunk[key] = (matrix.T @ trunk[key].double()).float()
+    with sizes_of(_TOWER):
+        for key in ("head.weight", "head.bias"):
+            trunk[key] = (matrix.T @ trunk[key].double()).float()
 
 
 # --- C2P-CLIP -------------------------------------------------------------------------------
@@ -141,15 +146,20 @@ def _c2p_state(source: Source) -> StateDict:
     return without_prefix(source.state, "model." if wrapped else "")
 
 
+def _c2p_tower(state: StateDict) -> StateDict:
+    with sizes_of(_TOWER):
+        return clip_state(state)
+
+
 def _c2p_presets(source: Source) -> tuple[Preset, ...]:
-    side = _side(clip_state(_c2p_state(source)))
+    side = _side(_c2p_tower(_c2p_state(source)))
     return (one_view(short_side(side, side), CLIP, _C2P_CODE),)
 
 
 def _c2p(source: Source, _: Preset) -> Detector:
     state = _c2p_state(source)
     head = without_prefix(state, "fc.")
-    return _detector(_C2P, clip_state(state), head, _C2P_CODE, unit_length=True)
+    return _detector(_C2P, _c2p_tower(state), head, _C2P_CODE, unit_length=True)
 
 
 # --- clip-cues ------------------------------------------------------------------------------
@@ -182,8 +192,9 @@ def _one_product(state: StateDict) -> StateDict:
             "clip_orthogonal."
         )
     first, first_bias, last, last_bias = (head[key].double() for key in keys)
-    bias: Tensor = last @ first_bias + last_bias
-    return {"weight": (last @ first).float(), "bias": bias.to(torch.float32)}
+    with sizes_of(f"a head of {_CUES}"):
+        bias = last @ first_bias + last_bias
+        return {"weight": (last @ first).float(), "bias": bias.float()}
 
 
 FAMILIES = (

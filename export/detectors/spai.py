@@ -42,7 +42,9 @@ _AGGREGATOR: Renames = (
 
 def _encoder(state: StateDict) -> Restoration:
     projectors = renamed(without_prefix(state, "mfvit.features_processor."), _PROJECTORS)
-    vit = tower(_vit_state(state), "SPAI", eps=_NORM_EPS, pool="", final_norm=False)
+    with sizes_of("SPAI"):
+        trunk = _vit_state(state)
+    vit = tower(trunk, "SPAI", eps=_NORM_EPS, pool="", final_norm=False)
     side = vit.patch_embed.img_size[0]
     low_pass = LowPass(state["mfvit.frequencies_mask"])
     if low_pass.side != side:
@@ -88,7 +90,8 @@ def _aggregator(state: StateDict) -> TileAttention:
 
 
 def _presets(source: Source) -> tuple[Preset, ...]:
-    side = len(source.state["mfvit.frequencies_mask"])
+    with sizes_of("SPAI"):
+        side = len(source.state["mfvit.frequencies_mask"])
     views = StreamViews(side, "uint8", places=Tiles(at_least=4))
     unchanged = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "SPAI normalises in its network")
     return (Preset("tiles", _SOURCE, {_STREAM: views}, unchanged),)

@@ -109,7 +109,7 @@ def clip_state(state: StateDict) -> StateDict:
     if "visual.conv1.weight" in state:
         found = renamed(without_prefix(state, "visual.", unused=("proj",)), _OPENAI)
         if "visual.proj" in state:
-            found["head.weight"] = state["visual.proj"].T
+            found["head.weight"] = state["visual.proj"].transpose(0, 1)
     elif "vision_model.pre_layrnorm.weight" in state:
         found = transformers_state(state)
         if "visual_projection.weight" in state:

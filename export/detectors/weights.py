@@ -12,6 +12,10 @@ from ..errors import CheckpointError, first_line
 from ..tensors import StateDict, check_finite, fit_problem
 
 _Module = TypeVar("_Module", bound=nn.Module)
+_SHAPE_ERRORS = (
+    *(KeyError, IndexError, ValueError, TypeError, AssertionError, ZeroDivisionError),
+    RuntimeError,  # of PyTorch's modules and products
+)
 _WHOLE = "give the checkpoint of the whole network, as its authors save it"
 
 
@@ -35,7 +39,7 @@ def filled(model: _Module, state: StateDict, what: str) -> _Module:
 
 @contextmanager
 def sizes_of(what: str) -> Iterator[None]:
-    """Say that weights are incomplete where their shapes cannot tell a network's sizes.
+    """Say that weights do not fit where keys or shapes are not a network's.
 
     Args:
         what: the network's name, for errors.
@@ -45,7 +49,7 @@ def sizes_of(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, IndexError, ValueError, AssertionError, ZeroDivisionError) as error:
+    except _SHAPE_ERRORS as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
         raise CheckpointError(
             f"these are not the weights of {what} ({reason}): {_WHOLE}."
