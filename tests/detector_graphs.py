@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from glass_edge.export.detectors.registry import Detector, Family, Preset, Source, families
+from glass_edge.export.detectors.reading import recognise
+from glass_edge.export.detectors.registry import Detector, Preset, Source, families
+from glass_edge.export.errors import CheckpointError
 from glass_edge.export.graphs import PixelFront, export_graph
 from glass_edge.export.simplify import simplified
 from glass_edge.runtime.bundle.manifest import ElementType, Normalisation, TensorSpec
@@ -34,17 +35,16 @@ def load(name: str, given: Source) -> tuple[Detector, Preset]:
     """Load with the first preset of the family that a user names."""
     family = families()[name]
     preset = family.presets(given)[0]
+    assert [views.fault for views in preset.views.values()] == [None] * len(preset.views)
     return family.load(given, preset), preset
 
 
-def told(given: Source) -> list[str]:
-    """Return the families that take a checkpoint for theirs."""
-    return [each.name for each in families().values() if _has_keys(each, given)]
-
-
-def _has_keys(family: Family, given: Source) -> bool:
-    matched = all(any(re.match(key, own) for own in given.state) for key in family.keys)
-    return bool(family.keys) and matched and family.fits(given)
+def told(given: Source) -> str | None:
+    """Return the family that a checkpoint is taken for."""
+    try:
+        return recognise(given, None).name
+    except CheckpointError:
+        return None
 
 
 def pixel_session(

@@ -150,7 +150,7 @@ def test_univfd_is_a_linear_head_on_projected_features_in_each_layout_of_the_tow
     detector, _ = load("univfd", source(HEAD, backbone=LAYOUTS[layout]))
     features = pooled(TOWER, VIEWS) @ TOWER["visual.proj"]
     expected = logits_of(F.linear(features, HEAD["weight"], HEAD["bias"]))
-    torch.testing.assert_close(detector.streams["view"](VIEWS), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(detector.streams["global"](VIEWS), expected, atol=1e-4, rtol=1e-4)
     assert detector.aggregator is None
     assert detector.classes.names[1] == detector.classes.fake == "fake"
     assert detector.name == "UniversalFakeDetect, CLIP ViT 2x128/8"
@@ -165,14 +165,14 @@ def test_the_text_model_beside_the_tower_is_left_out():
     }
     detector, _ = load("univfd", source(HEAD, backbone={**LAYOUTS["transformers"], **beside}))
     other, _ = load("univfd", source(HEAD, backbone=TOWER))
-    assert torch.equal(detector.streams["view"](VIEWS), other.streams["view"](VIEWS))
+    assert torch.equal(detector.streams["global"](VIEWS), other.streams["global"](VIEWS))
 
 
 @torch.no_grad()
 def test_half_precision_of_a_published_tower_becomes_float32():
     half = {key: tensor.half() for key, tensor in TOWER.items()}
     detector, _ = load("univfd", source(HEAD, backbone=half))
-    assert {p.dtype for p in detector.streams["view"].parameters()} == {torch.float32}
+    assert {p.dtype for p in detector.streams["global"].parameters()} == {torch.float32}
 
 
 @torch.no_grad()
@@ -181,7 +181,7 @@ def test_a_projector_multiplies_the_projected_features():
     detector, _ = load("univfd", source({**HEAD, "projector": projector}, backbone=TOWER))
     features = pooled(TOWER, VIEWS) @ TOWER["visual.proj"] @ projector
     expected = logits_of(F.linear(features, HEAD["weight"], HEAD["bias"]))
-    torch.testing.assert_close(detector.streams["view"](VIEWS), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(detector.streams["global"](VIEWS), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("prefix", ["model.", ""])
@@ -192,9 +192,9 @@ def test_c2p_clip_reads_projected_features_of_unit_length(prefix):
     detector, preset = load("c2p-clip", source({**state, **head}))
     features = F.normalize(pooled(TOWER, VIEWS) @ TOWER["visual.proj"])
     expected = logits_of(F.linear(features, 5 * HEAD["weight"], 5 * HEAD["bias"]))
-    torch.testing.assert_close(detector.streams["view"](VIEWS), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(detector.streams["global"](VIEWS), expected, atol=1e-4, rtol=1e-4)
     resize = Resize("pillow-bilinear", "short-side", SIDE)
-    assert preset.views == {"view": StreamViews(SIDE, "uint8", resize, Centre())}
+    assert preset.views == {"global": StreamViews(SIDE, "uint8", resize, Centre())}
 
 
 @pytest.mark.parametrize("kind", ["linear_probe", "clip_orthogonal"])
@@ -215,16 +215,16 @@ def test_clip_cues_reads_pooled_features(kind):
         expected = F.linear(F.linear(pooled(TOWER, VIEWS), one, first_bias), two, bias)
     state = {f"model.classification_head.{key}": tensor for key, tensor in head.items()}
     given = source(state, backbone=LAYOUTS["transformers"])
-    assert told(given) == ["clip-cues"]
+    assert told(given) == "clip-cues"
     detector, _ = load("clip-cues", given)
-    found = detector.streams["view"](VIEWS)
+    found = detector.streams["global"](VIEWS)
     torch.testing.assert_close(found, logits_of(expected), atol=1e-4, rtol=1e-4)
 
 
 def test_univfd_looks_at_the_middle_of_the_unresized_image():
     _, preset = load("univfd", source(HEAD, backbone=TOWER))
     assert preset.name == f"centre-{SIDE}"
-    assert preset.views == {"view": StreamViews(SIDE, "uint8", places=Centre())}
+    assert preset.views == {"global": StreamViews(SIDE, "uint8", places=Centre())}
     assert preset.normalisation.mean == (0.48145466, 0.4578275, 0.40821073)
     assert preset.normalisation.std == (0.26862954, 0.26130258, 0.27577711)
 
@@ -232,11 +232,11 @@ def test_univfd_looks_at_the_middle_of_the_unresized_image():
 def test_families_are_told_by_their_keys():
     model = {f"model.{key}": tensor for key, tensor in LAYOUTS["transformers"].items()}
     head = {f"model.fc.{key}": tensor for key, tensor in HEAD.items()}
-    assert told(source(HEAD)) == ["univfd"]
-    assert told(source({**HEAD, "projector": torch.eye(OUTPUTS)})) == ["univfd"]
-    assert told(source({**HEAD, "conv.weight": torch.ones(1)})) == []
-    assert told(source({"weight": torch.ones(2, 768), "bias": torch.ones(2)})) == []
-    assert told(source({**model, **head})) == ["c2p-clip"]
+    assert told(source(HEAD)) == "univfd"
+    assert told(source({**HEAD, "projector": torch.eye(OUTPUTS)})) == "univfd"
+    assert told(source({**HEAD, "conv.weight": torch.ones(1)})) is None
+    assert told(source({"weight": torch.ones(2, 768), "bias": torch.ones(2)})) is None
+    assert told(source({**model, **head})) == "c2p-clip"
 
 
 @pytest.mark.parametrize(
@@ -262,9 +262,13 @@ def test_families_are_told_by_their_keys():
         (
             HEAD,
             {k: t for k, t in TOWER.items() if k != "visual.transformer.resblocks.1.ln_2.bias"},
-            r"no whole CLIP tower \(1 missing: blocks.1.norm2.bias\)",
+            r"weights of CLIP's image tower \(1 missing: blocks.1.norm2.bias\)",
         ),
         ({**HEAD, "bias": torch.tensor([float("nan")])}, TOWER, "not finite"),
+        ({"bias": HEAD["bias"]}, TOWER, r"head of UniversalFakeDetect \('weight' is missing"),
+        ({**HEAD, "weight": torch.ones(())}, TOWER, "the head takes 1 features"),
+        (HEAD, {**TOWER, "visual.proj": torch.ones(())}, "CLIP's image tower"),
+        (HEAD, {**TOWER, "visual.positional_embedding": torch.ones(3)}, "CLIP's image tower"),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_sentence(state, backbone, message):
@@ -274,7 +278,7 @@ def test_what_does_not_fit_is_said_in_a_sentence(state, backbone, message):
 
 def test_the_graph_gives_the_same_for_any_batch():
     detector, _ = load("univfd", source(HEAD, backbone=TOWER))
-    module = detector.streams["view"]
+    module = detector.streams["global"]
     graph = pixel_session(module, SIDE, [floats("logits", "batch", 2)])
     for count in (1, 3):
         pixels = pixels_of(count, SIDE)

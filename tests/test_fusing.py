@@ -236,16 +236,16 @@ def test_crops_are_guided_by_the_global_view(name):
 
 
 def test_each_is_told_by_its_keys():
-    assert told(source(fusing())) == ["fusing"]
-    assert told(source(glff())) == ["glff"]
+    assert told(source(fusing())) == "fusing"
+    assert told(source(glff())) == "glff"
 
 
 @pytest.mark.parametrize(
     ("name", "missing", "message"),
     [
-        ("fusing", "fc.bias", r"no whole Fusing \(1 missing: fc.bias\)"),
-        ("fusing", "fc1.weight", "no whole Fusing: 'fc1.weight' is missing"),
-        ("glff", "MultiFusion.project_shallow.weight", "no whole GLFF: .* is missing"),
+        ("fusing", "fc.bias", r"weights of Fusing \(1 missing: fc.bias\)"),
+        ("fusing", "fc1.weight", r"weights of Fusing \('fc1.weight' is missing"),
+        ("glff", "MultiFusion.project_shallow.weight", r"weights of GLFF \(.* is missing"),
         ("glff", "MultiFusion.mha_list.1.ln2.bias", "1 missing: MultiFusion.mha_list.1.ln2.bias"),
     ],
 )

@@ -22,10 +22,12 @@ from conftest import DATA
 from detector_graphs import floats, load, pixel_session, pixels_of, run, source, told, views_of
 from glass_edge.export.detectors.hf_classes import classes_of, fake_of
 from glass_edge.export.detectors.hf_views import preset_of
+from glass_edge.export.detectors.reading import open_source
 from glass_edge.export.detectors.registry import Source
 from glass_edge.export.errors import CheckpointError
 from glass_edge.runtime.views.places import Centre
 from glass_edge.runtime.views.spec import Resize, StreamViews
+from safetensors.torch import save_file
 from torch import Tensor
 
 ARCHITECTURES = ("vit", "convnext", "swin", "siglip", "dinov2")
@@ -75,7 +77,7 @@ def test_logits_are_those_of_transformers(name):
     detector, _ = load("hugging-face", folder(name))
     views = torch.from_numpy(stored()[f"{name}-views"]).permute(0, 3, 1, 2) / 127.5 - 1
     expected = torch.from_numpy(stored()[f"{name}-logits"])
-    torch.testing.assert_close(detector.streams["view"](views), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(detector.streams["global"](views), expected, atol=1e-5, rtol=1e-4)
     assert detector.aggregator is None
     assert detector.classes.names == ("artificial", "human")
     assert detector.classes.fake == "artificial"
@@ -85,7 +87,7 @@ def test_logits_are_those_of_transformers(name):
 @torch.no_grad()
 def test_graphs_give_the_same_for_any_batch(name):
     detector, _ = load("hugging-face", folder(name))
-    module = detector.streams["view"]
+    module = detector.streams["global"]
     graph = pixel_session(module, SIDES[name], [floats("logits", "batch", 2)])
     for count in (1, 3):
         pixels = pixels_of(count, SIDES[name])
@@ -94,13 +96,27 @@ def test_graphs_give_the_same_for_any_batch(name):
 
 
 def test_the_folder_is_told_by_its_architecture():
-    assert told(folder()) == ["hugging-face"]
-    assert "hugging-face" not in told(folder(config={}))
+    assert told(folder()) == "hugging-face"
+    assert told(folder(config={})) is None
+
+
+def test_a_folder_is_read_as_transformers_saves_it(tmp_path):
+    given = folder()
+    save_file(given.state, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(given.config))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(given.preprocessor))
+    found = open_source(tmp_path, None, None)
+    assert told(found) == "hugging-face"
+    detector, preset = load("hugging-face", found)
+    expected, _ = load("hugging-face", given)
+    views = views_of(pixels_of(1, 32))
+    assert torch.equal(detector.streams["global"](views), expected.streams["global"](views))
+    assert preset.views["global"].size == 32
 
 
 class TestViews:
     def views(self, **changes: Any) -> StreamViews:
-        return preset_of({**SQUARE_32, **changes}).views["view"]
+        return preset_of({**SQUARE_32, **changes}).views["global"]
 
     @pytest.mark.parametrize("size", [32, {"height": 32, "width": 32}])
     def test_vit_stretches(self, size):
@@ -232,7 +248,7 @@ def test_the_order_of_id2label_is_that_of_its_indices():
         ({"architectures": ["BeitForImageClassification"]}, "BeitForImageClassification: known"),
         ({"hidden_act": "relu"}, "hidden_act 'relu'"),
         ({"layer_norm_eps": "tiny"}, "layer_norm_eps 'tiny'"),
-        ({"num_attention_heads": 5}, "no whole ViT"),
+        ({"num_attention_heads": 5}, "weights of ViT"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(changes, message):
@@ -248,6 +264,7 @@ def test_views_of_another_size_than_the_networks_are_refused():
 
 def test_a_classifier_of_more_classes_is_refused():
     state = {**weights_of("vit"), "classifier.weight": torch.ones(3, 32)}
+    state["classifier.bias"] = torch.ones(3)
     given = folder()
     with pytest.raises(CheckpointError, match="3 outputs"):
         load("hugging-face", source(state, config=given.config, preprocessor=SQUARE_32))
@@ -257,5 +274,20 @@ def test_missing_weights_are_named():
     state = weights_of("vit")
     del state["vit.layernorm.weight"]
     given = folder()
-    with pytest.raises(CheckpointError, match=r"no whole ViT \(1 missing: norm.weight\)"):
+    with pytest.raises(CheckpointError, match=r"weights of ViT \(1 missing: norm.weight\)"):
         load("hugging-face", source(state, config=given.config, preprocessor=SQUARE_32))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_tensors_of_impossible_shapes_are_refused(name):
+    given = folder(name)
+    keys = [key for key in given.state if not key.endswith("mask_token")]
+    for key in ("classifier.weight", *keys[2:12]):
+        for shape in ((), (3,)):
+            state = {**given.state, key: torch.ones(shape)}
+            with pytest.raises(CheckpointError, match=r"weights of|outputs") as caught:
+                load(
+                    "hugging-face",
+                    source(state, config=given.config, preprocessor=given.preprocessor),
+                )
+            assert "\n" not in str(caught.value)

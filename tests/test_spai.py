@@ -259,7 +259,7 @@ def test_it_looks_at_all_tiles_without_normalisation():
 
 
 def test_it_is_told_by_its_keys():
-    assert told(source(STATE)) == ["spai"]
+    assert told(source(STATE)) == "spai"
 
 
 @pytest.mark.parametrize(
@@ -267,8 +267,10 @@ def test_it_is_told_by_its_keys():
     [
         ({"mfvit.frequencies_mask": circle(16, 5)}, "of 16 pixels, and the tower takes 32"),
         ({"mfvit.frequencies_mask": torch.zeros(32, 32)}, "keeps some frequencies"),
-        ({"to_kv.weight": None}, "no whole SPAI: 'to_kv.weight' is missing"),
-        ({"norm.bias": None}, r"no whole SPAI \(1 missing: norm.bias\)"),
+        ({"to_kv.weight": torch.ones(3)}, "weights of SPAI"),
+        ({"mfvit.vit.blocks.0.attn.q_bias": torch.ones(2, 2)}, "weights of SPAI"),
+        ({"to_kv.weight": None}, r"weights of SPAI \('to_kv.weight' is missing"),
+        ({"norm.bias": None}, r"weights of SPAI \(1 missing: norm.bias\)"),
         ({"mfvit.vit.blocks.1.mlp.fc1.bias": None}, "1 missing: blocks.1.mlp.fc1.bias"),
         ({"mfvit.vit.blocks.1.attn.v_bias": None}, "1 missing: blocks.1.attn.qkv.bias"),
         ({"cls_head.head.6.bias": torch.tensor([float("inf")])}, "not finite"),

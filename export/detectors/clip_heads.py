@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from ...runtime.bundle.manifest import Normalisation
-from ...runtime.views.places import Centre
-from ...runtime.views.spec import Resize, StreamViews
 from ..errors import CheckpointError
 from ..tensors import StateDict
-from .filling import filled
 from .keys import without_prefix
 from .parts import TwoLogits
+from .presets import CLIP, STREAM, centre, one_view, short_side
 from .registry import Classes, Detector, Family, Preset, Source
 from .towers import CLIP_EPS, QuickGelu, clip_state, tower
+from .weights import filled, sizes_of
 
-NORMALISATION = Normalisation(
-    (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), "OpenAI's CLIP"
-)
-STREAM = "view"
-_TOWER = "CLIP tower"
+_TOWER = "CLIP's image tower"
 
 
 class OnFeatures(nn.Module):
@@ -47,12 +40,15 @@ class OnFeatures(nn.Module):
 def _detector(title: str, trunk: StateDict, head: StateDict, source: str, **how: bool) -> Detector:
     """Put a head ``{weight (1, D), bias (1,)}`` on CLIP's tower."""
     network = tower(trunk, _TOWER, eps=CLIP_EPS, activation=QuickGelu)
-    if head["weight"].shape[1:] != (width := network.num_classes or network.num_features,):
+    width = network.num_classes or network.num_features
+    with sizes_of(f"a head of {title}"):
+        taken = head["weight"].shape[1:].numel()
+    if taken != width:
         raise CheckpointError(
-            f"the head takes {head['weight'].shape[-1]} features, and the tower gives {width}: "
-            "give the weights of the tower that the head was trained on with --backbone-weights."
+            f"the head takes {taken} features, and the tower gives {width}: give the weights of "
+            "the tower that the head was trained on with --backbone-weights."
         )
-    linear = filled(nn.Linear(width, 1), head, f"head of {title}")
+    linear = filled(nn.Linear(width, 1), head, f"a head of {title}")
     logits = TwoLogits(OnFeatures(network, linear, **how)).eval()
     sizes = f"{len(network.blocks)}x{network.embed_dim}/{network.patch_embed.patch_size[0]}"
     classes = Classes(("real", "fake"), "fake", source)
@@ -76,7 +72,8 @@ def _given_tower(source: Source, title: str) -> StateDict:
             f"this is a head of {title} without its tower: give the weights of OpenAI's CLIP "
             "(timm's, transformers' or open_clip's file) with --backbone-weights."
         )
-    found = clip_state(source.backbone)
+    with sizes_of(_TOWER):
+        found = clip_state(source.backbone)
     if "pos_embed" not in found or "norm_pre.weight" not in found:
         raise CheckpointError(
             f"the tower of {title} must be CLIP's image tower, and its keys are not in "
@@ -87,21 +84,11 @@ def _given_tower(source: Source, title: str) -> StateDict:
 
 def _side(trunk: StateDict) -> int:
     """Return the side of a tower's views in pixels."""
-    patches: int = trunk["pos_embed"].shape[1] - 1
-    patch: int = trunk["patch_embed.proj.weight"].shape[-1]
+    with sizes_of(_TOWER):
+        patches: int = trunk["pos_embed"].shape[1] - 1
+        patch: int = trunk["patch_embed.proj.weight"].shape[-1]
     side: int = round(patches**0.5) * patch
     return side
-
-
-def _centre(side: int, source: str) -> tuple[Preset, ...]:
-    views = StreamViews(side, "uint8", places=Centre())
-    return (Preset(f"centre-{side}", source, {STREAM: views}, NORMALISATION),)
-
-
-def _short_side(side: int, source: str) -> tuple[Preset, ...]:
-    resize = Resize("pillow-bilinear", "short-side", side)
-    views = StreamViews(side, "uint8", resize, Centre())
-    return (Preset(f"short-{side}", source, {STREAM: views}, NORMALISATION),)
 
 
 # --- UniversalFakeDetect --------------------------------------------------------------------
@@ -117,7 +104,8 @@ def _is_univfd(source: Source) -> bool:
 
 
 def _univfd_presets(source: Source) -> tuple[Preset, ...]:
-    return _centre(_side(_given_tower(source, _UNIVFD)), _UNIVFD_CODE)
+    side = _side(_given_tower(source, _UNIVFD))
+    return (one_view(centre(side), CLIP, _UNIVFD_CODE),)
 
 
 def _univfd(source: Source, _: Preset) -> Detector:
@@ -134,15 +122,16 @@ def _univfd(source: Source, _: Preset) -> Detector:
 
 def _fold(trunk: StateDict, projector: Tensor) -> None:
     """Multiply a tower's projected features by a matrix ``(D, D)``, as NS-Net does."""
-    outputs = len(trunk["head.weight"])
+    outputs = trunk["head.weight"].shape[:1].numel()
     if projector.shape != (outputs, outputs):
         raise CheckpointError(
             f"the projector is of shape {tuple(projector.shape)}, and the tower gives {outputs} "
             "features: give the tower that it was made for with --backbone-weights."
         )
     matrix = projector.double()
-    for key in ("head.weight", "head.bias"):
-        trunk[key] = (matrix.T @ trunk[key].double()).float()
+    with sizes_of(_TOWER):
+        for key in ("head.weight", "head.bias"):
+            trunk[key] = (matrix.T @ trunk[key].double()).float()
 
 
 # --- C2P-CLIP -------------------------------------------------------------------------------
@@ -157,14 +146,20 @@ def _c2p_state(source: Source) -> StateDict:
     return without_prefix(source.state, "model." if wrapped else "")
 
 
+def _c2p_tower(state: StateDict) -> StateDict:
+    with sizes_of(_TOWER):
+        return clip_state(state)
+
+
 def _c2p_presets(source: Source) -> tuple[Preset, ...]:
-    return _short_side(_side(clip_state(_c2p_state(source))), _C2P_CODE)
+    side = _side(_c2p_tower(_c2p_state(source)))
+    return (one_view(short_side(side, side), CLIP, _C2P_CODE),)
 
 
 def _c2p(source: Source, _: Preset) -> Detector:
     state = _c2p_state(source)
     head = without_prefix(state, "fc.")
-    return _detector(_C2P, clip_state(state), head, _C2P_CODE, unit_length=True)
+    return _detector(_C2P, _c2p_tower(state), head, _C2P_CODE, unit_length=True)
 
 
 # --- clip-cues ------------------------------------------------------------------------------
@@ -174,7 +169,8 @@ _CUES_CODE = "marco-willi/clip-cues@ad9eea9: feature_extractor.py"
 
 
 def _cues_presets(source: Source) -> tuple[Preset, ...]:
-    return _short_side(_side(_given_tower(source, _CUES)), _CUES_CODE)
+    side = _side(_given_tower(source, _CUES))
+    return (one_view(short_side(side, side), CLIP, _CUES_CODE),)
 
 
 def _cues(source: Source, _: Preset) -> Detector:
@@ -196,8 +192,9 @@ def _one_product(state: StateDict) -> StateDict:
             "clip_orthogonal."
         )
     first, first_bias, last, last_bias = (head[key].double() for key in keys)
-    bias: Tensor = last @ first_bias + last_bias
-    return {"weight": (last @ first).float(), "bias": bias.to(torch.float32)}
+    with sizes_of(f"a head of {_CUES}"):
+        bias = last @ first_bias + last_bias
+        return {"weight": (last @ first).float(), "bias": bias.float()}
 
 
 FAMILIES = (

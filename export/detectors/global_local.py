@@ -13,16 +13,15 @@ from torch.nn import functional
 from torchvision.models import ResNet
 from torchvision.models.resnet import Bottleneck
 
-from ...runtime.bundle.manifest import Normalisation
-from ...runtime.views.places import Centre, Guided
-from ...runtime.views.spec import Resize, StreamViews
-from .. import paper
+from ...runtime.views.places import Guided
+from ...runtime.views.spec import StreamViews
 from ..families.registry import count_blocks
 from ..simplify import simplified
 from ..tensors import StateDict
-from .filling import filled, sizes_of
 from .keys import without_prefix
+from .presets import IMAGENET, short_side
 from .registry import Classes, Detector, Preset
+from .weights import filled, sizes_of
 
 Layers = TypeVar("Layers", bound="Whole")
 
@@ -188,10 +187,8 @@ def detector(title: str, network: Whole, overall: nn.Module, source: str) -> Det
 
 def presets(source: str) -> tuple[Preset, ...]:
     """Return the views: the image's middle, and six crops where its score maps peak."""
-    resize = Resize("pillow-bilinear", "short-side", _SIDE)
     views = {
-        "global": StreamViews(_SIDE, "uint8", resize, Centre()),
+        "global": short_side(_SIDE, _SIDE),
         "local": StreamViews(_SIDE, "float32", places=Guided(by="global")),
     }
-    mean, std = paper.NORMALISATION.mean, paper.NORMALISATION.std
-    return (Preset("guided", source, views, Normalisation(mean, std, "ImageNet's")),)
+    return (Preset("guided", source, views, IMAGENET),)

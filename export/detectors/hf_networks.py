@@ -16,10 +16,10 @@ from torch.nn import functional
 from ..errors import CheckpointError
 from ..families.registry import count_blocks
 from ..tensors import StateDict
-from .filling import filled, sizes_of
 from .hf_vit import HF_EPS, timm_vit_state
 from .keys import Renames, joined, renamed, without_prefix
 from .towers import tower, transformers_state
+from .weights import filled, sizes_of
 
 Config: TypeAlias = Mapping[str, Any]
 Build: TypeAlias = Callable[[StateDict, Config, int], nn.Module]

@@ -9,10 +9,10 @@ from ...runtime.bundle.manifest import Normalisation
 from ...runtime.views.places import Centre
 from ...runtime.views.spec import Resize, ResizeRule, StreamViews
 from ..errors import CheckpointError
+from .presets import one_view, stretched
 from .registry import Preset
 
 _FILE: Final = "preprocessor_config.json"
-STREAM: Final = "view"
 _RULES: Mapping[object, ResizeRule] = {2: "pillow-bilinear", 3: "pillow-bicubic"}
 _SQUARE: Final = ("ViT", "DeiT", "Siglip")  # processors that read a plain size as both sides
 _LARGEST_CROPPED: Final = 383  # ConvNeXt's processor stretches to larger sizes
@@ -22,7 +22,7 @@ _CROP_SHARE: Final = 224 / 256
 def preset_of(processor: Mapping[str, Any]) -> Preset:
     """Return the views that the processor makes of an image.
 
-    Its centre crop rounds down. The preset is named after the file.
+    Its centre crop rounds down.
 
     Raises:
         CheckpointError: the file is missing or incomplete, or asks for what a bundle cannot say.
@@ -33,7 +33,7 @@ def preset_of(processor: Mapping[str, Any]) -> Preset:
             "one that the model was trained with."
         )
     _check_rescale(processor)
-    return Preset("preprocessor", _FILE, {STREAM: _views(processor)}, _normalisation(processor))
+    return one_view(_views(processor), _normalisation(processor), _FILE)
 
 
 def _views(processor: Mapping[str, Any]) -> StreamViews:
@@ -58,14 +58,14 @@ def _views(processor: Mapping[str, Any]) -> StreamViews:
     side = _square(size, "size")
     if processor.get("do_center_crop"):
         return _stretched_and_cropped(rule, side, _square(processor.get("crop_size"), "crop_size"))
-    return StreamViews(side, "uint8", Resize(rule, "stretch", side))
+    return stretched(side, rule)
 
 
 def _convnext_views(processor: Mapping[str, Any], rule: ResizeRule) -> StreamViews:
     size = processor.get("size")
     side = _side(size.get("shortest_edge") if isinstance(size, Mapping) else size, "size")
     if side > _LARGEST_CROPPED:
-        return StreamViews(side, "uint8", Resize(rule, "stretch", side))
+        return stretched(side, rule)
     share = processor.get("crop_pct")
     share = _CROP_SHARE if share is None else share
     if not isinstance(share, int | float) or not 0 < share <= 1:
@@ -84,7 +84,7 @@ def _cropped(rule: ResizeRule, short_side: int, crop: int) -> StreamViews:
 
 def _stretched_and_cropped(rule: ResizeRule, side: int, crop: int) -> StreamViews:
     if crop == side:
-        return StreamViews(side, "uint8", Resize(rule, "stretch", side))
+        return stretched(side, rule)
     if crop > side:
         raise CheckpointError(
             f"{_FILE} cuts {crop}x{crop} pixels from images of {side} pixels: correct crop_size "

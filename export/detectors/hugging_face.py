@@ -7,8 +7,10 @@ from typing import Any
 from ..errors import CheckpointError
 from .hf_classes import classes_of
 from .hf_networks import BUILDS
-from .hf_views import STREAM, preset_of
+from .hf_views import preset_of
+from .presets import STREAM
 from .registry import Detector, Family, Preset, Source
+from .weights import sizes_of
 
 
 def _architecture(source: Source) -> str | None:
@@ -28,14 +30,17 @@ def _load(source: Source, preset: Preset) -> Detector:
             f"config.json names the architecture {architecture}: known are {', '.join(BUILDS)}."
         )
     classes = classes_of(source.config)
-    if (outputs := len(source.state["classifier.weight"])) != 2:
+    with sizes_of(f"a {architecture}"):
+        network = build(source.state, source.config, preset.views[STREAM].size)
+        outputs = len(source.state["classifier.weight"])
+    if outputs != 2:
         raise CheckpointError(
             f"the classifier has {outputs} outputs, and a detector has two: only classifiers of "
             "real and AI-generated images can be exported."
         )
     return Detector(
         name=f"Hugging Face {architecture}",
-        streams={STREAM: build(source.state, source.config, preset.views[STREAM].size)},
+        streams={STREAM: network},
         aggregator=None,
         classes=classes,
         fixed_batch=architecture == "ConvNextForImageClassification",

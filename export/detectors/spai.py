@@ -14,12 +14,12 @@ from ...runtime.views.spec import StreamViews
 from ..errors import CheckpointError
 from ..families.registry import count_blocks
 from ..tensors import StateDict
-from .filling import filled, sizes_of
 from .keys import Renames, renamed, without_prefix
 from .low_pass import LowPass
 from .registry import Classes, Detector, Family, Preset, Source
 from .spectral import Restoration, TileAttention
 from .towers import tower
+from .weights import filled, sizes_of
 
 _SOURCE = "mever-team/spai@8ff7b3b: configs/spai.yaml"
 _STREAM = "tiles"
@@ -42,13 +42,15 @@ _AGGREGATOR: Renames = (
 
 def _encoder(state: StateDict) -> Restoration:
     projectors = renamed(without_prefix(state, "mfvit.features_processor."), _PROJECTORS)
-    vit = tower(_vit_state(state), "SPAI", eps=_NORM_EPS, pool="", final_norm=False)
+    with sizes_of("SPAI"):
+        trunk = _vit_state(state)
+    vit = tower(trunk, "SPAI", eps=_NORM_EPS, pool="", final_norm=False)
     side = vit.patch_embed.img_size[0]
     low_pass = LowPass(state["mfvit.frequencies_mask"])
     if low_pass.side != side:
         raise CheckpointError(
             f"the mask of frequencies is of {low_pass.side} pixels, and the tower takes {side}: "
-            "this is no whole SPAI."
+            "give the checkpoint as its authors save it."
         )
     with sizes_of("SPAI"):
         blocks = count_blocks(projectors, r"projectors\.(\d+)\.")
@@ -88,7 +90,8 @@ def _aggregator(state: StateDict) -> TileAttention:
 
 
 def _presets(source: Source) -> tuple[Preset, ...]:
-    side = len(source.state["mfvit.frequencies_mask"])
+    with sizes_of("SPAI"):
+        side = len(source.state["mfvit.frequencies_mask"])
     views = StreamViews(side, "uint8", places=Tiles(at_least=4))
     unchanged = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "SPAI normalises in its network")
     return (Preset("tiles", _SOURCE, {_STREAM: views}, unchanged),)

@@ -9,8 +9,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import paper
 from .low_pass import LowPass
+from .presets import IMAGENET
 
 _SMALLEST_LENGTH = 1e-8  # PyTorch's, in cosine similarities
 
@@ -91,7 +91,7 @@ class Restoration(nn.Module):
         )
         self.importance = Importance(len(vit.blocks), size, layers)
         for name in ("mean", "std"):
-            values = torch.tensor(getattr(paper.NORMALISATION, name)).view(3, 1, 1)
+            values = torch.tensor(getattr(IMAGENET, name)).view(3, 1, 1)
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, tiles: Tensor) -> Tensor:
@@ -103,34 +103,33 @@ class Restoration(nn.Module):
             output_fmt="NLC",
             intermediates_only=True,
         )
-        similarities, own = [], []
-        for tokens, projector in zip(blocks, self.projectors, strict=True):
-            seen = projector(tokens)
-            seen = seen.reshape(3, -1, *seen.shape[1:])  # tile, low, high
-            similarities.append(_similarities(seen))
-            own.append(torch.cat(_mean_and_deviation(seen[0]), dim=1))
-        together = torch.stack(similarities, dim=2).flatten(1)
-        return torch.cat([together, self.importance(torch.stack(own, dim=1))], dim=1)
+        seen = torch.stack(
+            [projector(tokens) for tokens, projector in zip(blocks, self.projectors, strict=True)],
+            dim=1,
+        )
+        seen = seen.reshape(3, -1, *seen.shape[1:])  # tile, low, high
+        own = torch.cat(_mean_and_deviation(seen[0]), dim=2)
+        return torch.cat([*_similarities(seen), self.importance(own)], dim=1)
 
 
-def _similarities(seen: Tensor) -> Tensor:
-    """Return mean and deviation of three similarities: ``(3, B, n, P)`` gives ``(B, 6)``."""
+def _similarities(seen: Tensor) -> list[Tensor]:
+    """Return mean and deviation of three similarities: ``(3, B, N, n, P)`` gives six ``(B, N)``."""
     lengths = seen.square().sum(dim=-1, keepdim=True).sqrt()
     units = seen / lengths.clamp_min(_SMALLEST_LENGTH)
     statistics: list[Tensor] = []
     for one, other in combinations(range(3), 2):
         statistics += _mean_and_deviation((units[one] * units[other]).sum(dim=-1))
-    return torch.stack(statistics, dim=1)
+    return statistics
 
 
 def _mean_and_deviation(values: Tensor) -> list[Tensor]:
-    """Return both over the second dimension; the deviation is a sample's.
+    """Return both over the third dimension; the deviation is a sample's.
 
     Written out, because the exporter has no operator for it.
     """
-    mean = values.mean(dim=1, keepdim=True)
-    variance = (values - mean).square().sum(dim=1) / (values.shape[1] - 1)
-    return [mean.squeeze(1), variance.sqrt()]
+    mean = values.mean(dim=2, keepdim=True)
+    variance = (values - mean).square().sum(dim=2) / (values.shape[2] - 1)
+    return [mean.squeeze(2), variance.sqrt()]
 
 
 class TileAttention(nn.Module):

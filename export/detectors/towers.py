@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ..families.registry import count_blocks
 from ..tensors import StateDict
-from .filling import filled, sizes_of
 from .keys import Renames, joined, renamed, without_prefix
+from .weights import filled, sizes_of
 
 CLIP_EPS = 1e-5
 _HEAD_WIDTH = 64  # channels of a head, in every tower whose configuration does not say it
@@ -109,7 +109,7 @@ def clip_state(state: StateDict) -> StateDict:
     if "visual.conv1.weight" in state:
         found = renamed(without_prefix(state, "visual.", unused=("proj",)), _OPENAI)
         if "visual.proj" in state:
-            found["head.weight"] = state["visual.proj"].T
+            found["head.weight"] = state["visual.proj"].transpose(0, 1)
     elif "vision_model.pre_layrnorm.weight" in state:
         found = transformers_state(state)
         if "visual_projection.weight" in state:
