@@ -14,7 +14,9 @@ from glass_edge.export.detectors.registry import Detector, Preset, Source, famil
 from glass_edge.export.errors import CheckpointError
 from glass_edge.export.graphs import PixelFront, export_graph
 from glass_edge.export.simplify import simplified
-from glass_edge.runtime.bundle.manifest import ElementType, Normalisation, TensorSpec
+from glass_edge.runtime.bundle.manifest import Normalisation
+from glass_edge.runtime.bundle.streams import TensorSpec
+from glass_edge.runtime.views.spec import ElementType
 from torch import Tensor, nn
 
 # What engines other than ONNX Runtime are known to take.

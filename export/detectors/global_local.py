@@ -182,6 +182,7 @@ def detector(title: str, network: Whole, overall: nn.Module, source: str) -> Det
         },
         aggregator=Verdict(simplified(network.mha_list), network.fc).eval(),
         classes=Classes(("real", "fake"), "fake", source),
+        shares_weights=True,
     )
 
 

@@ -72,27 +72,28 @@ class StreamViews(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return None
 
     def __str__(self) -> str:
-        square = f"{self.size}x{self.size}"
+        seen = self._seen
         if self.resize is None:
-            return f"{self._seen} of {square}"
-        what = f"the whole image ({self.resize})"
-        return what if self.places is None else f"{self._seen} of {square}, of {what}"
+            return seen
+        whole = f"the whole image ({self.resize})"
+        return whole if self.places is None else f"{seen} of {whole}"
 
     @property
     def _seen(self) -> str:
+        square = f"{self.size}x{self.size}"
         match self.places:
             case Stratified(count=count):
-                return f"{count} crops"
+                return f"{count} crops of {square}"
             case Five() | Ten():
-                return f"{self.count} crops, corners and centre"
+                return f"{self.count} crops of {square}, corners and centre"
             case Tiles():
-                return "all tiles"
+                return f"all tiles of {square}"
             case Cover():
-                return "tiles that cover the image"
+                return f"tiles of {square} that cover the image"
             case Guided(by=by):
-                return f"6 crops where {by} points to"
+                return f"6 crops, seen at {square}, where {by} points to"
             case _:
-                return "the centre"
+                return f"the centre {square}"
 
     @property
     def fault(self) -> str | None:
