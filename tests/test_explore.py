@@ -336,8 +336,8 @@ class Twice:
         self.engine = engine
 
     def judge(self, *views):
-        self.engine.judge(*views)
-        return self.engine.judge(*views)
+        self.engine.judge(views)
+        return self.engine.judge(views)
 
 
 def test_speeds_are_ratios_to_the_first(vit_bundle):

@@ -22,6 +22,7 @@ VERDICT = Verdict(
     score=0.75,
     probabilities={"fake": 0.75, "real": 0.25},
     logits={"fake": 1.0, "real": -0.1},
+    views={"global": 1, "local": 2},
     crops=(Crop(1, 2, 224, 224, 0.5), Crop(300, 4, 224, 200, 0.5)),
     width=1000,
     height=800,
@@ -45,8 +46,8 @@ def written(writer_class, *arguments) -> str:
 def test_json_lines_keep_the_documented_order():
     first, second = written(JsonLinesWriter).splitlines()
     assert list(json.loads(first)) == [
-        "path", "status", "verdict", "score", "probabilities", "logits", "crops", "width",
-        "height", "seed", "bundle", "engine", "precision", "file", "damaged", "settled",
+        "path", "status", "verdict", "score", "probabilities", "logits", "views", "crops",
+        "width", "height", "seed", "bundle", "engine", "precision", "file", "damaged", "settled",
     ]  # fmt: skip
     assert list(json.loads(first)["crops"][0]) == ["top", "left", "height", "width", "attention"]
     assert json.loads(second) == {
@@ -74,6 +75,9 @@ def test_csv_has_a_row_for_each_record():
     assert float(rows[0]["score"]) == VERDICT.score
     assert float(rows[0]["logit_real"]) == -0.1
     assert json.loads(rows[0]["crops"])[1]["left"] == 4
+    assert list(rows[0])[-1] == "views"
+    assert json.loads(rows[0]["views"]) == {"global": 1, "local": 2}
+    assert rows[1]["views"] == ""
     assert rows[1]["status"] == "error"
     assert rows[1]["error_message"] == "the file is empty."
     assert (rows[0]["file_bytes"], rows[1]["file_bytes"]) == ("1234", "")
