@@ -335,7 +335,7 @@ class Twice:
     def __init__(self, engine):
         self.engine = engine
 
-    def judge(self, *views):
+    def judge(self, views):
         self.engine.judge(views)
         return self.engine.judge(views)
 

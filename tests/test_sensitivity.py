@@ -63,7 +63,7 @@ def test_each_row_is_what_a_graph_with_one_layer_in_int8_gives(parts, crops):
         assert np.linalg.norm(found[1 + number] - expected) <= ROUNDING * effect
 
 
-BACKBONE = Backbone("small", "small", 8, False, False, False)
+BACKBONE = Backbone("small", "small", False, False, False)
 
 
 def small(body: str, end: str) -> Int8Parts:
