@@ -149,7 +149,7 @@ def test_dropped_detectors_give_their_memory_back(name, vit_bundle):
 def test_throughput_against_pytorch(batch, make_precision, vit_bundle, capsys):
     """Shows crops per second of a ViT in one run; fails only if ours is slower than eager."""
     model = random_glass("vit").local_model.cuda().eval()
-    crops = views(1, batch)[1].reshape(batch, 224, 224, 3)
+    crops = views(1, batch)["local"].reshape(batch, 224, 224, 3)
     compiled = torch.compile(model)
 
     def whole(run):

@@ -35,10 +35,10 @@ VERDICT = Verdict(
 FAILURE = Failure(path="bad.jpg", error=ErrorInfo("ImageError", "the file is empty."))
 
 
-def written(writer_class, *arguments) -> str:
+def written(writer_class, *arguments, records=(VERDICT, FAILURE)) -> str:
     lines: list[bytes] = []  # a list is a sink: it takes lines with append
     writer = writer_class(lines, *arguments)
-    for record in (VERDICT, FAILURE):
+    for record in records:
         writer.write(record)
     return b"".join(lines).decode()
 
@@ -67,6 +67,25 @@ def test_real_records_keep_the_schema(vit_bundle, photographs):
         validator.validate(json.loads(msgspec.json.encode(record)))
     broken = json.loads(msgspec.json.encode(records[0])) | {"score": "high"}
     assert not validator.is_valid(broken)
+
+
+ONE_VIEW = msgspec.structs.replace(VERDICT, views={"whole": 1}, crops=(), seed=None)
+WITHOUT_ATTENTION = msgspec.structs.replace(
+    VERDICT, crops=(Crop(1, 2, 224, 224, None),), views={"whole": 1, "tile": 1}, seed=None
+)
+
+
+@pytest.mark.parametrize("verdict", [ONE_VIEW, WITHOUT_ATTENTION])
+def test_what_other_detectors_do_not_have_is_null(verdict):
+    fields = json.loads(msgspec.json.encode(verdict))
+    assert fields["seed"] is None
+    assert all(crop["attention"] is None for crop in fields["crops"])
+    Draft202012Validator(record_schema()).validate(fields)
+    assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
+    (row,) = csv.DictReader(io.StringIO(written(CsvWriter, ("fake", "real"), records=[verdict])))
+    assert row["seed"] == ""
+    assert json.loads(row["crops"]) == fields["crops"]
+    assert json.loads(row["views"]) == fields["views"]
 
 
 def test_csv_has_a_row_for_each_record():
