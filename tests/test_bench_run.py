@@ -96,7 +96,7 @@ def report(place) -> RunReport:
 
 @pytest.fixture(scope="module")
 def setup(vit_bundle) -> Setup:
-    views = msgspec.structs.replace(vit_bundle.manifest.views, num_crops=CROPS)
+    views = vit_bundle.manifest.views.with_crops(CROPS)
     return Setup(views, seed=SEED, batch_size=2, threads=1, workers=1)
 
 

@@ -140,11 +140,12 @@ class TestJudgingThem:
     def test_each_draw_is_judged_as_alone(self, engine, vit_bundle, images):
         network = open_engine(vit_bundle, engine, EngineOptions("cpu", batch_size=8))
         (batch,) = drawn(images, Sampling(SPEC, draws=DRAWS), len(images))
-        found = network.judge_draws(batch.views["global"], batch.views["local"])
+        found = network.judge_draws(batch.views)
         assert found.logits.shape == (len(images) - 1, DRAWS, 2)
         assert found.attention.shape == (len(images) - 1, DRAWS, SPEC.num_crops)
         for draw in range(DRAWS):
-            alone = network.judge(batch.views["global"], batch.views["local"][:, draw])
+            of_one = {**batch.views, "local": batch.views["local"][:, draw]}
+            alone = network.judge(of_one)
             assert found.logits[:, draw] == pytest.approx(alone.logits, abs=1e-5)
             assert found.attention[:, draw] == pytest.approx(alone.attention, abs=1e-6)
 
@@ -152,5 +153,6 @@ class TestJudgingThem:
         network = open_engine(vit_bundle, engine, EngineOptions("cpu", batch_size=2))
         counting = Counting(network)
         overviews = np.zeros((2, 224, 224, 3), np.float32)
-        network.judge_draws(overviews, np.zeros((2, DRAWS, 3, 224, 224, 3), np.uint8))
+        crops = np.zeros((2, DRAWS, 3, 224, 224, 3), np.uint8)
+        network.judge_draws({"global": overviews, "local": crops})
         assert counting.rows == {"global": 2, "local": 2 * DRAWS * 3, "aggregator": 2 * DRAWS}

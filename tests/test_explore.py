@@ -335,9 +335,9 @@ class Twice:
     def __init__(self, engine):
         self.engine = engine
 
-    def judge(self, *views):
-        self.engine.judge(*views)
-        return self.engine.judge(*views)
+    def judge(self, views):
+        self.engine.judge(views)
+        return self.engine.judge(views)
 
 
 def test_speeds_are_ratios_to_the_first(vit_bundle):

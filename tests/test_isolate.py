@@ -199,7 +199,7 @@ def test_a_process_that_waits_holds_no_large_image(photographs):
         maker.make(batch, 0, content)
         rgb = decode(content)
         expected.fill(0, rgb, Sampling(spec))
-        assert np.array_equal(batch.views["local"], expected.crops)
+        assert np.array_equal(batch.views["local"], expected.views["local"])
         assert 0 < shared_bytes() <= 2 << 20
     with pytest.raises(ImageError, match="truncated or damaged"):
         maker.make(batch, 0, large[: len(large) // 2])

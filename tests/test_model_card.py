@@ -29,8 +29,11 @@ def test_figures_are_the_manifests(vit_bundle):
     assert f"{manifest.parity.logit_error:.2g} in any logit" in found["FP32 graphs against PyTorch"]
     assert found["SHA-256 of glass.json"] == sha256_of(vit_bundle.path / "glass.json")
     assert found["Checkpoint"].endswith(manifest.checkpoint.sha256)
-    assert found["Classes"] == "fake (AI-generated), real"
-    assert f"{manifest.views.num_crops} crops" in found["Views"]
+    assert found["Classes"] == "fake (AI-generated), real (the paper's)"
+    assert found["Detector"] == "GLASS (glass)"
+    assert "torch-float-antialias" in found["Views, global"]
+    assert found["Views, local"] == f"{manifest.views.num_crops} crops of 224x224"
+    assert found["Preset"] == "paper (arXiv 2601.00141)"
     assert "PyTorch" in found["Self-test"]
 
 
@@ -87,4 +90,7 @@ def test_no_name_is_markup(name, vit_bundle):
     manifest = msgspec.structs.replace(vit_bundle.manifest, classes=(name, "real"), fake_class=name)
     card = model_card(Bundle(vit_bundle.path, manifest, vit_bundle.digest))
     assert name not in card
-    assert re.sub(r"\\(.)", r"\1", lines(card)["Classes"]) == f"{name} (AI-generated), real"
+    assert (
+        re.sub(r"\\(.)", r"\1", lines(card)["Classes"])
+        == f"{name} (AI-generated), real (the paper's)"
+    )

@@ -70,7 +70,8 @@ def place(vit_bundle, tmp_path, monkeypatch):
 def views(images, crops):
     generator = np.random.default_rng(images * crops)
     overviews = generator.uniform(0, 255, (images, 224, 224, 3)).astype(np.float32)
-    return overviews, generator.integers(0, 256, (images, crops, 224, 224, 3), dtype=np.uint8)
+    crops = generator.integers(0, 256, (images, crops, 224, 224, 3), dtype=np.uint8)
+    return {"global": overviews, "local": crops}
 
 
 @pytest.mark.parametrize("name", LIBRARY_NAMES)
@@ -80,7 +81,7 @@ def test_it_judges_as_onnx_runtime_does_from_any_thread(name, place, vit_bundle)
     assert network.description == f"{name} 10.3.0 {GPU}"
     with ThreadPoolExecutor(2) as pool:
         for given in (views(3, 4), views(1, 2), views(3, 4)):
-            found = pool.submit(network.judge, *given).result()
+            found = pool.submit(network.judge, given).result()
             expected = reference.judge(given)
             assert found.logits == pytest.approx(expected.logits, abs=1e-5)
             assert found.attention == pytest.approx(expected.attention, abs=1e-6)
@@ -316,7 +317,7 @@ class TestFailures:
 
         place.patch.setattr(getattr(fake_tensorrt, owner), name, failing)
         with pytest.raises(EngineError) as raised:
-            place.open().judge(*views(1, 1))
+            place.open().judge(views(1, 1))
         assert str(raised.value).startswith(f"{how}: {said}. {advice}")
 
     def test_a_plan_for_which_there_is_no_memory(self, place):

@@ -59,7 +59,7 @@ def views(images, crops, seed=0, draws=1):
     generator = np.random.default_rng(seed)
     overviews = generator.uniform(0, 255, (images, 224, 224, 3)).astype(np.float32)
     shape = (images, draws, crops, 224, 224, 3)
-    return overviews, generator.integers(0, 256, shape, dtype=np.uint8)
+    return {"global": overviews, "local": generator.integers(0, 256, shape, dtype=np.uint8)}
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +106,13 @@ class TestJudging:
 
     def test_each_graph_runs_alone(self, graphs, vit_bundle, plans, network):
         device = Device(vit_bundle, LIBRARY, FakeCuda(graphs=graphs), plans, MOST)
-        overviews, crops = views(3, 4)
-        crops = crops[:, 0]
-        (global_features,) = device.run("global", [overviews])
+        given = views(3, 4)
+        crops = given["local"][:, 0]
+        (global_features,) = device.run("global", [given["global"]])
         (flat,) = device.run("local", [crops.reshape(12, 224, 224, 3)])
         assert flat == pytest.approx(network.features("local", crops.reshape(12, 224, 224, 3)))
         logits, _ = device.run("aggregator", [global_features, flat.reshape(3, 4, -1)])
-        assert logits == pytest.approx(network.judge(overviews, crops).logits, abs=1e-5)
+        assert logits == pytest.approx(network.judge({**given, "local": crops}).logits, abs=1e-5)
 
 
 class TestTheEngineCheck:

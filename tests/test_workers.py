@@ -77,7 +77,7 @@ def test_threads_buffers_and_budget_do_not_change_views(memory, threads, photogr
         expected.fill(slot, rgb, Sampling(SPEC))
     infos = make_views(batch, [path.read_bytes() for path in paths], threads, memory=memory)
     assert all(draw.placements for info in infos for draw in info.draws)
-    assert np.array_equal(batch.views["local"], expected.crops)
+    assert np.array_equal(batch.views["local"], expected.views["local"])
     assert np.array_equal(batch.views["global"], expected.views["global"])
 
 
