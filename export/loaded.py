@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..runtime.bundle.manifest import Backbone, DetectorEntry
@@ -57,7 +57,8 @@ def load_detector(path: Path, options: ExportOptions, tell: Callable[[str], None
     if options.family is None and Content(read_content(path)).networks:
         return _glass(path, options)
     architecture = None if options.backbone == AUTO else options.backbone
-    source = open_source(path, options.backbone_weights, architecture)
+    opened = open_source(path, options.backbone_weights, architecture)
+    source = replace(opened, fake_class=options.fake_class)
     try:
         family = recognise(source, options.family)
     except CheckpointError:

@@ -13,7 +13,7 @@ import timm
 import torch
 from conftest import DATA, EXAMPLES, ROOT
 from glass_edge.export.detectors.ferretnet import MedianResidual
-from glass_edge.export.detectors.hf_vit import timm_vit_state
+from glass_edge.export.detectors.networks.hf_vit import timm_vit_state
 from glass_edge.export.detectors.npr import NeighbourResidual
 from glass_edge.export.detectors.presets import CLIP, IMAGENET
 from PIL import Image

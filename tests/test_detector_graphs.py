@@ -12,7 +12,7 @@ import pytest
 import torch
 from glass_edge.export.graphs import PixelFront, export_graph
 from glass_edge.export.simplify import simplified
-from glass_edge.runtime.bundle.manifest import TensorSpec
+from glass_edge.runtime.bundle.streams import TensorSpec
 from onnx import ModelProto
 
 SIDE = 64

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..tensors import StateDict
-from .keys import without_prefix
-from .parts import TwoLogits
+from .networks.keys import without_prefix
+from .networks.parts import TwoLogits
+from .networks.towers import CLIP_EPS, QuickGelu, clip_state, tower
+from .networks.weights import filled, sizes_of
 from .presets import CLIP, STREAM, centre, one_view, short_side
 from .registry import Classes, Detector, Family, Preset, Source
-from .towers import CLIP_EPS, QuickGelu, clip_state, tower
-from .weights import filled, sizes_of
 
 _TOWER = "CLIP's image tower"
 

@@ -6,10 +6,10 @@ from torch import nn
 
 from ..families.registry import recipe_from_weights
 from ..tensors import StateDict
-from .parts import TwoLogits
+from .networks.parts import TwoLogits
+from .networks.weights import filled
 from .presets import IMAGENET, STREAM, centre, one_view
 from .registry import Classes, Detector, Family, Preset, Source
-from .weights import filled
 
 _CODE = "PeterWang512/CNNDetection@ea0b562"
 _FEATURES = 2048

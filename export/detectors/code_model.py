@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from ..errors import CheckpointError
 from ..tensors import StateDict
-from .hf_vit import HF_EPS, timm_vit_state, vision_transformer
-from .parts import TwoLogits
+from .networks.hf_vit import HF_EPS, timm_vit_state, vision_transformer
+from .networks.parts import TwoLogits
 from .presets import IMAGENET, STREAM, centre, one_view
 from .registry import Classes, Detector, Family, Preset, Source
 

@@ -6,8 +6,8 @@ import math
 
 from ..errors import CheckpointError
 from ..tensors import StateDict
-from .hf_vit import vision_transformer
-from .parts import TwoLogits
+from .networks.hf_vit import vision_transformer
+from .networks.parts import TwoLogits
 from .presets import IMAGENET, STREAM, one_view, short_side
 from .registry import Classes, Detector, Family, Preset, Source
 

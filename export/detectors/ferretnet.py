@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from ..errors import CheckpointError
 from ..families.registry import count_blocks
-from .parts import TwoLogits
+from .networks.parts import TwoLogits
+from .networks.weights import filled
 from .presets import CLIP, STREAM, centre, one_view
 from .registry import Classes, Detector, Family, Preset, Source
-from .weights import filled
 
 _CODE = "xigua7105/FerretNet@e92796c"
 _SETTINGS = f"{_CODE}: configs/cfgs/FerretNet-S-Median-3.yaml"
@@ -144,7 +144,6 @@ def _load(source: Source, preset: Preset) -> Detector:
         streams={STREAM: TwoLogits(filled(_sized(source), source.state, "FerretNet"))},
         aggregator=None,
         classes=Classes(("real", "fake"), "fake", f"{_CODE}: README.md"),
-        keep=("network.front", "network.cbr1.0"),
     )
 
 

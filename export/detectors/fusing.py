@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .global_local import Trunk, Whole, detector, presets, score_maps, whole
+from .networks.global_local import Trunk, Whole, detector, presets, score_maps, whole
 from .registry import Detector, Family, Preset, Source
 
 _TITLE = "Fusing"

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..simplify import simplified
 from ..tensors import StateDict
-from .global_local import Trunk, Whole, attention_of, detector, presets, score_maps, whole
+from .networks.global_local import Trunk, Whole, attention_of, detector, presets, score_maps, whole
 from .registry import Detector, Family, Preset, Source
 
 _TITLE = "GLFF"

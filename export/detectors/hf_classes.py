@@ -44,14 +44,18 @@ def _says(name: str) -> Literal["fake", "real"] | None:
     return "fake" if fake or words & _MADE else None
 
 
-def classes_of(config: Mapping[str, Any]) -> Classes:
+def classes_of(config: Mapping[str, Any], fake: str | None = None) -> Classes:
     """Read the two classes from a ``config.json``.
+
+    Args:
+        config: what it holds.
+        fake: which class means AI-generated; ``None`` tells it from the names.
 
     Raises:
         CheckpointError: it names no two classes, or not which of them means AI-generated.
     """
     names = _names(config.get("id2label"))
-    fake = fake_of(names)
+    fake = fake or fake_of(names)
     if fake is None:
         raise CheckpointError(
             f"config.json names the classes {names[0]!r} and {names[1]!r}, which do not tell for "

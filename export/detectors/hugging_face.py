@@ -6,11 +6,11 @@ from typing import Any
 
 from ..errors import CheckpointError
 from .hf_classes import classes_of
-from .hf_networks import BUILDS
 from .hf_views import preset_of
+from .networks.hf_networks import BUILDS
+from .networks.weights import sizes_of
 from .presets import STREAM
 from .registry import Detector, Family, Preset, Source
-from .weights import sizes_of
 
 
 def _architecture(source: Source) -> str | None:
@@ -29,7 +29,7 @@ def _load(source: Source, preset: Preset) -> Detector:
         raise CheckpointError(
             f"config.json names the architecture {architecture}: known are {', '.join(BUILDS)}."
         )
-    classes = classes_of(source.config)
+    classes = classes_of(source.config, source.fake_class)
     with sizes_of(f"a {architecture}"):
         network = build(source.state, source.config, preset.views[STREAM].size)
         outputs = len(source.state["classifier.weight"])

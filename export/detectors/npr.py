@@ -15,10 +15,10 @@ from torchvision.models.resnet import Bottleneck
 from ..errors import CheckpointError
 from ..families.registry import count_blocks
 from ..tensors import StateDict
-from .parts import TwoLogits
+from .networks.parts import TwoLogits
+from .networks.weights import filled
 from .presets import IMAGENET, STREAM, centre, one_view, stretched
 from .registry import Classes, Detector, Family, Preset, Source
-from .weights import filled
 
 _CODE = "chuangchuangtan/NPR-DeepfakeDetection@73cde1c"
 _FEATURES = 512
@@ -78,7 +78,6 @@ def _load(source: Source, preset: Preset) -> Detector:
         streams={STREAM: TwoLogits(network)},
         aggregator=None,
         classes=Classes(("real", "fake"), "fake", f"{_CODE}: test.py"),
-        keep=("network.front", "network.conv1"),
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ..errors import CheckpointError, first_line
 from ..tensors import StateDict
-from . import architectures
-from .architectures import Architecture
-from .parts import TwoLogits
+from .networks import architectures
+from .networks.architectures import Architecture
+from .networks.parts import TwoLogits
+from .networks.weights import filled
 from .presets import STREAM, centre, one_view, stretched
 from .registry import Classes, Detector, Family, Preset, Source
-from .weights import filled
 
 _SAY_OTHERWISE = "; --classes and --fake-class say otherwise"
 _MEANINGS = {

@@ -67,6 +67,7 @@ class Source:
         architecture: what ``--backbone`` names (``timm/NAME``, ``torchvision/NAME``), or ``None``.
         place: the names that lead to the tensors in the file, for example ``model``; empty if
             nothing wraps them.
+        fake_class: which class means AI-generated, if the user said so.
     """
 
     path: Path
@@ -76,6 +77,7 @@ class Source:
     preprocessor: Mapping[str, Any] = field(default_factory=dict)
     architecture: str | None = None
     place: str = ""
+    fake_class: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,6 @@ class Detector:
         fixed_batch: whether OpenVINO should compile its graphs for full batches only.
         quantise_residuals: whether INT8 may round the inputs of residual sums.
         shares_weights: whether one set of weights serves several streams.
-        keep: names of modules that stay in floating point: fronts whose small residuals INT8 or
-            FP16 would lose.
     """
 
     name: str
@@ -107,7 +107,6 @@ class Detector:
     fixed_batch: bool = False
     quantise_residuals: bool = True
     shares_weights: bool = False
-    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from ...runtime.views.spec import StreamViews
 from ..errors import CheckpointError
 from ..families.registry import count_blocks
 from ..tensors import StateDict
-from .keys import Renames, renamed, without_prefix
-from .low_pass import LowPass
+from .networks.keys import Renames, renamed, without_prefix
+from .networks.low_pass import LowPass
+from .networks.spectral import Restoration, TileAttention
+from .networks.towers import tower
+from .networks.weights import filled, sizes_of
 from .registry import Classes, Detector, Family, Preset, Source
-from .spectral import Restoration, TileAttention
-from .towers import tower
-from .weights import filled, sizes_of
 
 _SOURCE = "mever-team/spai@8ff7b3b: configs/spai.yaml"
 _STREAM = "tiles"
@@ -107,7 +107,6 @@ def _load(source: Source, _: Preset) -> Detector:
         aggregator=aggregator,
         classes=Classes(("real", "fake"), "fake", "mever-team/spai@8ff7b3b"),
         quantise_residuals=False,
-        keep=("low_pass",),
     )
 
 

@@ -10,8 +10,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..families.registry import count_blocks
-from ..tensors import StateDict
+from ...families.registry import count_blocks
+from ...tensors import StateDict
 from .keys import Renames, joined, renamed, without_prefix
 from .weights import filled, sizes_of
 

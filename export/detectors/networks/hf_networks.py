@@ -13,9 +13,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import CheckpointError
-from ..families.registry import count_blocks
-from ..tensors import StateDict
+from ...errors import CheckpointError
+from ...families.registry import count_blocks
+from ...tensors import StateDict
 from .hf_vit import HF_EPS, timm_vit_state
 from .keys import Renames, joined, renamed, without_prefix
 from .towers import tower, transformers_state

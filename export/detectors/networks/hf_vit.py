@@ -10,9 +10,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, first_line
-from ..families.registry import count_blocks
-from ..tensors import StateDict
+from ...errors import CheckpointError, first_line
+from ...families.registry import count_blocks
+from ...tensors import StateDict
 from .weights import filled
 
 HF_EPS = 1e-12  # of layer normalisation, where transformers' configuration does not say it

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from torch import nn
 
-from ..errors import CheckpointError, first_line
-from ..tensors import StateDict, check_finite, fit_problem
+from ...errors import CheckpointError, first_line
+from ...tensors import StateDict, check_finite, fit_problem
 
 _Module = TypeVar("_Module", bound=nn.Module)
 _SHAPE_ERRORS = (

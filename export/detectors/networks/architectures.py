@@ -15,14 +15,14 @@ from torch import nn
 from torchvision.models import ConvNeXt, VisionTransformer
 from torchvision.models.convnext import LayerNorm2d
 
-from ...runtime.bundle.manifest import Normalisation
-from ...runtime.views.places import Centre
-from ...runtime.views.spec import Resize, ResizeRule, StreamViews
-from ..errors import CheckpointError
-from ..families.registry import recipe_from_name, recipe_from_weights
-from ..families.timm_models import normalises_streams, without_weights
-from ..tensors import StateDict
-from .presets import IMAGENET, short_side
+from ....runtime.bundle.manifest import Normalisation
+from ....runtime.views.places import Centre
+from ....runtime.views.spec import Resize, ResizeRule, StreamViews
+from ...errors import CheckpointError
+from ...families.registry import recipe_from_name, recipe_from_weights
+from ...families.timm_models import normalises_streams, without_weights
+from ...tensors import StateDict
+from ..presets import IMAGENET, short_side
 
 _TIMM, _TORCHVISION = "timm/", "torchvision/"
 _RULES: Mapping[str, ResizeRule] = {

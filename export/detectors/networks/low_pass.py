@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError
+from ...errors import CheckpointError
 
 
 class LowPass(nn.Module):

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import torch
 
-from ..tensors import StateDict
+from ...tensors import StateDict
 
 Renames: TypeAlias = Sequence[tuple[str, str]]
 """Regular expressions of keys' beginnings, and what stands there instead."""

@@ -9,8 +9,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..presets import IMAGENET
 from .low_pass import LowPass
-from .presets import IMAGENET
 
 _SMALLEST_LENGTH = 1e-8  # PyTorch's, in cosine similarities
 

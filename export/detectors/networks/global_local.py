@@ -13,14 +13,14 @@ from torch.nn import functional
 from torchvision.models import ResNet
 from torchvision.models.resnet import Bottleneck
 
-from ...runtime.views.places import Guided
-from ...runtime.views.spec import StreamViews
-from ..families.registry import count_blocks
-from ..simplify import simplified
-from ..tensors import StateDict
+from ....runtime.views.places import Guided
+from ....runtime.views.spec import StreamViews
+from ...families.registry import count_blocks
+from ...simplify import simplified
+from ...tensors import StateDict
+from ..presets import IMAGENET, short_side
+from ..registry import Classes, Detector, Preset
 from .keys import without_prefix
-from .presets import IMAGENET, short_side
-from .registry import Classes, Detector, Preset
 from .weights import filled, sizes_of
 
 Layers = TypeVar("Layers", bound="Whole")
