@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 
 import detector_files as files
-import numpy as np
 import pytest
 import timm
 import torch
-from conftest import DATA, EXAMPLES, ROOT
+from conftest import DATA, EXAMPLES, ROOT, golden_picture
 from glass_edge.export.detectors.ferretnet import MedianResidual
 from glass_edge.export.detectors.networks.hf_vit import timm_vit_state
 from glass_edge.export.detectors.npr import NeighbourResidual
@@ -198,13 +197,8 @@ def example_crop(entry: dict) -> Image.Image:
 
 
 def made_picture(entry: dict) -> Image.Image:
-    height, width, seed = (entry[each] for each in ("height", "width", "picture_seed"))
-    y, x = np.arange(height)[:, None, None], np.arange(width)[None, :, None]
-    c = np.arange(3)[None, None, :]
-    values = 127.5 + 60 * np.sin(x * (0.013 + 0.004 * c) + 0.007 * y)
-    values += 30 * np.sin(0.9 * x + y * (1.1 + 0.2 * c))
-    noise = np.random.default_rng(seed).integers(-30, 31, size=(height, width, 3))
-    return Image.fromarray(np.clip(np.rint(values + noise), 0, 255).astype(np.uint8))
+    keys = ("height", "width", "picture_seed", "picture_sha256")
+    return Image.fromarray(golden_picture(*(entry[key] for key in keys)))
 
 
 def crop(image: Image.Image, entry: dict) -> Image.Image:

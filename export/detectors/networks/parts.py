@@ -1,4 +1,4 @@
-"""What families of detectors share: heads of one logit, and sums of several views."""
+"""What families of detectors share: heads of one logit."""
 
 from __future__ import annotations
 
@@ -19,10 +19,3 @@ class TwoLogits(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         logit: Tensor = self.network(*inputs)
         return torch.cat([torch.zeros_like(logit), logit], dim=1)
-
-
-class MeanOfViews(nn.Module):
-    """The mean of several views' logits ``(B, n, 2)``, as ``(B, 2)``."""
-
-    def forward(self, logits: Tensor) -> Tensor:
-        return logits.mean(dim=1)
