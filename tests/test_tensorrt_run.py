@@ -18,7 +18,7 @@ from glass_edge.runtime.engines.openvino import OpenVinoEngine
 from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.engines.tensorrt.api import Library
 from glass_edge.runtime.engines.tensorrt.check import EngineCheck, blotches
-from glass_edge.runtime.engines.tensorrt.engine import Device
+from glass_edge.runtime.engines.tensorrt.device import Device
 from glass_edge.runtime.engines.tensorrt.plan import (
     Batches,
     BuildOptions,
