@@ -9,6 +9,8 @@ import pytest
 from glass_edge.runtime.bundle.bundle import sha256_of
 from glass_edge.runtime.bundle.comparison import Yardstick
 from glass_edge.runtime.bundle.model_card import MODEL_CARD, UNKNOWN, model_card
+from glass_edge.runtime.views.places import Ten
+from glass_edge.runtime.views.spec import StreamViews
 
 from glass_edge import Bundle
 
@@ -94,3 +96,23 @@ def test_no_name_is_markup(name, vit_bundle):
         re.sub(r"\\(.)", r"\1", lines(card)["Classes"])
         == f"{name} (AI-generated), real (the paper's)"
     )
+
+
+@pytest.mark.parametrize("field", ["title", "preset", "preset_source", "classes_source"])
+def test_nothing_that_is_said_of_a_detector_is_markup(field, vit_bundle):
+    entry = msgspec.structs.replace(vit_bundle.manifest.detector, **{field: "<b>[a](http://b)</b>"})
+    manifest = msgspec.structs.replace(vit_bundle.manifest, detector=entry)
+    card = model_card(Bundle(vit_bundle.path, manifest, vit_bundle.digest))
+    assert "<b>" not in card
+    assert "[a](" not in card
+    assert "<b>[a](http://b)</b>" in re.sub(r"\\(.)", r"\1", card)
+
+
+def test_only_what_draws_its_views_is_said_to_depend_on_a_seed(vit_bundle):
+    streams = dict(vit_bundle.manifest.streams)
+    places = StreamViews(224, "uint8", places=Ten())
+    streams["local"] = msgspec.structs.replace(streams["local"], views=places)
+    manifest = msgspec.structs.replace(vit_bundle.manifest, streams=streams)
+    card = model_card(Bundle(vit_bundle.path, manifest, vit_bundle.digest))
+    assert lines(card)["Views, local"] == "10 crops, corners and centre of 224x224"
+    assert "another seed" not in card
