@@ -14,7 +14,7 @@ import pytest
 import test_fusing
 import test_spai
 import torch
-from conftest import DATA, EXAMPLES, ROOT, call, golden_picture
+from conftest import DATA, EXAMPLES, ROOT, call, golden_picture, slow, slow_but
 from detector_graphs import load, source
 from glass_edge.calibration.images import split_images
 from glass_edge.calibration.making.variants import make_variant
@@ -122,7 +122,7 @@ def test_a_record_invents_nothing(shared, photos):
 
 
 def test_a_centre_crop_of_the_image_as_it_is_is_in_the_record(shared, photos):
-    bundle = exported(files.cnnspot(), "resnet", shared, preset="centre-224")
+    bundle = exported(files.cnnspot(), "centred", shared, preset="centre-224")
     one, *_, small = Detector(bundle).detect(photos)
     assert [(c.top, c.left, c.height, c.width, c.attention) for c in one.crops] == [
         (144, 144, 224, 224, None)
@@ -131,7 +131,7 @@ def test_a_centre_crop_of_the_image_as_it_is_is_in_the_record(shared, photos):
 
 
 def test_numbers_of_crops_are_refused_where_none_are_drawn(shared):
-    bundle = exported(files.cnnspot(), "resnet", shared, preset="centre-224")
+    bundle = exported(files.cnnspot(), "centred", shared, preset="centre-224")
     with pytest.raises(InputError, match="chooses its views by a rule of its own"):
         Detector(bundle, DetectorOptions(crops=4))
     with pytest.raises(InputError, match="draws none: leave the crops out"):
@@ -299,13 +299,13 @@ def guided_says(network: Network, path: Path) -> tuple[np.ndarray, list[tuple[in
     return network.aggregator(overall, local[None])[0].numpy(), places
 
 
-@pytest.fixture(scope="module", params=["fusing", "glff"])
+@pytest.fixture(scope="module", params=["fusing", slow("glff")])
 def guided(request, shared) -> tuple[Network, Bundle]:
     state = test_fusing.STATES[request.param]()
     return test_fusing.detector(request.param), exported({"model": state}, request.param, shared)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", slow_but(["onnxruntime"], ENGINES))
 def test_one_stream_places_the_views_of_another(guided, photos, engine):
     network, bundle = guided
     found = Detector(bundle, DetectorOptions(engine=engine)).detect(photos)
@@ -316,10 +316,9 @@ def test_one_stream_places_the_views_of_another(guided, photos, engine):
         assert verdict.views == {"global": 1, "local": 6}
 
 
+@pytest.mark.slow
 def test_the_gate_counts_views_that_lie_elsewhere(guided, tmp_path):
-    network, bundle = guided
-    if not network.name.startswith("GLFF"):
-        pytest.skip("the other has the same")
+    _, bundle = guided
     make_variant(bundle, tmp_path, VariantOptions("fp16", None, CalibrationOptions()))
     manifest = Bundle.open(tmp_path).manifest
     assert 0 <= manifest.comparison.moved <= 0.2
@@ -331,8 +330,7 @@ def test_the_gate_counts_views_that_lie_elsewhere(guided, tmp_path):
 
 def test_tensorrt_rtx_builds_every_graph(tiled, guided, shared, tmp_path):
     pytest.importorskip("tensorrt_rtx")
-    _, glff = guided
-    for bundle in (tiled, glff, exported({"netC": files.npr()}, "npr", shared)):
+    for bundle in (tiled, guided[1], exported({"netC": files.npr()}, "npr", shared)):
         options = ("--library", "tensorrt-rtx", "--engine-dir", tmp_path)
         made = call("glass-build", tmp_path, bundle.path, *options).stdout
         for role in bundle.manifest.roles:

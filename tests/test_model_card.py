@@ -114,5 +114,5 @@ def test_only_what_draws_its_views_is_said_to_depend_on_a_seed(vit_bundle):
     streams["local"] = msgspec.structs.replace(streams["local"], views=places)
     manifest = msgspec.structs.replace(vit_bundle.manifest, streams=streams)
     card = model_card(Bundle(vit_bundle.path, manifest, vit_bundle.digest))
-    assert lines(card)["Views, local"] == "10 crops, corners and centre of 224x224"
+    assert lines(card)["Views, local"] == "10 crops of 224x224, corners and centre"
     assert "another seed" not in card

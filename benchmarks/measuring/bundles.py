@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ...export.options import GLASS
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.machine.errors import InputError
@@ -30,11 +32,10 @@ def common_views(bundles: Sequence[Bundle], crops: int | None) -> ViewSpec:
                 f"{pair} do not tell the same classes apart ({_classes(first)} against "
                 f"{_classes(other)}): evaluate them one at a time."
             )
-        mine, theirs = views.with_crops(1), _views(other, crops).with_crops(1)
-        if mine != theirs:
+        if (differs := _difference(views, _views(other, crops))) is not None:
             raise InputError(
-                f"{pair} cannot judge the same views, because they look at different ones ({mine} "
-                f"against {theirs}): evaluate them one at a time."
+                f"{pair} cannot judge the same views, because their {differs}: evaluate them one "
+                "at a time."
             )
         if views != _views(other, crops):
             raise InputError(
@@ -85,6 +86,19 @@ def load_fitting(checkpoint: Path, backbone: str, bundles: Sequence[Bundle]) -> 
 
 def _backbone(backbone: str, feature_size: int, crop_size: int) -> str:
     return f"{backbone} with {feature_size} features of {crop_size}x{crop_size} pixels"
+
+
+def _difference(one: ViewSpec, other: ViewSpec) -> str | None:
+    """Say in what two specifications differ, but for the number of crops."""
+    mine, theirs = one.with_crops(1).streams, other.with_crops(1).streams
+    if mine.keys() != theirs.keys():
+        return f"streams differ ({', '.join(mine)} against {', '.join(theirs)})"
+    for name in mine:
+        first, second = (msgspec.structs.asdict(streams[name]) for streams in (mine, theirs))
+        for field, value in first.items():
+            if value != second[field]:
+                return f"{name} views differ in {field} ({value} against {second[field]})"
+    return None
 
 
 def _views(bundle: Bundle, crops: int | None) -> ViewSpec:

@@ -25,7 +25,9 @@ def glass_detector(loaded: LoadedModel, options: ExportOptions) -> tuple[Detecto
         shares_weights=model.shares_backbone,
     )
     views = paper.glass_views(recipe.crop_size, options.crops or recipe.crops).streams
-    source = paper.SOURCE if recipe.crop_size == paper.CROP_SIZE else USERS
+    source = paper.SOURCE
+    if recipe.crop_size != paper.CROP_SIZE:
+        source = USERS if options.crop_size else "the backbone's own size"
     return detector, Preset(PRESET, source, views, recipe.normalisation)
 
 
