@@ -38,6 +38,7 @@ from .cli_common import (
     tables_option,
     write,
 )
+from .detectors.cli import detector
 from .int8.cli import int8
 from .machines import Machines, read_report
 from .run.plots import plot_run
@@ -84,6 +85,7 @@ def main() -> None:
 main.add_command(views)
 main.add_command(decoders)
 main.add_command(int8)
+main.add_command(detector)
 
 
 @main.command(

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from ..calibration.photographs import reference_views
+from ..export.paper import LOCAL
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.engines.base import Float32
 from ..runtime.machine.environment import environment
@@ -212,5 +213,5 @@ def measure_engines(
 
 def _photographed_crops(spec: ViewSpec, count: int) -> Pixels:
     """Return crops of all photographs in turn, over again if there are too few."""
-    crops = reference_views(spec).crops.swapaxes(0, 1)
+    crops = reference_views(spec)[LOCAL].swapaxes(0, 1)
     return np.resize(crops, (count, *crops.shape[2:]))

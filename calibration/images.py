@@ -13,7 +13,8 @@ from ..runtime.finding.choosing import Skip, in_silence
 from ..runtime.finding.sources import find_images
 from ..runtime.machine.errors import ImageError, InputError
 from ..runtime.machine.progress import Progress, silent, track
-from ..runtime.streaming.stream import PreparedBatch
+from ..runtime.streaming.draws import DrawnBatch
+from ..runtime.views.batch import Pixels, ViewInfo
 from .errors import CalibrationError
 
 FEWEST = 5  # four to calibrate on and one to hold out
@@ -21,6 +22,7 @@ ENOUGH = 64
 _HELD_OUT = 5  # one image in five
 _FLAT = 1.0  # standard deviation in grey levels below which a view shows nothing
 _SATURATED = 0.9  # share of values at 0 or 255
+_SEVERAL = 3  # dimensions of an image's views of a stream that has one
 _MOST = 0.5  # share of unsuitable images above which ranges mean nothing
 
 
@@ -105,17 +107,23 @@ class Suitability:
     small: int = 0
     crop_size: int = 0
 
-    def add(self, batch: PreparedBatch) -> None:
-        """Look at the views of some images."""
+    def add(self, batch: DrawnBatch) -> None:
+        """Look at the views of some images, of several draws at the first."""
         self.images += len(batch.infos)
         self.unreadable += len(batch.outcomes) - len(batch.infos)
-        self.crop_size = batch.crops.shape[2]
-        for info, overview, padded in zip(batch.infos, batch.overviews, batch.crops, strict=True):
-            crops = padded[:, : info.height, : info.width]  # without the padding
-            self.flat += bool(overview.std(axis=(0, 1)).max() < _FLAT)
-            self.saturated += bool(np.mean((crops == 0) | (crops == 255)) > _SATURATED)
-            self.grey += bool(np.ptp(overview, axis=2).max() < 1.0)
-            self.small += min(info.height, info.width) < self.crop_size
+        for row, info in enumerate(batch.infos):
+            self._look(info, [_views(pixels[row]) for pixels in batch.views.values()])
+
+    def _look(self, info: ViewInfo, views: list[Pixels]) -> None:
+        """Look at one image's views, ``(n, p, p, 3)`` of each stream."""
+        self.crop_size = max(pixels.shape[1] for pixels in views)
+        # Without the padding, which lies at the end where crops are drawn.
+        shown = [pixels[:, : info.height, : info.width] for pixels in views]
+        self.flat += all(pixels.std(axis=(0, 1, 2)).max() < _FLAT for pixels in shown[:1])
+        ends = [np.mean((pixels == 0) | (pixels == 255)) for pixels in shown[-1:]]
+        self.saturated += all(share > _SATURATED for share in ends)
+        self.grey += all(np.ptp(pixels, axis=3).max() < 1.0 for pixels in shown[:1])
+        self.small += min(info.height, info.width) < self.crop_size
 
     def check(self) -> list[str]:
         """Return what the user should know.
@@ -143,3 +151,8 @@ class Suitability:
         if self.unreadable:
             notes.append(f"{self.unreadable} calibration images could not be read.")
         return notes
+
+
+def _views(pixels: Pixels) -> Pixels:
+    """Return an image's views of one stream, of several draws the first, ``(n, p, p, 3)``."""
+    return pixels[0] if pixels.ndim > _SEVERAL else pixels[np.newaxis]

@@ -4,21 +4,70 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+import numpy as np
+
 from ..runtime.images.decode import decode
-from ..runtime.views.batch import Sampling, ViewBatch
+from ..runtime.images.encoded import Rgb
+from ..runtime.images.reading import ImageSource
+from ..runtime.views.batch import Pixels, Sampling, ViewBatch, Views
+from ..runtime.views.guided import GUIDED_VIEWS, SCORE_MAPS, guided_views, guided_windows
 from ..runtime.views.spec import ViewSpec
 
 _FOLDER = "pictures"
 _SEED = 20_601
+_FEW = 4
+_TRIED_ON = 2  # of the photographs; the others are for the gate
 
 
-def reference_views(spec: ViewSpec, images: int | None = None) -> ViewBatch:
-    """Make views of the package's photographs, or of the first ``images`` of them."""
+def reference_views(spec: ViewSpec, images: int | None = None) -> Views:
+    """Make views of the package's photographs, or of the first ``images`` of them.
+
+    Where an image's views are as many as its size asks for, there are a few of each. Where another
+    stream chooses their places, they lie anywhere.
+    """
     encoded = photographs()[:images]
-    views = ViewBatch(len(encoded), spec)
+    batch = ViewBatch(len(encoded), spec)
+    apart = []
     for slot, photograph in enumerate(encoded):
-        views.fill(slot, decode(photograph), Sampling(spec, _SEED + slot, fixed=True))
+        rgb = decode(photograph)
+        info = batch.fill(slot, rgb, Sampling(spec, _SEED + slot, fixed=True))
+        if info.own is not None:
+            apart.append(info.own[:_FEW])
+        elif spec.guided is not None:
+            apart.append(_anywhere(rgb, spec.crop_size, _SEED + slot))
+    if not apart or spec.several is None:
+        return batch.views
+    count = min(map(len, apart))
+    several = np.stack([views[:count] for views in apart])
+    return {name: batch.views.get(name, several) for name in spec.streams}
+
+
+def _anywhere(rgb: Rgb, size: int, seed: int) -> Pixels:
+    """Return the views that a stream would choose whose score maps are noise."""
+    generator = np.random.default_rng(seed)
+    maps = [generator.random((side, side), np.float32) for side in SCORE_MAPS]
+    views = np.empty((GUIDED_VIEWS, size, size, 3), np.float32)
+    height, width = rgb.shape[:2]
+    guided_views(views, rgb, guided_windows(height, width, maps))
     return views
+
+
+def own_images(spec: ViewSpec) -> tuple[list[ImageSource], list[ImageSource]]:
+    """Return images to try changes on, and others for the gate, where the user gives none.
+
+    They are the package's photographs. A photograph is judged many times if its crops are drawn;
+    if not, it is turned and mirrored, so that margins have a spread to compare errors with.
+    """
+    files = photographs()
+    if spec.drawn:
+        return [*files[:_TRIED_ON]], [*files[_TRIED_ON:]]
+    turned = [
+        np.ascontiguousarray(side)
+        for rgb in map(decode, files)
+        for quarters in range(4)
+        for side in (np.rot90(rgb, quarters), np.rot90(rgb, quarters)[:, ::-1])
+    ]
+    return [*turned[::2]], [*turned[1::2]]
 
 
 def photographs() -> list[bytes]:

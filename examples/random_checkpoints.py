@@ -2,7 +2,8 @@
 
 Speed does not depend on the weights. Those written are always the same and leave no logit at
 zero, so that reports name the same bundles and numeric errors are those of real values:
-``gl_resnet50.pt``, ``gl_convnext.pt`` (ConvNeXt-T) and ``gl_vit.pt`` (ViT-B/16).
+``gl_resnet50.pt``, ``gl_convnext.pt`` (ConvNeXt-T) and ``gl_vit.pt`` (ViT-B/16), and of one-view
+detectors' shapes ``commfor.pt`` (ViT-S/16-384) and ``cnnspot.pt`` (ResNet-50).
 
     python examples/random_checkpoints.py checkpoints
 """
@@ -12,12 +13,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+import timm
 import torch
 from glass_edge.export.model import Glass
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import convnext_tiny, resnet50, vit_b_16
 from torchvision.models.convnext import CNBlock
+
+Module = TypeVar("Module", bound=nn.Module)
 
 # Of each file the seed, the backbone, the name of its head and what stands there, and the features.
 NETWORKS: dict[str, tuple[int, Callable[[], nn.Module], str, Callable[[], nn.Module], int]] = {
@@ -42,7 +47,18 @@ def random_glass(name: str) -> Glass:
     return as_if_trained(Glass(backbone(name), backbone(name), features))
 
 
-def as_if_trained(model: Glass) -> Glass:
+def random_detectors() -> dict[str, dict[str, Tensor]]:
+    """Make the state dicts of detectors of one view, always the same."""
+    torch.manual_seed(11)
+    vit = as_if_trained(timm.create_model("vit_small_patch16_384", num_classes=1))
+    resnet = as_if_trained(resnet50(num_classes=1))
+    return {
+        "commfor": {f"vit.{key}": tensor for key, tensor in vit.state_dict().items()},
+        "cnnspot": resnet.state_dict(),
+    }
+
+
+def as_if_trained(model: Module) -> Module:
     """Give a new network what training changes most, and put it in eval mode.
 
     Normalisation layers get random parameters and statistics, so that folding and fusing them
@@ -65,13 +81,15 @@ def as_if_trained(model: Glass) -> Glass:
 
 
 def main() -> None:
-    """Write all three, 1.1 GB together."""
+    """Write all five, 1.3 GB together."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     for name in NETWORKS:
         torch.save(random_glass(name).state_dict(), folder / f"{name}.pt")
+    for name, state in random_detectors().items():
+        torch.save({"model": state}, folder / f"{name}.pt")
 
 
 if __name__ == "__main__":

@@ -72,10 +72,10 @@ def _chosen(content: Content, weights: WhichWeights | None) -> Checkpoint:
     if not content.networks:
         return Checkpoint(_likeliest(content), "raw")
     network = _only_one(averaged if taken == "ema" else raw)
-    state = _plain_state(network.values)
+    state = plain_state(network.values)
     if taken == "ema" and raw:
         # Many averages are of parameters only, and used with the model's buffers.
-        state = _plain_state(_only_one(raw).values) | state
+        state = plain_state(_only_one(raw).values) | state
     notes = tuple(map(_display, _notes(content, network, without_keys)))
     return Checkpoint(state, taken, bool(averaged and raw), notes)
 
@@ -87,8 +87,8 @@ def _only_one(networks: list[Network]) -> Network:
         CheckpointError: they differ.
     """
     first, *others = networks
-    state = _plain_state(first.values) if others else {}
-    if all(equal(state, _plain_state(other.values)) for other in others):
+    state = plain_state(first.values) if others else {}
+    if all(equal(state, plain_state(other.values)) for other in others):
         return first
     raise CheckpointError(
         f"it holds several networks ({', '.join(map(str, networks))}): save the state dict of the "
@@ -96,7 +96,12 @@ def _only_one(networks: list[Network]) -> Network:
     )
 
 
-def _plain_state(values: Mapping[str, Any]) -> StateDict:
+def plain_state(values: Mapping[str, Any]) -> StateDict:
+    """Return tensors in dense ones, see :func:`.tensors.plain`.
+
+    Raises:
+        CheckpointError: one cannot be, or is an object.
+    """
     for key, value in values.items():
         if isinstance(value, Placeholder):
             raise CheckpointError(
@@ -121,7 +126,7 @@ def _likeliest(content: Content) -> StateDict:
         raise CheckpointError(
             f"it holds no state dict (a mapping of names to tensors): save it with {HOW_TO_SAVE}."
         )
-    return _plain_state(tensors)
+    return plain_state(tensors)
 
 
 def _notes(content: Content, network: Network, without_keys: str | None) -> Iterator[str]:

@@ -8,6 +8,7 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,8 +21,12 @@ from ..runtime.bundle.bundle import sha256_of
 from . import file_kinds
 from .errors import CheckpointError, first_line
 
+HUGGING_FACE = ("model.safetensors", "pytorch_model.bin")
+"""What Hugging Face's libraries call the weights in a model's folder."""
+
 _INDEX = "*.index.json"
 _LARGEST_INDEX = 64 << 20  # bytes
+_NAMESPACE, _SETTINGS = "argparse.Namespace", "yacs.config.CfgNode"
 _MOST_CLASSES = 64  # each lengthens the unpickler's look-ups
 HOW_TO_SAVE = "torch.save(model.state_dict(), 'gl.pt')"
 _StandIn: TypeAlias = Callable[..., Any] | tuple[Callable[..., Any], str]
@@ -53,13 +58,13 @@ def read_content(path: Path) -> Any:
     The first bytes decide how it is read, not the name.
 
     Args:
-        path: a file of ``torch.save`` or safetensors; or an index of shards, or the folder that
-            holds it.
+        path: a file of ``torch.save`` or safetensors; or an index of shards; or a folder that
+            holds one of them under the name that Hugging Face's libraries give it.
 
     Raises:
         CheckpointError: it cannot be read.
     """
-    path = _index_of(path) if path.is_dir() else path
+    path = _weights_in(path) if path.is_dir() else path
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}.")
     try:
@@ -83,7 +88,7 @@ def checkpoint_digest(path: Path) -> str:
         CheckpointError: an index is not valid.
         OSError: a file cannot be read.
     """
-    path = _index_of(path) if path.is_dir() else path
+    path = _weights_in(path) if path.is_dir() else path
     if file_kinds.kind(path) != file_kinds.JSON:
         return sha256_of(path)
     shards = {path.parent / name for name in _weight_map(path).values()}
@@ -91,14 +96,15 @@ def checkpoint_digest(path: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _index_of(folder: Path) -> Path:
-    found = sorted(folder.glob(_INDEX))
+def _weights_in(folder: Path) -> Path:
+    whole = [folder / name for name in HUGGING_FACE if (folder / name).is_file()]
+    found = whole[:1] or sorted(folder.glob(_INDEX))
     if len(found) == 1:
         return found[0]
     what = "several indices" if found else "no index"
     raise CheckpointError(
-        f"{folder} is a folder, not a checkpoint, and holds {what} of shards (*.index.json): name "
-        "the checkpoint's file."
+        f"{folder} is a folder, not a checkpoint, and holds {what} of shards (*.index.json) and "
+        f"no {' or '.join(HUGGING_FACE)}: name the checkpoint's file."
     )
 
 
@@ -193,7 +199,7 @@ def _unknown_classes(path: Path) -> list[str]:
     """
     try:
         if not zipfile.is_zipfile(path):
-            return ["argparse.Namespace"]  # PyTorch before 1.6: torch cannot list the others
+            return [_NAMESPACE, _SETTINGS]  # PyTorch before 1.6: torch cannot list the others
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except Exception:  # of many types, on damaged files; torch.load says what is wrong
@@ -221,8 +227,14 @@ def _unknown_classes(path: Path) -> list[str]:
 
 
 def _placeholder(name: str) -> _StandIn:
-    """Return a new placeholder class for a name, as ``safe_globals`` takes it."""
+    """Return what stands in for a class, as ``safe_globals`` takes it.
+
+    It is a new placeholder class; of yacs' settings, which are a dictionary and have copies in
+    other libraries, it is the only kind of dictionary that torch fills.
+    """
     module, _, short = name.rpartition(".")
+    if short == _SETTINGS.rpartition(".")[2]:
+        return OrderedDict, name
     named = {"__module__": module, "__qualname__": short, "stands_for": name}
     return type("Placeholder", (Placeholder,), named), name
 

@@ -1,4 +1,4 @@
-"""``glass-export``: export a trained GLASS to a bundle."""
+"""``glass-export``: export a trained GLASS, or another detector, to a bundle."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..calibration.commands.options import (
     check_meant,
     lowering_options,
 )
+from ..calibration.commands.summary import print_notes
 from ..runtime.bundle.bundle import BUNDLE_SUFFIX
 from ..runtime.bundle.making import check_target
 from ..runtime.bundle.manifest import Normalisation, Precision, WhichWeights
@@ -38,6 +39,8 @@ Examples:
   glass-export                                   the only gl_*.pt here
   glass-export mine.safetensors --backbone timm/tf_efficientnet_lite0 --crops 4
   glass-export gl_vit.pt --precision fp16 -o gl_vit.fp16.glass
+  glass-export commfor.safetensors -o commfor.glass    told from its keys, see docs/detectors.md
+  glass-export fc_weights.pth --backbone-weights clip.safetensors -o univfd.glass
   glass-export gl_vit.pt --precision int8 --calibrate photographs/ -o gl_vit.int8.glass
 """
 
@@ -55,9 +58,10 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
 @click.command(
     cls=GlassCommand,
     epilog=_EXAMPLES,
-    help="Export a trained PyTorch GLASS to a bundle that glass-run judges with. CHECKPOINT is a "
-    "state dict saved by torch.save, a safetensors file, or an index of shards. The export "
-    "compares the graphs with PyTorch on real photographs and fails if they do not agree.",
+    help="Export a trained PyTorch GLASS, or another detector of AI-generated images, to a bundle "
+    "that glass-run judges with. CHECKPOINT is a state dict saved by torch.save, a safetensors "
+    "file, an index of shards, or a folder as Hugging Face saves models. The export compares the "
+    "graphs with PyTorch on real photographs and fails if they do not agree.",
 )
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -77,7 +81,25 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
     "glass-quantize, and their verdicts compared with its.",
 )
 @lowering_options
+@click.option(
+    "--family",
+    metavar="NAME",
+    help="Which kind of detector CHECKPOINT holds (docs/detectors.md lists them). Default: told "
+    "from its keys.",
+)
+@click.option(
+    "--preset",
+    metavar="NAME",
+    help="How its images become views, where the family's authors do it in several ways. Default: "
+    "the family's first.",
+)
 @backbone_option
+@click.option(
+    "--backbone-weights",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The network below the head, for a CHECKPOINT that holds only a head.",
+)
 @click.option(
     "--weights",
     type=click.Choice(get_args(WhichWeights)),
@@ -116,13 +138,13 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
 )
 @click.option(
     "--classes",
-    default="fake,real",
-    show_default=True,
     metavar="A,B",
-    help="Class names in the order of the logits.",
+    help="Class names in the order of the logits. Default: the detector's; a GLASS has fake,real.",
 )
 @click.option(
-    "--fake-class", default="fake", show_default=True, help="Which class means AI-generated."
+    "--fake-class",
+    metavar="NAME",
+    help="Which class means AI-generated. Default: the detector's, or fake.",
 )
 @force_option("the bundle")
 @common_options
@@ -133,30 +155,33 @@ def main(
     output: Path | None,
     precision: Precision,
     lowering: Lowering,
+    family: str | None,
+    preset: str | None,
     backbone: str,
+    backbone_weights: Path | None,
     weights: WhichWeights | None,
     reference: Path | None,
     crops: int | None,
     crop_size: int | None,
     mean: _Triple | None,
     std: _Triple | None,
-    classes: str,
-    fake_class: str,
+    classes: str | None,
+    fake_class: str | None,
     force: bool,
 ) -> None:
     """Export a checkpoint; see ``glass-export --help``."""
     check_meant(ctx, precision)
-    names = tuple(name.strip() for name in classes.split(","))
-    if len(names) != 2:
-        raise InputError(f"--classes takes two names separated by a comma, not {classes!r}.")
     options = ExportOptions(
+        family=family,
+        preset=preset,
         backbone=backbone,
+        backbone_weights=backbone_weights,
         weights=weights,
         reference=reference,
         crops=crops,
         crop_size=crop_size,
         normalisation=_normalisation(mean, std),
-        classes=(names[0], names[1]),
+        classes=_two_names(classes),
         fake_class=fake_class,
         force=force,
     )
@@ -169,8 +194,26 @@ def main(
     with on_console("loading PyTorch"), needing_libraries("exporting", extra="export"):
         from .exporter import export_bundle
     with ending_on_sigterm():
-        bundle = export_bundle(source, target, options, on_console)
+        bundle = export_bundle(source, target, options, on_console, _note)
     summarise(source, bundle)
+
+
+def _note(sentence: str) -> None:
+    print_notes([sentence])
+
+
+def _two_names(classes: str | None) -> tuple[str, str] | None:
+    """Return the names of classes that the user gave.
+
+    Raises:
+        InputError: they are not two.
+    """
+    if classes is None:
+        return None
+    names = tuple(name.strip() for name in classes.split(","))
+    if len(names) != 2:
+        raise InputError(f"--classes takes two names separated by a comma, not {classes!r}.")
+    return names[0], names[1]
 
 
 def _normalisation(mean: _Triple | None, std: _Triple | None) -> Normalisation | None:

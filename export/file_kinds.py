@@ -22,6 +22,11 @@ _ONNX = (
     "is an ONNX graph, and an export starts from the PyTorch weights that it was made of: give "
     "their checkpoint."
 )
+_SKLEARN = (
+    "is a pickle of scikit-learn, and loading one may run anything: where scikit-learn is, load it "
+    "and save its arrays with safetensors.numpy.save_file({'coef_': model.coef_, 'intercept_': "
+    "model.intercept_}, 'head.safetensors')."
+)
 _FOREIGN = {
     b"version https://git-lfs": _LFS,
     b"\x1f\x8b": _COMPRESSED.format("gzip"),
@@ -50,6 +55,8 @@ def foreign(path: Path) -> str | None:
         return _WEB_PAGE
     if _is_onnx(head):
         return _ONNX
+    if head.startswith(b"\x80") and b"sklearn." in head:
+        return _SKLEARN
     return next((text for first, text in _FOREIGN.items() if head.startswith(first)), None)
 
 

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
@@ -15,9 +16,18 @@ from onnx import GraphProto, ModelProto, NodeProto
 from torch import Tensor, nn
 
 from ..calibration.errors import GraphError
-from ..runtime.bundle.manifest import Normalisation, Role, TensorSpec, expected_tensors
+from ..runtime.bundle.manifest import Normalisation
+from ..runtime.bundle.streams import (
+    AGGREGATOR,
+    Role,
+    Tensors,
+    TensorSpec,
+    aggregator_tensors,
+    stream_tensors,
+)
+from ..runtime.views.spec import StreamViews
+from .detectors.registry import Detector
 from .errors import first_line
-from .model import Glass
 from .simplify import simplified
 
 OPSET = 20
@@ -26,11 +36,11 @@ _OPERATOR = re.compile(r"target=torch\.ops\.([\w.]+)")
 
 
 class PixelFront(nn.Module):
-    """A backbone that takes pixels: cast, layout and normalisation are part of the graph.
+    """A network that takes pixels: cast, layout and normalisation are part of the graph.
 
-    ``forward(pixels)`` takes RGB ``(B, p, p, 3)`` in 0..255, uint8 (crops) or float32 (global
-    view), and returns features ``(B, D)``. The cast comes first because TensorRT accepts uint8
-    only there.
+    ``forward(pixels)`` takes RGB ``(B, p, p, 3)`` in 0..255, uint8 or float32, and returns what the
+    network does, for example features ``(B, D)``. The cast comes first because TensorRT accepts
+    uint8 only there.
     """
 
     scale: Tensor
@@ -44,39 +54,69 @@ class PixelFront(nn.Module):
         self.register_buffer("scale", 1.0 / (255.0 * std))
         self.register_buffer("shift", -mean / std)
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, ...]:
         channels_first = pixels.to(torch.float32).permute(0, 3, 1, 2)
-        features: Tensor = self.backbone(channels_first * self.scale + self.shift)
-        return features
+        outputs: Tensor | tuple[Tensor, ...]
+        outputs = self.backbone(channels_first * self.scale + self.shift)
+        return outputs
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A graph with its weights inside, and what goes in and out."""
+
+    model: ModelProto
+    tensors: Tensors
 
 
 def make_graphs(
-    model: Glass, crop_size: int, normalisation: Normalisation
-) -> dict[Role, ModelProto]:
-    """Export the three graphs of a model, checked and shape-inferred.
+    detector: Detector, views: Mapping[str, StreamViews], normalisation: Normalisation
+) -> dict[Role, Exported]:
+    """Export the graphs of a detector, checked and shape-inferred.
 
     Args:
-        model: in eval mode.
-        crop_size: the side of its views in pixels.
-        normalisation: of its views; it becomes part of the graphs.
+        detector: in eval mode.
+        views: of every stream.
+        normalisation: of the views; it becomes part of the graphs.
 
     Raises:
-        GraphError: a backbone is larger than a graph can be, or the exporter or the checker
+        GraphError: a network is larger than a graph can be, or the exporter or the checker
             refuses a part of the model.
     """
-    for name in ("global_model", "local_model"):
-        _check_size(getattr(model, name), name)
-    tensors = expected_tensors(crop_size, model.feature_size)
-    modules: dict[Role, nn.Module] = {
-        "global": PixelFront(simplified(model.global_model), normalisation),
-        "local": PixelFront(simplified(model.local_model), normalisation),
-        "aggregator": model.aggregator(),
-    }
+    for name, network in detector.streams.items():
+        _check_size(network, name)
+    widths = {name: width_of(network, views[name]) for name, network in detector.streams.items()}
     graphs = {}
-    for role, module in modules.items():
-        inputs, outputs = tensors[role]
-        graphs[role] = export_graph(module.eval(), inputs, outputs, role)
+    for name, network in detector.streams.items():
+        module = PixelFront(simplified(network), normalisation).eval()
+        tensors = stream_tensors(name, views, widths[name] if detector.aggregator else None)
+        graphs[name] = Exported(export_graph(module, *tensors, name), tensors)
+    if detector.aggregator is not None:
+        joined = detector.aggregator.eval()
+        attention = gives_attention(joined, views, widths)
+        tensors = aggregator_tensors(views, widths, attention=attention)
+        graphs[AGGREGATOR] = Exported(export_graph(joined, *tensors, AGGREGATOR), tensors)
     return graphs
+
+
+@torch.inference_mode()
+def width_of(network: nn.Module, views: StreamViews) -> int:
+    """Return how many numbers a network gives for a view, seen on a blank one."""
+    outputs = network(torch.zeros(1, 3, views.size, views.size))
+    features: Tensor = outputs if isinstance(outputs, Tensor) else outputs[0]
+    return int(features.shape[1])
+
+
+@torch.inference_mode()
+def gives_attention(
+    aggregator: nn.Module, views: Mapping[str, StreamViews], widths: Mapping[str, int]
+) -> bool:
+    """Whether an aggregator also says how much each view counts, seen on blank features."""
+    blank = (
+        torch.zeros(1, 1, widths[name]) if own.several else torch.zeros(1, widths[name])
+        for name, own in views.items()
+    )
+    return not isinstance(aggregator(*blank), Tensor)
 
 
 def _check_size(backbone: nn.Module, name: str) -> None:
@@ -89,7 +129,7 @@ def _check_size(backbone: nn.Module, name: str) -> None:
     if size > LARGEST_GRAPH:
         raise GraphError(
             f"{name} has {size / (1 << 30):.2f} GiB of weights in FP32, and an ONNX graph ends at "
-            f"{LARGEST_GRAPH / (1 << 30):.2f} GiB of them: a GLASS with a smaller backbone is "
+            f"{LARGEST_GRAPH / (1 << 30):.2f} GiB of them: a detector with a smaller network is "
             "needed."
         )
 

@@ -20,13 +20,14 @@ _ROOTS = (*_VIEWS, *_AGGREGATOR)
 # What compiled, sharded and checkpointing modules put between names.
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _PARALLEL = "module"  # of DataParallel, AveragedModel and others; a backbone may use the name, too
-_COUNTERS = {"n_averaged", "steps"}  # of averaged models, beside the weights
 _AVERAGED = re.compile(
     r"(?<![a-z0-9])(ema|swa|shadow|averaged|(avg|average)_(model|state|weights))(?![a-z0-9])"
 )
 _DEEPEST = 4  # levels of mappings
 
-_Place: TypeAlias = tuple[str, ...]
+COUNTERS = {"n_averaged", "steps"}
+"""What averaged models keep beside the weights."""
+Place: TypeAlias = tuple[str, ...]
 """The names that lead to a mapping, or the first names of its keys."""
 
 
@@ -41,8 +42,8 @@ class Network:
         values: tensors, and placeholders for objects, by plain keys.
     """
 
-    place: _Place
-    prefix: _Place
+    place: Place
+    prefix: Place
     weights: WhichWeights
     values: Mapping[str, Any]
 
@@ -55,7 +56,7 @@ class Content:
 
     def __init__(self, content: Any) -> None:
         self._content = content
-        self._mappings = list(_mappings(content))
+        self._mappings = list(mappings(content))
 
     @cached_property
     def networks(self) -> list[Network]:
@@ -89,7 +90,7 @@ class Content:
             for key, value in mapping.items()
             if isinstance(value, Tensor)
             and value.ndim > 0
-            and not any(_parts(key)[: len(prefix)] == prefix for prefix in prefixes)
+            and not any(names_of(key)[: len(prefix)] == prefix for prefix in prefixes)
         ]
 
     def average_without_keys(self) -> str | None:
@@ -101,9 +102,9 @@ class Content:
         places = {each.place for each in self.networks}
         for place, mapping in self._mappings:
             for key, value in mapping.items():
-                names = _parts(key)
+                names = names_of(key)
                 before = _prefix(names, _ROOTS)
-                averaged = any(map(_is_averaged, names if before is None else before))
+                averaged = any(map(is_averaged, names if before is None else before))
                 beside = not isinstance(value, Tensor) or (place in places and value.ndim > 0)
                 if averaged and beside and _holds_weights(value):
                     return ".".join((*place, key))
@@ -116,9 +117,9 @@ class Content:
             for _, mapping in self._mappings
         )
         tensors: Mapping[str, Tensor] = max(groups, key=len, default={})
-        prefixes = (_prefix(_parts(key), _ROOTS) for key in tensors)
+        prefixes = (_prefix(names_of(key), _ROOTS) for key in tensors)
         depth = len(next((prefix for prefix in prefixes if prefix is not None), ()))
-        return {_plain_key(_parts(key)[depth:]): value for key, value in tensors.items()}
+        return {_plain_key(names_of(key)[depth:]): value for key, value in tensors.items()}
 
     def objects(self) -> list[str]:
         """Return the classes of objects that were not loaded, in order."""
@@ -126,15 +127,21 @@ class Content:
         return sorted({each.stands_for for each in values if isinstance(each, Placeholder)})
 
 
+def has_views_of_a_glass(keys: Sequence[str]) -> bool:
+    """Whether any key begins as the networks of a GLASS's views do."""
+    roots = {key.split(".")[0] for key in keys}
+    return bool(roots & {GLOBAL, LOCAL}) or {SHARED, *_AGGREGATOR} <= roots
+
+
 def has_names_of_a_glass(keys: Sequence[str]) -> bool:
     """Whether any key begins as one of a GLASS does."""
     return any(key.split(".")[0] in _ROOTS for key in keys)
 
 
-def _mappings(content: Any) -> Iterator[tuple[_Place, Mapping[str, Any]]]:
+def mappings(content: Any) -> Iterator[tuple[Place, Mapping[str, Any]]]:
     """Yield the content if it is a mapping, and the mappings in it, each once, by their place."""
     seen: set[int] = set()
-    waiting: list[tuple[_Place, Any]] = [((), content)]
+    waiting: list[tuple[Place, Any]] = [((), content)]
     while waiting:
         place, value = waiting.pop(0)
         if not isinstance(value, Mapping) or id(value) in seen:
@@ -146,10 +153,10 @@ def _mappings(content: Any) -> Iterator[tuple[_Place, Mapping[str, Any]]]:
             waiting += [((*place, key), each) for key, each in named.items()]
 
 
-def _networks(place: _Place, mapping: Mapping[str, Any]) -> Iterator[Network]:
+def _networks(place: Place, mapping: Mapping[str, Any]) -> Iterator[Network]:
     """Yield each whole GLASS of a mapping, with everything that is under its prefix."""
-    parts = {key: _parts(key) for key in mapping}
-    members: dict[_Place, dict[str, Any]] = {prefix: {} for prefix in _prefixes_of_wholes(parts)}
+    parts = {key: names_of(key) for key in mapping}
+    members: dict[Place, dict[str, Any]] = {prefix: {} for prefix in _prefixes_of_wholes(parts)}
     for key, names in parts.items():
         under = [prefix for prefix in members if names[: len(prefix)] == prefix]
         if under:
@@ -158,7 +165,7 @@ def _networks(place: _Place, mapping: Mapping[str, Any]) -> Iterator[Network]:
             if _is_part(plain_key, mapping[key]):
                 members[prefix][plain_key] = mapping[key]
     for prefix, values in members.items():
-        averaged = any(map(_is_averaged, (*place, *prefix))) or _counts_averages(prefix, mapping)
+        averaged = any(map(is_averaged, (*place, *prefix))) or _counts_averages(prefix, mapping)
         yield Network(place, prefix, "ema" if averaged else "raw", values)
 
 
@@ -166,12 +173,12 @@ def _is_part(key: str, value: Any) -> bool:
     """Whether a value under a network's prefix is one of its tensors, or stands for one."""
     if isinstance(value, Placeholder):
         return has_names_of_a_glass([key])
-    return isinstance(value, Tensor) and key not in _COUNTERS
+    return isinstance(value, Tensor) and key not in COUNTERS
 
 
-def _prefixes_of_wholes(parts: Mapping[str, _Place]) -> list[_Place]:
+def _prefixes_of_wholes(parts: Mapping[str, Place]) -> list[Place]:
     """Return the prefixes under which both views and the aggregator have keys, in order."""
-    under: dict[_Place, set[str]] = {}
+    under: dict[Place, set[str]] = {}
     for names in parts.values():
         if (prefix := _prefix(names, _VIEWS)) is not None:
             under.setdefault(prefix, set()).add(names[len(prefix)])
@@ -186,17 +193,18 @@ def _prefixes_of_wholes(parts: Mapping[str, _Place]) -> list[_Place]:
     ]
 
 
-def _parts(key: str) -> _Place:
+def names_of(key: str) -> Place:
+    """Return the names of a key, without what compiled and sharded modules put between them."""
     return tuple(part for part in key.split(".") if part not in _WRAPPERS)
 
 
-def _prefix(names: _Place, roots: Sequence[str]) -> _Place | None:
+def _prefix(names: Place, roots: Sequence[str]) -> Place | None:
     """Return the names before the first root; ``None`` if there is none."""
     first = next((at for at, name in enumerate(names) if name in roots), None)
     return None if first is None else names[:first]
 
 
-def _plain_key(names: _Place) -> str:
+def _plain_key(names: Place) -> str:
     """Join names to a key, without what parallel modules insert first or right after a root."""
     kept: list[str] = []
     for name in names:
@@ -206,11 +214,12 @@ def _plain_key(names: _Place) -> str:
     return ".".join(kept)
 
 
-def _is_averaged(name: str) -> bool:
+def is_averaged(name: str) -> bool:
+    """Whether a name says that what it stands for is an average over the training's steps."""
     return _AVERAGED.search(name.lower()) is not None
 
 
-def _counts_averages(prefix: _Place, mapping: Mapping[str, Any]) -> bool:
+def _counts_averages(prefix: Place, mapping: Mapping[str, Any]) -> bool:
     """Whether an ``AveragedModel`` of PyTorch wraps the network."""
     return prefix[-1:] == (_PARALLEL,) and ".".join((*prefix[:-1], "n_averaged")) in mapping
 

@@ -8,7 +8,7 @@ batch, because engines have been seen to compute some rows right and others wron
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,27 +18,36 @@ from torch import Tensor
 
 from ..calibration.photographs import reference_views
 from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.manifest import Normalisation, Parity, Role
-from ..runtime.engines.base import EngineOptions, Float32
-from ..runtime.engines.host import HostEngine
+from ..runtime.bundle.manifest import Normalisation, Parity
+from ..runtime.bundle.streams import Role
+from ..runtime.engines.base import EngineOptions, Float32, Judgement
+from ..runtime.engines.host import HostEngine, flat
 from ..runtime.engines.onnxruntime import OnnxRuntimeEngine
-from ..runtime.views.batch import ViewBatch
+from ..runtime.views.batch import Pixels, Views
+from ..runtime.views.spec import ViewSpec
+from .detectors.registry import Detector
 from .errors import ParityError
-from .model import Glass
 
 TOLERANCE = 1e-4  # a share, see Parity
 LARGEST_BATCH = 32
+_ONE = 3  # dimensions of the view of a stream that has one of each image
 
 
 @dataclass(frozen=True)
 class Expected:
-    """PyTorch's results for ``n`` images: logits ``(n, 2)``, attention ``(n, crops)``."""
+    """PyTorch's results for ``n`` images: logits ``(n, 2)``, attention ``(n, crops)`` or none.
+
+    ``maps`` are the score maps of a stream by which another is guided, ``(n, s, s)`` each.
+    """
 
     logits: Float32
-    attention: Float32
+    attention: Float32 | None
+    maps: tuple[Float32, ...] = ()
 
 
-def measure_parity(model: Glass, bundle: Bundle, largest_batch: int = LARGEST_BATCH) -> Parity:
+def measure_parity(
+    detector: Detector, bundle: Bundle, largest_batch: int = LARGEST_BATCH
+) -> Parity:
     """Run model and graphs side by side; return the figures if they agree.
 
     Raises:
@@ -47,63 +56,93 @@ def measure_parity(model: Glass, bundle: Bundle, largest_batch: int = LARGEST_BA
     """
     manifest = bundle.manifest
     views = reference_views(manifest.views)
-    expected = run_torch(model, views, manifest.normalisation)
+    expected = run_torch(detector, views, manifest.normalisation)
     engine = OnnxRuntimeEngine(bundle, EngineOptions("cpu", batch_size=largest_batch))
     batch_sizes = tuple(sorted({1, 2, largest_batch}))
     worst = {"logit": 0.0, "attention": 0.0, "duplicate": 0.0}
+    worst["map"] = _map_error(engine, manifest.views, views, expected.maps)
     scale = _scale(expected.logits)
     for size in batch_sizes:
-        logits, attention, duplicate = _run_engine(engine, views, size)
-        worst["logit"] = _larger(worst["logit"], (logits - expected.logits) / scale)
-        worst["attention"] = _larger(worst["attention"], attention - expected.attention)
+        found, duplicate = _run_engine(engine, views, size)
+        worst["logit"] = _larger(worst["logit"], (found.logits - expected.logits) / scale)
         worst["duplicate"] = _larger(worst["duplicate"], np.array(duplicate))
+        if found.attention is not None and expected.attention is not None:
+            change = found.attention - expected.attention
+            worst["attention"] = _larger(worst["attention"], change)
     if not max(worst.values()) <= TOLERANCE:  # written so that NaN fails
         raise ParityError(
             f"the graphs do not agree with PyTorch: logits differ by {worst['logit']:.2g}, "
-            f"attention by {worst['attention']:.2g}, equal rows of a batch by "
-            f"{worst['duplicate']:.2g}, each as a share of the largest value or of 1; "
-            f"{TOLERANCE:g} is allowed. Nothing was written."
+            f"attention by {worst['attention']:.2g}, score maps by {worst['map']:.2g}, equal rows "
+            f"of a batch by {worst['duplicate']:.2g}, each as a share of the largest value or of "
+            f"1; {TOLERANCE:g} is allowed. Nothing was written."
         )
     return Parity(
         tolerance=TOLERANCE,
-        images=len(views.overviews),
+        images=len(expected.logits),
         batch_sizes=batch_sizes,
         logit_error=worst["logit"],
         attention_error=worst["attention"],
         duplicate_error=worst["duplicate"],
+        map_error=worst["map"] if expected.maps else None,
     )
 
 
+def _map_error(
+    engine: HostEngine, spec: ViewSpec, views: Views, expected: Sequence[Float32]
+) -> float:
+    """Return how far the score maps are off by which one stream guides another."""
+    if spec.guided is None:
+        return 0.0
+    _, *found = engine.outputs(spec.guided.by, views[spec.guided.by])
+    return max(map(largest_difference, found, expected))
+
+
 @torch.inference_mode()
-def run_torch(model: Glass, views: ViewBatch, normalisation: Normalisation) -> Expected:
+def run_torch(detector: Detector, views: Views, normalisation: Normalisation) -> Expected:
     """Judge the views of some images with the model itself."""
     mean = torch.tensor(normalisation.mean)
     std = torch.tensor(normalisation.std)
 
-    def normalised(pixels: npt.NDArray[np.generic]) -> Tensor:
+    def normalised(pixels: Pixels) -> Tensor:
         scaled = (torch.from_numpy(pixels).to(torch.float32) / 255 - mean) / std
         return scaled.movedim(-1, -3).contiguous()
 
-    logits, attention = [], []
-    for overview, crops in zip(views.overviews, views.crops, strict=True):
-        one = model(normalised(overview[None]), normalised(crops[None]))
-        logits.append(one[0].numpy())
-        attention.append(one[1].numpy())
-    return Expected(np.concatenate(logits), np.concatenate(attention))
+    images = len(next(iter(views.values())))
+    found, maps = [], []
+    for row in range(images):
+        features = []
+        for name, network in detector.streams.items():
+            own = views[name][row]
+            outputs = network(normalised(own if own.ndim > _ONE else own[None]))
+            first, *others = (outputs,) if isinstance(outputs, Tensor) else outputs
+            features.append(first[None] if own.ndim > _ONE else first)
+            maps += [other.numpy() for other in others]
+        found.append(_judged(detector, features))
+    logits, attention = zip(*found, strict=True)
+    joined = None if attention[0] is None else np.concatenate(attention)
+    each = len(maps) // images
+    by_map = tuple(np.concatenate(maps[number::each]) for number in range(each))
+    return Expected(np.concatenate(logits), joined, by_map)
 
 
-def _run_engine(
-    engine: HostEngine, views: ViewBatch, batch_size: int
-) -> tuple[Float32, Float32, float]:
-    """Return logits, attention, and the largest difference between equal rows."""
-    images, count = views.crops.shape[:2]
-    crops = views.crops.reshape(images * count, *views.crops.shape[2:])
-    global_features, first = _features(engine, "global", views.overviews, batch_size)
-    local_features, second = _features(engine, "local", crops, batch_size)
-    logits, attention = engine.run(
-        "aggregator", [global_features, local_features.reshape(images, count, -1)]
-    )
-    return logits, attention, max(first, second)
+def _judged(detector: Detector, features: list[Tensor]) -> tuple[Float32, Float32 | None]:
+    if detector.aggregator is None:
+        return features[0].numpy(), None
+    judged = detector.aggregator(*features)
+    if isinstance(judged, Tensor):
+        return judged.numpy(), None
+    return judged[0].numpy(), judged[1].numpy()
+
+
+def _run_engine(engine: HostEngine, views: Views, batch_size: int) -> tuple[Judgement, float]:
+    """Return what the engine says, and the largest difference between equal rows."""
+    features, duplicate = {}, 0.0
+    for name, pixels in views.items():
+        found, difference = _features(engine, name, flat(pixels), batch_size)
+        several = name == engine.several
+        features[name] = found.reshape(*pixels.shape[:2], -1) if several else found
+        duplicate = max(duplicate, difference)
+    return engine.aggregate(features), duplicate
 
 
 def _features(
@@ -117,7 +156,7 @@ def _features(
     found: dict[int, Float32] = {}
     duplicate = 0.0
     for rows in _full_batches(len(views), batch_size):
-        (features,) = engine.run(role, [views[rows]])
+        features = engine.features(role, views[rows])
         for row, vector in zip(rows, features, strict=True):
             duplicate = _larger(duplicate, vector - found.setdefault(row, vector))
     first = np.stack([found[row] for row in range(len(views))])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 from PIL import Image
@@ -13,10 +12,9 @@ from ..calibration.making.reference import logit_rows
 from ..calibration.photographs import reference_views
 from ..runtime.bundle.bundle import sha256_of
 from ..runtime.bundle.manifest import Normalisation, Reference
-from ..runtime.images.encoded import Rgb
-from ..runtime.views.batch import ViewBatch
+from ..runtime.bundle.reference import picture_of
 from ..runtime.views.spec import ViewSpec
-from .model import Glass
+from .detectors.registry import Detector
 from .parity import run_torch
 
 REFERENCE_FILE = "reference.png"
@@ -25,25 +23,19 @@ _MOST_CROPS = 4  # so that the picture stays below a megabyte for 224 pixels
 
 
 def write_reference(
-    folder: Path, spec: ViewSpec, model: Glass, normalisation: Normalisation
+    folder: Path, spec: ViewSpec, detector: Detector, normalisation: Normalisation
 ) -> Reference:
     """Write the reference views into a bundle's folder; return them with PyTorch's logits."""
-    spec = msgspec.structs.replace(spec, num_crops=min(spec.num_crops, _MOST_CROPS))
-    views = reference_views(spec, _IMAGES)
-    np.rint(views.overviews, out=views.overviews)  # the picture holds whole grey levels
+    views = dict(reference_views(spec, _IMAGES))
+    crops = 0
+    for name, pixels in views.items():
+        whole = np.rint(pixels).astype(pixels.dtype)  # the picture holds whole grey levels
+        if name == spec.several:
+            whole = whole[:, :_MOST_CROPS]
+            crops = whole.shape[1]
+        views[name] = whole
     path = folder / REFERENCE_FILE
-    Image.fromarray(_picture(views)).save(path, optimize=True)
-    expected = run_torch(model, views, normalisation)
+    Image.fromarray(picture_of(views, spec)).save(path, optimize=True)
+    expected = run_torch(detector, views, normalisation)
     source = f"PyTorch {torch.__version__.partition('+')[0]}"
-    return Reference(
-        path.name, sha256_of(path), spec.num_crops, logit_rows(expected.logits), source
-    )
-
-
-def _picture(views: ViewBatch) -> Rgb:
-    """Lay out one row for each image: its global view, then its crops."""
-    overviews = views.overviews[:, None].astype(np.uint8)
-    cells = np.concatenate([overviews, views.crops], axis=1)
-    rows, columns, side = cells.shape[:3]
-    picture: Rgb = cells.swapaxes(1, 2).reshape(rows * side, columns * side, 3)
-    return picture
+    return Reference(path.name, sha256_of(path), crops, logit_rows(expected.logits), source)

@@ -15,7 +15,7 @@ from ..calibration.commands.summary import (
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.manifest import CheckpointEntry, Manifest, OwnModel, Parity
 from . import paper
-from .options import USERS
+from .options import GLASS, USERS
 
 _EMA_OF_BOTH = "EMA (the checkpoint also holds raw weights; --weights raw takes them)"
 _RAW_OF_BOTH = "raw (the checkpoint also holds EMA weights; --weights ema takes them)"
@@ -27,15 +27,19 @@ def summarise(source: Path, bundle: Bundle) -> None:
     manifest, parity = bundle.manifest, bundle.manifest.parity
     agreement = "" if parity is None else _agreement(parity)  # an opened bundle has one
     backbone = manifest.backbone
-    weights = "shared by both views" if backbone.shared else "one for each view"
-    views = manifest.views
+    weights = ", shared by all streams" if backbone.shared else ""
+    widths = ", ".join(str(each) for each in {stream.width for stream in manifest.streams.values()})
+    features = f", {widths} features" if manifest.aggregator else ""
     lines = {
         "checkpoint": f"{source} (SHA-256 {manifest.checkpoint.sha256[:12]}…)",
         **_which_weights(manifest.checkpoint),
-        "backbone": f"{backbone.name}, {weights}, {backbone.feature_size} features",
-        "views": f"1 global and {views.num_crops} crops of {views.crop_size}x{views.crop_size}",
+        "detector": f"{manifest.detector.title}, preset {manifest.detector.preset} "
+        f"({manifest.detector.preset_source})",
+        "backbone": f"{backbone.name}{weights}{features}",
+        "views": str(manifest.views),
         "normalised": str(manifest.normalisation),
-        "classes": f"{', '.join(manifest.classes)} ({manifest.fake_class} means AI-generated)",
+        "classes": f"{', '.join(manifest.classes)} ({manifest.fake_class} means AI-generated; "
+        f"{manifest.detector.classes_source})",
         "own model": _own_model(manifest.own_model),
         "parity": agreement,
         "bundle": describe_files(bundle),
@@ -47,7 +51,7 @@ def summarise(source: Path, bundle: Bundle) -> None:
 def _is_unlike_the_paper(manifest: Manifest) -> bool:
     """Whether nobody said how views are made, and timm does otherwise than the paper."""
     found, theirs = manifest.normalisation, paper.NORMALISATION
-    if found.source in (USERS, theirs.source):
+    if manifest.detector.family != GLASS or found.source in (USERS, theirs.source):
         return False
     same = (found.mean, found.std) == (theirs.mean, theirs.std)
     return not same or manifest.views.crop_size != paper.CROP_SIZE

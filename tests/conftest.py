@@ -43,8 +43,9 @@ from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.export import graphs
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.export.graphs import export_graph
-from glass_edge.runtime.bundle.manifest import MANIFEST_NAME, Precision, Rest, Role, TensorSpec
+from glass_edge.runtime.bundle.manifest import MANIFEST_NAME, Precision, Rest
 from glass_edge.runtime.bundle.stopping import Stopping
+from glass_edge.runtime.bundle.streams import Role, TensorSpec
 from glass_edge.runtime.machine.progress import silent
 from hypothesis import settings
 from networks import SMALL, TIMM_NAME, random_glass

@@ -9,6 +9,7 @@ import numpy as np
 import reference
 import timm
 import torch
+from glass_edge.export.detectors.registry import Classes, Detector
 from glass_edge.export.model import Glass
 from PIL import Image
 from random_checkpoints import as_if_trained, backbone
@@ -18,6 +19,9 @@ from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.resnet import BasicBlock
 
 TIMM_NAME = "mobilenetv3_small_050"
+ROLES = ("global", "local", "aggregator")
+"""The graphs of a GLASS."""
+BACKBONES = ROLES[:2]
 PHOTOGRAPHS = sorted((Path(__file__).parent.parent / "examples" / "images").rglob("*.jpg"))
 
 
@@ -86,6 +90,17 @@ def random_glass(
     if spread and not full:
         model.load_state_dict(_spread(family, shared))
     return model
+
+
+def detector_of(model: Glass) -> Detector:
+    """A GLASS as a detector, as the export hands it on."""
+    return Detector(
+        name="a GLASS",
+        streams={"global": model.global_model, "local": model.local_model},
+        aggregator=model.aggregator(),
+        classes=Classes(("fake", "real"), "fake", "the test's"),
+        shares_weights=model.shares_backbone,
+    )
 
 
 def _random(family: str, full: bool, shared: bool) -> Glass:

@@ -36,7 +36,7 @@ CALIBRATION: dict[str, set[str]] = {
     "int8": {"judging"},
     "floats": {"judging", "int8"},
     "making": {"judging", "int8", "floats"},
-    "steadiness": set(),
+    "steadiness": {"judging"},
     "commands": {"judging", "int8", "floats", "making", "steadiness"},
 }
 """The rooms of calibration, and which others each may import; all import what lies beside them."""

@@ -35,10 +35,11 @@ from glass_edge.calibration.int8.ranges import activations_of, collect_ranges
 from glass_edge.calibration.int8.search import Int8Search
 from glass_edge.calibration.int8.signs import never_negative
 from glass_edge.calibration.judging.graphs import open_session
-from glass_edge.calibration.judging.trial import BACKBONES, Trial
+from glass_edge.calibration.judging.trial import Trial
 from glass_edge.calibration.making.variants import Made
 from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.runtime.machine.progress import silent
+from networks import BACKBONES
 from onnx import TensorProto, helper, numpy_helper
 
 run = partial(call, "glass-bench")

@@ -28,6 +28,7 @@ from glass_edge.benchmarks.contenders.work import (
     tiled,
 )
 from glass_edge.benchmarks.machines import Machines
+from glass_edge.benchmarks.measuring.bundles import load_fitting
 from glass_edge.benchmarks.measuring.process import OwnProcess
 from glass_edge.benchmarks.measuring.samples import (
     MARK,
@@ -62,7 +63,7 @@ from PIL import Image
 from scipy.stats import linregress
 from torch import nn
 
-from glass_edge import Detector, DetectorOptions, EngineError, ImageError
+from glass_edge import Bundle, Detector, DetectorOptions, EngineError, ImageError, InputError
 
 run = partial(call, "glass-bench")
 IMAGES = [str(EXAMPLES / name) for name in ("fake/cat.jpg", "real/coffee.jpg", "real/rocket.jpg")]
@@ -96,7 +97,7 @@ def report(place) -> RunReport:
 
 @pytest.fixture(scope="module")
 def setup(vit_bundle) -> Setup:
-    views = msgspec.structs.replace(vit_bundle.manifest.views, num_crops=CROPS)
+    views = vit_bundle.manifest.views.with_crops(CROPS)
     return Setup(views, seed=SEED, batch_size=2, threads=1, workers=1)
 
 
@@ -583,6 +584,15 @@ def test_an_image_that_cannot_be_judged_is_named(setup, tmp_path):
         plan_photos([str(tmp_path / "broken.jpg")], setup)
     with pytest.raises(ImageError, match=r"missing\.jpg cannot be read: No such file"):
         plan_photos(["missing.jpg"], setup)
+
+
+def test_only_a_glass_is_compared_with_pytorch(checkpoints, vit_bundle):
+    entry = msgspec.structs.replace(vit_bundle.manifest.detector, family="univfd")
+    manifest = msgspec.structs.replace(vit_bundle.manifest, detector=entry)
+    other = Bundle(Path("other.glass"), manifest, vit_bundle.digest)
+    load_fitting(checkpoints["vit"], "auto", [vit_bundle])
+    with pytest.raises(InputError, match=r"other\.glass holds a detector of the family univfd"):
+        load_fitting(checkpoints["vit"], "auto", [vit_bundle, other])
 
 
 def test_a_bundle_with_a_rule_also_takes_as_many_crops_as_images_need(

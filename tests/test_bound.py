@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
-from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.bound import BoundGraphs
 from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeEngine, _check_provider
 from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.machine.errors import EngineError
+from networks import ROLES
 
 MOST = 4
 
@@ -43,45 +43,50 @@ def sessions(vit_bundle):
     }
 
 
+@pytest.fixture
+def bound(sessions, vit_bundle):
+    return BoundGraphs(sessions, vit_bundle.manifest, "cpu", MOST)
+
+
 def views(images, crops, draws=1):
     generator = np.random.default_rng(images * crops)
     overviews = generator.uniform(0, 255, (images, 224, 224, 3)).astype(np.float32)
     shape = (images, draws, crops, 224, 224, 3)
-    return overviews, generator.integers(0, 256, shape, dtype=np.uint8)
+    return {"global": overviews, "local": generator.integers(0, 256, shape, dtype=np.uint8)}
 
 
 @pytest.mark.parametrize(("images", "crops"), [(1, 1), (3, 7), (9, 2), (4, 1)])
-def test_features_that_are_there_give_what_their_views_give(sessions, network, images, crops):
-    bound = BoundGraphs(sessions, "cpu", MOST)
-    overviews, views_of_crops = views(images, crops)
-    expected = network.judge_draws(overviews, views_of_crops)
-    local = network.features("local", views_of_crops.reshape(-1, 224, 224, 3))
-    features = network.features("global", overviews), local.reshape(images, crops, -1)
+def test_features_that_are_there_give_what_their_views_give(bound, network, images, crops):
+    given = views(images, crops)
+    expected = network.judge_draws(given)
+    local = network.features("local", given["local"].reshape(-1, 224, 224, 3))
+    features = {
+        "global": network.features("global", given["global"]),
+        "local": local.reshape(images, crops, -1),
+    }
     for engine in (bound, network):
-        found = engine.aggregate(*features)
+        found = engine.aggregate(features)
         assert found.logits == pytest.approx(expected.logits[:, 0], abs=1e-5)
         assert found.attention == pytest.approx(expected.attention[:, 0], abs=1e-5)
 
 
-def test_any_number_of_images_draws_and_crops_gives_what_sessions_alone_give(sessions, network):
-    bound = BoundGraphs(sessions, "cpu", MOST)
+def test_any_number_of_images_draws_and_crops_gives_what_sessions_alone_give(bound, network):
     answers = []
     sizes = ((1, 1, 1), (3, 7, 1), (9, 2, 1), (3, 2, 3), (2, 3, 4), (6, 1, 2), (4, 1, 1), (3, 7, 1))
     for size in sizes:
-        found = bound.judge(*views(*size))
+        found = bound.judge(views(*size))
         logits, attention = found.logits, found.attention
-        expected = network.judge_draws(*views(*size))
+        expected = network.judge_draws(views(*size))
         assert logits == pytest.approx(expected.logits, abs=1e-5)
         assert attention == pytest.approx(expected.attention, abs=1e-6)
         answers.append(logits)
     assert (answers[1] == answers[-1]).all()  # each is the caller's own
 
 
-def test_every_graph_sees_the_fixed_batch_sizes_only(sessions):
+def test_every_graph_sees_the_fixed_batch_sizes_only(sessions, bound):
     """So that memory grows no more once each was seen."""
-    bound = BoundGraphs(sessions, "cpu", MOST)
     for images in range(1, 8):
-        bound.judge(*views(images, 1))
+        bound.judge(views(images, 1))
     assert {role: set(session.sizes) for role, session in sessions.items()} == {
         role: {1, 2, 4} for role in ROLES
     }
@@ -95,13 +100,13 @@ def test_every_graph_sees_the_fixed_batch_sizes_only(sessions):
         "std::bad_alloc",
     ],
 )
-def test_full_memory_comes_with_advice(said, sessions, vit_bundle, monkeypatch):
+def test_full_memory_comes_with_advice(said, sessions, bound, vit_bundle, monkeypatch):
     def fail(*_):
         raise RuntimeError(said)
 
     monkeypatch.setattr(sessions["local"], "run_with_iobinding", fail)
     with pytest.raises(EngineError) as raised:
-        BoundGraphs(sessions, "cpu", MOST).judge(*views(1, 1))
+        bound.judge(views(1, 1))
     advice = "Use a smaller --batch-size, or close what else uses the memory."
     assert str(raised.value) == f"ONNX Runtime failed in the local graph: {said}. {advice}"
     engine = OnnxRuntimeEngine(vit_bundle, EngineOptions("cpu"))
@@ -110,19 +115,22 @@ def test_full_memory_comes_with_advice(said, sessions, vit_bundle, monkeypatch):
         engine.run("local", [np.zeros((1, 224, 224, 3), np.uint8)])
 
 
-def test_no_room_for_buffers_is_one_sentence(sessions, monkeypatch):
+def test_no_room_for_buffers_is_one_sentence(bound, monkeypatch):
     def fail(*_):
         raise RuntimeError("CUDA error: out of memory")
 
     monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_shape_and_type", fail)
     with pytest.raises(EngineError, match=r"has no room for .*: CUDA error: out of memory\. Use a"):
-        BoundGraphs(sessions, "cpu", MOST).judge(*views(1, 1))
+        bound.judge(views(1, 1))
 
 
-def test_other_failures_come_as_they_are(sessions):
+def test_other_failures_come_as_they_are(bound):
     with pytest.raises(EngineError, match="failed in the global graph") as raised:
-        BoundGraphs(sessions, "cpu", MOST).judge(
-            np.zeros((1, 99, 224, 3), np.float32), np.zeros((1, 1, 224, 224, 3), np.uint8)
+        bound.judge(
+            {
+                "global": np.zeros((1, 99, 224, 3), np.float32),
+                "local": np.zeros((1, 1, 1, 224, 224, 3), np.uint8),
+            }
         )
     assert "--batch-size" not in str(raised.value)
 

@@ -20,9 +20,9 @@ from glass_edge.calibration.int8.layers import find_layers, form_of
 from glass_edge.calibration.int8.observe import CROPS, CalibrationViews, Observer, calibration_views
 from glass_edge.calibration.int8.ranges import RangesFile, activations_of, collect_ranges
 from glass_edge.calibration.int8.signs import never_negative
-from glass_edge.calibration.judging.trial import BACKBONES
 from glass_edge.calibration.judging.views import trial_size
-from glass_edge.runtime.bundle.manifest import Rest, Role
+from glass_edge.runtime.bundle.manifest import Rest
+from glass_edge.runtime.bundle.streams import Role
 from glass_edge.runtime.images.decode import read_header
 from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.machine.progress import silent
@@ -32,6 +32,7 @@ from glass_edge.runtime.streaming.stream import stream_views
 from glass_edge.runtime.views.batch import Sampling
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import BACKBONES
 from PIL import Image
 
 from glass_edge import Bundle, InputError
@@ -150,22 +151,25 @@ class TestViews:
             wanted = sets.calibration if seed == 0 else sets.calibration[:tried]
             (found,) = stream_views(wanted, Sampling(spec, seed), PipelineOptions(len(wanted)))
             if seed == 0:
-                np.testing.assert_array_equal(views.overviews, found.overviews)
-                few = found.crops[:, :CROPS]
-                np.testing.assert_array_equal(views.crops, few.reshape(-1, *few.shape[2:]))
+                np.testing.assert_array_equal(views.views["global"], found.views["global"])
+                few = found.views["local"][:, :CROPS]
+                np.testing.assert_array_equal(views.views["local"], few.reshape(-1, *few.shape[2:]))
             else:
-                overviews, drawn = views.to_try_on
-                np.testing.assert_array_equal(overviews, found.overviews)
-                np.testing.assert_array_equal(drawn[:, seed - 1], found.crops)
+                drawn = views.drawn["local"][:, seed - 1]
+                np.testing.assert_array_equal(views.drawn["global"], found.views["global"])
+                np.testing.assert_array_equal(drawn, found.views["local"])
 
     def test_fewer_are_the_first_crop_of_each_image_and_the_first_images(
         self, vit_bundle, calibration_images
     ):
         views = calibration_views(vit_bundle, split_images(calibration_images, 8), silent)
         fewer = views.fewer()
-        np.testing.assert_array_equal(fewer.crops, views.crops[::CROPS])
-        assert (fewer.images, len(fewer.crops)) == (views.images, views.images)
-        np.testing.assert_array_equal(fewer.drawn, views.drawn[: math.ceil(0.3 * len(views.drawn))])
+        np.testing.assert_array_equal(fewer.views["global"], views.views["global"])
+        np.testing.assert_array_equal(fewer.views["local"], views.views["local"][::CROPS])
+        assert (fewer.images, len(fewer.views["local"])) == (views.images, views.images)
+        for stream, drawn in views.drawn.items():
+            first = drawn[: math.ceil(0.3 * len(drawn))]
+            np.testing.assert_array_equal(fewer.drawn[stream], first)
 
     def test_if_none_can_be_read_of_those_to_try_on_it_says_so(self, vit_bundle, tmp_path):
         spec = vit_bundle.manifest.views
@@ -232,8 +236,9 @@ def test_views_are_one_overview_and_two_crops_of_each_image(vit_bundle, tmp_path
     """Made once, and handed to the graphs a few at a time, in order."""
     views = views_of(vit_bundle, fill(tmp_path, 8, noise))
     assert views.images == 7
-    assert (views.overviews.shape, views.overviews.dtype) == ((7, 224, 224, 3), np.float32)
-    assert (views.crops.shape, views.crops.dtype) == ((14, 224, 224, 3), np.uint8)
+    overviews, crops = views.of("global"), views.of("local")
+    assert (overviews.shape, overviews.dtype) == ((7, 224, 224, 3), np.float32)
+    assert (crops.shape, crops.dtype) == ((14, 224, 224, 3), np.uint8)
     for role in BACKBONES:
         batches = list(views.batches(role))
         assert max(map(len, batches)) < views.images
@@ -270,8 +275,8 @@ class TestCache:
     ):
         asked = activations(vit_bundle, "local")
         found = self.ranges(vit_bundle, calibration_images)["local"].grids
-        crops = calibration_views(vit_bundle, split_images(calibration_images, 8), silent).crops
-        seen = Observer(vit_bundle.graph_path("local"), list(asked)).run(crops)
+        views = calibration_views(vit_bundle, split_images(calibration_images, 8), silent)
+        seen = Observer(vit_bundle.graph_path("local"), list(asked)).run(views.of("local"))
         assert {name: grid.unsigned for name, grid in found.items()} == asked
         for name, values in seen.items():
             histogram = Histogram()

@@ -14,7 +14,7 @@ from glass_edge.calibration.int8.channels import find_linear, with_equal_channel
 from glass_edge.calibration.int8.observe import Observer
 from glass_edge.calibration.photographs import reference_views
 from glass_edge.runtime.engines.base import Array, Float32
-from glass_edge.runtime.views.batch import Crops
+from glass_edge.runtime.views.batch import Pixels
 from onnx import ModelProto, numpy_helper
 
 from glass_edge import Bundle
@@ -155,8 +155,8 @@ def test_the_graph_is_the_same_in_every_process():
 
 
 @pytest.fixture(scope="module")
-def crops(vit_bundle: Bundle) -> Crops:
-    return reference_views(vit_bundle.manifest.views, 2).crops[:, 0]
+def crops(vit_bundle: Bundle) -> Pixels:
+    return reference_views(vit_bundle.manifest.views, 2)["local"][:, 0]
 
 
 @pytest.mark.parametrize(

@@ -67,20 +67,20 @@ def test_full_size_verdicts_are_those_of_pytorch(family, photographs, tmp_path):
 def test_golden_crops_reach_the_engine(case, vit_bundle):
     import hashlib
 
+    from glass_edge.export.paper import glass_views
     from glass_edge.runtime.views.batch import Sampling, ViewBatch
-    from glass_edge.runtime.views.spec import ViewSpec
 
     golden = np.load(DATA / "views.npz")
     height, width, count, seed, picture_seed = golden[f"case{case}_meta"].tolist()
     sha256 = str(golden[f"case{case}_picture_sha256"])
     picture = golden_picture(height, width, picture_seed, sha256)
-    spec = ViewSpec(crop_size=224, num_crops=count, max_grid=8)
+    spec = glass_views(224, count)
     batch = ViewBatch(2, spec)
-    batch.crops[:] = 77  # what an earlier image left behind
+    batch.views["local"][:] = 77  # what an earlier image left behind
     batch.fill(1, picture, Sampling(spec, seed, fixed=True))
-    digest = hashlib.sha256(batch.crops[1].tobytes()).hexdigest()
+    digest = hashlib.sha256(batch.views["local"][1].tobytes()).hexdigest()
     assert digest == str(golden[f"case{case}_crops_sha256"])
-    assert np.abs(batch.overviews[1] - golden[f"case{case}_global"]).max() <= 0.02
+    assert np.abs(batch.views["global"][1] - golden[f"case{case}_global"]).max() <= 0.02
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 from conftest import ROOT
+from glass_edge.export.detectors.registry import families
 
 DOCS = runpy.run_path(str(ROOT / "tools" / "docs.py"))
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
@@ -83,3 +84,15 @@ def test_make_docs_is_a_target():
         ["make", "--no-print-directory", "-n", "docs"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.stdout.strip().endswith("python tools/docs.py")
+
+
+def test_the_page_of_detectors_has_a_row_for_every_family():
+    page = (ROOT / "docs" / "detectors.md").read_text(encoding="utf-8")
+    rows = {cells[1].strip(" `"): cells for cells in map(cells_of, page.splitlines()) if cells}
+    for name, family in families().items():
+        assert name in rows
+        assert rows[name][-2].strip() in (family.licence, "yours")
+
+
+def cells_of(line: str) -> list[str]:
+    return line.split("|") if line.startswith("| `") else []

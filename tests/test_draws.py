@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import EXAMPLES
+from glass_edge.export.paper import glass_views
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.host import HostEngine
 from glass_edge.runtime.engines.registry import open_engine
@@ -20,10 +21,9 @@ from glass_edge.runtime.streaming.draws import DrawnBatch, images_at_once, in_gr
 from glass_edge.runtime.streaming.sharing import PipelineOptions
 from glass_edge.runtime.streaming.stream import PreparedBatch, stream_views
 from glass_edge.runtime.views.batch import Sampling, ViewInfo
-from glass_edge.runtime.views.spec import ViewSpec
 from PIL import Image
 
-SPEC = ViewSpec(crop_size=224, num_crops=3, max_grid=8)
+SPEC = glass_views(224, 3)
 FIRST, DRAWS = 5, 4
 ENGINES = ("onnxruntime", "openvino")
 
@@ -50,14 +50,14 @@ def of_a_run(images: list[ImageSource], sampling: Sampling) -> PreparedBatch:
 def test_each_draw_is_bit_by_bit_what_a_run_with_its_seed_sees(fixed, key, images):
     found = drawn(images, Sampling(SPEC, FIRST, fixed, key, DRAWS), size=4)
     assert [len(batch.outcomes) for batch in found] == [4, 4, 1]
-    overviews = np.concatenate([batch.overviews for batch in found])
-    crops = np.concatenate([batch.crops for batch in found])
+    overviews = np.concatenate([batch.views["global"] for batch in found])
+    crops = np.concatenate([batch.views["local"] for batch in found])
     outcomes = [outcome for batch in found for outcome in batch.outcomes]
     assert crops.shape == (len(images) - 1, DRAWS, SPEC.num_crops, 224, 224, 3)
     for draw in range(DRAWS):
         run = of_a_run(images, Sampling(SPEC, FIRST + draw, fixed, key))
-        assert np.array_equal(overviews, run.overviews)
-        assert np.array_equal(crops[:, draw], run.crops)
+        assert np.array_equal(overviews, run.views["global"])
+        assert np.array_equal(crops[:, draw], run.views["local"])
         for ours, theirs in zip(outcomes, run.outcomes, strict=True):
             if isinstance(theirs, ImageError):
                 assert str(ours) == str(theirs)
@@ -93,7 +93,7 @@ def test_draws_differ_but_where_only_one_placement_is_possible(tmp_path):
 def test_images_that_cannot_be_judged_leave_an_empty_batch():
     (batch,) = drawn([b"no image", b"neither"], Sampling(SPEC, draws=2), 2)
     assert all(isinstance(outcome, ImageError) for outcome in batch.outcomes)
-    assert batch.crops.shape == (0, 2, 3, 224, 224, 3)
+    assert batch.views["local"].shape == (0, 2, 3, 224, 224, 3)
 
 
 @pytest.mark.parametrize(
@@ -140,11 +140,12 @@ class TestJudgingThem:
     def test_each_draw_is_judged_as_alone(self, engine, vit_bundle, images):
         network = open_engine(vit_bundle, engine, EngineOptions("cpu", batch_size=8))
         (batch,) = drawn(images, Sampling(SPEC, draws=DRAWS), len(images))
-        found = network.judge_draws(batch.overviews, batch.crops)
+        found = network.judge_draws(batch.views)
         assert found.logits.shape == (len(images) - 1, DRAWS, 2)
         assert found.attention.shape == (len(images) - 1, DRAWS, SPEC.num_crops)
         for draw in range(DRAWS):
-            alone = network.judge(batch.overviews, batch.crops[:, draw])
+            of_one = {**batch.views, "local": batch.views["local"][:, draw]}
+            alone = network.judge(of_one)
             assert found.logits[:, draw] == pytest.approx(alone.logits, abs=1e-5)
             assert found.attention[:, draw] == pytest.approx(alone.attention, abs=1e-6)
 
@@ -152,5 +153,6 @@ class TestJudgingThem:
         network = open_engine(vit_bundle, engine, EngineOptions("cpu", batch_size=2))
         counting = Counting(network)
         overviews = np.zeros((2, 224, 224, 3), np.float32)
-        network.judge_draws(overviews, np.zeros((2, DRAWS, 3, 224, 224, 3), np.uint8))
+        crops = np.zeros((2, DRAWS, 3, 224, 224, 3), np.uint8)
+        network.judge_draws({"global": overviews, "local": crops})
         assert counting.rows == {"global": 2, "local": 2 * DRAWS * 3, "aggregator": 2 * DRAWS}

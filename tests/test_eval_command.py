@@ -349,9 +349,23 @@ def test_the_order_of_the_logits_may_differ(images, tmp_path, vit_bundle, change
     assert scores(report, 1) == pytest.approx(1 - scores(report, 0))
 
 
-def test_bundles_must_see_images_alike(vit_bundle, changed):
-    other = Bundle.open(changed(views={"crop_size": 224, "num_crops": 10, "max_grid": 4}))
-    with pytest.raises(InputError, match=r"their max_grid differs \(8 against 4\)"):
+@pytest.mark.parametrize(
+    ("stream", "part", "field", "value"),
+    [("local", "places", "max_grid", 4), ("global", "resize", "rule", "pillow-bilinear")],
+)
+def test_bundles_must_see_images_alike(stream, part, field, value, vit_bundle, copied_bundle):
+    path = copied_bundle / "glass.json"
+    manifest = json.loads(path.read_text())
+    views = manifest["streams"][stream]["views"]
+    assert views[part][field] != value
+    views[part][field] = value
+    if part == "resize":  # it makes whole numbers, which the graph must take, too
+        views["dtype"] = "uint8"
+        manifest["streams"][stream]["graph"]["inputs"][0]["dtype"] = "uint8"
+    path.write_text(json.dumps(manifest))
+    other = Bundle.open(copied_bundle)
+    where = "dtype" if part == "resize" else part
+    with pytest.raises(InputError, match=f"because their {stream} views differ in {where} "):
         common_views([vit_bundle, other], None)
 
 
@@ -370,7 +384,7 @@ def test_numbers_that_are_not_finite_are_refused(images, tmp_path, copied_bundle
             weights.CopyFrom(onnx.numpy_helper.from_array(spoilt, weights.name))
     onnx.save(graph, path)
     manifest = json.loads((copied_bundle / "glass.json").read_text())
-    manifest["graphs"]["aggregator"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest["aggregator"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (copied_bundle / "glass.json").write_text(json.dumps(manifest))
     sentence = refused(tmp_path, images, "-b", copied_bundle, *ENGINE)
     assert "gave numbers that are not finite" in sentence

@@ -27,7 +27,6 @@ from glass_edge.calibration.int8.search import Int8Search
 from glass_edge.calibration.judging.comparison import open_on_cpu
 from glass_edge.calibration.judging.gate import check_comparison, loss_note
 from glass_edge.calibration.judging.timed import Speed, measure_speeds
-from glass_edge.calibration.judging.trial import BACKBONES
 from glass_edge.calibration.making import explore as module
 from glass_edge.calibration.making import picture
 from glass_edge.calibration.making.explore import explore, kept_counts
@@ -36,8 +35,10 @@ from glass_edge.calibration.making.labels import Labels
 from glass_edge.calibration.making.variants import Made, scratch_folder
 from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.runtime.bundle.comparison import Comparison, Yardstick
-from glass_edge.runtime.engines.base import X86, BackboneRole
+from glass_edge.runtime.bundle.streams import Role
+from glass_edge.runtime.engines.base import X86
 from matplotlib.figure import Figure
+from networks import BACKBONES
 from onnx import GraphProto, ModelProto, numpy_helper
 from PIL import Image
 
@@ -62,7 +63,7 @@ class Explored:
     screen: str = ""
     notes: str = ""
     searches: list[Int8Search] = field(default_factory=list)
-    made: dict[str, list[Mapping[BackboneRole, ModelProto]]] = field(default_factory=dict)
+    made: dict[str, list[Mapping[Role, ModelProto]]] = field(default_factory=dict)
 
     @property
     def report(self) -> Exploration:
@@ -334,9 +335,9 @@ class Twice:
     def __init__(self, engine):
         self.engine = engine
 
-    def judge(self, *views):
-        self.engine.judge(*views)
-        return self.engine.judge(*views)
+    def judge(self, views):
+        self.engine.judge(views)
+        return self.engine.judge(views)
 
 
 def test_speeds_are_ratios_to_the_first(vit_bundle):

@@ -16,7 +16,7 @@ from glass_edge.export import parity
 from glass_edge.export.errors import CheckpointError, ParityError
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.export.parity import TOLERANCE, measure_parity
-from networks import random_glass
+from networks import detector_of, random_glass
 
 from glass_edge import Bundle, InputError
 
@@ -31,8 +31,8 @@ def test_the_gates_figures_are_in_the_manifest(vit_bundle):
 
 def test_the_gate_looks_at_real_photographs(vit_bundle):
     views = reference_views(vit_bundle.manifest.views)
-    assert views.crops.std() > 30
-    assert len({crop.tobytes() for crop in views.crops.reshape(-1, 224 * 224 * 3)}) > 20
+    assert views["local"].std() > 30
+    assert len({crop.tobytes() for crop in views["local"].reshape(-1, 224 * 224 * 3)}) > 20
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_the_gate_refuses_graphs_that_differ(key, vit_bundle):
     with torch.no_grad():
         model.state_dict()[key].mul_(-1.5)
     with pytest.raises(ParityError, match=r"do not agree with PyTorch: logits differ by \d"):
-        measure_parity(model, vit_bundle)
+        measure_parity(detector_of(model), vit_bundle)
 
 
 def test_the_gate_measures_large_logits_by_their_size(tmp_path):
@@ -64,7 +64,7 @@ def test_the_gate_refuses_large_logits_that_are_wrong(vit_bundle, tmp_path):
     with torch.no_grad():
         model.classifier[-1].weight *= 5000
     with pytest.raises(ParityError, match="as a share of the largest value or of 1"):
-        measure_parity(model, vit_bundle)
+        measure_parity(detector_of(model), vit_bundle)
 
 
 def test_the_gate_refuses_wrong_rows_in_a_batch(vit_bundle, monkeypatch):
@@ -82,7 +82,7 @@ def test_the_gate_refuses_wrong_rows_in_a_batch(vit_bundle, monkeypatch):
 
     monkeypatch.setattr(OnnxRuntimeEngine, "run", spoiled)
     with pytest.raises(ParityError, match="equal rows"):
-        measure_parity(random_glass("vit"), vit_bundle)
+        measure_parity(detector_of(random_glass("vit")), vit_bundle)
 
 
 def test_a_failed_gate_writes_nothing(checkpoints, tmp_path, monkeypatch):
@@ -127,12 +127,39 @@ def test_classes_and_their_order_are_the_users(fake_second_bundle):
     [
         ({"crops": 0}, "at least 1"),
         ({"classes": ("a", "a")}, "two different"),
-        ({"fake_class": "generated"}, "not among"),
+        ({"classes": ("a", "b"), "fake_class": "generated"}, "not among the classes a,b"),
+        ({"classes": ("a", "b")}, "'fake' is not among the classes a,b"),
     ],
 )
 def test_senseless_options(options, sentence):
     with pytest.raises(InputError, match=sentence):
         ExportOptions(**options)
+
+
+def test_a_fake_class_that_the_detector_has_not_writes_nothing(checkpoints, tmp_path):
+    options = ExportOptions(fake_class="generated")
+    with pytest.raises(InputError, match="'generated' is not among the classes fake,real"):
+        export_bundle(checkpoints["vit"], tmp_path / "vit.glass", options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_of_the_detectors_classes_may_be_the_fake_one(checkpoints, tmp_path):
+    """By whoever knows that this checkpoint was trained the other way round."""
+    options = ExportOptions(fake_class="real", crops=1)
+    bundle = export_bundle(checkpoints["vit"], tmp_path / "vit.glass", options)
+    manifest = bundle.manifest
+    assert (manifest.classes, manifest.fake_class) == (("fake", "real"), "real")
+    assert manifest.detector.classes_source == "the user's"
+
+
+def test_the_manifest_says_which_detector_it_is_and_who_says_how_it_is_used(
+    vit_bundle, fake_second_bundle
+):
+    found = vit_bundle.manifest.detector
+    assert (found.family, found.title, found.preset) == ("glass", "GLASS", "paper")
+    assert found.preset_source == "arXiv 2601.00141"
+    assert found.classes_source == "the paper's"
+    assert fake_second_bundle.manifest.detector.classes_source == "the user's"
 
 
 def test_the_manifest_names_what_it_was_made_of(checkpoints, vit_bundle):

@@ -31,9 +31,18 @@ def place(tmp_path, checkpoints) -> Path:
 def test_the_only_checkpoint_here_needs_no_name(place, vit_bundle):
     done = run(place, "--precision", "fp32")
     assert done.returncode == 0, done.stderr
-    for word in ("checkpoint", "backbone", "views", "classes", "parity", "bundle"):
+    for word in ("checkpoint", "detector", "backbone", "views", "classes", "parity", "bundle"):
         assert f"\n{word} " in "\n" + done.stdout
     assert "largest difference to PyTorch in any logit" in done.stdout
+    lines = done.stdout.splitlines()
+    assert "detector    GLASS, preset paper (arXiv 2601.00141)" in lines
+    assert (
+        "views       global: the whole image (resized to 224x224 by torch-float-antialias); "
+        "local: 10 crops of 224x224"
+    ) in lines
+    assert "classes     fake, real (fake means AI-generated; the paper's)" in lines
+    (backbone,) = (line for line in lines if line.startswith("backbone "))
+    assert backbone.endswith(", 128 features")
     bundle = Bundle.open(place / "gl_vit.glass")
     assert bundle.manifest.views.num_crops == 10
     assert_exported_alike(bundle, vit_bundle)
@@ -59,6 +68,8 @@ def test_a_timm_backbone_and_other_classes(tmp_path):
     manifest = Bundle.open(tmp_path / "mine.glass").manifest
     assert manifest.backbone.name == f"timm/{tiny}"
     assert (manifest.views.num_crops, manifest.classes) == (4, ("photo", "made"))
+    said = "classes     photo, made (made means AI-generated; the user's)"
+    assert said in done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(

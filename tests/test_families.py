@@ -19,10 +19,10 @@ from glass_edge.export.families.registry import families, recipe_from_name, reci
 from glass_edge.export.model import Glass
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import fixed_rows
+from networks import BACKBONES
 
 from glass_edge import Bundle, Detector, DetectorOptions
 
-BACKBONES = ("global", "local")
 TIMM_CONVNEXT = "test_convnext"  # timm's own test network: a ConvNeXt of 270,000 weights
 TIMM_CONVNEXTS = [name for name in timm.list_models() if "convnext" in name]
 
@@ -104,8 +104,9 @@ def test_adding_a_family_takes_one_file(family_of_the_walk, photographs, tmp_pat
     bundle = export_bundle(
         tmp_path / "gl_mobilenet.pt", tmp_path / "mobilenet.glass", ExportOptions()
     )
-    backbone, views = bundle.manifest.backbone, bundle.manifest.views
-    assert (backbone.family, backbone.feature_size) == (family_of_the_walk, 576)
+    manifest, views = bundle.manifest, bundle.manifest.views
+    assert manifest.backbone.family == family_of_the_walk
+    assert {stream.width for stream in manifest.streams.values()} == {576}
     assert (views.num_crops, views.crop_size) == (6, 224)
     (verdict,) = Detector(bundle, DetectorOptions(engine="onnxruntime")).detect(photographs[2:3])
     assert 0.0 < verdict.score < 1.0

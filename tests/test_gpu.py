@@ -79,7 +79,8 @@ def network(bundle, engine, batch_size=16):
 def views(images, crops, seed=0):
     generator = np.random.default_rng(seed)
     overviews = generator.uniform(0, 255, (images, 224, 224, 3)).astype(np.float32)
-    return overviews, generator.integers(0, 256, (images, crops, 224, 224, 3), dtype=np.uint8)
+    crops = generator.integers(0, 256, (images, crops, 224, 224, 3), dtype=np.uint8)
+    return {"global": overviews, "local": crops}
 
 
 @pytest.mark.parametrize("precision", list(LOGITS))
@@ -97,15 +98,15 @@ def test_logits_are_those_of_the_cpu(engine, family, precision, make_precision):
             pytest.skip(f"not every kernel is there: {error}")
         raise
     for images, crops in ((1, 1), (3, 7), (20, 4)):
-        expected = reference.judge(*views(images, crops))
-        found = on_gpu.judge(*views(images, crops))
+        expected = reference.judge(views(images, crops))
+        found = on_gpu.judge(views(images, crops))
         assert found.logits == pytest.approx(expected.logits, abs=LOGITS[precision])
 
 
 def test_equal_images_in_every_place_get_equal_logits(engine, vit_bundle):
-    overviews, crops = views(1, 4)
+    one = views(1, 4)
     repeated = network(vit_bundle, engine).judge(
-        np.repeat(overviews, 19, axis=0), np.repeat(crops, 19, axis=0)
+        {stream: np.repeat(pixels, 19, axis=0) for stream, pixels in one.items()}
     )
     assert np.ptp(repeated.logits, axis=0).max() < 1e-4
 
@@ -122,10 +123,10 @@ def test_memory_does_not_grow_over_ten_thousand_images(engine, vit_bundle):
     on_gpu, cuda = network(vit_bundle, engine), open_cuda()
     batch = views(25, 4)
     for _ in range(4):
-        on_gpu.judge(*batch)
+        on_gpu.judge(batch)
     host, device = resident(), free_memory(cuda)
     for _ in range(MANY // 25):
-        on_gpu.judge(*batch)
+        on_gpu.judge(batch)
     assert resident() - host < SMALL_GROWTH
     assert device - free_memory(cuda) < SMALL_GROWTH
 
@@ -135,11 +136,11 @@ def test_dropped_detectors_give_their_memory_back(name, vit_bundle):
     if why := missing(name) or unsupported(name, vit_bundle):
         pytest.skip(why)
     cuda = open_cuda()
-    network(vit_bundle, name).judge(*views(1, 4))
+    network(vit_bundle, name).judge(views(1, 4))
     gc.collect()
     device = free_memory(cuda)
     for _ in range(10):
-        network(vit_bundle, name).judge(*views(1, 4))
+        network(vit_bundle, name).judge(views(1, 4))
         gc.collect()
     assert device - free_memory(cuda) < SMALL_GROWTH
 
@@ -148,7 +149,7 @@ def test_dropped_detectors_give_their_memory_back(name, vit_bundle):
 def test_throughput_against_pytorch(batch, make_precision, vit_bundle, capsys):
     """Shows crops per second of a ViT in one run; fails only if ours is slower than eager."""
     model = random_glass("vit").local_model.cuda().eval()
-    crops = views(1, batch)[1].reshape(batch, 224, 224, 3)
+    crops = views(1, batch)["local"].reshape(batch, 224, 224, 3)
     compiled = torch.compile(model)
 
     def whole(run):

@@ -8,8 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 from conftest import FAMILIES
-from glass_edge.runtime.bundle.manifest import ROLES
-from networks import SMALL
+from networks import ROLES, SMALL
 
 from glass_edge import Bundle
 

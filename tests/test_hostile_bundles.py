@@ -7,6 +7,7 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.external_data_helper import set_external_data
-from test_bundle import change, refusal
+from test_bundle import change, graph_of, refusal, views_of
 
 from glass_edge import Bundle, BundleError, EngineError
 
@@ -186,7 +187,7 @@ def exchanged(bundle: Path, role: str, content: bytes) -> Path:
     """Put other bytes in the place of a graph, and make the manifest fit."""
     path = bundle / f"{role}.onnx"
     path.write_bytes(content)
-    change(bundle, lambda m: m["graphs"][role].update(sha256=sha256_of(path)))
+    change(bundle, lambda m: graph_of(m, role).update(sha256=sha256_of(path)))
     return bundle
 
 
@@ -357,25 +358,66 @@ def test_hashes_come_before_parsers(copied_bundle):
 def test_a_graph_whose_hash_was_made_to_fit_is_still_checked(copied_bundle):
     path = copied_bundle / "global.onnx"
     path.write_bytes(graph("../../secret").SerializeToString())
-    change(copied_bundle, lambda m: m["graphs"]["global"].update(sha256=sha256_of(path)))
+    change(copied_bundle, lambda m: graph_of(m, "global").update(sha256=sha256_of(path)))
     assert "global.onnx keeps weights in '../../secret'" in refusal(copied_bundle)
 
 
 @pytest.mark.parametrize("name", ["graph.xml", "graph.ort", "graph.tflite", ".onnx", "a.onnx\n"])
 def test_engines_get_onnx_files_only(name, copied_bundle):
-    change(copied_bundle, lambda m: m["graphs"]["global"].update(file=name))
-    assert "$.graphs.global.file" in refusal(copied_bundle)
+    change(copied_bundle, lambda m: graph_of(m, "global").update(file=name))
+    assert "graph.file" in refusal(copied_bundle)
 
 
 # --- the manifest ------------------------------------------------------------------------
 
 
+def places_in(manifest: dict[str, Any], **places: object) -> None:
+    """Let the crops lie elsewhere."""
+    views_of(manifest, "local")["places"] = places
+
+
+def called(manifest: dict[str, Any], name: str) -> None:
+    """Give the first stream another name."""
+    streams = manifest["streams"]
+    manifest["streams"] = {name: streams.pop("global"), **streams}
+
+
+def widened(manifest: dict[str, Any], width: int) -> None:
+    """Let all graphs agree on so many features."""
+    for stream in manifest["streams"].values():
+        stream["graph"]["outputs"][0]["shape"][-1] = width
+    for tensor in manifest["aggregator"]["inputs"]:
+        tensor["shape"][-1] = width
+
+
 @pytest.mark.parametrize(
     ("edit", "field"),
     [
-        (lambda m: m["views"].update(crop_size=10**6), "$.views.crop_size"),
-        (lambda m: m["views"].update(num_crops=10**6), "$.views.num_crops"),
-        (lambda m: m["backbone"].update(feature_size=10**9), "$.backbone.feature_size"),
+        (lambda m: views_of(m, "local").update(size=10**6), ".views.size"),
+        (lambda m: views_of(m, "local").update(size=-1), ".views.size"),
+        (lambda m: views_of(m, "local")["places"].update(count=10**6), ".places.count"),
+        (lambda m: views_of(m, "local")["places"].update(max_grid=10**6), ".places.max_grid"),
+        (lambda m: views_of(m, "global")["resize"].update(side=10**6), ".resize.side"),
+        (lambda m: places_in(m, kind="tiles", most=10**6), ".places.most"),
+        (lambda m: places_in(m, kind="tiles", at_least=10**6), ".places.at_least"),
+        (lambda m: places_in(m, kind="cover", most=10**6), ".places.most"),
+        (lambda m: places_in(m, kind="cover", most=0), ".places.most"),
+        (lambda m: places_in(m, kind="five", snap=10**6), ".places.snap"),
+        (lambda m: places_in(m, kind="five", snap=0), ".places.snap"),
+        (lambda m: called(m, "x" * 10**5), "in `$.streams`"),
+        (lambda m: called(m, "../global"), "in `$.streams`"),
+        (lambda m: called(m, "glo bal"), "in `$.streams`"),
+        (lambda m: called(m, "global\n"), "in `$.streams`"),
+        (lambda m: called(m, "\x1b[2J"), "in `$.streams`"),
+        (lambda m: called(m, ""), "in `$.streams`"),
+        (lambda m: called(m, "aggregator"), "in `$.streams`"),
+        (
+            lambda m: m["streams"].update({f"s{n}": m["streams"]["global"] for n in range(4)}),
+            "$.streams",
+        ),
+        (lambda m: m["reference"].update(crops=17), "$.reference.crops"),
+        (lambda m: m["detector"].update(title="a\x1b[2Jb"), "$.detector.title"),
+        (lambda m: m["detector"].update(preset_source="x" * 201), "$.detector.preset_source"),
         (lambda m: m["backbone"].update(name="a\x1b[2Jb"), "$.backbone.name"),
         (lambda m: m.update(classes=["fake\n", "real"]), "$.classes"),
         (lambda m: m["reference"].update(source="\x9b31m"), "$.reference.source"),
@@ -386,6 +428,20 @@ def test_engines_get_onnx_files_only(name, copied_bundle):
 def test_numbers_and_texts_have_bounds(edit, field, copied_bundle):
     change(copied_bundle, edit)
     assert field in refusal(copied_bundle)
+
+
+@pytest.mark.parametrize("width", [10**9, 10**30, 65_537, 0, -128, "wide", None, 1.5])
+def test_features_take_no_more_memory_than_any_detectors(width, copied_bundle):
+    """A width that all graphs agree on would be buffers of gigabytes."""
+    change(copied_bundle, lambda m: widened(m, width))
+    sentence = refusal(copied_bundle)
+    assert "do not fit the other graphs" in sentence or "shape" in sentence
+
+
+@pytest.mark.parametrize("size", [0, -1, 10**30, 2.0, "224", None])
+def test_a_size_of_views_is_a_whole_number_within_bounds(size, copied_bundle):
+    change(copied_bundle, lambda m: views_of(m, "global").update(size=size))
+    assert "`$.streams[...].views.size`" in refusal(copied_bundle)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from glass_edge.calibration.int8 import observe
 from glass_edge.calibration.int8 import search as module
 from glass_edge.calibration.int8.search import Int8Search, LayerError, Quantised, together
 from glass_edge.calibration.judging import trial
-from glass_edge.calibration.judging.trial import BACKBONES, holds
+from glass_edge.calibration.judging.trial import holds
 from glass_edge.calibration.judging.yardstick import Deviation
 from glass_edge.calibration.options import CalibrationOptions
+from networks import BACKBONES
 
 IMAGES, BUDGET = 4, 0.5
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from glass_edge.export.paper import glass_views
 from glass_edge.runtime.images.decode import decode
 from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.images.isolate import IsolatedDecoder
@@ -22,7 +23,6 @@ from glass_edge.runtime.machine.interpreter import python_command
 from glass_edge.runtime.machine.timings import Timings
 from glass_edge.runtime.streaming.view_maker import ViewMaker
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
-from glass_edge.runtime.views.spec import ViewSpec
 
 from glass_edge import Detector, DetectorOptions, Failure, ImageError
 
@@ -184,7 +184,7 @@ def held(place: Path) -> Path | None:
 
 def test_a_process_that_waits_holds_no_large_image(photographs):
     """Else each worker would keep the largest image that it ever saw, besides the budget."""
-    spec = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
+    spec = glass_views(224, 4)
     small, large = photographs[2].read_bytes(), photographs[-1].read_bytes()
     maker = ViewMaker(
         Sampling(spec),
@@ -199,7 +199,7 @@ def test_a_process_that_waits_holds_no_large_image(photographs):
         maker.make(batch, 0, content)
         rgb = decode(content)
         expected.fill(0, rgb, Sampling(spec))
-        assert np.array_equal(batch.crops, expected.crops)
+        assert np.array_equal(batch.views["local"], expected.views["local"])
         assert 0 < shared_bytes() <= 2 << 20
     with pytest.raises(ImageError, match="truncated or damaged"):
         maker.make(batch, 0, large[: len(large) // 2])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from glass_edge.export.paper import glass_views
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
 from glass_edge.runtime.views.later import LaterCrops
-from glass_edge.runtime.views.spec import ViewSpec
 
-SPEC = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
+SPEC = glass_views(224, 4)
 SMALL, LARGE, NARROW = (300, 400), (1500, 2000), (100, 3000)
 
 
@@ -25,7 +25,9 @@ def test_they_are_those_that_are_cut_at_once(size, portions):
     info = batch.fill(0, rgb, Sampling(SPEC, most_crops=8, at_once=1))
     rgb[:] = 0  # decoders use their buffers again
     later = [info.later.take(count) for count in portions]
-    assert np.array_equal(np.concatenate([batch.crops[0], *later]), at_once.crops[0])
+    assert np.array_equal(
+        np.concatenate([batch.views["local"][0], *later]), at_once.views["local"][0]
+    )
     assert len(info.later) == 0
 
 

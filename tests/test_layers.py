@@ -17,9 +17,9 @@ from glass_edge.calibration.int8.layers import (
     form_of,
     tensor_shapes,
 )
+from networks import BACKBONES
 from onnx import GraphProto, NodeProto
 
-BACKBONES = ("global", "local")
 FOR_CPUS, FOR_GPUS = form_of("fp32"), form_of("fp16")
 STEMS = {
     "vit": ["conv_proj"],

@@ -9,6 +9,8 @@ import pytest
 from glass_edge.runtime.bundle.bundle import sha256_of
 from glass_edge.runtime.bundle.comparison import Yardstick
 from glass_edge.runtime.bundle.model_card import MODEL_CARD, UNKNOWN, model_card
+from glass_edge.runtime.views.places import Ten
+from glass_edge.runtime.views.spec import StreamViews
 
 from glass_edge import Bundle
 
@@ -29,8 +31,11 @@ def test_figures_are_the_manifests(vit_bundle):
     assert f"{manifest.parity.logit_error:.2g} in any logit" in found["FP32 graphs against PyTorch"]
     assert found["SHA-256 of glass.json"] == sha256_of(vit_bundle.path / "glass.json")
     assert found["Checkpoint"].endswith(manifest.checkpoint.sha256)
-    assert found["Classes"] == "fake (AI-generated), real"
-    assert f"{manifest.views.num_crops} crops" in found["Views"]
+    assert found["Classes"] == "fake (AI-generated), real (the paper's)"
+    assert found["Detector"] == "GLASS (glass)"
+    assert "torch-float-antialias" in found["Views, global"]
+    assert found["Views, local"] == f"{manifest.views.num_crops} crops of 224x224"
+    assert found["Preset"] == "paper (arXiv 2601.00141)"
     assert "PyTorch" in found["Self-test"]
 
 
@@ -87,4 +92,27 @@ def test_no_name_is_markup(name, vit_bundle):
     manifest = msgspec.structs.replace(vit_bundle.manifest, classes=(name, "real"), fake_class=name)
     card = model_card(Bundle(vit_bundle.path, manifest, vit_bundle.digest))
     assert name not in card
-    assert re.sub(r"\\(.)", r"\1", lines(card)["Classes"]) == f"{name} (AI-generated), real"
+    assert (
+        re.sub(r"\\(.)", r"\1", lines(card)["Classes"])
+        == f"{name} (AI-generated), real (the paper's)"
+    )
+
+
+@pytest.mark.parametrize("field", ["title", "preset", "preset_source", "classes_source"])
+def test_nothing_that_is_said_of_a_detector_is_markup(field, vit_bundle):
+    entry = msgspec.structs.replace(vit_bundle.manifest.detector, **{field: "<b>[a](http://b)</b>"})
+    manifest = msgspec.structs.replace(vit_bundle.manifest, detector=entry)
+    card = model_card(Bundle(vit_bundle.path, manifest, vit_bundle.digest))
+    assert "<b>" not in card
+    assert "[a](" not in card
+    assert "<b>[a](http://b)</b>" in re.sub(r"\\(.)", r"\1", card)
+
+
+def test_only_what_draws_its_views_is_said_to_depend_on_a_seed(vit_bundle):
+    streams = dict(vit_bundle.manifest.streams)
+    places = StreamViews(224, "uint8", places=Ten())
+    streams["local"] = msgspec.structs.replace(streams["local"], views=places)
+    manifest = msgspec.structs.replace(vit_bundle.manifest, streams=streams)
+    card = model_card(Bundle(vit_bundle.path, manifest, vit_bundle.digest))
+    assert lines(card)["Views, local"] == "10 crops of 224x224, corners and centre"
+    assert "another seed" not in card

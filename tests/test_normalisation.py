@@ -19,6 +19,7 @@ from glass_edge.export.model import Glass
 from glass_edge.export.options import ExportOptions
 from glass_edge.export.parity import measure_parity
 from glass_edge.runtime.bundle.manifest import Normalisation
+from networks import detector_of
 from PIL import Image
 from timm.models import register_model
 from torchvision.transforms import v2
@@ -154,7 +155,7 @@ def test_the_gate_compares_with_the_normalisation_of_the_manifest(small):
         bundle.manifest, normalisation=Normalisation(*IMAGENET, "the paper's")
     )
     with pytest.raises(ParityError, match="do not agree with PyTorch"):
-        measure_parity(model, Bundle(bundle.path, other, bundle.digest))
+        measure_parity(detector_of(model), Bundle(bundle.path, other, bundle.digest))
 
 
 @pytest.mark.parametrize("family", ["convnext", "resnet"])

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from conftest import FAMILIES, slow
 from glass_edge.calibration.judging.comparison import compare_bundles
-from glass_edge.runtime.bundle.manifest import ROLES, Role
+from glass_edge.runtime.bundle.streams import Role
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import OpenVinoEngine
 from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.machine.cache import alone_with, cache_folder, recent_folder
+from networks import ROLES
 
 from glass_edge import Detector, DetectorOptions, EngineError
 
@@ -288,7 +289,9 @@ def test_a_graph_that_does_not_fit_is_refused(copied_bundle: Path):
     content = msgspec.json.decode((copied_bundle / "glass.json").read_bytes())
     swapped = copied_bundle / "local.onnx"
     swapped.write_bytes((copied_bundle / "global.onnx").read_bytes())
-    content["graphs"]["local"]["sha256"] = hashlib.sha256(swapped.read_bytes()).hexdigest()
+    content["streams"]["local"]["graph"]["sha256"] = hashlib.sha256(
+        swapped.read_bytes()
+    ).hexdigest()
     (copied_bundle / "glass.json").write_bytes(msgspec.json.encode(content))
     with pytest.raises(EngineError, match="does not fit the manifest"):
         OpenVinoEngine(Bundle.open(copied_bundle), EngineOptions())

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from glass_edge.benchmarks.evaluation.cli import main as evaluate
 from glass_edge.runtime.commands.run import main as run
 from glass_edge.runtime.machine.errors import InputError
-from glass_edge.runtime.views.spec import MOST_CROPS
+from glass_edge.runtime.views.sizes import MOST_VIEWS
 
 from glass_edge import Detector, DetectorOptions
 
@@ -19,7 +19,7 @@ from glass_edge import Detector, DetectorOptions
     ("name", "value"),
     [
         ("crops", 0),
-        ("crops", MOST_CROPS + 1),
+        ("crops", MOST_VIEWS + 1),
         ("crops", 2_000_000),
         ("batch_size", 0),
         ("batch_size", 1_000_000),
@@ -54,9 +54,9 @@ def test_memory_is_said_in_the_units_of_who_gave_it(value):
 
 
 def test_evaluations_have_the_same_bound(tmp_path):
-    done = CliRunner().invoke(evaluate, [str(tmp_path), "--crops", str(MOST_CROPS + 1)])
+    done = CliRunner().invoke(evaluate, [str(tmp_path), "--crops", str(MOST_VIEWS + 1)])
     assert done.exit_code == 2
-    assert f"{MOST_CROPS + 1} is not in the range" in done.output
+    assert f"{MOST_VIEWS + 1} is not in the range" in done.output
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from glass_edge.export.exporter import export_bundle
 from glass_edge.export.model import Glass
 from glass_edge.export.options import ExportOptions
 from glass_edge.export.own_model import read_own_logits
+from glass_edge.export.paper import glass_views
 from glass_edge.export.parity import TOLERANCE
 from random_checkpoints import as_if_trained
 from torch import nn
@@ -137,9 +138,16 @@ SPOILED = {
     ),
     "other types": (
         lambda a: a.update(crops=a["crops"].astype(np.float32)),
-        "float32 overviews, float32 crops",
+        r"the crops of .* are float32: uint8 is needed",
     ),
-    "integers for logits": (lambda a: a.update(logits=np.ones((2, 2), int)), "int64 logits"),
+    "other types of the others": (
+        lambda a: a.update(overviews=a["overviews"].astype(np.uint8)),
+        r"the overviews of .* are uint8: float32 is needed",
+    ),
+    "integers for logits": (
+        lambda a: a.update(logits=np.ones((2, 2), int)),
+        "logits of .* are int64",
+    ),
     "not finite": (lambda a: a["logits"].__setitem__(0, np.nan), "not finite"),
     "scaled to 1": (lambda a: a.update(overviews=a["overviews"] / 255), "before scaling"),
     "normalised": (lambda a: a.update(overviews=a["overviews"] - 100), "before scaling"),
@@ -155,14 +163,14 @@ class TestAFileThatIsNoReference:
         spoil(content)
         np.savez(tmp_path / "reference.npz", **content)
         with pytest.raises(InputError, match=sentence) as raised:
-            read_own_logits(tmp_path / "reference.npz", 32)
+            read_own_logits(tmp_path / "reference.npz", glass_views(32, 3))
         assert "\n" not in str(raised.value)
 
     @pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY\x01\x00", b"PK\x03\x04"])
     def test_is_not_read(self, content, tmp_path):
         (tmp_path / "reference.npz").write_bytes(content)
         with pytest.raises(InputError, match=r"cannot be read as an \.npz file"):
-            read_own_logits(tmp_path / "reference.npz", 32)
+            read_own_logits(tmp_path / "reference.npz", glass_views(32, 3))
 
     def test_may_not_unpack_to_what_memory_cannot_hold(self, tmp_path):
         header = io.BytesIO()
@@ -178,7 +186,7 @@ class TestAFileThatIsNoReference:
             for _ in range(1025):
                 file.write(bytes(1 << 20))
         with pytest.raises(InputError, match="larger than 1 GiB"):
-            read_own_logits(tmp_path / "reference.npz", 32)
+            read_own_logits(tmp_path / "reference.npz", glass_views(32, 3))
 
     def test_ends_the_export_before_its_minutes_of_work(self, checkpoints, place):
         arguments = (checkpoints["vit"], "--reference", "missing.npz")
@@ -194,4 +202,4 @@ def test_a_header_that_claims_more_than_the_file_holds_is_an_error(tmp_path):
     with zipfile.ZipFile(tmp_path / "reference.npz", "w") as archive:
         archive.writestr("overviews.npy", header.getvalue())
     with pytest.raises(InputError, match=r"cannot be read as an \.npz file"):
-        read_own_logits(tmp_path / "reference.npz", 32)
+        read_own_logits(tmp_path / "reference.npz", glass_views(32, 3))

@@ -210,19 +210,20 @@ class Elsewhere(DeviceEngine):
 
     name, description, precision = "elsewhere", "elsewhere", "fp32"
 
-    def __init__(self):
-        super().__init__(batch_size=2)
+    def __init__(self, manifest):
+        super().__init__(manifest, batch_size=2)
         self.inside, self.seen = [], []
 
-    def features_now(self, backbone, pixels):
+    def outputs_now(self, stream, pixels):
         self.work()
-        return np.zeros((len(pixels), 8), np.float32)
+        return [np.zeros((len(pixels), 8), np.float32)]
 
-    def aggregate_now(self, global_features, local_features):
+    def aggregate_now(self, features):
         raise NotImplementedError
 
-    def judge_now(self, overviews, crops):
+    def judge_now(self, views):
         self.work()
+        crops = views["local"]
         shapes = (*crops.shape[:2], 2), crops.shape[:3]
         return Judgement(*(np.zeros(shape, np.float32) for shape in shapes))
 
@@ -235,7 +236,7 @@ class Elsewhere(DeviceEngine):
 
 def test_streams_that_share_an_engine_elsewhere_take_turns(vit_bundle, photographs):
     """Its runs share buffers, so two at once would give one image the other's verdict."""
-    engine, small = Elsewhere(), photographs[:3]
+    engine, small = Elsewhere(vit_bundle.manifest), photographs[:3]
     detector = Detector(vit_bundle, DetectorOptions(crops=2, batch_size=2, workers=2))
     detector._engine = engine
     with ThreadPoolExecutor(4) as pool:
@@ -264,11 +265,14 @@ def test_the_place_in_a_batch_does_not_change_a_bit(engine, precision, make_prec
     side = bundle.manifest.views.crop_size
     network = open_engine(bundle, engine, EngineOptions("cpu", threads=1, lanes=2, batch_size=6))
     rng = np.random.default_rng(5)
-    overviews = rng.uniform(0, 255, (6, side, side, 3)).astype(np.float32)
-    crops = rng.integers(0, 256, (6, 1, side, side, 3), np.uint8)
-    expected = network.judge(overviews, crops).logits
+    views = {
+        "global": rng.uniform(0, 255, (6, side, side, 3)).astype(np.float32),
+        "local": rng.integers(0, 256, (6, 1, side, side, 3), np.uint8),
+    }
+    expected = network.judge(views).logits
     for order in (rng.permutation(6) for _ in range(4)):
-        assert np.array_equal(network.judge(overviews[order], crops[order]).logits, expected[order])
+        shuffled = {stream: pixels[order] for stream, pixels in views.items()}
+        assert np.array_equal(network.judge(shuffled).logits, expected[order])
 
 
 def test_arrays_given_are_let_go(detector):

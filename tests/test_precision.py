@@ -29,16 +29,15 @@ from glass_edge.calibration.making import variants
 from glass_edge.calibration.making.variants import VariantOptions, make_variant
 from glass_edge.calibration.options import CalibrationOptions
 from glass_edge.export.exporter import ExportOptions, export_bundle
-from glass_edge.runtime.bundle.manifest import ROLES, Role
+from glass_edge.runtime.bundle.streams import Role
 from glass_edge.runtime.engines.base import X86
 from glass_edge.runtime.images.decode import decode
 from glass_edge.runtime.views.resample import resample
-from networks import random_glass
+from networks import BACKBONES, ROLES, random_glass
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 
 from glass_edge import Bundle, Detector, DetectorOptions, EngineError
 
-BACKBONES: tuple[Role, Role] = ("global", "local")
 LOW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 PRODUCTS = ("Conv", "MatMul", "Gemm")
 INTEGER_PRODUCTS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat")
@@ -128,7 +127,9 @@ class TestEveryLowPrecision:
         self, family, precision, make_precision
     ):
         low, full = make_precision(family, precision), make_precision(family, "fp32")
-        assert low.manifest.graphs.aggregator == full.manifest.graphs.aggregator
+        assert low.manifest.aggregator == full.manifest.aggregator
+        for name, stream in low.manifest.streams.items():
+            assert stream.views == full.manifest.streams[name].views
         for role in ROLES:
             ours, theirs = (onnx.load(b.graph_path(role)).graph for b in (low, full))
             for name in ("input", "output"):
@@ -266,9 +267,9 @@ def test_without_images_the_photograph_that_judges_was_not_tried_on(
 ):
     tried, judged = [], []
 
-    def trial(bundle, overviews, *more):
-        tried.extend(overview.tobytes() for overview in overviews)
-        return Trial(bundle, overviews, *more)
+    def trial(bundle, views, *more):
+        tried.extend(overview.tobytes() for overview in views["global"])
+        return Trial(bundle, views, *more)
 
     def compare(reference, candidate, images, *more):
         judged.extend(resample(decode(image), 224).tobytes() for image in images)

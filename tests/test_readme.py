@@ -12,10 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import detector_files
 import numpy as np
 import pytest
 from conftest import EXAMPLES, ROOT, call
 from PIL import Image
+from safetensors.torch import save_file
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROGRAMS = Path(sys.executable).parent
@@ -46,6 +48,7 @@ def place(tmp_path_factory, checkpoints, photographs, calibration_images) -> Pat
     """A working directory with the files that the README speaks of."""
     place = tmp_path_factory.mktemp("readme")
     shutil.copy(checkpoints["vit"], place / "gl_vit.pt")
+    save_file(detector_files.community_forensics(), place / "commfor.safetensors")
     (place / "images").mkdir()
     shutil.copy(photographs[2], place / "images" / "a.jpg")
     shutil.copy(photographs[3], place / "images" / "b.png")

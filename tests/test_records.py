@@ -22,6 +22,7 @@ VERDICT = Verdict(
     score=0.75,
     probabilities={"fake": 0.75, "real": 0.25},
     logits={"fake": 1.0, "real": -0.1},
+    views={"global": 1, "local": 2},
     crops=(Crop(1, 2, 224, 224, 0.5), Crop(300, 4, 224, 200, 0.5)),
     width=1000,
     height=800,
@@ -34,10 +35,10 @@ VERDICT = Verdict(
 FAILURE = Failure(path="bad.jpg", error=ErrorInfo("ImageError", "the file is empty."))
 
 
-def written(writer_class, *arguments) -> str:
+def written(writer_class, *arguments, records=(VERDICT, FAILURE)) -> str:
     lines: list[bytes] = []  # a list is a sink: it takes lines with append
     writer = writer_class(lines, *arguments)
-    for record in (VERDICT, FAILURE):
+    for record in records:
         writer.write(record)
     return b"".join(lines).decode()
 
@@ -45,8 +46,8 @@ def written(writer_class, *arguments) -> str:
 def test_json_lines_keep_the_documented_order():
     first, second = written(JsonLinesWriter).splitlines()
     assert list(json.loads(first)) == [
-        "path", "status", "verdict", "score", "probabilities", "logits", "crops", "width",
-        "height", "seed", "bundle", "engine", "precision", "file", "damaged", "settled",
+        "path", "status", "verdict", "score", "probabilities", "logits", "views", "crops",
+        "width", "height", "seed", "bundle", "engine", "precision", "file", "damaged", "settled",
     ]  # fmt: skip
     assert list(json.loads(first)["crops"][0]) == ["top", "left", "height", "width", "attention"]
     assert json.loads(second) == {
@@ -68,12 +69,34 @@ def test_real_records_keep_the_schema(vit_bundle, photographs):
     assert not validator.is_valid(broken)
 
 
+ONE_VIEW = msgspec.structs.replace(VERDICT, views={"whole": 1}, crops=(), seed=None)
+WITHOUT_ATTENTION = msgspec.structs.replace(
+    VERDICT, crops=(Crop(1, 2, 224, 224, None),), views={"whole": 1, "tile": 1}, seed=None
+)
+
+
+@pytest.mark.parametrize("verdict", [ONE_VIEW, WITHOUT_ATTENTION])
+def test_what_other_detectors_do_not_have_is_null(verdict):
+    fields = json.loads(msgspec.json.encode(verdict))
+    assert fields["seed"] is None
+    assert all(crop["attention"] is None for crop in fields["crops"])
+    Draft202012Validator(record_schema()).validate(fields)
+    assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
+    (row,) = csv.DictReader(io.StringIO(written(CsvWriter, ("fake", "real"), records=[verdict])))
+    assert row["seed"] == ""
+    assert json.loads(row["crops"]) == fields["crops"]
+    assert json.loads(row["views"]) == fields["views"]
+
+
 def test_csv_has_a_row_for_each_record():
     rows = list(csv.DictReader(io.StringIO(written(CsvWriter, ("fake", "real")))))
     assert rows[0]["path"] == "images/a, b.jpg"
     assert float(rows[0]["score"]) == VERDICT.score
     assert float(rows[0]["logit_real"]) == -0.1
     assert json.loads(rows[0]["crops"])[1]["left"] == 4
+    assert list(rows[0])[-1] == "views"
+    assert json.loads(rows[0]["views"]) == {"global": 1, "local": 2}
+    assert rows[1]["views"] == ""
     assert rows[1]["status"] == "error"
     assert rows[1]["error_message"] == "the file is empty."
     assert (rows[0]["file_bytes"], rows[1]["file_bytes"]) == ("1234", "")

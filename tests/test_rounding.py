@@ -23,10 +23,10 @@ from glass_edge.calibration.int8.rounding import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import BACKBONES
 from onnx import numpy_helper
 from torch.nn import functional
 
-BACKBONES = ("global", "local")
 EVERYTHING = 10**9
 GRID = Grid(6.0, unsigned=False)
 

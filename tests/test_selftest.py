@@ -23,7 +23,7 @@ from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.engines.selftest import TOLERANCES, self_test
 from networks import random_glass
 from PIL import Image
-from test_bundle import change
+from test_bundle import change, graph_of
 
 from glass_edge import Bundle, BundleError, Detector, DetectorOptions, EngineError
 
@@ -44,9 +44,13 @@ def network(bundle: Bundle, engine: str = "onnxruntime") -> Engine:
 
 
 def test_the_views_are_those_of_photographs_in_whole_grey_levels(vit_bundle):
-    overviews, crops = stored_views(vit_bundle)
+    stored = stored_views(vit_bundle)
     views = reference_views(vit_bundle.manifest.views)
-    assert np.array_equal(overviews, np.rint(views.overviews[:2]))
+    assert list(stored) == ["global", "local"]
+    assert np.array_equal(stored["global"], np.rint(views["global"][:2]))
+    assert stored["global"].dtype == np.float32
+    crops = stored["local"]
+    assert np.array_equal(crops, views["local"][:2, :4])
     assert crops.shape == (2, 4, 224, 224, 3)
     assert crops.dtype == np.uint8
     assert crops.std() > 30
@@ -57,7 +61,7 @@ def test_the_logits_of_an_fp32_bundle_are_pytorchs(vit_bundle):
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     views = [
         ((torch.from_numpy(array).float() / 255 - mean) / std).movedim(-1, -3)
-        for array in stored_views(vit_bundle)
+        for array in stored_views(vit_bundle).values()
     ]
     with torch.inference_mode():
         expected, _ = random_glass("vit")(*views)
@@ -214,7 +218,7 @@ def replace_picture(bundle: Path, picture: Image.Image | bytes) -> None:
     [
         (b"", "reference.png cannot be read: the file is empty"),
         (b"\x89PNG\r\n\x1a\n" + b"\xff" * 99, "reference.png cannot be read"),
-        (Image.new("RGB", (224, 224)), "2 rows of 5 views need"),
+        (Image.new("RGB", (224, 224)), r"the views of 2 images need \(448, 1120, 3\)"),
         (Image.new("RGB", (5000, 5000)), "more than the limit"),
     ],
 )
@@ -252,7 +256,7 @@ def test_graphs_with_other_weights_are_refused(copied_bundle, marks):
     bias.raw_data = (onnx.numpy_helper.to_array(bias) + np.float32([0.3, 0])).tobytes()
     onnx.save(model, path)
     sha256 = sha256_of(path)
-    change(copied_bundle, lambda m: m["graphs"]["aggregator"].update(sha256=sha256))
+    change(copied_bundle, lambda m: graph_of(m, "aggregator").update(sha256=sha256))
     with pytest.raises(EngineError, match="self-test failed"):
         Detector(copied_bundle, DetectorOptions(engine="onnxruntime"))
 

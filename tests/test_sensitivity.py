@@ -17,7 +17,7 @@ from glass_edge.calibration.judging.graphs import open_graph
 from glass_edge.calibration.photographs import reference_views
 from glass_edge.runtime.bundle.manifest import Backbone
 from glass_edge.runtime.engines.base import Array, Float32
-from glass_edge.runtime.views.batch import Crops
+from glass_edge.runtime.views.batch import Pixels
 
 from glass_edge import Bundle
 
@@ -25,9 +25,9 @@ ROUNDING = 0.05  # of a layer's effect: another order of sums takes a value to I
 
 
 @pytest.fixture(scope="module")
-def crops(vit_bundle: Bundle) -> Crops:
+def crops(vit_bundle: Bundle) -> Pixels:
     """Crops of photographs."""
-    return reference_views(vit_bundle.manifest.views, 2).crops[:, 0]
+    return reference_views(vit_bundle.manifest.views, 2)["local"][:, 0]
 
 
 @pytest.fixture(scope="module", params=("vit", "resnet", "convnext", "timm"))
@@ -63,7 +63,7 @@ def test_each_row_is_what_a_graph_with_one_layer_in_int8_gives(parts, crops):
         assert np.linalg.norm(found[1 + number] - expected) <= ROUNDING * effect
 
 
-BACKBONE = Backbone("small", "small", 8, False, False, False)
+BACKBONE = Backbone("small", "small", False, False, False)
 
 
 def small(body: str, end: str) -> Int8Parts:

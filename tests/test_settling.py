@@ -151,29 +151,30 @@ class Counted(DeviceEngine):
 
     name, description, precision = "counted", "counted", "fp32"
 
-    def __init__(self, engine, batch_size=8):
-        super().__init__(batch_size)
+    def __init__(self, manifest, engine, batch_size=8):
+        super().__init__(manifest, batch_size)
         self._engine = engine
         self.fails_after = math.inf
         self.runs = {"global": [], "local": [], "aggregator": []}
 
-    def judge_now(self, overviews, crops):
+    def judge_now(self, views):
         raise AssertionError("features are computed once, and not all at the same time")
 
-    def features_now(self, backbone, pixels):
-        self.runs[backbone].append(len(pixels))
+    def outputs_now(self, stream, pixels):
+        self.runs[stream].append(len(pixels))
         if len(self.runs["local"]) > self.fails_after:
             raise EngineError("no more")
-        return self._engine.features(backbone, pixels)
+        return self._engine.outputs(stream, pixels)
 
-    def aggregate_now(self, global_features, local_features):
-        self.runs["aggregator"].append(len(global_features))
-        return Judgement(*vars(self._engine.aggregate(global_features, local_features)).values())
+    def aggregate_now(self, features):
+        self.runs["aggregator"].append(len(features["global"]))
+        return Judgement(*vars(self._engine.aggregate(features)).values())
 
 
 def counted(bundle, **options):
     detector = Detector(bundle, DetectorOptions(crops="auto", batch_size=8, **options))
-    detector._engine = Counted(open_engine(bundle, "onnxruntime", EngineOptions(batch_size=8)))
+    engine = open_engine(bundle, "onnxruntime", EngineOptions(batch_size=8))
+    detector._engine = Counted(bundle.manifest, engine)
     return detector
 
 

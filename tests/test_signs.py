@@ -9,8 +9,7 @@ from glass_edge.calibration.floats.mixed import float_tensors
 from glass_edge.calibration.int8.observe import Observer
 from glass_edge.calibration.int8.signs import never_negative
 from glass_edge.calibration.photographs import reference_views
-
-BACKBONES = ("global", "local")
+from networks import BACKBONES
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -20,8 +19,8 @@ def test_what_is_named_is_never_negative_on_photographs(role, family, export_fam
     path = bundle.graph_path(role)
     model = onnx.load(path)
     found = never_negative(model.graph)
-    views = reference_views(bundle.manifest.views)
-    pixels = views.overviews if role == "global" else views.crops[:, 0]
+    views = reference_views(bundle.manifest.views)[role]
+    pixels = views if role == "global" else views[:, 0]
     seen = Observer(path, float_tensors(model)).run(pixels)
     assert found <= seen.keys()
     assert all((seen[name] >= 0).all() for name in found)

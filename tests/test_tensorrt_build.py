@@ -18,7 +18,6 @@ import onnx
 import pytest
 from conftest import FAMILIES, PROGRAMS, ROOT, call, launch, refusal, slow_but
 from fake_tensorrt import FakeCuda
-from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.engines.tensorrt.api import Library, Messages, find_library, made
 from glass_edge.runtime.engines.tensorrt.build import build_plan
 from glass_edge.runtime.engines.tensorrt.compile import (
@@ -38,6 +37,7 @@ from glass_edge.runtime.engines.tensorrt.plan import (
 from glass_edge.runtime.engines.tensorrt.store import PlanStore
 from glass_edge.runtime.machine.errors import EngineError, InputError
 from glass_edge.runtime.machine.progress import silent
+from networks import ROLES
 from onnx import TensorProto, helper
 from test_bundle import other_aggregator
 from test_isolate import trap
@@ -69,7 +69,7 @@ def test_every_graph_of_every_family_builds_in_what_it_says(
 ):
     bundle = make_precision(family, precision, "fp16" if precision == "int8" else "fp32")
     store = PlanStore(bundle, tmp_path)
-    side, width = bundle.manifest.views.crop_size, bundle.manifest.backbone.feature_size
+    side, streams = bundle.manifest.views.crop_size, bundle.manifest.streams
     types = {"global": "FLOAT", "local": "UINT8"}
     for role in ROLES:
         stored, why = store.build(key_of(bundle, role))
@@ -81,7 +81,7 @@ def test_every_graph_of_every_family_builds_in_what_it_says(
             (pixels,) = built.inputs
             assert (pixels.name, pixels.dtype) == ("pixels", types[role])
             assert pixels.shapes == tuple((n, side, side, 3) for n in (1, 4, 8))
-            assert built.outputs[0].shape == (-1, width)
+            assert built.outputs[0].shape == (-1, streams[role].width)
         low = set(built.layers) & set().union(*LOW.values())
         assert low == (LOW[precision] if precision != "fp32" and role != "aggregator" else set())
 
@@ -136,7 +136,7 @@ def test_weights_that_both_graphs_share_are_found(shared_bundle, tmp_path):
 def test_the_aggregator_takes_any_number_of_crops(vit_bundle, tmp_path):
     stored, _ = PlanStore(vit_bundle, tmp_path).build(key_of(vit_bundle))
     shapes = {tensor.name: tensor.shapes for tensor in stored.record.built.inputs}
-    width = vit_bundle.manifest.backbone.feature_size
+    width = vit_bundle.manifest.streams["local"].width
     assert shapes["local_features"] == ((1, 1, width), (4, 32, width), (8, 64, width))
 
 

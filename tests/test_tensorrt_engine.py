@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from conftest import ROOT, call
 from fake_tensorrt import FakeCuda, complain
-from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.commands import build as build_cli
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.registry import open_engine
@@ -21,6 +20,7 @@ from glass_edge.runtime.engines.tensorrt import engine, store
 from glass_edge.runtime.engines.tensorrt.api import LIBRARY_NAMES, Library
 from glass_edge.runtime.engines.tensorrt.plan import Check
 from glass_edge.runtime.machine.errors import EngineError, OutputError
+from networks import ROLES
 
 GPU = "Fake GPU (sm_87)"
 
@@ -70,7 +70,8 @@ def place(vit_bundle, tmp_path, monkeypatch):
 def views(images, crops):
     generator = np.random.default_rng(images * crops)
     overviews = generator.uniform(0, 255, (images, 224, 224, 3)).astype(np.float32)
-    return overviews, generator.integers(0, 256, (images, crops, 224, 224, 3), dtype=np.uint8)
+    crops = generator.integers(0, 256, (images, crops, 224, 224, 3), dtype=np.uint8)
+    return {"global": overviews, "local": crops}
 
 
 @pytest.mark.parametrize("name", LIBRARY_NAMES)
@@ -80,8 +81,8 @@ def test_it_judges_as_onnx_runtime_does_from_any_thread(name, place, vit_bundle)
     assert network.description == f"{name} 10.3.0 {GPU}"
     with ThreadPoolExecutor(2) as pool:
         for given in (views(3, 4), views(1, 2), views(3, 4)):
-            found = pool.submit(network.judge, *given).result()
-            expected = reference.judge(*given)
+            found = pool.submit(network.judge, given).result()
+            expected = reference.judge(given)
             assert found.logits == pytest.approx(expected.logits, abs=1e-5)
             assert found.attention == pytest.approx(expected.attention, abs=1e-6)
     # TensorRT-RTX keeps CUDA graphs itself.
@@ -255,7 +256,7 @@ class TestTheCheck:
 
 def test_an_engine_that_is_dropped_gives_its_memory_back(place):
     network, cuda = place.open(), place.cuda
-    network.judge(*views(2, 2))
+    network.judge(views(2, 2))
     assert not cuda.closed
     del network
     gc.collect()
@@ -277,8 +278,8 @@ def test_what_cannot_be_captured_is_launched_and_said_once_for_each_graph(
     with caplog.at_level(logging.WARNING):
         network = place.open(graphs="cudaErrorStreamCaptureUnsupported: not permitted")
         for given in (views(3, 4), views(1, 2), views(3, 4)):
-            assert network.judge(*given).logits == pytest.approx(
-                reference.judge(*given).logits, abs=1e-5
+            assert network.judge(given).logits == pytest.approx(
+                reference.judge(given).logits, abs=1e-5
             )
     assert caplog.text.count("runs without CUDA graphs: cudaErrorStreamCaptureUnsupported") == 3
     assert (place.cuda.captures, place.cuda.launches) == (3, 0)
@@ -288,7 +289,7 @@ class TestFailures:
     def test_more_crops_than_the_plans_take(self, place):
         network = place.open()
         with pytest.raises(EngineError, match=r"at most 64 crops of an image\. Use fewer --crops"):
-            network.judge(*views(1, 65))
+            network.judge(views(1, 65))
 
     @pytest.mark.parametrize(
         ("method", "answer", "how"),
@@ -316,7 +317,7 @@ class TestFailures:
 
         place.patch.setattr(getattr(fake_tensorrt, owner), name, failing)
         with pytest.raises(EngineError) as raised:
-            place.open().judge(*views(1, 1))
+            place.open().judge(views(1, 1))
         assert str(raised.value).startswith(f"{how}: {said}. {advice}")
 
     def test_a_plan_for_which_there_is_no_memory(self, place):

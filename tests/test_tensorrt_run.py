@@ -13,13 +13,12 @@ import msgspec
 import numpy as np
 import pytest
 from fake_tensorrt import FakeCuda
-from glass_edge.runtime.bundle.manifest import ROLES
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import OpenVinoEngine
 from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.engines.tensorrt.api import Library
 from glass_edge.runtime.engines.tensorrt.check import EngineCheck, blotches
-from glass_edge.runtime.engines.tensorrt.engine import Device
+from glass_edge.runtime.engines.tensorrt.device import Device
 from glass_edge.runtime.engines.tensorrt.plan import (
     Batches,
     BuildOptions,
@@ -31,6 +30,7 @@ from glass_edge.runtime.engines.tensorrt.store import StoredPlan
 from glass_edge.runtime.machine.errors import EngineError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import ROLES
 
 LIBRARY = Library("tensorrt", "10.3.0", fake_tensorrt)
 MOST = 8
@@ -59,7 +59,7 @@ def views(images, crops, seed=0, draws=1):
     generator = np.random.default_rng(seed)
     overviews = generator.uniform(0, 255, (images, 224, 224, 3)).astype(np.float32)
     shape = (images, draws, crops, 224, 224, 3)
-    return overviews, generator.integers(0, 256, shape, dtype=np.uint8)
+    return {"global": overviews, "local": generator.integers(0, 256, shape, dtype=np.uint8)}
 
 
 @pytest.fixture(scope="module")
@@ -83,36 +83,36 @@ class TestJudging:
         device = Device(vit_bundle, LIBRARY, FakeCuda(graphs=graphs), plans, MOST)
         for index, (images, crops, draws) in enumerate(sizes):
             given_views = views(images, crops, index, draws)
-            expected = network.judge_draws(*given_views)
-            found = device.judge(*given_views)
+            expected = network.judge_draws(given_views)
+            found = device.judge(given_views)
             assert found.logits == pytest.approx(expected.logits, abs=1e-5)
             assert found.attention == pytest.approx(expected.attention, abs=1e-6)
 
     def test_answers_are_the_callers_own(self, graphs, vit_bundle, plans):
         device = Device(vit_bundle, LIBRARY, FakeCuda(graphs=graphs), plans, MOST)
-        first = device.judge(*views(3, 2, 1)).logits
+        first = device.judge(views(3, 2, 1)).logits
         kept = first.copy()
-        device.judge(*views(3, 2, 2))
+        device.judge(views(3, 2, 2))
         assert (first == kept).all()
 
     def test_nothing_is_allocated_the_second_time(self, graphs, vit_bundle, plans):
         cuda = FakeCuda(graphs=graphs)
         device = Device(vit_bundle, LIBRARY, cuda, plans, MOST)
-        device.judge(*views(5, 4))
+        device.judge(views(5, 4))
         allocated, captured = cuda.allocations, cuda.captures
-        device.judge(*views(5, 4, 1))
+        device.judge(views(5, 4, 1))
         assert (cuda.allocations, cuda.captures) == (allocated, captured)
         assert (cuda.launches > 0) == graphs
 
     def test_each_graph_runs_alone(self, graphs, vit_bundle, plans, network):
         device = Device(vit_bundle, LIBRARY, FakeCuda(graphs=graphs), plans, MOST)
-        overviews, crops = views(3, 4)
-        crops = crops[:, 0]
-        (global_features,) = device.run("global", [overviews])
+        given = views(3, 4)
+        crops = given["local"][:, 0]
+        (global_features,) = device.run("global", [given["global"]])
         (flat,) = device.run("local", [crops.reshape(12, 224, 224, 3)])
         assert flat == pytest.approx(network.features("local", crops.reshape(12, 224, 224, 3)))
         logits, _ = device.run("aggregator", [global_features, flat.reshape(3, 4, -1)])
-        assert logits == pytest.approx(network.judge(overviews, crops).logits, abs=1e-5)
+        assert logits == pytest.approx(network.judge({**given, "local": crops}).logits, abs=1e-5)
 
 
 class TestTheEngineCheck:
@@ -161,7 +161,7 @@ class TestWhatIsRefused:
     def test_a_batch_larger_than_the_plans(self, vit_bundle, plans):
         device = Device(vit_bundle, LIBRARY, FakeCuda(), plans, 2 * MOST)
         with pytest.raises(EngineError, match="was not built for pixels of shape"):
-            device.judge(*views(1, 2 * MOST))
+            device.judge(views(1, 2 * MOST))
 
     def test_a_plan_of_which_a_byte_changed(self, vit_bundle, plans, tmp_path):
         changed = tmp_path / "global.plan"

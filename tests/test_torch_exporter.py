@@ -14,10 +14,10 @@ from glass_edge.export.exporter import export_bundle
 from glass_edge.export.graphs import PixelFront, export_graph, make_graphs
 from glass_edge.export.model import Glass
 from glass_edge.export.options import ExportOptions
-from glass_edge.export.paper import NORMALISATION
+from glass_edge.export.paper import NORMALISATION, glass_views
 from glass_edge.export.simplify import simplified
-from glass_edge.runtime.bundle.manifest import expected_tensors
-from networks import random_glass
+from glass_edge.runtime.bundle.streams import stream_tensors
+from networks import detector_of, random_glass
 from timm.models import register_model
 from torch import nn
 
@@ -59,7 +59,8 @@ class TestTimmsFusedAttention:
         nodes = []
         for backbone in (model, simplified(model)):
             front = PixelFront(backbone, NORMALISATION).eval()
-            graph = export_graph(front, *expected_tensors(160, 64)["local"], "local").graph
+            tensors = stream_tensors("local", glass_views(160, 1).streams, 64)
+            graph = export_graph(front, *tensors, "local").graph
             nodes.append(sum(node.op_type in ("Shape", "Slice", "Concat") for node in graph.node))
         assert nodes[1] < nodes[0] / 2
 
@@ -83,11 +84,11 @@ class Eigenvalues(nn.Module):
     ],
 )
 def test_the_exporters_own_reason_is_told_in_a_line(backbone, reason):
-    tensors = expected_tensors(32, 3)
+    tensors = stream_tensors("global", glass_views(32, 1).streams, 3)
     with pytest.raises(
         GraphError, match=rf"the global graph cannot be exported: {reason}"
     ) as found:
-        export_graph(PixelFront(backbone(), NORMALISATION).eval(), *tensors["global"], "global")
+        export_graph(PixelFront(backbone(), NORMALISATION).eval(), *tensors, "global")
     sentence = str(found.value)
     assert "\n" not in sentence
     assert "\x1b" not in sentence
@@ -104,16 +105,16 @@ class TestABackboneLargerThanAGraphCanBe:
             backbone = torchvision.models.vit_h_14()
         backbone.heads = nn.Identity()
         model = Glass(backbone, backbone, 1280)
-        sentence = r"global_model has 2\.35 GiB of weights in FP32.*ends at 1\.98 GiB"
+        sentence = r"global has 2\.35 GiB of weights in FP32.*ends at 1\.98 GiB"
         with pytest.raises(GraphError, match=sentence):
-            make_graphs(model, 518, NORMALISATION)
+            make_graphs(detector_of(model), glass_views(518, 1).streams, NORMALISATION)
 
     def test_is_a_sentence_to_the_user(self, tmp_path, monkeypatch):
         monkeypatch.setattr(graphs, "LARGEST_GRAPH", 1 << 20)
         torch.save(random_glass("resnet").state_dict(), tmp_path / "gl.pt")
         done = call("glass-export", tmp_path, "gl.pt")
         assert done.returncode == 1
-        assert "a GLASS with a smaller backbone is needed" in " ".join(done.stderr.split())
+        assert "a detector with a smaller network is needed" in " ".join(done.stderr.split())
         assert [path.name for path in tmp_path.iterdir()] == ["gl.pt"]
 
     @pytest.mark.parametrize("name", ["vit_l_16", "convnext_large", "wide_resnet101_2"])

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from glass_edge.export.paper import glass_views
 from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.machine.timings import Timings
 from glass_edge.runtime.streaming.view_maker import ByteBudget, ViewMaker
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
-from glass_edge.runtime.views.spec import ViewSpec
 from PIL import Image
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc")
-SPEC = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
+SPEC = glass_views(224, 4)
 
 
 def make_views(batch, contents, threads, *, memory=1 << 28):
@@ -77,8 +77,8 @@ def test_threads_buffers_and_budget_do_not_change_views(memory, threads, photogr
         expected.fill(slot, rgb, Sampling(SPEC))
     infos = make_views(batch, [path.read_bytes() for path in paths], threads, memory=memory)
     assert all(draw.placements for info in infos for draw in info.draws)
-    assert np.array_equal(batch.crops, expected.crops)
-    assert np.array_equal(batch.overviews, expected.overviews)
+    assert np.array_equal(batch.views["local"], expected.views["local"])
+    assert np.array_equal(batch.views["global"], expected.views["global"])
 
 
 # Not by getrusage: a child's figure begins with its parent's memory.
@@ -91,16 +91,16 @@ from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.streaming.view_maker import ViewMaker
 from glass_edge.runtime.machine.timings import Timings
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
-from glass_edge.runtime.views.spec import ViewSpec
+from glass_edge.export.paper import glass_views
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
-spec = ViewSpec(crop_size=224, num_crops=10, max_grid=8)
+spec = glass_views(224, 10)
 small, large, count, memory = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 batch = ViewBatch(8, spec)
-batch.crops[:], batch.overviews[:] = 1, 1  # else the system gives its memory later
+batch.views["local"][:], batch.views["global"][:] = 1, 1  # else the system gives its memory later
 maker = ViewMaker(
     Sampling(spec), threads=4, memory=memory, decode=DecodeOptions(10**9), timings=Timings()
 )
@@ -166,10 +166,10 @@ from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.streaming.view_maker import ViewMaker
 from glass_edge.runtime.machine.timings import Timings
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
-from glass_edge.runtime.views.spec import ViewSpec
+from glass_edge.export.paper import glass_views
 
 small, large, memory, isolate = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "True"
-spec = ViewSpec(crop_size=224, num_crops=4, max_grid=8)
+spec = glass_views(224, 4)
 batch = ViewBatch(1, spec)
 maker = ViewMaker(Sampling(spec), threads=1, memory=memory, decode=DecodeOptions(10**9),
                   timings=Timings(), isolate=isolate)

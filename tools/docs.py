@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from glass_edge.benchmarks.detectors.report import DetectorReport
 from glass_edge.benchmarks.engines import EnginesReport
 from glass_edge.benchmarks.evaluation.report import EvaluationReport
 from glass_edge.benchmarks.evaluation.steadiness_report import SteadinessReport, comparisons
@@ -52,6 +53,11 @@ QUANTISED = TRAINED | {
     "vitb16": "ViT-B/16, random weights",
 }
 """Of the comparisons of INT8, by file name."""
+ONE_VIEW = {
+    "commfor": "ViT-S/16 at 384, Community Forensics' shape",
+    "cnnspot": "ResNet-50, CNNSpot's shape",
+}
+"""Of the speeds of one-view detectors, by file name."""
 Report = TypeVar("Report")
 
 
@@ -245,6 +251,16 @@ def _engine_tables(titles: Mapping[str, str]) -> str:
     return "\n\n".join(parts)
 
 
+def detectors() -> str:
+    """Detectors of one view beside the script that their users run."""
+    parts = []
+    for name, title in ONE_VIEW.items():
+        report = read(f"detector-{name}", DetectorReport)
+        link = f"[report](reports/detector-{name}.md)"
+        parts += [f"**{title}**, random weights ({link}):", report.table(), f"`{report.command}`"]
+    return "\n\n".join(parts)
+
+
 def pipelines() -> str:
     """The pipeline against its two halves, and what isolated decoders cost."""
     parts, medians = [], []
@@ -300,6 +316,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
         "QUANTISERS": quantisers,
         "ENGINES": engines,
     },
+    "docs/detectors.md": {"SPEED": detectors},
     "docs/gpu.md": {"GPU": gpu},
     "docs/steadiness.md": {"STEADINESS": steadiness_page},
     "docs/throughput.md": {"PIPELINE": pipelines},
@@ -339,6 +356,7 @@ _TABLES: dict[
     type[
         CalibrationReport
         | DecodersReport
+        | DetectorReport
         | EnginesReport
         | EvaluationReport
         | Exploration
@@ -350,6 +368,7 @@ _TABLES: dict[
 ] = {
     "calibrate": CalibrationReport,
     "decoders": DecodersReport,
+    "detector": DetectorReport,
     "engines": EnginesReport,
     "eval": EvaluationReport,
     "explore": Exploration,

@@ -48,7 +48,7 @@ class HalvesRunner:
 def _judge(engine: Engine, batches: list[PreparedBatch]) -> None:
     """Judge views that lie ready, as many batches at once as the pipeline would."""
     with ThreadPoolExecutor(engine.lanes) as pool:
-        list(pool.map(lambda batch: engine.judge(batch.overviews, batch.crops), batches))
+        list(pool.map(lambda batch: engine.judge(batch.views), batches))
 
 
 def _make_views(photos: Photos, setup: Setup, shares: PipelineOptions) -> list[PreparedBatch]:

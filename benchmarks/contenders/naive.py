@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.manifest import ROLES, Role
+from ...runtime.bundle.streams import Role
 from ...runtime.engines.base import softmax
 from ...runtime.machine.errors import EngineError
 from ..measuring.clock import StageClock
@@ -60,7 +60,7 @@ class _LoadedNaive:
         providers = [name for name in PROVIDERS if name in there]
         self._sessions: dict[Role, ort.InferenceSession] = {
             role: onnxruntime.InferenceSession(str(bundle.graph_path(role)), providers=providers)
-            for role in ROLES
+            for role in bundle.manifest.roles
         }
 
     def judge(self, photos: Photos) -> Judged:

@@ -12,8 +12,7 @@ from functools import cache
 from pathlib import Path
 from statistics import fmean
 
-import msgspec
-
+from ...export.paper import GLOBAL, LOCAL
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.engines.base import Engine, EngineOptions, Float32
 from ...runtime.engines.batches import BatchSizes
@@ -24,7 +23,9 @@ from ...runtime.judging.options import AUTO_CROPS, DetectorOptions
 from ...runtime.machine.errors import EngineError
 from ...runtime.results.records import Record, Verdict
 from ...runtime.views.batch import ViewBatch
+from ...runtime.views.later import cut_crops
 from ...runtime.views.placement import Placement
+from ...runtime.views.streams import write_views
 from .work import Backbone, Judged, Loaded, Photos, Pixels, Setup
 
 
@@ -114,14 +115,14 @@ class _LoadedBundle:
         """Return the call that judges all images, see :meth:`.work.Loaded.batch`."""
         if self._contender.auto:
             raise EngineError("takes as many crops as it needs: measured from files only.")
-        spec = msgspec.structs.replace(self._setup.views, num_crops=len(photos[0].placements))
+        spec = self._setup.views.with_crops(len(photos[0].placements))
         engine = self._opened(len(photos) * spec.num_crops)
-        views = ViewBatch(len(photos), spec)
+        views = ViewBatch(len(photos), spec).views
         for slot, photo in enumerate(photos):
             rgb = decode(Path(photo.path).read_bytes())
-            views.write_overview(slot, rgb)
-            views.write_crops(slot, rgb, photo.placements)
-        return lambda: engine.judge(views.overviews, views.crops)
+            write_views(views[GLOBAL][slot : slot + 1], rgb, spec.streams[GLOBAL])
+            cut_crops(views[LOCAL][slot, : len(photo.placements)], rgb, photo.placements)
+        return lambda: engine.judge(views)
 
     def _opened(self, crops: int) -> Engine:
         """Return the graphs as a detector loads them for batches of so many crops.

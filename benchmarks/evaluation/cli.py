@@ -35,7 +35,7 @@ from ...runtime.commands.reports import (
 )
 from ...runtime.judging.options import AUTO_CROPS, DEFAULT_BATCH_SIZE
 from ...runtime.machine.errors import InputError
-from ...runtime.views.spec import MOST_CROPS
+from ...runtime.views.sizes import MOST_VIEWS
 from .options import EvaluationOptions
 
 _FORMATS = (JSON, MARKDOWN, PICTURE)
@@ -74,7 +74,7 @@ Examples:
 @threshold_option
 @click.option(
     "--crops",
-    type=CropsChoice(1, MOST_CROPS),
+    type=CropsChoice(1, MOST_VIEWS),
     metavar="N|auto",
     help="Crops per image. Default: the bundles' number. With auto, each bundle's stopping rule is "
     "compared with fixed numbers, on the crops of two seeds; the plot shows crops spent against "

@@ -65,6 +65,11 @@ def evaluate(
         EngineError: an engine cannot run a bundle, or gives numbers that are not finite.
     """
     views = common_views(bundles, options.crops)
+    if options.seeds > 1 and not views.drawn:
+        raise InputError(
+            "these bundles draw nothing at random, so that every seed gives the same verdicts: "
+            "leave --seeds out."
+        )
     threshold = _threshold(bundles, options)
     classes, fake_class = bundles[0].manifest.classes, bundles[0].manifest.fake_class
     labels = labelled_images(folder, classes, skip)
@@ -152,14 +157,14 @@ class _Judge:
     def __init__(self, bundle: Bundle, options: EvaluationOptions) -> None:
         threads = options.threads or available_cpus()
         engine = EngineOptions(options.device, threads, options.batch_size)
-        self._bundle = bundle
+        self._bundle, self._views = bundle, bundle.manifest.views
         self._engine = open_engine(bundle, options.engine, engine)
         self._scores: dict[int, list[Scores]] = defaultdict(list)  # by seed
         self._times: list[tuple[int, float]] = []
 
     def take(self, batch: DrawnBatch, seeds: Sequence[int]) -> None:
         """Judge the draws of these seeds of a batch's readable images; there must be one."""
-        found = judge_timed(self._engine, batch)
+        found = judge_timed(self._engine, batch, self._views)
         self._times.append((len(found.logits), found.seconds))
         scores = fake_scores(found.logits, self._bundle.manifest)
         if not np.isfinite(scores).all():

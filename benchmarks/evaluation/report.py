@@ -120,6 +120,13 @@ class EvaluationReport(BenchReport, frozen=True):
         rows = ([measure, *(c.get(measure, "") for c in columns)] for measure in measures)
         return markdown_table(header, rows)
 
+    def _looked_at(self) -> str:
+        """Say what the bundles look at."""
+        views, side = self.views, self.views.crop_size
+        if not views.drawn:
+            return str(views)
+        return f"1 global view and {counted(views.num_crops, 'crop')} of {side}x{side}"
+
     def to_markdown(self) -> str:
         """Return the table, how it was measured, and the images left out."""
         at_once = self.timed_at_once or self.batch_size
@@ -127,9 +134,8 @@ class EvaluationReport(BenchReport, frozen=True):
         parts = [
             f"{len(self.judgements)} judgements: {counts}, each with "
             f"{counted(self.seeds, 'seed')}, "
-            f"1 global view and {counted(self.views.num_crops, 'crop')} of "
-            f"{self.views.crop_size}x{self.views.crop_size}, the same for every bundle; called "
-            f"{self.fake_class} from P(fake) {self.threshold:g}.",
+            f"{self._looked_at()}, the same for every bundle; called {self.fake_class} from "
+            f"P(fake) {self.threshold:g}.",
             self.table(),
             "F1, precision and recall: means over both classes, weighted by their judgements. "
             "Confidence: the probability of the class called. Images/s: the network alone on "

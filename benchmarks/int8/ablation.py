@@ -26,10 +26,10 @@ from ...calibration.int8.quantise import quantise
 from ...calibration.int8.ranges import activations_of, collect_ranges
 from ...calibration.int8.rounding import Float64, round_to_nearest
 from ...calibration.int8.signs import never_negative
-from ...calibration.judging.trial import BACKBONES
 from ...calibration.making.variants import Made, write_variant
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.engines.base import BackboneRole, Float32
+from ...runtime.bundle.streams import Role
+from ...runtime.engines.base import Float32
 from ...runtime.machine.progress import track
 from .equalisation import equalise
 from .makers import Given, Maker
@@ -45,7 +45,7 @@ class Part:
     """A backbone in FP32 to be rounded."""
 
     given: Given
-    role: BackboneRole
+    role: Role
     model: ModelProto
 
 
@@ -122,7 +122,7 @@ def _outputs(weights: Matrices, inputs: Float64) -> Float64:
 
 def _made(given: Given, rounding: _Rounding, *, equal_channels: bool = False) -> Made:
     graphs = {}
-    for role in BACKBONES:
+    for role in given.bundle.manifest.streams:
         model, bundle = given.model(role), given.bundle
         if equal_channels:
             model = with_equal_channels(model, given.views.batches(role))
@@ -151,7 +151,7 @@ def equalised_bundle(given: Given, folder: Path) -> Bundle:
         CalibrationError: no two layers of a backbone can be equalised.
     """
     graphs = {}
-    for role in BACKBONES:
+    for role in given.bundle.manifest.streams:
         graphs[role], pairs = equalise(given.model(role))
         if not pairs:
             raise CalibrationError(

@@ -12,8 +12,8 @@ from onnx import ModelProto
 from ...calibration.errors import CalibrationError
 from ...calibration.int8.layers import find_layers, form_of
 from ...calibration.judging.graphs import Graph, open_graph
-from ...calibration.judging.trial import BACKBONES, ERROR_AIMED_AT, Trial
-from ...runtime.engines.base import BackboneRole
+from ...calibration.judging.trial import ERROR_AIMED_AT, Trial
+from ...runtime.bundle.streams import Role
 from .makers import Given
 
 MOST_ERROR = ERROR_AIMED_AT / math.sqrt(2)  # of each backbone: errors of both add up as squares
@@ -28,9 +28,10 @@ def trial_of(given: Given) -> Trial:
         CalibrationError: the margins do not vary, so that no error can be measured in their noise.
     """
     backbone = given.bundle.manifest.backbone
-    layers = [find_layers(given.model(role).graph, backbone, form_of("fp32")) for role in BACKBONES]
-    to_try_on = given.views.suited_to(*layers).to_try_on
-    trial = Trial(given.bundle, *to_try_on, progress=given.progress)
+    streams, form = given.bundle.manifest.streams, form_of("fp32")
+    layers = [find_layers(given.model(role).graph, backbone, form) for role in streams]
+    to_try_on = given.views.suited_to(*layers).drawn
+    trial = Trial(given.bundle, to_try_on, progress=given.progress)
     if not trial.noise.size:
         raise CalibrationError("the margins of all trial views are alike.")
     return trial
@@ -47,7 +48,7 @@ class Validation:
     ends with the layers that it has in floating point by then.
     """
 
-    def __init__(self, trial: Trial, role: BackboneRole, model: ModelProto) -> None:
+    def __init__(self, trial: Trial, role: Role, model: ModelProto) -> None:
         """Judge all images of the trial with the backbone in FP32."""
         self._trial, self._role = trial, role
         graph = open_graph(model)

@@ -11,15 +11,14 @@ from contextlib import contextmanager, redirect_stdout
 from onnx import ModelProto
 
 from ...calibration.errors import CalibrationError
-from ...calibration.judging.trial import BACKBONES
 from ...calibration.making.variants import Made
-from ...runtime.engines.base import BackboneRole
+from ...runtime.bundle.streams import Role
 from ...runtime.machine.errors import GlassError
 from .makers import Given
 
 
 def quantised_by(
-    library: str, given: Given, quantise: Callable[[BackboneRole, ModelProto], ModelProto]
+    library: str, given: Given, quantise: Callable[[Role, ModelProto], ModelProto]
 ) -> Made:
     """Let a library quantise one backbone after the other.
 
@@ -32,7 +31,7 @@ def quantised_by(
         CalibrationError: the library fails.
     """
     graphs = {}
-    for role in BACKBONES:
+    for role in given.bundle.manifest.streams:
         with given.progress(f"{library}, {role} graph"), in_silence():
             try:
                 graphs[role] = quantise(role, given.model(role))

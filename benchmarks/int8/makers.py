@@ -14,7 +14,7 @@ from ...calibration.int8.observe import CalibrationViews
 from ...calibration.making.variants import Made
 from ...calibration.options import CalibrationOptions
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.engines.base import BackboneRole
+from ...runtime.bundle.streams import Role
 from ...runtime.machine.progress import Progress
 
 
@@ -36,7 +36,7 @@ class Given:
     options: CalibrationOptions
     progress: Progress
 
-    def model(self, role: BackboneRole) -> ModelProto:
+    def model(self, role: Role) -> ModelProto:
         """Load a backbone's graph in FP32, with its weights inside."""
         return onnx.load(self.bundle.graph_path(role))
 

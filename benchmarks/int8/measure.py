@@ -199,6 +199,6 @@ def _check_runs(contender: Contender, bundle: Bundle) -> None:
     Raises:
         EngineError: the engine fails, or gives something that is no number.
     """
-    logits = contender.engine.judge(*stored_views(bundle)).logits
+    logits = contender.engine.judge(stored_views(bundle)).logits
     if not np.isfinite(logits).all():
         raise EngineError("its graphs give numbers that are not finite.")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import onnx
 
-from ...calibration.judging.trial import BACKBONES
 from ...calibration.making.quantize import quantize_bundle
 from ...calibration.making.variants import Made
 from ...calibration.options import CalibrationOptions, VariantOptions
@@ -21,9 +20,9 @@ def _made(given: Given, options: CalibrationOptions) -> Made:
     with tempfile.TemporaryDirectory(prefix="glass-bench-") as scratch:
         target = Path(scratch, "int8.glass")
         made = quantize_bundle(given.bundle, target, variant, progress=given.progress)
-        graphs = {role: onnx.load(made.graph_path(role)) for role in BACKBONES}
+        graphs = {role: onnx.load(made.graph_path(role)) for role in made.manifest.streams}
     manifest = made.manifest
-    kept = {role: manifest.kept.get(role, ()) for role in BACKBONES}
+    kept = {role: manifest.kept.get(role, ()) for role in manifest.streams}
     return Made(graphs, kept, manifest.calibration, "fp32")
 
 

@@ -8,7 +8,8 @@ import nncf
 from onnx import ModelProto
 
 from ...calibration.making.variants import Made
-from ...runtime.engines.base import Array, BackboneRole
+from ...runtime.bundle.streams import Role
+from ...runtime.engines.base import Array
 from .accuracy_control import LIMIT, MOST_ERROR, RANKED_ON, Validation, trial_of
 from .libraries import quantised_by
 from .makers import Given, Maker
@@ -17,7 +18,7 @@ _NAME = "NNCF"
 
 
 def _made(given: Given, preset: nncf.QuantizationPreset, fast: bool) -> Made:
-    def quantise(role: BackboneRole, model: ModelProto) -> ModelProto:
+    def quantise(role: Role, model: ModelProto) -> ModelProto:
         views = given.views.of(role)
         quantised: ModelProto = nncf.quantize(
             model,
@@ -35,7 +36,7 @@ def _made(given: Given, preset: nncf.QuantizationPreset, fast: bool) -> Made:
 def _with_accuracy_control(given: Given) -> Made:
     trial = trial_of(given)
 
-    def quantise(role: BackboneRole, model: ModelProto) -> ModelProto:
+    def quantise(role: Role, model: ModelProto) -> ModelProto:
         views = given.views.of(role)
         quantised: ModelProto = nncf.quantize_with_accuracy_control(
             model,

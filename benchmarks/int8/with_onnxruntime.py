@@ -19,7 +19,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from ...calibration.int8.observe import CalibrationViews
 from ...calibration.making.variants import Made
-from ...runtime.engines.base import Array, BackboneRole
+from ...runtime.bundle.streams import Role
+from ...runtime.engines.base import Array
 from .libraries import quantised_by
 from .makers import Given, Maker
 
@@ -31,7 +32,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
     histograms of all batches at once would need gigabytes.
     """
 
-    def __init__(self, source: str, views: CalibrationViews, role: BackboneRole) -> None:
+    def __init__(self, source: str, views: CalibrationViews, role: Role) -> None:
         self._source = source
         self._batches = list(views.batches(role))
         self.set_range(0, len(self._batches))
@@ -52,7 +53,7 @@ def _made(given: Given, method: CalibrationMethod) -> Made:
 
 
 def _quantise(
-    views: CalibrationViews, method: CalibrationMethod, role: BackboneRole, model: ModelProto
+    views: CalibrationViews, method: CalibrationMethod, role: Role, model: ModelProto
 ) -> ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         first, prepared, quantised = (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ...export.options import GLASS
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.machine.errors import InputError
 from ...runtime.views.spec import ViewSpec
@@ -31,13 +32,11 @@ def common_views(bundles: Sequence[Bundle], crops: int | None) -> ViewSpec:
                 f"{pair} do not tell the same classes apart ({_classes(first)} against "
                 f"{_classes(other)}): evaluate them one at a time."
             )
-        for field in ("crop_size", "max_grid", "resampling"):
-            mine, theirs = getattr(views, field), getattr(_views(other, crops), field)
-            if mine != theirs:
-                raise InputError(
-                    f"{pair} cannot judge the same crops, because their {field} differs ({mine} "
-                    f"against {theirs}): evaluate them one at a time."
-                )
+        if (differs := _difference(views, _views(other, crops))) is not None:
+            raise InputError(
+                f"{pair} cannot judge the same views, because their {differs}: evaluate them one "
+                "at a time."
+            )
         if views != _views(other, crops):
             raise InputError(
                 f"{pair} take different numbers of crops ({views.num_crops} against "
@@ -56,10 +55,17 @@ def load_fitting(checkpoint: Path, backbone: str, bundles: Sequence[Bundle]) -> 
 
     Raises:
         CheckpointError: the checkpoint does not hold the GLASS expected.
-        InputError: a bundle is of another backbone.
+        InputError: a bundle is of another backbone, or of another family of detectors.
     """
     from ...export.loading import load_model  # it imports PyTorch
 
+    for bundle in bundles:
+        if bundle.manifest.detector.family != GLASS:
+            raise InputError(
+                f"bundle {bundle.path} holds a detector of the family "
+                f"{bundle.manifest.detector.family}, and what is compared here is GLASS with "
+                "PyTorch: give bundles of one."
+            )
     made = bundles[0].manifest if bundles else None
     crop_size = made.views.crop_size if made else None
     weights = made.checkpoint.weights if made else None
@@ -67,9 +73,9 @@ def load_fitting(checkpoint: Path, backbone: str, bundles: Sequence[Bundle]) -> 
     recipe = loaded.recipe
     held = _backbone(recipe.name, loaded.model.feature_size, recipe.crop_size)
     for bundle in bundles:
-        made_of = bundle.manifest.backbone
-        crop_size = bundle.manifest.views.crop_size
-        wanted = _backbone(made_of.name, made_of.feature_size, crop_size)
+        manifest = bundle.manifest
+        width = next(iter(manifest.streams.values())).width
+        wanted = _backbone(manifest.backbone.name, width, manifest.views.crop_size)
         if held != wanted:
             raise InputError(
                 f"{checkpoint} holds {held}, and bundle {bundle.path} was made of {wanted}: give "
@@ -82,9 +88,22 @@ def _backbone(backbone: str, feature_size: int, crop_size: int) -> str:
     return f"{backbone} with {feature_size} features of {crop_size}x{crop_size} pixels"
 
 
+def _difference(one: ViewSpec, other: ViewSpec) -> str | None:
+    """Say in what two specifications differ, but for the number of crops."""
+    mine, theirs = one.with_crops(1).streams, other.with_crops(1).streams
+    if mine.keys() != theirs.keys():
+        return f"streams differ ({', '.join(mine)} against {', '.join(theirs)})"
+    for name in mine:
+        first, second = (msgspec.structs.asdict(streams[name]) for streams in (mine, theirs))
+        for field, value in first.items():
+            if value != second[field]:
+                return f"{name} views differ in {field} ({value} against {second[field]})"
+    return None
+
+
 def _views(bundle: Bundle, crops: int | None) -> ViewSpec:
     views = bundle.manifest.views
-    return views if crops is None else msgspec.structs.replace(views, num_crops=crops)
+    return views if crops is None else views.with_crops(crops)
 
 
 def _meaning(bundle: Bundle) -> tuple[frozenset[str], str]:

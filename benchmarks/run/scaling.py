@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
-
 from ..contenders.turns import in_turns, refusing
 from ..contenders.work import Photos, Runner, Setup, plan_photos
 from ..measuring.samples import Samples
@@ -70,7 +68,7 @@ def measure_scaling(turns: Turns, setup: Setup, options: RunOptions) -> tuple[Se
 
 def _cases(folder: Path, setup: Setup, options: RunOptions) -> Iterator[_Case]:
     for count in options.scale_crops:
-        counted = replace(setup, views=msgspec.structs.replace(setup.views, num_crops=count))
+        counted = replace(setup, views=setup.views.with_crops(count))
         yield _Case("crops", float(count), plan_photos([_image(folder, _MEGAPIXELS)], counted))
     for size in options.scale_megapixels:
         yield _Case("megapixels", float(size), plan_photos([_image(folder, size)], setup) * _COPIES)

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from ...calibration.photographs import photographs
+from ...export.paper import CROP_SIZE, glass_views
 from ...runtime.commands.progress import on_console
 from ...runtime.images.decode import read_header, settle_pillow
 from ...runtime.images.encoded import DecodeOptions
@@ -144,7 +145,7 @@ def measure_views(
     Each image is measured in a process of its own, because what earlier images leave in the
     allocator speeds some roads up and slows others down.
     """
-    spec = ViewSpec(crop_size=224, num_crops=crops, max_grid=8)
+    spec = glass_views(CROP_SIZE, crops)
     results = [
         _in_own_process(_measure_image, name, content, spec, repeats)
         for name, content in track(images.items(), "measuring roads", len(images), on_console)

@@ -16,11 +16,14 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from ...export.paper import GLOBAL, LOCAL
 from ...runtime.images.decode import read_header
 from ...runtime.views.batch import Sampling, ViewBatch, plan
+from ...runtime.views.later import cut_crops
 from ...runtime.views.placement import Placement
 from ...runtime.views.resample import make_filters
 from ...runtime.views.spec import ViewSpec
+from ...runtime.views.streams import write_views
 from ..measuring.clock import StageClock
 from .libraries import DECODERS, opencv_crops, opencv_rgb, pillow_rgb
 
@@ -114,11 +117,11 @@ def glass_edge() -> Road:
         seed = Sampling(spec).generator_seed(rgb)
         places = plan(image.height, image.width, seed, spec)
         run.done("seed and placement")
-        batch.write_overview(0, rgb)
+        write_views(batch.views[GLOBAL], rgb, spec.streams[GLOBAL])
         run.done("global view")
-        batch.write_crops(0, rgb, places)
+        cut_crops(batch.views[LOCAL][0, : len(places)], rgb, places)
         run.done("crops")
-        run.overview = batch.overviews[0].copy()
+        run.overview = batch.views[GLOBAL][0].copy()
         return run
 
     return road

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -20,7 +21,7 @@ from ...runtime.commands.options import (
     list_skipped_option,
 )
 from ...runtime.commands.progress import on_console
-from ...runtime.commands.reports import check_report_files, typed_command
+from ...runtime.commands.reports import PICTURE, check_report_files, typed_command
 from ...runtime.machine.errors import InputError
 from ...runtime.machine.signals import ending_on_sigterm
 from ..steadiness.calibrate import (
@@ -145,6 +146,7 @@ def main(
         with on_console("checking the bundle"):
             source = Bundle.open(path)
         check_source(source)
+        _check_picture(source, reports)
         classes = source.manifest.classes
         skip = PassedOver(listed=list_skipped)
         images = choose_images(folder, classes, most_images, skip, on_console)
@@ -159,3 +161,17 @@ def main(
         )
     print_lines({"source": str(path), **report.lines(), "bundle": str(target)})
     finish(report, reports)
+
+
+def _check_picture(bundle: Bundle, reports: Sequence[Path]) -> None:
+    """Refuse a picture of a stopping rule where there can be none.
+
+    Raises:
+        InputError: one is asked for.
+    """
+    pictures = [path for path in reports if path.suffix.lower() == PICTURE]
+    if pictures and not bundle.manifest.views.drawn:
+        raise InputError(
+            f"{pictures[0]} would show what a stopping rule saves, and this detector draws nothing "
+            "that could be stopped: give a name that ends in .md or .json."
+        )

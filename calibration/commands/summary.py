@@ -85,6 +85,8 @@ def _survival(comparison: Comparison) -> str:
         f"{comparison.largest_change:.4f} at most",
         f"{comparison.speed:.2f} times FP32's speed ({comparison.engine})",
     ]
+    if comparison.moved is not None:
+        found.append(f"{comparison.moved:.1%} of the guided views lie elsewhere")
     if comparison.yardstick is not None:
         found.append(comparison.yardstick.sentence(comparison.precision))
     return "; ".join(found)

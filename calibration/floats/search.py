@@ -10,19 +10,19 @@ import onnx
 from onnx import ModelProto
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.engines.base import Array, BackboneRole
+from ...runtime.bundle.streams import Role
+from ...runtime.engines.base import Array
 from ...runtime.machine.progress import Progress, silent, track
-from ...runtime.views.batch import DrawnCrops, Overviews, Sampling
+from ...runtime.views.batch import DrawnViews, Sampling
 from ..images import ImageSets
 from ..int8.observe import Observer
-from ..judging.trial import BACKBONES, ERROR_AIMED_AT, Trial, holds
+from ..judging.trial import ERROR_AIMED_AT, Trial, holds
 from ..judging.views import drawn_views, trial_views
 from ..judging.yardstick import Deviation
-from ..photographs import photographs
+from ..photographs import own_images
 from .mixed import LowType, Plan, float_tensors, kept_nodes, lowered
 from .simulated import simulated
 
-TRIED_ON = 2  # of the package's photographs, if the user gives none; the others are for the gate
 _FRONTS = (0, 1, 2, 4, 8, 16, 24, 32, 40, 48)  # numbers of first products to try in FP32
 _SEED = 20_610  # not one of the comparison
 _DRAWS = 12  # of the package's photographs
@@ -34,8 +34,8 @@ _CROPS = 4  # of each image
 class Lowered:
     """Graphs in a low type with their weights inside, and which nodes measurement left in FP32."""
 
-    graphs: dict[BackboneRole, ModelProto]
-    kept: dict[BackboneRole, tuple[str, ...]]
+    graphs: dict[Role, ModelProto]
+    kept: dict[Role, tuple[str, ...]]
 
 
 def lower(
@@ -52,7 +52,7 @@ def lower(
     Raises:
         CalibrationError: the images cannot be read or show nothing.
     """
-    trial = Trial(reference, *_trial_views(reference, images, progress), progress)
+    trial = Trial(reference, _trial_views(reference, images, progress), progress)
     return FloatSearch(reference, trial, progress).lower(precision)
 
 
@@ -68,20 +68,20 @@ class FloatSearch:
             progress: is told how far the work has come.
         """
         self._trial = trial
-        self._models = {role: onnx.load(reference.graph_path(role)) for role in BACKBONES}
+        self._models = {role: onnx.load(reference.graph_path(role)) for role in trial.roles}
         views = [trial.views_of(image) for image in range(trial.images)]
         self._largest = {
             role: _largest(
                 reference, role, np.concatenate([each[role][:_CROPS] for each in views]), progress
             )
-            for role in BACKBONES
+            for role in trial.roles
         }
 
     def lower(self, precision: LowType) -> Lowered:
         """Return the backbones in a low type."""
         return self._run(precision, self._models, holds)
 
-    def lower_rest(self, quantised: Mapping[BackboneRole, ModelProto]) -> Lowered:
+    def lower_rest(self, quantised: Mapping[Role, ModelProto]) -> Lowered:
         """Return backbones with INT8 layers, with the rest of them in FP16.
 
         A tiny change of a value can round to another INT8 step, so the margins of single views
@@ -96,7 +96,7 @@ class FloatSearch:
     def _run(
         self,
         precision: LowType,
-        models: Mapping[BackboneRole, ModelProto],
+        models: Mapping[Role, ModelProto],
         accepts: Callable[[Deviation], bool],
     ) -> Lowered:
         """Try ever more products in FP32 until the deviation is accepted.
@@ -104,18 +104,16 @@ class FloatSearch:
         If it never is, the most are kept, and the gate decides.
         """
         for front in _FRONTS:
-            plans = {role: Plan(precision, self._largest[role], front) for role in BACKBONES}
-            graphs = {role: lowered(models[role], plans[role]) for role in BACKBONES}
+            plans = {role: Plan(precision, self._largest[role], front) for role in models}
+            graphs = {role: lowered(models[role], plans[role]) for role in models}
             tried = {role: simulated(graph) for role, graph in graphs.items()}
             what = f"trying {precision.upper()}, {front} first products in FP32"
             if accepts(self._trial.deviation(tried, what)):
                 break
-        return Lowered(graphs, {role: kept_nodes(models[role], plans[role]) for role in BACKBONES})
+        return Lowered(graphs, {role: kept_nodes(models[role], plans[role]) for role in models})
 
 
-def _trial_views(
-    reference: Bundle, images: ImageSets | None, progress: Progress
-) -> tuple[Overviews, DrawnCrops]:
+def _trial_views(reference: Bundle, images: ImageSets | None, progress: Progress) -> DrawnViews:
     """Make the views to try on: of the user's images, or of the package's with more draws.
 
     Raises:
@@ -123,12 +121,14 @@ def _trial_views(
     """
     if images is not None:
         return trial_views(reference, images.calibration, progress)
-    sampling = Sampling(reference.manifest.views, _SEED, draws=_DRAWS)
-    return drawn_views(photographs()[:TRIED_ON], sampling)
+    spec = reference.manifest.views
+    sampling = Sampling(spec, _SEED, draws=_DRAWS if spec.drawn else 1)
+    tried_on, _ = own_images(spec)
+    return drawn_views(reference, tried_on, sampling)
 
 
 def _largest(
-    reference: Bundle, role: BackboneRole, pixels: Array, progress: Progress
+    reference: Bundle, role: Role, pixels: Array, progress: Progress
 ) -> Mapping[str, float]:
     """Return the largest magnitude that each inner tensor of a graph takes on the views."""
     path = reference.graph_path(role)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto
 
-from ...runtime.bundle.manifest import Role
+from ...runtime.bundle.streams import Role
 from ...runtime.engines.base import Float32
 from ...runtime.machine.progress import Progress, silent, track
 from .grid import Grids

@@ -15,13 +15,14 @@ import onnxruntime
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.manifest import Role
+from ...runtime.bundle.streams import Role
 from ...runtime.engines.base import Array, Float32
 from ...runtime.engines.onnxruntime import session_options
 from ...runtime.machine.cpus import available_cpus
 from ...runtime.machine.progress import Progress, track
 from ...runtime.streaming.draws import DrawnBatch
-from ...runtime.views.batch import Crops, DrawnCrops, Overviews, Sampling
+from ...runtime.views.batch import DrawnViews, Sampling, Views
+from ...runtime.views.spec import ViewSpec
 from ..errors import CalibrationError
 from ..images import ImageSets, Suitability
 from ..judging.views import suitable_draws, trial_size
@@ -38,45 +39,39 @@ class CalibrationViews:
     """The views of the calibration images, made once for all that looks at them.
 
     Attributes:
-        overviews: global views, float32 ``(n, p, p, 3)``.
-        crops: one image's after the other's, as many of each, uint8 ``(m, p, p, 3)``. There are
-            ``CROPS`` of each, or one of fewer views and of a bundle that draws one crop.
-        drawn: other draws of the first images, to try graphs on,
-            uint8 ``(k, draws, crops, p, p, 3)``.
+        images: the number of images that could be read.
+        views: of each stream, one image's after the other's, as many of each, ``(m, p, p, 3)``. Of
+            a stream of several there are ``CROPS`` of each image, or one of fewer views and of a
+            bundle that has one.
+        drawn: the first images' views, with other draws, to try graphs on; where nothing is
+            drawn, the same views.
         notes: what the user should know about the images.
     """
 
-    overviews: Overviews
-    crops: Crops
-    drawn: DrawnCrops
+    images: int
+    views: Views
+    drawn: DrawnViews
     notes: tuple[str, ...]
-
-    @property
-    def images(self) -> int:
-        """The number of images that could be read."""
-        return len(self.overviews)
-
-    @property
-    def to_try_on(self) -> tuple[Overviews, DrawnCrops]:
-        """The global views of the images that have other draws, and these."""
-        return self.overviews[: len(self.drawn)], self.drawn
 
     def suited_to(self, *backbones: Iterable[Layer]) -> CalibrationViews:
         """Return these views, or :meth:`fewer` if one of some backbones is heavy."""
         return self.fewer() if any(map(heavy, backbones)) else self
 
     def fewer(self) -> CalibrationViews:
-        """Return one crop of each image, and other draws of three tenths of the images tried on."""
-        each = len(self.crops) // len(self.overviews)
-        tried = math.ceil(_TRIED_OF_FEWER * len(self.drawn))
-        return replace(self, crops=self.crops[::each], drawn=self.drawn[:tried])
+        """Return one view of each image, and other draws of three tenths of the images tried on."""
+        tried = math.ceil(_TRIED_OF_FEWER * len(next(iter(self.drawn.values()))))
+        return replace(
+            self,
+            views={name: each[:: len(each) // self.images] for name, each in self.views.items()},
+            drawn={name: each[:tried] for name, each in self.drawn.items()},
+        )
 
     def of(self, role: Role) -> Array:
-        """Return what a backbone looks at."""
-        return self.overviews if role == "global" else self.crops
+        """Return what a stream's graph looks at."""
+        return self.views[role]
 
     def batches(self, role: Role) -> Iterator[Array]:
-        """Yield a few of a backbone's views at a time."""
+        """Yield a few of a stream's views at a time."""
         views = self.of(role)
         for start in range(0, len(views), _BATCH):
             yield views[start : start + _BATCH]
@@ -96,25 +91,37 @@ def calibration_views(bundle: Bundle, sets: ImageSets, progress: Progress) -> Ca
     spec, files = bundle.manifest.views, sets.calibration
     tried, draws = trial_size(spec, len(files))
     images = track(files, "reading images", len(files), progress)
-    first, others = Sampling(spec, draws=1 + draws), Sampling(spec)
+    first, others = Sampling(spec, draws=spec.drawn + draws), Sampling(spec)
     suitability = Suitability()
-    to_try_on = list(suitable_draws(islice(images, tried), first, suitability))
-    overviews = [batch.overviews for batch in to_try_on]
-    crops = [_few(batch) for batch in to_try_on]
-    for batch in suitable_draws(images, others, suitability):
-        overviews.append(batch.overviews)
-        crops.append(_few(batch))
+    to_try_on = list(suitable_draws(bundle, islice(images, tried), first, suitability))
+    few = [_few(batch, spec) for batch in to_try_on]
+    few += [_few(batch, spec) for batch in suitable_draws(bundle, images, others, suitability)]
     notes = (*sets.notes(), *suitability.check())
-    drawn = np.concatenate([batch.crops[:, 1:] for batch in to_try_on])
-    if not len(drawn):
+    drawn = _joined([_other_draws(batch, spec) for batch in to_try_on])
+    if not len(next(iter(drawn.values()))):
         raise CalibrationError(f"none of the first {tried} calibration images can be read.")
-    return CalibrationViews(np.concatenate(overviews), np.concatenate(crops), drawn, notes)
+    readable = suitability.images
+    return CalibrationViews(readable, _joined(few), drawn, notes)
 
 
-def _few(batch: DrawnBatch) -> Crops:
-    """Return a few crops of each image's first draw."""
-    crops = batch.crops[:, 0, :CROPS]
-    return crops.reshape(-1, *crops.shape[2:])
+def _few(batch: DrawnBatch, spec: ViewSpec) -> Views:
+    """Return a few views of each image's first draw."""
+    few = dict(batch.views)
+    if spec.several is not None:
+        crops = few[spec.several][:, 0, :CROPS]
+        few[spec.several] = crops.reshape(-1, *crops.shape[2:])
+    return few
+
+
+def _other_draws(batch: DrawnBatch, spec: ViewSpec) -> DrawnViews:
+    """Return the draws after the first, if anything is drawn."""
+    if spec.several is None or not spec.drawn:
+        return batch.views
+    return {**batch.views, spec.several: batch.views[spec.several][:, 1:]}
+
+
+def _joined(batches: Sequence[Views]) -> Views:
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 class Observer:

@@ -13,7 +13,7 @@ import msgspec
 from onnx import ModelProto
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.manifest import Role
+from ...runtime.bundle.streams import Role
 from ...runtime.engines.base import Float32
 from ...runtime.machine.cache import cache_folder, go_on_without
 from ...runtime.machine.errors import OutputError

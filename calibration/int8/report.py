@@ -9,7 +9,7 @@ import msgspec
 
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.comparison import NoiseUnit
-from ...runtime.engines.base import BackboneRole
+from ...runtime.bundle.streams import Role
 from ...runtime.machine.environment import Environment, environment
 from ...runtime.machine.progress import Progress, silent
 from ...runtime.results.tables import markdown_table
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 3
 _BARS = 30  # layers in the plot
 _WIDTH, _BAR_HEIGHT, _FRAME_HEIGHT = 8.0, 0.22, 1.4  # inches
-_COLOURS: dict[BackboneRole, str] = {"global": "#08519c", "local": "#e6842a"}
+_COLOURS: dict[Role, str] = {"global": "#08519c", "local": "#e6842a"}
 
 
 class LayerSensitivity(msgspec.Struct, frozen=True):
@@ -35,7 +35,7 @@ class LayerSensitivity(msgspec.Struct, frozen=True):
     costs in floating point, in multiply-adds for one view.
     """
 
-    graph: BackboneRole
+    graph: Role
     node: str
     kind: str
     label: str

@@ -16,11 +16,11 @@ from onnx import ModelProto
 
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.manifest import Calibration
-from ...runtime.engines.base import BackboneRole
+from ...runtime.bundle.streams import Role
 from ...runtime.machine.progress import Progress, silent, track
 from ..errors import CalibrationError
 from ..images import ImageSets
-from ..judging.trial import BACKBONES, ERROR_AIMED_AT, Trial, excess, holds
+from ..judging.trial import ERROR_AIMED_AT, Trial, excess, holds
 from ..judging.yardstick import Deviation
 from ..options import CalibrationOptions
 from .channels import with_equal_channels
@@ -51,7 +51,7 @@ class LayerError:
         error: root mean square change of the margin, as a share of the draw noise.
     """
 
-    role: BackboneRole
+    role: Role
     layer: Layer
     error: float
 
@@ -65,9 +65,9 @@ class LayerError:
 class Quantised:
     """INT8 graphs with their weights inside, how they were made, and what stayed as it was."""
 
-    graphs: dict[BackboneRole, ModelProto]
+    graphs: dict[Role, ModelProto]
     calibration: Calibration
-    kept: dict[BackboneRole, tuple[str, ...]]
+    kept: dict[Role, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,16 @@ class Int8Search:
         self._sets, self._options, self._progress = sets, options, progress
         views = calibration_views(bundle, sets, progress)
         self.notes, self._images = views.notes, views.images
-        self._backbones = {role: self._prepared(bundle, role, views) for role in BACKBONES}
+        self._backbones = {
+            role: self._prepared(bundle, role, views) for role in bundle.manifest.streams
+        }
         backbones = self.layers.values()
         self._measured_views = _FEWER_MEASURED if any(map(heavy, backbones)) else _MEASURED_VIEWS
-        to_try_on = views.suited_to(*backbones).to_try_on
-        self.trial = Trial(bundle, *to_try_on, progress=progress)
+        to_try_on = views.suited_to(*backbones).drawn
+        self.trial = Trial(bundle, to_try_on, progress=progress)
 
     @property
-    def layers(self) -> dict[BackboneRole, list[Layer]]:
+    def layers(self) -> dict[Role, list[Layer]]:
         """What can be quantised in each backbone."""
         return {role: backbone.layers for role, backbone in self._backbones.items()}
 
@@ -175,12 +177,12 @@ class Int8Search:
             calibration=Calibration(
                 images=self._images,
                 data=self._sets.digest,
-                methods=dict.fromkeys(BACKBONES, RANGES_BY),
+                methods=dict.fromkeys(self.layers, RANGES_BY),
                 notes=self.notes,
             ),
             kept={
                 role: tuple(name for each in kept if each.role == role for name in each.layer.nodes)
-                for role in BACKBONES
+                for role in self.layers
             },
         )
 
@@ -198,7 +200,7 @@ class Int8Search:
             )
         errors = [
             LayerError(role, layer, float(error))
-            for role in BACKBONES
+            for role in self.layers
             for layer, error in zip(self.layers[role], self._errors(role), strict=True)
         ]
         return sorted(errors, key=lambda error: -error.gain)
@@ -207,14 +209,14 @@ class Int8Search:
         """Judge the trial's images with all layers but these in INT8."""
         return self.trial.deviation(self.graphs(kept), f"trying INT8, {len(kept)} layers kept")
 
-    def graphs(self, kept: Sequence[LayerError]) -> dict[BackboneRole, ModelProto]:
+    def graphs(self, kept: Sequence[LayerError]) -> dict[Role, ModelProto]:
         """Return the graphs with all layers but these in INT8."""
         return {
             role: backbone.quantised(each.layer for each in kept if each.role == role)
             for role, backbone in self._backbones.items()
         }
 
-    def _prepared(self, bundle: Bundle, role: BackboneRole, views: CalibrationViews) -> _Backbone:
+    def _prepared(self, bundle: Bundle, role: Role, views: CalibrationViews) -> _Backbone:
         exported = onnx.load(bundle.graph_path(role))
         with self._progress(f"channels of the {role} graph"):
             model = with_equal_channels(exported, views.batches(role))
@@ -230,7 +232,7 @@ class Int8Search:
         fitted = fit_weights(model, role, products, ranges.grids, views, self._progress)
         return _Backbone(model, layers, ranges.grids, fitted)
 
-    def _errors(self, role: BackboneRole) -> Float64:
+    def _errors(self, role: Role) -> Float64:
         """Return each layer's root mean square change of the margin, as a share of the noise.
 
         One view at a time is looked at by the changed layer: a crop of each of many images tells

@@ -27,6 +27,8 @@ from ...runtime.machine.progress import Progress, Report, silent
 from ...runtime.streaming.draws import DrawnBatch, images_at_once, in_groups, stream_draws
 from ...runtime.streaming.sharing import PipelineOptions
 from ...runtime.views.batch import Sampling
+from ...runtime.views.placement import Placement
+from ...runtime.views.spec import ViewSpec
 from ..errors import AccuracyError, CalibrationError
 from .timed import judge_timed
 from .yardstick import Margins, deviation, draw_noise
@@ -53,7 +55,8 @@ def compare_bundles(
         candidate: the same network in a lower precision.
         images: to judge; none that the candidate was made with.
         judgements: the least number of judgements by each; each image has one draw more, which its
-            own mean takes from what tells the noise.
+            own mean takes from what tells the noise. Where nothing is drawn, an image is judged
+            once.
         stand_in: the same verdicts as the candidate's, in types that any CPU computes. If this
             machine's engine computes some of the candidate in another type, verdicts are the
             stand-in's, and only the speed is the candidate's.
@@ -113,7 +116,7 @@ def compare_contenders(
         EngineError: an engine failed.
     """
     manifest = reference.manifest
-    draws = 1 - (-judgements // len(images))
+    draws = 1 - (-judgements // len(images)) if manifest.views.drawn else 1
     judges = [judge for each in (reference, *contenders) for judge in each.judges]
     with progress("comparing with FP32") as report:
         _judge_all(judges, images, Sampling(manifest.views, draws=draws), report)
@@ -141,11 +144,12 @@ class Contender:
         """
         self.manifest = candidate.bundle.manifest
         self.engine = open_on_cpu(candidate.bundle)
-        self.judges = [_Judge(self.engine)]
+        spec = self.manifest.views
+        self.judges = [_Judge(self.engine, spec)]
         # No engine tells what it computes beside INT8, and none on a CPU that is FP16.
         different = self.engine.precision != self.manifest.precision or self.manifest.rest == "fp16"
         if candidate.stand_in is not None and different:
-            self.judges.append(_Judge(open_on_cpu(candidate.stand_in, "onnxruntime")))
+            self.judges.append(_Judge(open_on_cpu(candidate.stand_in, "onnxruntime"), spec))
 
     @property
     def simulated(self) -> bool:
@@ -175,7 +179,17 @@ class Contender:
             largest_change=change.largest_change,
             speed=_speed(reference.judges[0].seconds, serving.seconds),
             yardstick=_yardstick(*(class_margins(found, self.manifest) for found in logits)),
+            moved=self._moved(reference) if self.manifest.views.guided else None,
         )
+
+    def _moved(self, reference: Contender) -> float:
+        """Return the share of views that lie elsewhere than those of FP32."""
+        pairs = [
+            one != other
+            for ours, theirs in zip(self.judges[-1].places, reference.judges[0].places, strict=True)
+            for one, other in zip(ours, theirs, strict=True)
+        ]
+        return sum(pairs) / len(pairs)
 
 
 class _Judge:
@@ -184,17 +198,20 @@ class _Judge:
     Attributes:
         engine: what judges.
         seconds: what one draw of each batch of images has taken so far.
+        places: where the views of each image lay, if the engine's own numbers chose them.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, spec: ViewSpec) -> None:
+        self.engine, self._spec = engine, spec
         self.seconds: list[float] = []
+        self.places: list[tuple[Placement, ...]] = []
         self._logits: dict[int, list[Float32]] = {}
 
     def take(self, batch: DrawnBatch, images: Sequence[int]) -> None:
         """Judge a batch that holds the views of some images, known by their numbers."""
-        found = judge_timed(self.engine, batch)
+        found = judge_timed(self.engine, batch, self._spec)
         self.seconds.append(found.seconds)
+        self.places += found.places
         for image, logits in zip(images, found.logits, strict=True):
             self._logits.setdefault(image, []).append(logits)
 
@@ -245,7 +262,7 @@ def _speed(reference: Sequence[float], candidate: Sequence[float]) -> float:
 
 def open_on_cpu(bundle: Bundle, engine: str = AUTO) -> Engine:
     """Open a bundle in the making on the best engine of this machine's CPU, or the one named."""
-    options, crops = DetectorOptions(device="cpu"), bundle.manifest.views.num_crops
+    options, crops = DetectorOptions(device="cpu"), bundle.manifest.views.usual
     as_in_a_run = engine_options(options, pipeline_options(options, crops), crops)
     alone = replace(as_in_a_run, threads=available_cpus(), lanes=1, keep=False)
     return open_engine(bundle, engine, alone)

@@ -10,37 +10,61 @@ from typing import NamedTuple
 import numpy as np
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.reference import Views, stored_views
+from ...runtime.bundle.reference import stored_views
 from ...runtime.engines.base import Engine, Float32
+from ...runtime.judging.joining import Joining
 from ...runtime.judging.options import DEFAULT_BATCH_SIZE
 from ...runtime.machine.progress import Progress, silent, track
+from ...runtime.machine.timings import Timings
 from ...runtime.streaming.draws import DrawnBatch
-from ...runtime.views.batch import Crops, Overviews
+from ...runtime.views.batch import Views
+from ...runtime.views.placement import Placement
+from ...runtime.views.spec import ViewSpec
 
 _ROUNDS = 15
 
 
 class TimedLogits(NamedTuple):
-    """Logits ``(n, draws, 2)`` or ``(n, 2)``, and the seconds that one draw of the images took."""
+    """Logits ``(n, draws, 2)`` or ``(n, 2)``, and the seconds that one draw of the images took.
+
+    ``places`` are where each image's views lay, if the engine's own numbers chose them.
+    """
 
     logits: Float32
     seconds: float
+    places: tuple[tuple[Placement, ...], ...] = ()
 
 
-def judge_timed(engine: Engine, batch: DrawnBatch) -> TimedLogits:
+def judge_timed(engine: Engine, batch: DrawnBatch, spec: ViewSpec) -> TimedLogits:
     """Judge every draw of a batch that holds an image, and time the first.
 
-    The first draw is judged as a run judges: alone, with its global views. The others share one
-    run of the global backbone. They come before it: what makes the next batch's views has then
-    mostly ended, and competes less with what is timed.
+    The first draw is judged as a run judges: alone, with its other views. The others share one run
+    of the graphs of these. They come before it: what makes the next batch's views has then mostly
+    ended, and competes less with what is timed.
     """
-    first, others = np.ascontiguousarray(batch.crops[:, 0]), batch.crops[:, 1:]
+    if spec.apart:
+        return _judge_apart(engine, batch, spec)
+    first, several = dict(batch.views), engine.several
     logits: list[Float32] = []
-    if others.size:
-        logits.append(engine.judge_draws(batch.overviews, others).logits)
-    alone = _timed(engine, batch.overviews, first)
+    if several is not None:
+        drawn = batch.views[several]
+        first[several] = np.ascontiguousarray(drawn[:, 0])
+        if drawn.shape[1] > 1:
+            logits.append(engine.judge_draws({**first, several: drawn[:, 1:]}).logits)
+    alone = _timed(engine, first)
     return TimedLogits(
         np.concatenate([alone.logits[:, np.newaxis], *logits], axis=1), alone.seconds
+    )
+
+
+def _judge_apart(engine: Engine, batch: DrawnBatch, spec: ViewSpec) -> TimedLogits:
+    """Judge images as a run does whose views are in no batch."""
+    started = time.perf_counter()
+    found = Joining(engine, spec).judge(batch.infos, batch.views, Timings())
+    seconds = time.perf_counter() - started
+    places = tuple(judged.views.draws[0].placements for judged in found)
+    return TimedLogits(
+        np.stack([judged.logits for judged in found])[:, np.newaxis], seconds, places
     )
 
 
@@ -77,27 +101,28 @@ def measure_speeds(
     Returns:
         One for each engine, the first included.
     """
-    overviews, crops = _batch(bundle)
+    views = _batch(bundle)
     for engine in engines:
-        engine.judge(overviews, crops)  # the first run warms up
+        engine.judge(views)  # the first run warms up
     rounds = track(range(_ROUNDS), "measuring speeds", _ROUNDS, progress)
-    seconds = np.array(
-        [[_timed(each, overviews, crops).seconds for each in engines] for _ in rounds]
-    )
+    seconds = np.array([[_timed(each, views).seconds for each in engines] for _ in rounds])
     quartiles = np.percentile(seconds[:, :1] / seconds, (25, 50, 75), axis=0).T
     return [Speed(float(middle), float(low), float(high)) for low, middle, high in quartiles]
 
 
 def _batch(bundle: Bundle) -> Views:
     """Return as many views as a run gives an engine at once; what they show takes no other time."""
-    overviews, crops = stored_views(bundle)
-    count = bundle.manifest.views.num_crops
-    images = np.arange(max(1, DEFAULT_BATCH_SIZE // count)) % len(overviews)
-    columns = np.arange(count) % crops.shape[1]
-    return overviews[images], np.ascontiguousarray(crops[images][:, columns])
+    manifest = bundle.manifest
+    several, count = manifest.views.several, manifest.views.usual
+    images = np.arange(max(1, DEFAULT_BATCH_SIZE // count)) % len(manifest.reference.logits)
+    views = {name: pixels[images] for name, pixels in stored_views(bundle).items()}
+    if several is not None:
+        columns = np.arange(count) % views[several].shape[1]
+        views[several] = np.ascontiguousarray(views[several][:, columns])
+    return views
 
 
-def _timed(engine: Engine, overviews: Overviews, crops: Crops) -> TimedLogits:
+def _timed(engine: Engine, views: Views) -> TimedLogits:
     started = time.perf_counter()
-    logits = engine.judge(overviews, crops).logits
+    logits = engine.judge(views).logits
     return TimedLogits(logits, time.perf_counter() - started)

@@ -10,7 +10,7 @@ import onnx
 from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import set_external_data
 
-from ...runtime.bundle.manifest import Role
+from ...runtime.bundle.streams import Role
 from ..errors import GraphError
 
 SHARED_WEIGHTS = "backbone.bin"

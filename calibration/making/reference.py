@@ -23,7 +23,7 @@ def own_reference(bundle: Bundle) -> Reference:
         EngineError: ONNX Runtime refuses the bundle.
     """
     engine = OnnxRuntimeEngine(bundle, EngineOptions("cpu", available_cpus()))
-    logits = engine.judge(*stored_views(bundle)).logits
+    logits = engine.judge(stored_views(bundle)).logits
     return msgspec.structs.replace(
         bundle.manifest.reference, logits=logit_rows(logits), source=engine.description
     )

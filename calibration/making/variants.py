@@ -19,24 +19,22 @@ from ...runtime.bundle.manifest import (
     MANIFEST_NAME,
     Calibration,
     FileEntry,
-    Graphs,
     Precision,
     Rest,
 )
-from ...runtime.engines.base import BackboneRole
+from ...runtime.bundle.streams import Role
 from ...runtime.engines.registry import check_cpu_computes
 from ...runtime.images.reading import ImageSource
 from ...runtime.machine.environment import library_versions
 from ...runtime.machine.errors import OutputError
 from ...runtime.machine.progress import Progress, silent
-from ..floats.search import TRIED_ON, FloatSearch, Lowered, lower
+from ..floats.search import FloatSearch, Lowered, lower
 from ..floats.simulated import simulated
 from ..int8.search import Int8Search
 from ..judging.comparison import compare_bundles
 from ..judging.gate import check_comparison
-from ..judging.trial import BACKBONES
 from ..options import VariantOptions
-from ..photographs import photographs
+from ..photographs import own_images
 from .graphs import save_graph, share_weights
 from .reference import own_reference
 
@@ -45,8 +43,8 @@ from .reference import own_reference
 class Made:
     """Graphs with their weights inside, and what the manifest will say about them."""
 
-    graphs: Mapping[BackboneRole, ModelProto]
-    kept: Mapping[BackboneRole, tuple[str, ...]]
+    graphs: Mapping[Role, ModelProto]
+    kept: Mapping[Role, tuple[str, ...]]
     calibration: Calibration | None = None
     rest: Rest | None = None
 
@@ -86,7 +84,7 @@ def make_variant(
     made = _made(reference, options, progress)
     with progress("writing the bundle"):
         variant = write_variant(reference, folder, made, options.precision)
-    own = photographs()[TRIED_ON:]
+    _, own = own_images(reference.manifest.views)
     judged: Sequence[ImageSource] = options.images.held_out if options.images else own
     with stand_in_for(variant) as stand_in:
         comparison = compare_bundles(
@@ -110,7 +108,8 @@ def stand_in_for(variant: Bundle) -> Iterator[Bundle]:
     if variant.manifest.rest == "fp32":
         yield variant
         return
-    graphs = {role: simulated(onnx.load(variant.graph_path(role))) for role in BACKBONES}
+    streams = variant.manifest.streams
+    graphs = {name: simulated(onnx.load(variant.graph_path(name))) for name in streams}
     with tempfile.TemporaryDirectory(
         dir=variant.path.parent, ignore_cleanup_errors=True
     ) as scratch:
@@ -151,21 +150,22 @@ def write_variant(reference: Bundle, folder: Path, made: Made, precision: Precis
     manifest = reference.manifest
     weights = []
     if manifest.backbone.shared:
-        weights.append(share_weights([made.graphs[role] for role in BACKBONES], folder))
-    aggregator = manifest.graphs.aggregator
-    for name in (aggregator.file, manifest.reference.file):
-        shutil.copyfile(reference.path / name, folder / name)
-    entries = {}
-    for role in BACKBONES:
+        weights.append(share_weights([*made.graphs.values()], folder))
+    aggregator = manifest.aggregator
+    for copied in (aggregator, manifest.reference):
+        if copied is not None:
+            shutil.copyfile(reference.path / copied.file, folder / copied.file)
+    streams = {}
+    for role, stream in manifest.streams.items():
         path = save_graph(folder, role, made.graphs[role])
-        entry = msgspec.structs.replace(manifest.graphs[role], file=path.name)
-        entries[role] = msgspec.structs.replace(entry, sha256=sha256_of(path))
+        entry = msgspec.structs.replace(stream.graph, file=path.name, sha256=sha256_of(path))
+        streams[role] = msgspec.structs.replace(stream, graph=entry)
     opset = max(x.version for graph in made.graphs.values() for x in graph.opset_import)
     changed = msgspec.structs.replace(
         manifest,
         precision=precision,
         opset=opset,
-        graphs=Graphs(entries["global"], entries["local"], aggregator),
+        streams=streams,
         weights=tuple(FileEntry(path.name, sha256_of(path)) for path in weights),
         calibration=made.calibration,
         kept={role: names for role, names in made.kept.items() if names},

@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -24,7 +25,7 @@ from ...runtime.machine.cpus import available_cpus
 from ...runtime.machine.environment import environment
 from ...runtime.machine.errors import InputError
 from ...runtime.machine.progress import Progress, silent
-from ...runtime.views.spec import MOST_CROPS
+from ...runtime.views.sizes import MOST_VIEWS
 from ..errors import CalibrationError
 from .curve import fixed_points, rule_curve, rule_point
 from .images import SteadinessImages
@@ -63,9 +64,9 @@ class SteadinessOptions:
                 f"the risk must be between 0 and 1, not {self.risk:g}: no number of images "
                 "shows that nothing ever goes wrong. 0.01 is one image in a hundred."
             )
-        if not 2 <= self.most_crops <= MOST_CROPS:
+        if not 2 <= self.most_crops <= MOST_VIEWS:
             raise InputError(
-                f"the most crops must be between 2 and {MOST_CROPS}, not {self.most_crops}."
+                f"the most crops must be between 2 and {MOST_VIEWS}, not {self.most_crops}."
             )
 
 
@@ -117,7 +118,15 @@ def calibrate_bundle(
     check_source(source)
     check_target(target, force=force)
     check_apart(source.path, target)
-    check_enough(len(images.paths), options.risk)
+    drawn = source.manifest.views.drawn
+    if drawn:
+        check_enough(len(images.paths), options.risk)
+    elif not images.labels:
+        raise InputError(
+            "this detector draws nothing at random, so that only its scores can be calibrated, and "
+            "that needs labelled images: put those of each class into a folder of its name, "
+            f"{' and '.join(source.manifest.classes)}."
+        )
     if options.goal is not None and not images.labels:
         raise InputError(
             f"a threshold for {options.goal} is chosen on labelled images: put those of each class "
@@ -125,7 +134,8 @@ def calibrate_bundle(
         )
     engine = _open(source, options)
     sequences = _judge(images, engine, source.manifest, options, progress)
-    found = _find(sequences, images, source.manifest, options)
+    find = _find if drawn else _find_scores
+    found = find(sequences, images, source.manifest, options)
     with new_bundle(target, force=force) as folder:
         made = _write(source, folder, found.manifest)
     return CalibrationReport(
@@ -139,14 +149,24 @@ def calibrate_bundle(
         labels=dict(Counter(images.labels)),
         unreadable={readable_path(path): why for path, why in sequences.unreadable.items()},
         num_crops=source.manifest.views.num_crops,
-        stopping=found.stopping,
+        stopping=found.manifest.stopping,
         scores=found.manifest.scores,
-        fixed=fixed_points(sequences, found.border),
-        rules=rule_curve(sequences, found.stopping.steps, found.border),
-        chosen=rule_point(found.spent, sequences, found.border),
-        unsettled=int((~found.spent.settled).sum()),
         notes=found.notes,
+        **_saved(found, sequences),
     )
+
+
+def _saved(found: _Found, sequences: Sequences) -> dict[str, Any]:
+    """Return what a report says of the rule and of fixed numbers of crops."""
+    rule, spent = found.manifest.stopping, found.spent
+    if rule is None or spent is None:
+        return {"fixed": {}, "rules": (), "chosen": None, "unsettled": 0}
+    return {
+        "fixed": fixed_points(sequences, found.border),
+        "rules": rule_curve(sequences, rule.steps, found.border),
+        "chosen": rule_point(spent, sequences, found.border),
+        "unsettled": int((~spent.settled).sum()),
+    }
 
 
 def _open(source: Bundle, options: SteadinessOptions) -> Engine:
@@ -162,6 +182,8 @@ def _judge(
     progress: Progress,
 ) -> Sequences:
     """Judge the images after the steps of rules and fixed numbers, up to the settled verdict."""
+    if not manifest.views.drawn:
+        return measure_sequences(images.paths, engine, manifest, (1,), progress=progress)
     settled = max(SETTLED_CROPS, options.most_crops)
     steps = {*steps_up_to(options.most_crops), *steps_up_to(settled), manifest.views.num_crops}
     looked_at = sorted(step for step in steps if step <= settled)
@@ -174,16 +196,14 @@ class _Found:
 
     Attributes:
         manifest: of the new bundle.
-        stopping: its rule.
         border: the margin from which an image is fake.
-        spent: what the rule makes of the images.
+        spent: what its rule makes of the images, if it has one.
         notes: what the user should know.
     """
 
     manifest: Manifest
-    stopping: Stopping
     border: float
-    spent: Spent
+    spent: Spent | None
     notes: tuple[str, ...]
 
 
@@ -193,13 +213,8 @@ def _find(
     manifest: Manifest,
     options: SteadinessOptions,
 ) -> _Found:
-    scores, notes = None, _notes(sequences, options.goal)
-    if images.labels:
-        fitted = _fit_scores(sequences, images, manifest, options.goal)
-        scores = _entry(fitted, len(sequences.paths), images.digest)
-        notes += fitted.notes
-    calibrated = msgspec.structs.replace(manifest, scores=scores)
-    border = calibrated.temperature * logit(calibrated.threshold)
+    scored = _find_scores(sequences, images, manifest, options)
+    calibrated, border = scored.manifest, scored.border
     rule = choose_rule(sequences, steps_up_to(options.most_crops), options.risk, border)
     _check_variety(sequences, border, manifest)
     stopping = Stopping(
@@ -217,7 +232,24 @@ def _find(
         data=images.digest,
     )
     calibrated = msgspec.structs.replace(calibrated, stopping=stopping)
-    return _Found(calibrated, stopping, border, rule.spent, notes)
+    return _Found(calibrated, border, rule.spent, scored.notes)
+
+
+def _find_scores(
+    sequences: Sequences,
+    images: SteadinessImages,
+    manifest: Manifest,
+    options: SteadinessOptions,
+) -> _Found:
+    """Calibrate scores, if the images have labels."""
+    scores, notes = None, _notes(sequences, options.goal if manifest.views.drawn else None)
+    if images.labels:
+        fitted = _fit_scores(sequences, images, manifest, options.goal)
+        scores = _entry(fitted, len(sequences.paths), images.digest)
+        notes += fitted.notes
+    calibrated = msgspec.structs.replace(manifest, scores=scores)
+    border = calibrated.temperature * logit(calibrated.threshold)
+    return _Found(calibrated, border, None, notes)
 
 
 def _notes(sequences: Sequences, goal: Goal | None) -> tuple[str, ...]:
@@ -245,7 +277,8 @@ def _fit_scores(
     for name, found in ((manifest.fake_class, truth.any()), (_real(manifest), not truth.all())):
         if not found:
             raise CalibrationError(f"not one {name} image can be read.")
-    crops = min(manifest.views.num_crops, sequences.steps[-1])
+    usual = manifest.views.num_crops if manifest.views.drawn else 1
+    crops = min(usual, sequences.steps[-1])
     return fit_scores(sequences.after(crops)[:, 0], truth, goal)
 
 

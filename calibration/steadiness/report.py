@@ -22,7 +22,8 @@ class CalibrationReport(msgspec.Struct, frozen=True):
     ``bundle`` is the one that was calibrated, ``made`` the new one. ``labels`` counts the images of
     each class, if they have labels; ``unreadable`` says why images were left out. ``fixed`` are
     fixed numbers of crops, ``rules`` rules of every scale, ``chosen`` the one in the new bundle;
-    ``unsettled`` counts the images that it left open.
+    ``unsettled`` counts the images that it left open. There is no rule, and none of these, for a
+    detector that draws nothing.
     """
 
     schema: int
@@ -35,23 +36,28 @@ class CalibrationReport(msgspec.Struct, frozen=True):
     labels: dict[str, int]
     unreadable: dict[str, str]
     num_crops: int
-    stopping: Stopping
+    stopping: Stopping | None
     scores: ScoreCalibration | None
     fixed: dict[int, Point]
     rules: tuple[Point, ...]
-    chosen: Point
+    chosen: Point | None
     unsettled: int
     notes: tuple[str, ...]
 
     def lines(self) -> dict[str, str]:
         """Return what was found, as people read it."""
         rule, chosen = self.stopping, self.chosen
-        lines = {
-            "images": f"{rule.images} different ones{self._labelled()}",
-            "rule": f"{chosen.crops:.2f} crops on average, {rule.steps[0]} to {rule.most_crops}; "
-            f"{self.unsettled} image{'s' * (self.unsettled != 1)} not settled",
-            "risk": rule.evidence,
-        }
+        lines = {}
+        if rule is not None and chosen is not None:
+            lines = {
+                "images": f"{rule.images} different ones{self._labelled()}",
+                "rule": f"{chosen.crops:.2f} crops on average, {rule.steps[0]} to "
+                f"{rule.most_crops}; {self.unsettled} image{'s' * (self.unsettled != 1)} not "
+                "settled",
+                "risk": rule.evidence,
+            }
+        elif self.scores is not None:
+            lines = {"images": f"{self.scores.images} different ones{self._labelled()}"}
         usual = self.fixed.get(self.num_crops)
         if usual is not None:
             lines["compare"] = (
@@ -66,7 +72,9 @@ class CalibrationReport(msgspec.Struct, frozen=True):
         return f" ({counts})" if counts else ""
 
     def table(self) -> str:
-        """Return a row for each number of crops, and one for the rule."""
+        """Return a row for each number of crops, and one for the rule; nothing without one."""
+        if self.chosen is None:
+            return ""
         rows = [
             (f"{number} for every image", f"{point.crops:.2f}", f"{point.unlike:.2%}")
             for number, point in self.fixed.items()
@@ -81,11 +89,14 @@ class CalibrationReport(msgspec.Struct, frozen=True):
     def to_markdown(self) -> str:
         """Return the report as a page."""
         lines = "\n".join(f"- **{what}**: {text}" for what, text in self.lines().items())
-        return "\n\n".join([*self._head(), lines, self.table(), *self._notes()]) + "\n"
+        parts = (*self._head(), lines, self.table(), *self._notes())
+        return "\n\n".join(part for part in parts if part) + "\n"
 
     def to_png(self) -> bytes:
-        """Draw crops against verdicts unlike the settled ones; needs matplotlib."""
+        """Draw crops against verdicts unlike the settled ones, of a rule; needs matplotlib."""
         rule = self.stopping
+        if rule is None or self.chosen is None:
+            raise ValueError("there is no rule to draw")
         title = f"{self.bundle}: {rule.images} images, settled by {rule.settled_crops} crops"
         return draw([Panel(title, self.fixed, self.rules, self.chosen, rule.risk)])
 

@@ -16,6 +16,7 @@ from ...runtime.machine.progress import Progress, silent, track
 from ...runtime.streaming.draws import DrawnBatch, stream_draws
 from ...runtime.streaming.sharing import PipelineOptions
 from ...runtime.views.batch import Sampling, ViewInfo
+from ..judging.timed import judge_timed
 
 SETTLED_CROPS = 64
 """The settled verdict of an image is that of its first 64 crops, or of all if it has fewer places.
@@ -77,7 +78,8 @@ def measure_sequences(
 ) -> Sequences:
     """Judge images after ever more crops of their sequences.
 
-    Features are computed once. Images that cannot be read are left out.
+    Features are computed once. Images that cannot be read are left out. Where nothing is drawn, an
+    image has one verdict, after any step.
 
     Args:
         images: files.
@@ -90,7 +92,8 @@ def measure_sequences(
     Raises:
         EngineError: the engine fails, or gives numbers that are not finite.
     """
-    sampling = Sampling(manifest.views, draws=seeds, most_crops=steps[-1])
+    drawn = manifest.views.drawn
+    sampling = Sampling(manifest.views, draws=seeds, most_crops=steps[-1] if drawn else None)
     margins, places, areas = [], [], []
     outcomes: list[ViewInfo | ImageError] = []
     with closing(stream_draws(images, sampling, PipelineOptions(_BATCH))) as batches:
@@ -100,7 +103,10 @@ def measure_sequences(
             if batch.readable:
                 measured = _measure(batch, engine, manifest, steps)
                 margins.append(measured)
-                places += [[len(draw.placements) for draw in info.draws] for info in batch.infos]
+                places += [
+                    [len(draw.placements) if drawn else 1 for draw in info.draws]
+                    for info in batch.infos
+                ]
                 areas += [info.width * info.height for info in batch.infos]
     found = list(zip(images, outcomes, strict=True))
     return Sequences(
@@ -117,15 +123,12 @@ def _measure(
     batch: DrawnBatch, engine: Engine, manifest: Manifest, steps: Sequence[int]
 ) -> Margins:
     """Return the margins ``(images, sequences, steps)`` of a batch's readable images."""
-    overviews = engine.features("global", batch.overviews)
-    margins = np.empty((*batch.crops.shape[:2], len(steps)))
-    for image, info in enumerate(batch.infos):
-        for sequence, draw in enumerate(info.draws):
-            crops = batch.crops[image, sequence, : len(draw.placements)]
-            features = engine.features("local", crops)
-            margins[image, sequence] = _after_steps(
-                overviews[image : image + 1], features, engine, manifest, steps
-            )
+    several = manifest.views.several
+    if several is None or not manifest.views.drawn:
+        logits = judge_timed(engine, batch, manifest.views).logits
+        margins = np.repeat(class_margins(logits, manifest)[..., np.newaxis], len(steps), axis=2)
+    else:
+        margins = _measure_crops(batch, several, engine, manifest, steps)
     if not np.isfinite(margins).all():
         raise EngineError(
             f"{engine.description} gave numbers that are not finite: try another engine, or "
@@ -134,13 +137,37 @@ def _measure(
     return margins
 
 
+def _measure_crops(
+    batch: DrawnBatch, several: str, engine: Engine, manifest: Manifest, steps: Sequence[int]
+) -> Margins:
+    others = {
+        name: engine.features(name, pixels)
+        for name, pixels in batch.views.items()
+        if name != several
+    }
+    margins = np.empty((*batch.views[several].shape[:2], len(steps)))
+    for image, info in enumerate(batch.infos):
+        one = {name: features[image : image + 1] for name, features in others.items()}
+        for sequence, draw in enumerate(info.draws):
+            crops = batch.views[several][image, sequence, : len(draw.placements)]
+            own = engine.features(several, crops)
+            features = {name: one.get(name, own[np.newaxis]) for name in manifest.streams}
+            margins[image, sequence] = _after_steps(features, several, engine, manifest, steps)
+    return margins
+
+
 def _after_steps(
-    overview: Float32, crops: Float32, engine: Engine, manifest: Manifest, steps: Sequence[int]
+    features: Mapping[str, Float32],
+    several: str,
+    engine: Engine,
+    manifest: Manifest,
+    steps: Sequence[int],
 ) -> npt.NDArray[np.float64]:
-    """Judge one image by features ``(1, D)`` and ``(crops, D)`` after each step."""
-    counts = [min(step, len(crops)) for step in steps]
+    """Judge one image by features ``(1, D)`` and ``(1, crops, D)`` after each step."""
+    crops = features[several]
+    counts = [min(step, crops.shape[1]) for step in steps]
     logits = {
-        count: engine.aggregate(overview, crops[np.newaxis, :count]).logits
+        count: engine.aggregate({**features, several: crops[:, :count]}).logits
         for count in dict.fromkeys(counts)
     }
     return class_margins(np.concatenate([logits[count] for count in counts]), manifest)

@@ -24,7 +24,7 @@ _NORMS_OF_STREAMS = (nn.LayerNorm, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d)
 
 def _recipe(name: str, _: Weights, crop_size: int | None) -> Recipe:
     model = name.removeprefix(_PREFIX)
-    blank = _without_weights(model)
+    blank = without_weights(model)
     config = blank.pretrained_cfg
     side = crop_size or _own_side(name, config)
     # Networks for one size of views are built for it; the others take any.
@@ -35,12 +35,17 @@ def _recipe(name: str, _: Weights, crop_size: int | None) -> Recipe:
         build=partial(timm.create_model, model, num_classes=0, **size),
         crops=6,
         fixed_batch=isinstance(blank, ConvNeXt),
-        quantise_residuals=not any(isinstance(m, _NORMS_OF_STREAMS) for m in blank.modules()),
+        quantise_residuals=not normalises_streams(blank),
         crop_size=side,
         normalisation=Normalisation(
             tuple(config["mean"]), tuple(config["std"]), f"timm's configuration of {model}"
         ),
     )
+
+
+def normalises_streams(model: nn.Module) -> bool:
+    """Whether layers of a network normalise what they read, so that INT8 must spare the sums."""
+    return any(isinstance(module, _NORMS_OF_STREAMS) for module in model.modules())
 
 
 def _take_attention_apart(module: nn.Module) -> nn.Module | None:
@@ -57,8 +62,8 @@ def _take_attention_apart(module: nn.Module) -> nn.Module | None:
     return module
 
 
-def _without_weights(model: str) -> Any:
-    """Return the model's modules without memory for weights.
+def without_weights(model: str) -> Any:
+    """Return a model without its classifier, and without memory for weights.
 
     Raises:
         CheckpointError: timm has no model, or no configuration, of this name.

@@ -12,7 +12,8 @@ from typing import TypeAlias
 from ..finding.files import did_you_mean, readable_path
 from ..machine.errors import BundleError
 from .graphfile import check_graph
-from .manifest import MANIFEST_NAME, ROLES, Manifest, Role, parse_manifest
+from .manifest import MANIFEST_NAME, Manifest, parse_manifest
+from .streams import Role
 
 BUNDLE_SUFFIX = ".glass"
 _LARGEST_MANIFEST = 1 << 20  # bytes
@@ -87,13 +88,13 @@ class Bundle:
     @property
     def graphs_digest(self) -> str:
         """A digest of what engines read: the same for bundles that differ in notes only."""
-        files = [self.manifest.graphs[role].sha256 for role in ROLES]
+        files = [self.manifest.graph(role).sha256 for role in self.manifest.roles]
         files += [entry.sha256 for entry in self.manifest.weights]
         return hashlib.sha256("".join(files).encode()).hexdigest()
 
     def graph_path(self, role: Role) -> Path:
         """Return the path of a graph's ONNX file."""
-        return self.path / self.manifest.graphs[role].file
+        return self.path / self.manifest.graph(role).file
 
 
 def _read_manifest(folder: Path) -> bytes:
@@ -123,8 +124,8 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
     for name, sha256 in manifest.files:
         _check_file(folder / name, sha256)
     weights = {entry.file for entry in manifest.weights}
-    for role in ROLES:
-        check_graph(folder / manifest.graphs[role].file, weights)
+    for role in manifest.roles:
+        check_graph(folder / manifest.graph(role).file, weights)
 
 
 def _check_inside(path: Path) -> None:

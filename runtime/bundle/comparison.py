@@ -54,8 +54,9 @@ class Comparison(Strict, frozen=True):
     ``judgements`` are images times draws of crops, none of the images used in calibration;
     ``flips`` are verdicts that changed; changes are absolute differences of P(fake); ``speed`` is
     how many times faster than the FP32 graphs it ran. ``engine`` and ``precision`` say what
-    computed the bundle's side. ``yardstick`` is ``None`` in bundles older than it is, and where
-    neither draws nor images differ.
+    computed the bundle's side. ``moved`` is the share of views that lay elsewhere than FP32's,
+    where one stream chooses the places of another's views. ``yardstick`` is ``None`` in bundles
+    older than it is, and where neither draws nor images differ.
     """
 
     engine: str
@@ -67,3 +68,4 @@ class Comparison(Strict, frozen=True):
     largest_change: float
     speed: float
     yardstick: Yardstick | None = None
+    moved: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None

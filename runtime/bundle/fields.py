@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -14,8 +14,8 @@ FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\Z"
 GraphName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,90}\.onnx\Z")]
 # Display text: no control characters.
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z", max_length=200)]
-# Far above any GLASS, far below what would exhaust a machine's memory.
-Width = Annotated[int, msgspec.Meta(ge=1, le=65536)]
+LARGEST_WIDTH: Final = 65536
+"""Of features: far above any detector's, far below what would exhaust a machine's memory."""
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

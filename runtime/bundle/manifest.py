@@ -13,27 +13,17 @@ import msgspec
 from ..machine.errors import BundleError
 from ..views.spec import ViewSpec
 from .comparison import Comparison
-from .fields import FileName, GraphName, Positive, Sha256, Strict, Text, Width
+from .fields import FileName, Positive, Sha256, Strict, Text
 from .scores import DEFAULT_THRESHOLD, ScoreCalibration
 from .stopping import Stopping
+from .streams import AGGREGATOR, GraphEntry, Role, Stream, StreamName, misfit
 
 MANIFEST_NAME = "glass.json"
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
-Role = Literal["global", "local", "aggregator"]
-ROLES: tuple[Role, ...] = ("global", "local", "aggregator")
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Rest = Literal["fp32", "fp16"]
 WhichWeights = Literal["ema", "raw"]
-ElementType = Literal["uint8", "float32"]
-
-
-class TensorSpec(Strict, frozen=True):
-    """A graph's input or output. A string in ``shape`` names a dimension left open."""
-
-    name: str
-    dtype: ElementType
-    shape: tuple[int | str, ...]
 
 
 class FileEntry(Strict, frozen=True):
@@ -58,27 +48,6 @@ class CheckpointEntry(Strict, frozen=True):
     notes: tuple[Text, ...] = ()
 
 
-class GraphEntry(Strict, frozen=True):
-    """One ONNX graph: its file and what goes in and out."""
-
-    file: GraphName
-    sha256: Sha256
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-
-class Graphs(Strict, frozen=True, rename={"global_": "global"}):
-    """The three graphs by role."""
-
-    global_: GraphEntry
-    local: GraphEntry
-    aggregator: GraphEntry
-
-    def __getitem__(self, role: Role) -> GraphEntry:
-        entry: GraphEntry = getattr(self, "global_" if role == "global" else role)
-        return entry
-
-
 class Normalisation(Strict, frozen=True):
     """``(x - mean) / std`` per RGB channel on values in [0, 1]; the graphs contain it.
 
@@ -97,17 +66,30 @@ class Normalisation(Strict, frozen=True):
 class Backbone(Strict, frozen=True):
     """Which network looks at the views, and what engines and INT8 must know of it.
 
-    ``shared``: one set of weights serves both views. ``fixed_batch``: an engine that computes
+    ``shared``: one set of weights serves several streams. ``fixed_batch``: an engine that computes
     batches of one size faster than batches of any size should do so. ``quantise_residuals``:
     INT8 may round the inputs of residual sums.
     """
 
     name: Text
     family: Text
-    feature_size: Width
     shared: bool
     fixed_batch: bool
     quantise_residuals: bool
+
+
+class DetectorEntry(Strict, frozen=True):
+    """Which detector this is, and who says how it is used.
+
+    ``preset`` names the way in which its images become views, and ``preset_source`` says where
+    that is written; ``classes_source`` says who tells what its logits mean.
+    """
+
+    family: Text
+    title: Text
+    preset: Text
+    preset_source: Text
+    classes_source: Text
 
 
 class Parity(Strict, frozen=True):
@@ -115,7 +97,8 @@ class Parity(Strict, frozen=True):
 
     The errors are the largest absolute differences seen, as shares: of the largest logit or of 1
     for ``logit_error``, and of the largest feature or of 1 for ``duplicate_error``, which is
-    between equal rows of one batch. Attention weights lie between 0 and 1.
+    between equal rows of one batch. Attention weights lie between 0 and 1. ``map_error``, a share
+    of the largest score or of 1, is that of the maps by which one stream guides another.
     """
 
     tolerance: float
@@ -124,6 +107,7 @@ class Parity(Strict, frozen=True):
     logit_error: float
     attention_error: float
     duplicate_error: float
+    map_error: float | None = None
 
 
 class OwnModel(Strict, frozen=True):
@@ -155,14 +139,15 @@ class Calibration(Strict, frozen=True):
 class Reference(Strict, frozen=True):
     """Views that travel with the bundle, and what they must give: the self-test.
 
-    ``file`` is a lossless picture of the views: one row for each image, first its global view,
-    then ``crops`` crops, each of the bundle's crop size. ``logits`` are those of each row, in
-    the order of the classes, as ``source`` computed them.
+    ``file`` is a lossless picture of the views: one row for each image, with the views of one
+    stream after the other. A stream that may have several has ``crops`` of them; it is 0 if there
+    is none. ``logits`` are those of each row, in the order of the classes, as ``source`` computed
+    them.
     """
 
     file: FileName
     sha256: Sha256
-    crops: Annotated[int, msgspec.Meta(ge=1, le=16)]
+    crops: Annotated[int, msgspec.Meta(ge=0, le=16)]
     logits: Annotated[tuple[tuple[float, float], ...], msgspec.Meta(min_length=1, max_length=16)]
     source: Text
 
@@ -178,15 +163,16 @@ class Manifest(Strict, frozen=True):
     ``stopping`` and ``scores`` are what ``glass-calibrate`` adds.
     """
 
-    schema: Literal[2]
+    schema: Literal[3]
     precision: Precision
     classes: tuple[Text, Text]
     fake_class: Text
+    detector: DetectorEntry
     backbone: Backbone
-    views: ViewSpec
     normalisation: Normalisation
     opset: Positive
-    graphs: Graphs
+    streams: Annotated[dict[StreamName, Stream], msgspec.Meta(min_length=1, max_length=4)]
+    aggregator: GraphEntry | None
     weights: tuple[FileEntry, ...]
     checkpoint: CheckpointEntry
     versions: dict[str, str]
@@ -201,9 +187,25 @@ class Manifest(Strict, frozen=True):
     scores: ScoreCalibration | None = None
 
     @property
+    def roles(self) -> tuple[Role, ...]:
+        """The graphs' parts: the streams by their names, and the aggregator if there is one."""
+        return (*self.streams, AGGREGATOR) if self.aggregator else (*self.streams,)
+
+    def graph(self, role: Role) -> GraphEntry:
+        """Return a graph's entry."""
+        if role == AGGREGATOR and self.aggregator is not None:
+            return self.aggregator
+        return self.streams[role].graph
+
+    @property
+    def views(self) -> ViewSpec:
+        """How an image becomes the views of every stream."""
+        return ViewSpec({name: stream.views for name, stream in self.streams.items()})
+
+    @property
     def files(self) -> tuple[tuple[str, str], ...]:
         """Every file of the bundle but the manifest, with its SHA-256."""
-        graphs = (self.graphs[role] for role in ROLES)
+        graphs = map(self.graph, self.roles)
         entries: tuple[GraphEntry | FileEntry | Reference, ...]
         entries = (*graphs, *self.weights, self.reference)
         return tuple((entry.file, entry.sha256) for entry in entries)
@@ -249,7 +251,7 @@ def parse_manifest(content: bytes) -> Manifest:
     if version != SCHEMA_VERSION:
         raise BundleError(
             f"{MANIFEST_NAME} has schema version {version!r}, and this glass-edge reads version "
-            f"{SCHEMA_VERSION}: install a release that reads it, or export the bundle again."
+            f"{SCHEMA_VERSION}: export the bundle again, or install a release that reads it."
         )
     try:
         manifest = msgspec.convert(fields, Manifest)
@@ -276,33 +278,5 @@ def _check_consistency(manifest: Manifest) -> None:
             f"{MANIFEST_NAME} has a stopping rule for a threshold of {stopping.threshold:g}, and "
             f"calls an image fake from {scores.threshold:g}."
         )
-    expected = expected_tensors(manifest.views.crop_size, manifest.backbone.feature_size)
-    for role in ROLES:
-        entry = manifest.graphs[role]
-        if (entry.inputs, entry.outputs) != expected[role]:
-            raise BundleError(
-                f"{MANIFEST_NAME}: the {role} graph's inputs and outputs do not fit the other "
-                "graphs (crop size and feature size must agree); export the bundle again."
-            )
-
-
-def expected_tensors(
-    crop_size: int, feature_size: int
-) -> dict[Role, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
-    """Return each graph's ``(inputs, outputs)``: the contract between export and runtime."""
-    pixels = ("batch", crop_size, crop_size, 3)
-    features = TensorSpec("features", "float32", ("batch", feature_size))
-    return {
-        "global": ((TensorSpec("pixels", "float32", pixels),), (features,)),
-        "local": ((TensorSpec("pixels", "uint8", pixels),), (features,)),
-        "aggregator": (
-            (
-                TensorSpec("global_features", "float32", ("batch", feature_size)),
-                TensorSpec("local_features", "float32", ("batch", "crops", feature_size)),
-            ),
-            (
-                TensorSpec("logits", "float32", ("batch", 2)),
-                TensorSpec("attention", "float32", ("batch", "crops")),
-            ),
-        ),
-    }
+    if (fault := misfit(manifest.streams, manifest.aggregator)) is not None:
+        raise BundleError(f"{MANIFEST_NAME}: {fault}; export the bundle again.")

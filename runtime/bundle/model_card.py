@@ -35,8 +35,10 @@ _WEAKNESSES = (
     "say how often such a verdict is right.",
     "For an image that is partly generated, edited, or shows a generated picture, no verdict is "
     "right.",
+)
+_DRAWN = (
     "Crops are drawn at random, from the image's content and a seed: another seed may change a "
-    "close verdict.",
+    "close verdict."
 )
 
 
@@ -52,25 +54,34 @@ def model_card(bundle: Bundle) -> str:
     manifest = bundle.manifest
     unknown = [(what, UNKNOWN) for what in _UNKNOWN_TO_THE_EXPORT]
     sections = (
-        f"# {_plain(bundle.path.name)}\n\nA GLASS detector of AI-generated images, exported by "
-        f"glass-edge. Figures are those of `{MANIFEST_NAME}`.",
+        f"# {_plain(bundle.path.name)}\n\nA detector of AI-generated images "
+        f"({_plain(manifest.detector.title)}), exported by glass-edge. Figures are those of "
+        f"`{MANIFEST_NAME}`.",
         _list("What it is", _facts(manifest, bundle.digest)),
         _list("What was measured", _measured(manifest)),
         _list("What the export does not know", unknown),
-        "## What it is known to be weak at\n\n" + "\n".join(f"- {text}" for text in _WEAKNESSES),
+        "## What it is known to be weak at\n\n"
+        + "\n".join(f"- {text}" for text in _weaknesses(manifest)),
     )
     return "\n\n".join(sections) + "\n"
 
 
+def _weaknesses(manifest: Manifest) -> tuple[str, ...]:
+    return (*_WEAKNESSES, _DRAWN) if manifest.views.drawn else _WEAKNESSES
+
+
 def _facts(manifest: Manifest, digest: str) -> Iterator[tuple[str, str]]:
-    backbone, views = manifest.backbone, manifest.views
-    weights = "one set of weights for both views" if backbone.shared else "one for each view"
+    backbone, detector = manifest.backbone, manifest.detector
     others = [name for name in manifest.classes if name != manifest.fake_class]
-    yield "Backbone", f"{backbone.name} ({backbone.family}), {weights}"
-    side = views.crop_size
-    yield "Views", f"the whole image at {side}x{side}, {views.num_crops} crops of {side}x{side}"
+    shared = ", one set of weights for all streams" if backbone.shared else ""
+    yield "Detector", f"{detector.title} ({detector.family})"
+    yield "Backbone", f"{backbone.name} ({backbone.family}){shared}"
+    for name, views in manifest.views.streams.items():
+        yield f"Views, {name}", str(views)
+    yield "Preset", f"{detector.preset} ({detector.preset_source})"
     yield "Normalised", str(manifest.normalisation)
-    yield "Classes", f"{manifest.fake_class} (AI-generated), {', '.join(others)}"
+    classes = f"{manifest.fake_class} (AI-generated), {', '.join(others)}"
+    yield "Classes", f"{classes} ({detector.classes_source})"
     yield "Precision", manifest.types
     yield "Nodes kept in a higher type", str(sum(map(len, manifest.kept.values())))
     yield "Checkpoint", f"{manifest.checkpoint.file}, SHA-256 {manifest.checkpoint.sha256}"
@@ -85,7 +96,8 @@ def _measured(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "FP32 graphs against the training's own model", _own_model(manifest.own_model)
     if manifest.precision != "fp32":
         yield "Verdicts against FP32's", _comparison(manifest.comparison)
-        yield "Beside the choice of crops", _yardstick(manifest)
+        drawn = manifest.views.drawn
+        yield "Beside the choice of crops" if drawn else "Beside other images", _yardstick(manifest)
     if manifest.precision == "int8":
         yield "INT8's ranges", _calibration(manifest.calibration)
     if manifest.stopping is not None:
@@ -135,6 +147,8 @@ def _yardstick(manifest: Manifest) -> str:
     found = manifest.comparison.yardstick if manifest.comparison else None
     if found is None:
         return UNKNOWN
+    if not manifest.views.drawn:
+        return found.sentence(manifest.precision)
     differ = f"{found.flips:.1%} of the verdicts differ between two draws of an image's crops"
     if found.unit == "images":
         differ = "no two draws of an image's crops differ"

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ..views.spec import Count
+from ..views.sizes import Count
 from .fields import Positive, Sha256, Strict
 
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]

@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from ..bundle.bundle import Bundle
-from ..bundle.manifest import ROLES
 from ..engines.tensorrt.api import LIBRARY_NAMES, Library, LibraryName, find_library
 from ..engines.tensorrt.plan import (
     GIB,
@@ -130,7 +129,10 @@ def main(
         hardware_compatible=hardware_compatible,
     )
     store = PlanStore(opened, engine_dir)
-    keys = [plan_key(opened, role, target.library, target.gpu, options) for role in ROLES]
+    keys = [
+        plan_key(opened, role, target.library, target.gpu, options)
+        for role in opened.manifest.roles
+    ]
     outcomes = [_build(store, key, again=force) for key in keys]
     click.echo(_table(outcomes, options))
     click.echo(f"\n{store.folder}")

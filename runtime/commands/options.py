@@ -70,7 +70,8 @@ backbone_option = click.option(
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="timm/NAME, for a checkpoint with a timm backbone.",
+    help="timm/NAME, for a checkpoint with a timm backbone or of a timm classifier; "
+    "torchvision/NAME, for one of torchvision's classifiers.",
 )
 
 

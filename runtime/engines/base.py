@@ -6,20 +6,20 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ..bundle.manifest import GraphEntry, Manifest, Role
+from ..bundle.manifest import Manifest
+from ..bundle.streams import GraphEntry, Role
 from ..machine.errors import EngineError
 from ..machine.progress import Progress, silent
 from ..machine.timings import Timings
-from ..views.batch import Crops, DrawnCrops, Overviews
+from ..views.batch import DrawnViews, Views
 
 Array: TypeAlias = npt.NDArray[Any]
 Float32: TypeAlias = npt.NDArray[np.float32]
-BackboneRole: TypeAlias = Literal["global", "local"]
 X86 = ("x86_64", "AMD64")  # what platform.machine() calls it
 Found: TypeAlias = tuple[str, str | None, list[int | None]]
 """A tensor as an engine sees it: name, element type, and sizes, ``None`` where open."""
@@ -33,9 +33,9 @@ class EngineOptions:
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: bound of the CPU threads that one run takes; 0 leaves it to the engine.
         batch_size: the most rows that a graph computes at once.
-        images: how many images' views are given at once when all goes well: the rows of the
-            global graph, while those of the local one are ``batch_size``. ``None`` if that is
-            not known beforehand.
+        images: how many images' views are given at once when all goes well: the rows of graphs
+            that look at one view of each, while those of one that looks at several are
+            ``batch_size``. ``None`` if that is not known beforehand.
         folder: where built engines are kept; ``None`` is the user's cache.
         lanes: how many runs may go on at once, each from a thread of its own.
         keep: whether compiled graphs may be kept for the next start. They are found again by
@@ -58,14 +58,15 @@ class Judgement:
     """What the model says of ``n`` images: logits ``(n, 2)``, attention ``(n, crops)``.
 
     Of several draws of their crops: logits ``(n, draws, 2)``, attention ``(n, draws, crops)``.
+    Attention is ``None`` where the model has none.
     """
 
     logits: Float32
-    attention: Float32
+    attention: Float32 | None
 
 
 class Engine(Protocol):
-    """Executes the three graphs of one bundle.
+    """Executes the graphs of one bundle.
 
     Attributes:
         name: by which the registry has it.
@@ -74,6 +75,8 @@ class Engine(Protocol):
         lanes: how many threads may judge at once.
         on_host: whether judging takes the host's CPUs.
         largest: the most rows of each graph that are computed at once.
+        several: the stream that may have several views of an image, see
+            :attr:`..views.spec.ViewSpec.several`.
     """
 
     name: str
@@ -82,33 +85,32 @@ class Engine(Protocol):
     lanes: int
     on_host: bool
     largest: Mapping[Role, int]
+    several: str | None
 
-    def judge(
-        self, overviews: Overviews, crops: Crops, timings: Timings | None = None
-    ) -> Judgement:
-        """Run all graphs on the views of any number of images.
+    def judge(self, views: Views, timings: Timings | None = None) -> Judgement:
+        """Run all graphs on the views of any number of images, which have as many views each.
 
         Args:
-            overviews: global views, float32 ``(n, p, p, 3)`` in 0..255.
-            crops: uint8 ``(n, crops, p, p, 3)``.
+            views: of every stream.
             timings: where the time is added.
 
         Raises:
             EngineError: the engine failed, for example for lack of memory.
             ValueError: a graph gave arrays of other shapes than it declares.
         """
-        one = self.judge_draws(overviews, crops[:, np.newaxis], timings)
-        return Judgement(one.logits[:, 0], one.attention[:, 0])
+        drawn = dict(views)
+        if self.several is not None:
+            drawn[self.several] = views[self.several][:, np.newaxis]
+        one = self.judge_draws(drawn, timings)
+        attention = None if one.attention is None else one.attention[:, 0]
+        return Judgement(one.logits[:, 0], attention)
 
     @abstractmethod
-    def judge_draws(
-        self, overviews: Overviews, crops: DrawnCrops, timings: Timings | None = None
-    ) -> Judgement:
-        """Run all graphs on several draws of each image's crops; the global one once per image.
+    def judge_draws(self, views: DrawnViews, timings: Timings | None = None) -> Judgement:
+        """Run all graphs on several draws of each image's crops; those of other views once.
 
         Args:
-            overviews: global views, float32 ``(n, p, p, 3)`` in 0..255.
-            crops: uint8 ``(n, draws, crops, p, p, 3)``.
+            views: of every stream; where no stream has several views, there is one draw.
             timings: where the time is added.
 
         Raises:
@@ -117,21 +119,28 @@ class Engine(Protocol):
         """
 
     @abstractmethod
-    def features(self, backbone: BackboneRole, pixels: Array) -> Float32:
-        """Run a backbone on any number of views ``(n, p, p, 3)``; return features ``(n, D)``.
+    def outputs(self, stream: str, pixels: Array) -> Sequence[Float32]:
+        """Run a stream's graph on any number of views ``(n, p, p, 3)``.
+
+        Returns:
+            Features ``(n, D)``, and the score maps of a stream by which another is guided.
 
         Raises:
             EngineError: the engine failed.
             ValueError: the graph gave features of another number of views.
         """
 
+    def features(self, stream: str, pixels: Array) -> Float32:
+        """Return the first of :meth:`outputs`."""
+        return self.outputs(stream, pixels)[0]
+
     @abstractmethod
-    def aggregate(self, global_features: Float32, local_features: Float32) -> Judgement:
+    def aggregate(self, features: Mapping[str, Float32]) -> Judgement:
         """Judge ``n`` images by features that are there already.
 
         Args:
-            global_features: ``(n, D)``.
-            local_features: ``(n, crops, D)``.
+            features: of each stream ``(n, D)``, of the one of several views ``(n, views, D)``.
+                Without an aggregator the only stream's are the logits.
 
         Raises:
             EngineError: the engine failed.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..views.batch import DrawnViews
 from .base import Array
 
 
@@ -67,6 +68,14 @@ class DrawRows:
 
     images: int
     draws: int
+
+    @classmethod
+    def of(cls, views: DrawnViews, several: str | None) -> tuple[DrawRows, int]:
+        """Return the rows of some images' views, and how many views of several each draw has."""
+        if several is None:
+            return cls(len(next(iter(views.values()))), draws=1), 1
+        images, draws, count = views[several].shape[:3]
+        return cls(images, draws), count
 
     def views(self, crops: Array) -> Array:
         """Put crops ``(images, draws, crops, p, p, 3)`` in this order; one draw is not copied."""

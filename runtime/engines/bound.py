@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..bundle.manifest import Role
+from ..bundle.manifest import Manifest
+from ..bundle.streams import AGGREGATOR, CLASSES, Role, features_name, inner_shape
 from ..machine.errors import EngineError
-from .base import Array, BackboneRole, Float32, Judgement
+from ..views.batch import DrawnViews
+from .base import Array, Float32, Judgement
 from .batches import BatchSizes, DrawRows
 
 if TYPE_CHECKING:
@@ -21,86 +23,109 @@ _MEMORY = ("out of memory", "failed to allocate memory", "bad_alloc", "bad alloc
 
 
 class BoundGraphs:
-    """The three graphs' sessions, run on buffers that are made once for each fixed size.
+    """The graphs' sessions, run on buffers that are made once for each fixed size.
 
     All graphs see these few batch sizes only, the last batch padded, so that the sessions' memory
     grows no more once each was seen.
     """
 
     def __init__(
-        self, sessions: Mapping[Role, ort.InferenceSession], device: str, batch_size: int
+        self,
+        sessions: Mapping[Role, ort.InferenceSession],
+        manifest: Manifest,
+        device: str,
+        batch_size: int,
     ) -> None:
         """Use sessions that are all on ``device``: ``cpu`` or ``cuda``."""
         self._sessions = sessions
+        self._streams = manifest.streams
+        self._several = manifest.views.several
+        self._aggregator = manifest.aggregator
         self._device = device
         self._batches = BatchSizes.up_to(batch_size)
-        self._width: int = sessions["global"].get_outputs()[0].shape[1]
         self._values: dict[tuple[str, tuple[int, ...]], ort.OrtValue] = {}
         self._hosts: dict[tuple[str, tuple[int, ...]], Array] = {}
 
-    def judge(self, overviews: Array, crops: Array) -> Judgement:
+    def judge(self, views: DrawnViews) -> Judgement:
         """Run all graphs, see :meth:`.base.Engine.judge_draws`."""
-        count, rows = crops.shape[2], DrawRows(*crops.shape[:2])
-        views = rows.views(crops)
-        room = max(rows.padded(self._batches) * count, self._batches.padded(len(views)))
-        global_features = self._computed("global", overviews, self._batches.padded(len(overviews)))
-        local_features = self._computed("local", views, room)
-        return self._aggregated(rows, count, global_features, local_features)
+        rows, count = DrawRows.of(views, self._several)
+        features = {}
+        for name in self._streams:
+            pixels = rows.views(views[name]) if name == self._several else views[name]
+            room = self._batches.padded(len(pixels))
+            if name == self._several:
+                room = max(room, rows.padded(self._batches) * count)
+            features[name] = self._computed(name, pixels, room)[0]
+        return self._judged(rows, count, features)
 
-    def aggregate(self, global_features: Float32, local_features: Float32) -> Judgement:
+    def aggregate(self, features: Mapping[str, Float32]) -> Judgement:
         """Judge by features, see :meth:`.base.Engine.aggregate`."""
-        images, count, width = local_features.shape
-        flat = local_features.reshape(images * count, width)
+        several = None if self._several is None else features[self._several]
+        images = len(next(iter(features.values())))
+        count = 1 if several is None else several.shape[1]
         rows = DrawRows(images, draws=1)
         padded = rows.padded(self._batches)
-        found = self._aggregated(
-            rows,
-            count,
-            self._uploaded("global features given", global_features, padded),
-            self._uploaded("local features given", flat, padded * count),
-        )
-        return Judgement(found.logits[:, 0], found.attention[:, 0])
+        given = {
+            name: self._uploaded(
+                f"{name} features given",
+                each.reshape(-1, each.shape[-1]),
+                padded * (count if name == self._several else 1),
+            )
+            for name, each in features.items()
+        }
+        found = self._judged(rows, count, given)
+        attention = None if found.attention is None else found.attention[:, 0]
+        return Judgement(found.logits[:, 0], attention)
 
-    def features(self, backbone: BackboneRole, pixels: Array) -> Float32:
-        """Run a backbone, see :meth:`.base.Engine.features`."""
-        features = self._computed(backbone, pixels, self._batches.padded(len(pixels)))
-        found: Float32 = features.numpy()[: len(pixels)].copy()
-        return found
+    def outputs(self, stream: str, pixels: Array) -> list[Float32]:
+        """Run a stream's graph, see :meth:`.base.Engine.outputs`."""
+        outputs = self._computed(stream, pixels, self._batches.padded(len(pixels)))
+        return [each.numpy()[: len(pixels)].copy() for each in outputs]
 
-    def _aggregated(
-        self,
-        rows: DrawRows,
-        count: int,
-        global_features: ort.OrtValue,
-        local_features: ort.OrtValue,
+    def _judged(
+        self, rows: DrawRows, count: int, features: Mapping[str, ort.OrtValue]
     ) -> Judgement:
         """Judge by features on the device, of images with ``count`` crops in each draw."""
+        if self._aggregator is None:
+            (logits,) = features.values()
+            return Judgement(rows.by_image(logits.numpy()), None)
         padded = rows.padded(self._batches)
-        logits = self._value("logits", (padded, 2), np.float32)
-        attention = self._value("attention", (padded, count), np.float32)
+        answers = {"logits": self._value("logits", (padded, CLASSES), np.float32)}
+        if len(self._aggregator.outputs) > 1:
+            answers["attention"] = self._value("attention", (padded, count), np.float32)
         for first, part in rows.parts(self._batches):
-            binding = self._sessions["aggregator"].io_binding()
-            inputs, outputs = binding.bind_input, binding.bind_output
-            one, several = (part.size, self._width), (part.size, count, self._width)
-            self._bind(inputs, "global_features", global_features, part.start, one)
-            self._bind(inputs, "local_features", local_features, first * count, several)
-            self._bind(outputs, "logits", logits, first, (part.size, 2))
-            self._bind(outputs, "attention", attention, first, (part.size, count))
-            self._run("aggregator", binding)
-        return Judgement(rows.by_image(logits.numpy()), rows.by_image(attention.numpy()))
+            binding = self._sessions[AGGREGATOR].io_binding()
+            for name, value in features.items():
+                width = self._streams[name].width
+                one = name != self._several
+                shape = (part.size, width) if one else (part.size, count, width)
+                start = part.start if one else first * count
+                self._bind(binding.bind_input, features_name(name), value, start, shape)
+            for name, value in answers.items():
+                shape = (part.size, value.shape()[1])
+                self._bind(binding.bind_output, name, value, first, shape)
+            self._run(AGGREGATOR, binding)
+        found = [rows.by_image(value.numpy()) for value in answers.values()]
+        return Judgement(found[0], found[1] if len(found) > 1 else None)
 
-    def _computed(self, role: BackboneRole, pixels: Array, room: int) -> ort.OrtValue:
-        """Run a backbone; return device memory of ``room`` rows that begins with its features."""
-        features = self._value(f"{role} features", (room, self._width), np.float32)
+    def _computed(self, stream: str, pixels: Array, room: int) -> list[ort.OrtValue]:
+        """Run a stream's graph; return device memory of ``room`` rows for each of its outputs."""
+        outputs = self._streams[stream].graph.outputs
+        found = [
+            self._value(f"{stream} {each.name}", (room, *inner_shape(each)), np.float32)
+            for each in outputs
+        ]
         for part in self._batches.parts(len(pixels)):
             start, size = part.start, part.size
-            binding = self._sessions[role].io_binding()
+            binding = self._sessions[stream].io_binding()
             taken = pixels[start : start + part.count]
-            pixels_there = self._uploaded(f"{role} pixels", taken, size)
+            pixels_there = self._uploaded(f"{stream} pixels", taken, size)
             binding.bind_ortvalue_input("pixels", pixels_there)
-            self._bind(binding.bind_output, "features", features, start, (size, self._width))
-            self._run(role, binding)
-        return features
+            for spec, value in zip(outputs, found, strict=True):
+                shape = (size, *inner_shape(spec))
+                self._bind(binding.bind_output, spec.name, value, start, shape)
+            self._run(stream, binding)
+        return found
 
     def _uploaded(self, name: str, rows: Array, size: int) -> ort.OrtValue:
         """Copy rows to the device; what is missing to ``size`` is left from earlier batches."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from ..bundle.manifest import ROLES, Role
+from ..bundle.manifest import Manifest
+from ..bundle.streams import Role
 from ..machine.timings import Timings
-from ..views.batch import DrawnCrops, Overviews
-from .base import Array, BackboneRole, Engine, Float32, Judgement
+from ..views.batch import DrawnViews
+from .base import Array, Engine, Float32, Judgement
 
 
 class DeviceEngine(Engine):
@@ -22,35 +23,34 @@ class DeviceEngine(Engine):
     lanes = 1
     on_host = False
 
-    def __init__(self, batch_size: int) -> None:
-        self.largest: Mapping[Role, int] = dict.fromkeys(ROLES, batch_size)
+    def __init__(self, manifest: Manifest, batch_size: int) -> None:
+        self.several = manifest.views.several
+        self.largest: Mapping[Role, int] = dict.fromkeys(manifest.roles, batch_size)
         self._turn = threading.Lock()
 
     @abstractmethod
-    def judge_now(self, overviews: Overviews, crops: DrawnCrops) -> Judgement:
+    def judge_now(self, views: DrawnViews) -> Judgement:
         """Run all graphs on several draws; no other run goes on meanwhile."""
 
     @abstractmethod
-    def features_now(self, backbone: BackboneRole, pixels: Array) -> Float32:
-        """Run a backbone; no other run goes on meanwhile."""
+    def outputs_now(self, stream: str, pixels: Array) -> Sequence[Float32]:
+        """Run a stream's graph; no other run goes on meanwhile."""
 
     @abstractmethod
-    def aggregate_now(self, global_features: Float32, local_features: Float32) -> Judgement:
+    def aggregate_now(self, features: Mapping[str, Float32]) -> Judgement:
         """Judge by features; no other run goes on meanwhile."""
 
-    def judge_draws(
-        self, overviews: Overviews, crops: DrawnCrops, timings: Timings | None = None
-    ) -> Judgement:
+    def judge_draws(self, views: DrawnViews, timings: Timings | None = None) -> Judgement:
         """Run all graphs, see :meth:`.base.Engine.judge_draws`."""
         with (timings or Timings()).stage("infer"), self._turn:
-            return self.judge_now(overviews, crops)
+            return self.judge_now(views)
 
-    def features(self, backbone: BackboneRole, pixels: Array) -> Float32:
-        """Run a backbone, see :meth:`.base.Engine.features`."""
+    def outputs(self, stream: str, pixels: Array) -> Sequence[Float32]:
+        """Run a stream's graph, see :meth:`.base.Engine.outputs`."""
         with self._turn:
-            return self.features_now(backbone, pixels)
+            return self.outputs_now(stream, pixels)
 
-    def aggregate(self, global_features: Float32, local_features: Float32) -> Judgement:
+    def aggregate(self, features: Mapping[str, Float32]) -> Judgement:
         """Judge by features, see :meth:`.base.Engine.aggregate`."""
         with self._turn:
-            return self.aggregate_now(global_features, local_features)
+            return self.aggregate_now(features)

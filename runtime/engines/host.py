@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..bundle.manifest import ROLES, Role
+from ..bundle.manifest import Manifest
+from ..bundle.streams import AGGREGATOR, Role
 from ..machine.timings import Timings
-from ..views.batch import DrawnCrops, Overviews
-from .base import Array, BackboneRole, Engine, EngineOptions, Float32, Judgement
+from ..views.batch import DrawnViews
+from .base import Array, Engine, EngineOptions, Float32, Judgement
 from .batches import BatchSizes
 
 
@@ -19,15 +20,24 @@ class HostEngine(Engine):
 
     on_host = True
 
-    def __init__(self, options: EngineOptions, fixed: Mapping[Role, int] | None = None) -> None:
+    def __init__(
+        self, manifest: Manifest, options: EngineOptions, fixed: Mapping[Role, int] | None = None
+    ) -> None:
         """Serve batches of a few sizes; of one size only where ``fixed`` names a graph's."""
         self.lanes = options.lanes
+        self.several = manifest.views.several
+        self._streams = tuple(manifest.streams)
+        self._aggregates = manifest.aggregator is not None
         images = BatchSizes.up_to(options.images or options.batch_size)
-        views = BatchSizes.up_to(options.batch_size)
-        usual: dict[Role, BatchSizes] = {"global": images, "local": views, "aggregator": images}
+        several = BatchSizes.up_to(options.batch_size)
         only = {role: BatchSizes((rows,)) for role, rows in (fixed or {}).items()}
-        self._batches: Mapping[Role, BatchSizes] = usual | only
-        self.largest: Mapping[Role, int] = {role: self._batches[role].largest for role in ROLES}
+        self._batches: Mapping[Role, BatchSizes] = {
+            role: only.get(role, several if role == self.several else images)
+            for role in manifest.roles
+        }
+        self.largest: Mapping[Role, int] = {
+            role: sizes.largest for role, sizes in self._batches.items()
+        }
 
     @abstractmethod
     def compute(self, role: Role, inputs: Sequence[Array]) -> Sequence[Float32]:
@@ -49,29 +59,41 @@ class HostEngine(Engine):
             found.append([output[: part.count] for output in outputs])
         return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
 
-    def features(self, backbone: BackboneRole, pixels: Array) -> Float32:
-        """Run a backbone, see :meth:`.base.Engine.features`."""
-        (features,) = self.run(backbone, [pixels])
-        if len(features) != len(pixels):
-            raise ValueError(f"features of {len(features)} views, not of {len(pixels)}")
-        return features
+    def outputs(self, stream: str, pixels: Array) -> Sequence[Float32]:
+        """Run a stream's graph, see :meth:`.base.Engine.outputs`."""
+        outputs = self.run(stream, [pixels])
+        if len(outputs[0]) != len(pixels):
+            raise ValueError(f"features of {len(outputs[0])} views, not of {len(pixels)}")
+        return outputs
 
-    def aggregate(self, global_features: Float32, local_features: Float32) -> Judgement:
+    def aggregate(self, features: Mapping[str, Float32]) -> Judgement:
         """Judge by features, see :meth:`.base.Engine.aggregate`."""
-        return Judgement(*self.run("aggregator", [global_features, local_features]))
+        if not self._aggregates:
+            return Judgement(features[self._streams[0]], None)
+        logits, *attention = self.run(AGGREGATOR, [features[name] for name in self._streams])
+        return Judgement(logits, *attention or (None,))
 
-    def judge_draws(
-        self, overviews: Overviews, crops: DrawnCrops, timings: Timings | None = None
-    ) -> Judgement:
+    def judge_draws(self, views: DrawnViews, timings: Timings | None = None) -> Judgement:
         """Run all graphs, see :meth:`.base.Engine.judge_draws`."""
         timings = timings or Timings()
-        images, draws, count, *pixels = crops.shape
         with timings.stage("infer"):
-            global_features = self.features("global", overviews)
-            flat = self.features("local", crops.reshape(images * draws * count, *pixels))
-        local_features = flat.reshape(images * draws, count, -1)
+            features = {name: self.features(name, flat(views[name])) for name in self._streams}
+        draws = 1
+        if self.several is not None:
+            images, draws, count = views[self.several].shape[:3]
+            own = features[self.several].reshape(images * draws, count, -1)
+            features = {
+                name: own if name == self.several else np.repeat(each, draws, axis=0)
+                for name, each in features.items()
+            }
         with timings.stage("aggregate"):
-            repeated = np.repeat(global_features, draws, axis=0)
-            found = self.run("aggregator", [repeated, local_features])
-        logits, attention = (rows.reshape(images, draws, *rows.shape[1:]) for rows in found)
-        return Judgement(logits, attention)
+            found = self.aggregate(features)
+        logits = found.logits.reshape(-1, draws, *found.logits.shape[1:])
+        if found.attention is None:
+            return Judgement(logits, None)
+        return Judgement(logits, found.attention.reshape(*logits.shape[:2], -1))
+
+
+def flat(views: Array) -> Array:
+    """Return views ``(..., p, p, 3)`` one after the other, ``(n, p, p, 3)``."""
+    return views.reshape(-1, *views.shape[-3:])

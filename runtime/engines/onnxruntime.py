@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ..bundle.bundle import Bundle
-from ..bundle.manifest import ROLES, Manifest, Role
+from ..bundle.manifest import Manifest
+from ..bundle.streams import Role
 from ..machine.cuda import gpu_present
 from ..machine.errors import EngineError
-from ..views.batch import DrawnCrops, Overviews
+from ..views.batch import DrawnViews
 from .base import (
     X86,
     Array,
-    BackboneRole,
     Engine,
     EngineOptions,
     Float32,
@@ -41,7 +41,7 @@ _NO_KERNEL = "NOT_IMPLEMENTED"  # in what it says where it has no kernel for a n
 
 
 class OnnxRuntimeEngine(HostEngine):
-    """The three graphs as ONNX Runtime sessions on the CPU."""
+    """The graphs as ONNX Runtime sessions on the CPU."""
 
     name = NAME
 
@@ -52,7 +52,7 @@ class OnnxRuntimeEngine(HostEngine):
             EngineError: ONNX Runtime is not installed or refuses a graph, or a graph's inputs
                 and outputs differ from the manifest's.
         """
-        super().__init__(options)
+        super().__init__(bundle.manifest, options)
         self.description = _description("cpu")
         self.precision = computed_precision(bundle.manifest, "cpu")
         self._sessions = load_sessions(bundle, "cpu", options.threads)
@@ -79,23 +79,23 @@ class OnnxRuntimeCudaEngine(DeviceEngine):
         Raises:
             EngineError: as on the CPU, or the CUDA provider cannot be loaded.
         """
-        super().__init__(options.batch_size)
+        super().__init__(bundle.manifest, options.batch_size)
         self.description = _description("cuda")
         self.precision = computed_precision(bundle.manifest, "cuda")
         sessions = load_sessions(bundle, "cuda", options.threads)
-        self._bound = BoundGraphs(sessions, "cuda", options.batch_size)
+        self._bound = BoundGraphs(sessions, bundle.manifest, "cuda", options.batch_size)
 
-    def judge_now(self, overviews: Overviews, crops: DrawnCrops) -> Judgement:
+    def judge_now(self, views: DrawnViews) -> Judgement:
         """Run all graphs, see :meth:`.device.DeviceEngine.judge_now`."""
-        return self._bound.judge(overviews, crops)
+        return self._bound.judge(views)
 
-    def features_now(self, backbone: BackboneRole, pixels: Array) -> Float32:
-        """Run a backbone, see :meth:`.device.DeviceEngine.features_now`."""
-        return self._bound.features(backbone, pixels)
+    def outputs_now(self, stream: str, pixels: Array) -> Sequence[Float32]:
+        """Run a stream's graph, see :meth:`.device.DeviceEngine.outputs_now`."""
+        return self._bound.outputs(stream, pixels)
 
-    def aggregate_now(self, global_features: Float32, local_features: Float32) -> Judgement:
+    def aggregate_now(self, features: Mapping[str, Float32]) -> Judgement:
         """Judge by features, see :meth:`.device.DeviceEngine.aggregate_now`."""
-        return self._bound.aggregate(global_features, local_features)
+        return self._bound.aggregate(features)
 
 
 def open_onnxruntime(bundle: Bundle, options: EngineOptions) -> Engine:
@@ -138,7 +138,7 @@ def load_sessions(bundle: Bundle, device: str, threads: int) -> dict[Role, ort.I
     weights = _hold_weights(bundle, settings)
     provider = (_PROVIDERS[device], _provider_options(device))
     sessions: dict[Role, ort.InferenceSession] = {}
-    for role in ROLES:
+    for role in bundle.manifest.roles:
         try:
             graph = bundle.graph_path(role)
             # A model passed as bytes has no folder to load weights from: all must be in memory.
@@ -147,7 +147,7 @@ def load_sessions(bundle: Bundle, device: str, threads: int) -> dict[Role, ort.I
         except Exception as error:  # pybind's exceptions have no common base but Exception
             raise _refused(role, bundle.manifest, device, error) from error
         _check_provider(session, provider[0])
-        entry = bundle.manifest.graphs[role]
+        entry = bundle.manifest.graph(role)
         check_tensors(role, entry, _found(session.get_inputs()), _found(session.get_outputs()))
         sessions[role] = session
     return sessions

@@ -11,7 +11,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from ..bundle.bundle import Bundle
-from ..bundle.manifest import ROLES, Precision, Role
+from ..bundle.manifest import Precision
+from ..bundle.streams import Role
 from ..machine.cache import alone_with, go_on_without, recent_folder
 from ..machine.errors import EngineError, OutputError
 from .base import X86, Array, EngineOptions, Float32, Found, check_tensors
@@ -30,7 +31,7 @@ _cores: list[ov.Core] = []  # one at most, see shared_core
 
 
 class OpenVinoEngine(HostEngine):
-    """The three graphs compiled for the CPU; the compiled code is kept in the user's cache."""
+    """The graphs compiled for the CPU; the compiled code is kept in the user's cache."""
 
     name = NAME
 
@@ -42,7 +43,7 @@ class OpenVinoEngine(HostEngine):
                 graph, or a graph's inputs and outputs differ from the manifest's.
         """
         fixed = fixed_rows(bundle, options)
-        super().__init__(options, fixed)
+        super().__init__(bundle.manifest, options, fixed)
         core = shared_core()
         if options.device not in ("auto", "cpu"):
             raise EngineError(f"the openvino engine runs on the cpu, not on {options.device}.")
@@ -60,7 +61,7 @@ class OpenVinoEngine(HostEngine):
         }
         self._requests: dict[Role, LifoQueue[ov.InferRequest]] = {}
         with _cache(bundle, keep=options.keep) as cache:
-            for role in ROLES:
+            for role in bundle.manifest.roles:
                 try:
                     model = _compiled(core, bundle, role, fixed.get(role), settings | cache)
                     requests = [model.create_infer_request() for _ in range(options.lanes)]
@@ -135,7 +136,11 @@ def fixed_rows(bundle: Bundle, options: EngineOptions) -> dict[Role, int]:
     """
     if options.images is None or not bundle.manifest.backbone.fixed_batch:
         return {}
-    return {"global": options.images, "local": options.batch_size}
+    views = bundle.manifest.views
+    return {
+        name: options.batch_size if name == views.several else options.images
+        for name in views.streams
+    }
 
 
 @contextmanager
@@ -161,7 +166,7 @@ def _compiled(
     core: ov.Core, bundle: Bundle, role: Role, rows: int | None, settings: dict[str, object]
 ) -> ov.CompiledModel:
     """Compile a graph for batches of any size, or of so many rows."""
-    path, entry = bundle.graph_path(role), bundle.manifest.graphs[role]
+    path, entry = bundle.graph_path(role), bundle.manifest.graph(role)
     _check_format(role, path)
     if rows is None:
         compiled = core.compile_model(path, "CPU", settings)

@@ -19,16 +19,19 @@ import numpy as np
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Precision
 from ..bundle.reference import stored_views
+from ..bundle.streams import CLASSES
 from ..machine.cache import cache_folder, go_on_without
 from ..machine.environment import driver_version, processor_name
 from ..machine.errors import EngineError, OutputError
-from ..views.batch import Crops, Overviews
+from ..views.batch import Views
 from .base import Engine, Float32
 
 # Shares of the largest logit, or of 1 if that is smaller. FP32 differs by the order of sums, the
 # low types by where an engine rounds: ONNX Runtime and OpenVINO were seen 3e-6 apart in FP32,
 # 3e-4 in FP16 and 3e-2 in INT8. A wrong layout, scale or row is off by tenths.
 TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 5e-2, "int8": 1e-1}
+
+_ONE = 4  # dimensions of the views of a stream that has one of each image
 
 _FAILED = (
     "the self-test failed: {} gives {} on the bundle's reference views. Choose another --engine, "
@@ -73,11 +76,15 @@ def self_test(bundle: Bundle, engine: Engine) -> SelfTest:
         EngineError: a logit is not finite or differs by more than the tolerance.
     """
     reference = bundle.manifest.reference
-    overviews, crops = stored_views(bundle)
-    images = len(overviews)
-    filling = max(engine.largest["global"], -(-engine.largest["local"] // crops.shape[1]))
+    views = stored_views(bundle)
+    images = len(reference.logits)
+    counts = {name: pixels.shape[1] if pixels.ndim > _ONE else 1 for name, pixels in views.items()}
+    filling = max(-(-engine.largest[name] // count) for name, count in counts.items())
     batches = [np.arange(max(images, filling)) % images, *np.arange(images)[:, None]]
-    found = [_logits(engine, overviews[rows], crops[rows]) for rows in batches]
+    found = [
+        _logits(engine, {name: pixels[rows] for name, pixels in views.items()}, len(rows))
+        for rows in batches
+    ]
     expected = np.array(reference.logits)
     scale = max(1.0, float(np.abs(expected).max()))
     pairs = zip(found, batches, strict=True)
@@ -107,15 +114,15 @@ def ensure_tested(bundle: Bundle, engine: Engine) -> None:
             _write(mark, passed)
 
 
-def _logits(engine: Engine, overviews: Overviews, crops: Crops) -> Float32:
+def _logits(engine: Engine, views: Views, images: int) -> Float32:
     """Judge views; a graph may give arrays of other shapes than it declares."""
     try:
-        logits = engine.judge(overviews, crops).logits
+        logits = engine.judge(views).logits
     except ValueError as error:
         what = f"arrays of other shapes than it declares ({error})"
         raise EngineError(_FAILED.format(engine.description, what)) from None
-    if logits.shape != (len(overviews), 2):
-        what = f"logits of shape {logits.shape} for {len(overviews)} images"
+    if logits.shape != (images, CLASSES):
+        what = f"logits of shape {logits.shape} for {images} images"
         raise EngineError(_FAILED.format(engine.description, what))
     return logits
 

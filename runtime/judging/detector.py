@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import starmap
+from itertools import repeat, starmap
 
 import numpy as np
 from PIL import Image
@@ -22,7 +22,8 @@ from ..results.records import Failure, Record, Verdict
 from ..streaming.intake import Origin
 from ..streaming.pipeline import Pipeline
 from ..streaming.sharing import LastStage
-from ..views.batch import Crops, Overviews, ViewInfo, open_image
+from ..views.batch import ViewInfo, Views, open_image
+from .joining import Joining
 from .options import (
     DetectorOptions,
     decode_options,
@@ -31,7 +32,7 @@ from .options import (
     sampling,
     within_memory,
 )
-from .recording import Judged, Recorder
+from .recording import Judged, Recorder, rows_of
 from .settling import Settling, stopping_rule
 
 _SINGLE = (str, os.PathLike, bytes, np.ndarray, Image.Image)
@@ -81,8 +82,9 @@ class Detector:
         # Of so few crops that global views count, too: both together make a batch. Not where a
         # graph computes a full batch in any case, which crops alone shall fill.
         counted = rule is not None and not manifest.backbone.fixed_batch
-        pipeline = pipeline_options(self.options, self._sampling.laid + counted)
-        settings = engine_options(self.options, pipeline, self._sampling.crops, progress)
+        usual = self._sampling.spec.usual
+        pipeline = pipeline_options(self.options, (self._sampling.laid or usual) + counted)
+        settings = engine_options(self.options, pipeline, self._sampling.crops or usual, progress)
         self._engine = open_engine(self.bundle, self.options.engine, settings)
         ensure_tested(self.bundle, self._engine)
         if rule is not None:
@@ -132,7 +134,7 @@ class Detector:
         return verdicts
 
     def generator_seed(self, image: ImageSource) -> int:
-        """Return the seed of the generator that places an image's crops.
+        """Return the seed of the generator that places an image's crops, where they are drawn.
 
         Raises:
             ImageError: it cannot be read or decoded.
@@ -156,18 +158,21 @@ class Detector:
 
     def _last_stage(self) -> LastStage[Judged]:
         lanes, on_host = self._engine.lanes, self._engine.on_host
+        spec = self.bundle.manifest.views
+        if spec.apart:
+            return LastStage(Joining(self._engine, spec).judge, lanes, on_host)
         if self._rule is None:
             return LastStage(self._judge, lanes, on_host)
         settling = Settling(self._engine, self.bundle.manifest, self._rule)
         # In latency mode no other image comes to share a batch.
-        batch = self._engine.largest["local"] if self._pipeline.images > 1 else 1
+        several = spec.several
+        batch = self._engine.largest[several] if several and self._pipeline.images > 1 else 1
         return LastStage(settling.begin, lanes, on_host, settling.go_on, batch)
 
-    def _judge(
-        self, infos: Sequence[ViewInfo], overviews: Overviews, crops: Crops, timings: Timings
-    ) -> list[Judged]:
-        found = self._engine.judge(overviews, crops, timings)
-        return list(starmap(Judged, zip(infos, found.logits, found.attention, strict=True)))
+    def _judge(self, infos: Sequence[ViewInfo], views: Views, timings: Timings) -> list[Judged]:
+        logits, attention = rows_of(self._engine.judge(views, timings))
+        looked = repeat(max(1, self._sampling.crops), len(infos))
+        return list(starmap(Judged, zip(infos, logits, attention, looked, strict=True)))
 
 
 class RecordStream:

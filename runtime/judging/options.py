@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
-import msgspec
-
 from ..bundle.stopping import Stopping
 from ..engines.base import EngineOptions
 from ..images.encoded import DEFAULT_MAX_PIXELS, MAX_SIDE, SIXTEEN_BIT, DecodeOptions, SixteenBit
@@ -18,7 +16,8 @@ from ..machine.progress import Progress, silent
 from ..streaming.sharing import PipelineOptions, batches_at_once
 from ..streaming.view_maker import DEFAULT_MEMORY
 from ..views.batch import Sampling
-from ..views.spec import MOST_CROPS, ViewSpec
+from ..views.sizes import MOST_VIEWS
+from ..views.spec import ViewSpec
 
 Mode: TypeAlias = Literal["throughput", "latency"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -27,11 +26,11 @@ AUTO_CROPS: Final = "auto"
 SEED_KEY = "GLASS_SEED_KEY"
 """The environment variable in which commands find :attr:`DetectorOptions.seed_key`."""
 
-_MOST_VIEWS = 4096  # in a batch: 0.6 GB of crops of 224 pixels
+_LARGEST_BATCH = 4096  # views: 0.6 GB of crops of 224 pixels
 _MOST_THREADS = 1024
 _BOUNDS = {
-    "crops": (1, MOST_CROPS),
-    "batch_size": (1, _MOST_VIEWS),
+    "crops": (1, MOST_VIEWS),
+    "batch_size": (1, _LARGEST_BATCH),
     "threads": (0, _MOST_THREADS),
     "workers": (0, _MOST_THREADS),
     "memory": (1, 2**63 - 1),
@@ -126,10 +125,19 @@ def decode_options(options: DetectorOptions) -> DecodeOptions:
 
 
 def sampling(options: DetectorOptions, views: ViewSpec, rule: Stopping | None) -> Sampling:
-    """Say which crops images are judged by: a fixed number, or what a stopping rule may need."""
+    """Say which views images are judged by: a fixed number, or what a stopping rule may need.
+
+    Raises:
+        InputError: a number of crops is asked for, and the detector's places are not drawn.
+    """
     crops, fixed = options.crops, options.fixed_seed
+    if isinstance(crops, int) and not views.drawn:
+        raise InputError(
+            f"{crops} crops were asked for, and this bundle's detector chooses its views by a rule "
+            "of its own: leave the number of crops out."
+        )
     return Sampling(
-        views if crops in (None, AUTO_CROPS) else msgspec.structs.replace(views, num_crops=crops),
+        views.with_crops(crops) if isinstance(crops, int) else views,
         options.seed if fixed is None else fixed,
         fixed is not None,
         os.fsencode(options.seed_key),  # of any bytes, from the environment
@@ -138,11 +146,11 @@ def sampling(options: DetectorOptions, views: ViewSpec, rule: Stopping | None) -
     )
 
 
-def pipeline_options(options: DetectorOptions, crops: int) -> PipelineOptions:
-    """Say how many images of so many crops share a batch, and how many threads compute."""
+def pipeline_options(options: DetectorOptions, views: int) -> PipelineOptions:
+    """Say how many images of so many views share a batch, and how many threads compute."""
     alone = options.mode == "latency"
     return PipelineOptions(
-        images=1 if alone else max(1, options.batch_size // crops),
+        images=1 if alone else max(1, options.batch_size // views),
         workers=1 if alone else options.workers,
         memory=options.memory,
         decode=decode_options(options),
@@ -152,7 +160,7 @@ def pipeline_options(options: DetectorOptions, crops: int) -> PipelineOptions:
 
 
 def engine_options(
-    options: DetectorOptions, pipeline: PipelineOptions, crops: int, progress: Progress = silent
+    options: DetectorOptions, pipeline: PipelineOptions, views: int, progress: Progress = silent
 ) -> EngineOptions:
     """Say how the engine runs: alone on all CPUs, or several times at once on one each."""
     cpus = available_cpus()
@@ -161,7 +169,7 @@ def engine_options(
         device=options.device,
         threads=threads,
         lanes=max(1, min(pipeline.workers, cpus // threads)),
-        batch_size=min(pipeline.images * crops, options.batch_size),
+        batch_size=min(pipeline.images * views, options.batch_size),
         images=pipeline.images,
         folder=options.engine_folder,
         progress=progress,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..bundle.bundle import Bundle
-from ..engines.base import Engine, Float32, class_probabilities
+from ..engines.base import Engine, Float32, Judgement, class_probabilities
 from ..machine.errors import EngineError, ImageError
 from ..results.records import Crop, ErrorInfo, Failure, Record, Verdict
 from ..streaming.intake import Origin
@@ -15,16 +16,29 @@ from ..views.batch import ViewInfo
 
 
 class Judged(NamedTuple):
-    """What the model says of one image: logits ``(2,)``, attention ``(crops,)``.
+    """What the model says of one image: logits ``(2,)``, attention ``(crops,)`` if it has one.
 
-    ``views`` may have more crops, if these were enough; ``settled`` says whether they were, and is
-    ``None`` where their number was fixed.
+    ``looked`` is how many views of several were looked at: ``views`` may have more crops, if these
+    were enough. ``settled`` says whether they were, and is ``None`` where their number was fixed.
     """
 
     views: ViewInfo
     logits: Float32
-    attention: Float32
+    attention: Float32 | None
+    looked: int
     settled: bool | None = None
+
+    @property
+    def finite(self) -> bool:
+        """Whether all of it is numbers."""
+        parts = [self.logits] if self.attention is None else [self.logits, self.attention]
+        return all(bool(np.isfinite(each).all()) for each in parts)
+
+
+def rows_of(found: Judgement) -> tuple[Float32, Sequence[Float32 | None]]:
+    """Return the logits and the attention of each image."""
+    attention = [None] * len(found.logits) if found.attention is None else [*found.attention]
+    return found.logits, attention
 
 
 class Recorder:
@@ -39,14 +53,17 @@ class Recorder:
         """Return the record of an image that was judged, or could not be."""
         if isinstance(outcome, ImageError):
             return _failure(origin, outcome)
-        if not (np.isfinite(outcome.logits).all() and np.isfinite(outcome.attention).all()):
+        if not outcome.finite:
             return _failure(origin, EngineError("the engine gave numbers that are not finite."))
         return self._verdict(origin, outcome)
 
     def _verdict(self, origin: Origin, judged: Judged) -> Verdict:
         views, manifest, classes = judged.views, self._manifest, self._manifest.classes
         (draw,) = views.draws
-        used = len(draw.placements) if judged.settled is None else len(judged.attention)
+        placements = draw.placements[: judged.looked]
+        shares: list[float | None] = [None] * len(placements)
+        if judged.attention is not None and placements:
+            shares = [*map(_shortest, judged.attention)]
         probabilities = class_probabilities(judged.logits, manifest)
         score = _shortest(probabilities[manifest.fake_index])
         real_class = classes[1 - manifest.fake_index]
@@ -56,9 +73,13 @@ class Recorder:
             score=score,
             probabilities=dict(zip(classes, map(_shortest, probabilities), strict=True)),
             logits=dict(zip(classes, map(_shortest, judged.logits), strict=True)),
+            views={
+                name: judged.looked if name == manifest.views.several else 1
+                for name in manifest.streams
+            },
             crops=tuple(
-                Crop(*place, attention=_shortest(share))
-                for place, share in zip(draw.placements[:used], judged.attention, strict=True)
+                Crop(*place, attention=share)
+                for place, share in zip(placements, shares, strict=True)
             ),
             settled=judged.settled,
             width=views.width,

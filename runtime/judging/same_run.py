@@ -41,15 +41,18 @@ class SameRun:
 
     def _same_crops(self, verdict: Verdict) -> bool:
         """Whether as many crops would be asked for again."""
-        asked = self._detector.options.crops or self._detector.bundle.manifest.views.num_crops
-        return _crops_of(verdict) == asked
+        views = self._detector.bundle.manifest.views
+        asked = self._detector.options.crops or views.num_crops
+        return not views.drawn or _crops_of(verdict) == asked
 
     def _same_seed(self, verdict: Verdict) -> bool:
         """Whether an image gets the same seed again; files that have changed are not compared.
 
         One image is compared, because it has to be read and decoded.
         """
-        if self._seed_compared or verdict.path is None or verdict.file is None:
+        if verdict.seed is None or self._seed_compared:
+            return True
+        if verdict.path is None or verdict.file is None:
             return True
         if image_file(verdict.path) != verdict.file:
             return True

@@ -8,8 +8,7 @@ again.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +20,9 @@ from ..engines.base import Engine, Float32, class_margins
 from ..machine.errors import InputError
 from ..machine.timings import Timings
 from ..streaming.sharing import More
-from ..views.batch import Crops, Overviews, ViewInfo
+from ..views.batch import ViewInfo, Views
+from ..views.later import Crops
+from .joining import Said, features_of, judge_features
 from .options import AUTO_CROPS, DetectorOptions
 from .recording import Judged
 
@@ -30,24 +31,25 @@ from .recording import Judged
 class _Open:
     """An image that is not settled.
 
-    ``global_features`` are ``(1, D)``, ``local_features`` ``(n, D)`` those of the crops that were
-    looked at. ``step`` is how many it is judged by next, if it has places for so many.
+    ``others`` are the features of its other views by stream, ``(1, D)`` each; ``features``
+    ``(n, D)`` those of the crops that were looked at. ``step`` is how many it is judged by next, if
+    it has places for so many.
     """
 
     views: ViewInfo
-    global_features: Float32
-    local_features: Float32
+    others: Mapping[str, Float32]
+    features: Float32
     step: int
 
     @property
     def left(self) -> int:
         """How many crops were not looked at."""
-        return len(self.views.draws[0].placements) - len(self.local_features)
+        return len(self.views.draws[0].placements) - len(self.features)
 
     @property
     def rows(self) -> int:
         """How many of these come next."""
-        return min(self.step - len(self.local_features), self.left)
+        return min(self.step - len(self.features), self.left)
 
     def next_crops(self) -> Crops:
         """Return those that come next, after the first ones, ``(rows, p, p, 3)``."""
@@ -65,6 +67,11 @@ def stopping_rule(options: DetectorOptions, bundle: Bundle) -> Stopping | None:
     if options.crops != AUTO_CROPS:
         return None
     rule = bundle.manifest.stopping
+    if not bundle.manifest.views.drawn:
+        raise InputError(
+            f"crops {AUTO_CROPS} draws as many as a verdict needs, and the detector of bundle "
+            f"{bundle.name} draws none: leave the crops out."
+        )
     if rule is None:
         raise InputError(
             f"bundle {bundle.name} has no stopping rule, which crops {AUTO_CROPS} needs: make a "
@@ -84,32 +91,39 @@ class Settling:
 
     def __init__(self, engine: Engine, manifest: Manifest, rule: Stopping) -> None:
         self._engine, self._manifest, self._rule = engine, manifest, rule
+        several = manifest.views.several
+        if several is None:
+            raise ValueError("a stopping rule needs a stream of several views")
+        self._several = several
         self._border = manifest.temperature * logit(rule.threshold)
         self._crop_area = manifest.views.crop_size**2
 
     def begin(
-        self, infos: Sequence[ViewInfo], overviews: Overviews, crops: Crops, timings: Timings
+        self, infos: Sequence[ViewInfo], views: Views, timings: Timings
     ) -> list[Judged | More]:
         """Judge images by their first crops.
 
         Args:
             infos: what their views come from.
-            overviews: global views ``(n, p, p, 3)``.
-            crops: the first of their sequences, ``(n, crops, p, p, 3)``.
+            views: of every stream; of several the first of their sequences.
             timings: where the time is added.
 
         Raises:
             EngineError: the engine failed.
         """
         with timings.stage("infer"):
-            features = self._engine.features("global", overviews)
-        none = np.empty((0, features.shape[1]), np.float32)
+            others = {
+                name: self._engine.features(name, pixels)
+                for name, pixels in views.items()
+                if name != self._several
+            }
+        none = np.empty((0, self._manifest.streams[self._several].width), np.float32)
         step = self._rule.steps[0]
         images = [
-            _Open(info, row[np.newaxis], none, step)
-            for info, row in zip(infos, features, strict=True)
+            _Open(info, {name: each[row : row + 1] for name, each in others.items()}, none, step)
+            for row, info in enumerate(infos)
         ]
-        first = [own[: image.rows] for image, own in zip(images, crops, strict=True)]
+        first = [own[: image.rows] for image, own in zip(images, views[self._several], strict=True)]
         return self._judge(images, first, timings)
 
     def go_on(self, waiting: Sequence[More], timings: Timings) -> list[Judged | More]:
@@ -121,46 +135,26 @@ class Settling:
         self, images: Sequence[_Open], crops: Sequence[Crops], timings: Timings
     ) -> list[Judged | More]:
         """Judge images by these crops, too."""
-        self._look(images, crops, timings)
-        by_count: dict[int, list[int]] = defaultdict(list)
-        for place, image in enumerate(images):
-            by_count[len(image.local_features)].append(place)
-        found: dict[int, Judged | More] = {}
-        for places in by_count.values():
-            some = [images[place] for place in places]
-            found |= zip(places, self._aggregate(some, timings), strict=True)
-        return [found[place] for place in range(len(images))]
-
-    def _look(self, images: Sequence[_Open], crops: Sequence[Crops], timings: Timings) -> None:
-        """Compute the features of each image's next crops."""
-        with timings.stage("infer"):
-            features = self._engine.features("local", np.concatenate(crops))
-        ends = np.cumsum([len(own) for own in crops])
-        for image, new in zip(images, np.split(features, ends[:-1]), strict=True):
-            image.local_features = np.concatenate([image.local_features, new])
-
-    def _aggregate(self, images: Sequence[_Open], timings: Timings) -> list[Judged | More]:
-        """Judge images that have as many crops each."""
-        with timings.stage("aggregate"):
-            judged = self._engine.aggregate(
-                np.concatenate([image.global_features for image in images]),
-                np.stack([image.local_features for image in images]),
-            )
-        margins = class_margins(judged.logits, self._manifest) - self._border
-        return [
-            self._outcome(*each)
-            for each in zip(images, judged.logits, judged.attention, margins.tolist(), strict=True)
+        for image, new in zip(
+            images, features_of(self._engine, self._several, crops, timings), strict=True
+        ):
+            image.features = np.concatenate([image.features, new])
+        features = [
+            {name: image.others.get(name, image.features) for name in self._manifest.streams}
+            for image in images
         ]
+        said = judge_features(self._engine, features, timings)
+        return list(map(self._outcome, images, said))
 
-    def _outcome(
-        self, image: _Open, logits: Float32, attention: Float32, margin: float
-    ) -> Judged | More:
+    def _outcome(self, image: _Open, said: Said) -> Judged | More:
+        margin = float(class_margins(said.logits, self._manifest)) - self._border
         area = image.views.width * image.views.height / self._crop_area
         enough = abs(margin) >= self._rule.tau(image.step, area)
         decided = enough or not math.isfinite(margin)
         if decided or not image.left:
-            everything = len(image.local_features) < self._rule.most_crops
+            looked = len(image.features)
+            everything = looked < self._rule.most_crops
             views = replace(image.views, later=None)  # it would be kept until the record is made
-            return Judged(views, logits, attention, settled=decided or everything)
+            return Judged(views, *said, looked, settled=decided or everything)
         image.step = self._rule.step_after(image.step)
         return More(image.rows, image)

@@ -14,24 +14,28 @@ from ..finding.files import ImageFile
 
 
 class Crop(msgspec.Struct, frozen=True):
-    """A crop's place in image pixels and its share of the attention (they sum to one)."""
+    """A crop's place in image pixels and its share of the attention (they sum to one).
+
+    ``attention`` is null where the detector has none.
+    """
 
     top: int
     left: int
     height: int
     width: int
-    attention: float
+    attention: float | None
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The judgement of one image.
 
-    ``score`` is P(fake); ``verdict`` a class name; ``seed`` the seed of the generator that
-    placed the crops; ``width`` and ``height`` the image's size in pixels. ``settled`` says whether
-    the crops were as many as the verdict needs; it is null where their number was fixed. ``path``
-    is null
-    for images given as bytes, arrays or PIL images, and so is ``file``. ``damaged`` says that a
-    part of the image was missing and filled in.
+    ``score`` is P(fake); ``verdict`` a class name; ``views`` how many views the detector looked at,
+    by its streams' names. ``crops`` are those that were cut from the image as it is, and ``seed``
+    the seed of the generator that placed them, null where nothing was drawn. ``width`` and
+    ``height`` are the image's size in pixels. ``settled`` says whether the crops were as many as
+    the verdict needs; it is null where their number was fixed. ``path`` is null for images given as
+    bytes, arrays or PIL images, and so is ``file``. ``damaged`` says that a part of the image was
+    missing and filled in.
     """
 
     path: str | None
@@ -40,10 +44,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     score: float
     probabilities: dict[str, float]
     logits: dict[str, float]
+    views: dict[str, int]
     crops: tuple[Crop, ...]
     width: int
     height: int
-    seed: int
+    seed: int | None
     bundle: str
     engine: str
     precision: str

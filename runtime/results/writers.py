@@ -54,7 +54,7 @@ class CsvWriter:
         columns += [f"logit_{name}" for name in classes]
         columns += ["crops", "width", "height", "seed", "bundle", "engine", "precision"]
         columns += ["error_type", "error_message", "file_bytes", "file_modified"]
-        columns += ["damaged", "settled"]
+        columns += ["damaged", "settled", "views"]
         self._text = io.StringIO()
         self._text.write(_BYTE_ORDER_MARK if bom else "")
         self._rows = csv.DictWriter(
@@ -69,7 +69,8 @@ class CsvWriter:
             del row["error"]
             row |= {"error_type": record.error.type, "error_message": record.error.message}
         else:
-            row["crops"] = msgspec.json.encode(record.crops).decode()
+            for name in ("views", "crops"):
+                row[name] = msgspec.json.encode(row[name]).decode()
             for name in self._classes:
                 row[f"probability_{name}"] = record.probabilities[name]
                 row[f"logit_{name}"] = record.logits[name]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..images.reading import ImageSource
 from ..machine.errors import ImageError
-from ..views.batch import DrawnCrops, Overviews, Sampling, ViewInfo
+from ..views.batch import DrawnViews, Sampling, ViewInfo, Views
 from .sharing import PipelineOptions
 from .stream import stream_views
 
@@ -22,17 +22,16 @@ MOST_DRAWS = 16
 class DrawnBatch:
     """The views of some images in order, each with several draws of its crops.
 
-    ``outcomes`` says of each image what its views come from, or why it has none; ``overviews``
-    ``(n, p, p, 3)`` and ``crops`` ``(n, draws, crops, p, p, 3)`` have a row for each that has.
+    ``outcomes`` says of each image what its views come from, or why it has none; ``views`` have a
+    row for each that has.
     """
 
     outcomes: tuple[ViewInfo | ImageError, ...]
-    overviews: Overviews
-    crops: DrawnCrops
+    views: DrawnViews
 
     @property
     def infos(self) -> list[ViewInfo]:
-        """Where the views in ``overviews`` and ``crops`` come from, row by row."""
+        """Where the views come from, row by row."""
         return [found for found in self.outcomes if isinstance(found, ViewInfo)]
 
     @property
@@ -49,12 +48,19 @@ def stream_draws(
     A draw's crops are those of a run with its seed. A batch holds the crops of all draws: bound
     them by :func:`in_groups`, and the images of a batch by :func:`images_at_once`.
     """
-    shape = (sampling.draws, sampling.crops)
     with closing(stream_views(images, sampling, options)) as batches:
         for batch in batches:
-            images_count, _, *pixels = batch.crops.shape
-            crops = batch.crops.reshape(images_count, *shape, *pixels)
-            yield DrawnBatch(batch.outcomes, batch.overviews, crops)
+            yield DrawnBatch(batch.outcomes, by_draw(batch.views, sampling))
+
+
+def by_draw(views: Views, sampling: Sampling) -> DrawnViews:
+    """Give the stream of several views, with the crops of all draws, an axis of draws."""
+    several = sampling.spec.several
+    if several is None or several not in views:
+        return views
+    images, _, *pixels = views[several].shape
+    shape = (images, sampling.draws, sampling.crops, *pixels)
+    return {**views, several: views[several].reshape(shape)}
 
 
 def in_groups(sampling: Sampling, most: int = MOST_DRAWS) -> list[Sampling]:
@@ -73,4 +79,4 @@ def images_at_once(groups: Sequence[Sampling], batch_size: int) -> int:
     That is ``batch_size``, divided by the draws so that memory is bounded, but no fewer than a run
     gives an engine at once: ``batch_size`` views.
     """
-    return max(1, batch_size // min(groups[0].draws, groups[0].crops))
+    return max(1, batch_size // max(1, min(groups[0].draws, groups[0].crops)))

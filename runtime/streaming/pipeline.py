@@ -274,8 +274,8 @@ class Pipeline(Generic[_Result]):
         if len(filled) == filled[-1] + 1:
             rows = slice(len(filled))  # nothing is missing, so nothing need be copied
         infos = [info for info in batch.infos if info is not None]
-        overviews, crops = batch.views.overviews[rows], batch.views.crops[rows]
-        return self._last.run(infos, overviews, crops, self._timings)
+        views = {name: pixels[rows] for name, pixels in batch.views.views.items()}
+        return self._last.run(infos, views, self._timings)
 
 
 # Those that have threads, which hold them. Abandoned ones are ending by themselves, but a thread

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from ..images.encoded import DecodeOptions
 from ..machine.cpus import available_cpus
 from ..machine.timings import Timings
-from ..views.batch import Crops, Overviews, ViewInfo
+from ..views.batch import ViewInfo, Views
 from .view_maker import DEFAULT_MEMORY
 
 _Result = TypeVar("_Result")
@@ -33,9 +33,8 @@ class LastStage(Generic[_Result]):
     """What is done with the views of a batch: an engine judges them, for one.
 
     Attributes:
-        run: is given what the views come from, global views ``(n, p, p, 3)``, crops
-            ``(n, crops, p, p, 3)`` of all draws and the timings to add to; returns a result for
-            each image, or what is left to compute of it.
+        run: is given what the views come from, the views of all draws and the timings to add to;
+            returns a result for each image, or what is left to compute of it.
             The arrays are used again for other images when it returns.
         lanes: how many threads may run it at once.
         on_host: whether it takes the host's CPUs.
@@ -43,7 +42,7 @@ class LastStage(Generic[_Result]):
         batch: how many rows it is given then, if there are so many.
     """
 
-    run: Callable[[Sequence[ViewInfo], Overviews, Crops, Timings], Sequence[_Result | More]]
+    run: Callable[[Sequence[ViewInfo], Views, Timings], Sequence[_Result | More]]
     lanes: int
     on_host: bool
     go_on: Callable[[Sequence[More], Timings], Sequence[_Result | More]] | None = None

@@ -8,12 +8,10 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
-
 from ..images.reading import ImageSource
 from ..machine.errors import ImageError
 from ..machine.timings import Timings
-from ..views.batch import Crops, Overviews, Sampling, ViewInfo
+from ..views.batch import Sampling, ViewBatch, ViewInfo, Views
 from .pipeline import Pipeline
 from .sharing import LastStage, PipelineOptions
 
@@ -22,26 +20,24 @@ from .sharing import LastStage, PipelineOptions
 class PreparedBatch:
     """The views of some images in order.
 
-    ``outcomes`` says of each image what its views come from, or why it has none; ``overviews``
-    and ``crops`` have a row for each that has, with the crops of all its draws.
+    ``outcomes`` says of each image what its views come from, or why it has none; ``views`` have a
+    row for each that has, with the crops of all its draws.
     """
 
     outcomes: tuple[ViewInfo | ImageError, ...]
-    overviews: Overviews
-    crops: Crops
+    views: Views
 
     @property
     def infos(self) -> list[ViewInfo]:
-        """The origins of the views in ``overviews`` and ``crops``, row by row."""
+        """The origins of the views, row by row."""
         return [outcome for outcome in self.outcomes if isinstance(outcome, ViewInfo)]
 
 
-class _Views(NamedTuple):
-    """One image's: global view ``(p, p, 3)``, crops ``(n, p, p, 3)``."""
+class _Kept(NamedTuple):
+    """One image's views, without the axis of images."""
 
     info: ViewInfo
-    overview: Overviews
-    crops: Crops
+    views: Views
 
 
 def stream_views(
@@ -73,24 +69,23 @@ def stream_views(
 
 def _workers(sampling: Sampling, options: PipelineOptions) -> int:
     """Return how many workers may each hold the views of an image, and of one that waits."""
-    side, count = sampling.spec.crop_size, sampling.draws * sampling.crops
-    held = 2 * count * side * side * 3
+    held = 2 * max(1, sampling.image_bytes)
     return max(1, min(options.workers, options.memory // held))
 
 
-def _keep(
-    infos: Sequence[ViewInfo], overviews: Overviews, crops: Crops, timings: Timings
-) -> list[_Views]:
+def _keep(infos: Sequence[ViewInfo], views: Views, timings: Timings) -> list[_Kept]:
     """Copy the views out of the batch, whose arrays are used again."""
-    return [_Views(*each) for each in zip(infos, overviews.copy(), crops.copy(), strict=True)]
+    return [
+        _Kept(info, {name: pixels[row].copy() for name, pixels in views.items()})
+        for row, info in enumerate(infos)
+    ]
 
 
-def _joined(outcomes: Sequence[_Views | ImageError], sampling: Sampling) -> PreparedBatch:
-    found = [outcome for outcome in outcomes if isinstance(outcome, _Views)]
-    side, count = sampling.spec.crop_size, sampling.draws * sampling.crops
-    overviews = np.empty((len(found), side, side, 3), np.float32)
-    crops = np.empty((len(found), count, side, side, 3), np.uint8)
-    for row, views in enumerate(found):
-        overviews[row], crops[row] = views.overview, views.crops
-    infos = (each.info if isinstance(each, _Views) else each for each in outcomes)
-    return PreparedBatch(tuple(infos), overviews, crops)
+def _joined(outcomes: Sequence[_Kept | ImageError], sampling: Sampling) -> PreparedBatch:
+    found = [outcome for outcome in outcomes if isinstance(outcome, _Kept)]
+    room = ViewBatch(len(found), sampling.spec, sampling.draws * sampling.crops).views
+    for row, kept in enumerate(found):
+        for name, pixels in kept.views.items():
+            room[name][row] = pixels
+    infos = (each.info if isinstance(each, _Kept) else each for each in outcomes)
+    return PreparedBatch(tuple(infos), room)

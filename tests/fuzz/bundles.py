@@ -81,7 +81,8 @@ def _replace(bundle: Path, name: str, content: bytes) -> None:
     replaced = {name: content}
     if name != _MANIFEST:
         manifest = json.loads((bundle / _MANIFEST).read_bytes())
-        for entry in manifest["graphs"].values():
+        graphs = [stream["graph"] for stream in manifest["streams"].values()]
+        for entry in (*graphs, manifest["aggregator"]):
             if entry["file"] == name:
                 entry["sha256"] = hashlib.sha256(content).hexdigest()
         replaced[_MANIFEST] = json.dumps(manifest).encode()

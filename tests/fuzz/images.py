@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import numpy as np
+from glass_edge.export.paper import glass_views
 from glass_edge.runtime.images.decode import decode, read_header
 from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.views.batch import Sampling, ViewBatch, open_image
-from glass_edge.runtime.views.spec import ViewSpec
 from PIL import Image, ImageSequence
 
 from glass_edge import ImageError
@@ -80,7 +80,7 @@ def make_views(content: bytes) -> str:
     Raises:
         ImageError: it is refused.
     """
-    spec = ViewSpec(crop_size=224, num_crops=10, max_grid=8)
+    spec = glass_views(224, 10)
     image = open_image(content, DecodeOptions())
     rgb, _ = image.decode()
     ViewBatch(1, spec).fill(0, rgb, Sampling(spec))

@@ -2,7 +2,8 @@
 
 ``api`` finds the library; ``plan`` holds what describes a built graph; ``compile`` builds one
 (in a child process that ``build`` starts and watches); ``store`` keeps plans on disk;
-``check`` compares a plan with ONNX Runtime; ``executable`` launches one; ``engine`` runs them all.
+``check`` compares a plan with ONNX Runtime; ``executable`` launches one; ``device`` runs them all
+on a GPU; ``engine`` is what the runtime sees.
 """
 
 from __future__ import annotations

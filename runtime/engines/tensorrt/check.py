@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from ...bundle.bundle import Bundle
-from ...bundle.manifest import Precision, Role
+from ...bundle.manifest import Precision
+from ...bundle.streams import AGGREGATOR, Role
 from ...machine.cpus import available_cpus
 from ...machine.errors import EngineError
 from ..base import Array, EngineOptions, Float32
@@ -23,6 +24,7 @@ TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-
 _DISTINCT = 2  # rows of a batch that differ; the others repeat them
 _BLOTCHES = 9  # of a test view's side
 _SEED = 20_611
+_VIEWS = 4  # of an image, where their number varies
 
 Run = Callable[[Role, Sequence[Array]], list[Float32]]
 
@@ -76,17 +78,18 @@ class EngineCheck:
         return Check(tuple(sizes), error, duplicates, tolerance, gpu)
 
     def _inputs(self, role: Role) -> list[Array]:
-        side = self._bundle.manifest.views.crop_size
-        views = blotches(_DISTINCT, side)
-        if role == "global":
-            return [views]
-        if role == "local":
-            return [np.rint(views).astype(np.uint8)]
-        (global_features,) = self._reference.run("global", self._inputs("global"))
-        crops = self._bundle.manifest.views.num_crops
-        (one,) = self._reference.run("local", self._inputs("local"))
-        local_features = np.stack([np.roll(one, row, axis=0) for row in range(crops)], axis=1)
-        return [global_features, np.ascontiguousarray(local_features)]
+        spec = self._bundle.manifest.views
+        if role != AGGREGATOR:
+            views, own = blotches(_DISTINCT, spec.streams[role].size), spec.streams[role]
+            return [np.rint(views).astype(np.uint8) if own.dtype == "uint8" else views]
+        inputs = []
+        for name in spec.streams:
+            features = self._reference.run(name, self._inputs(name))[0]
+            if name == spec.several:
+                rolled = [np.roll(features, row, axis=0) for row in range(spec.num_crops or _VIEWS)]
+                features = np.ascontiguousarray(np.stack(rolled, axis=1))
+            inputs.append(features)
+        return inputs
 
 
 def blotches(count: int, side: int) -> Float32:

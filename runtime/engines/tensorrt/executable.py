@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("glass_edge")
 Shape: TypeAlias = tuple[int, ...]
 _UNSUPPORTED_GPU = "does not support this compute capability"  # TensorRT-RTX 1.7
-_CROPS = ("local_features", 1)  # the input and its axis that an image's crops are
+_SEVERAL = 3  # dimensions of features of several views; the second is their number
 
 
 class Executable:
@@ -120,8 +120,7 @@ class Executable:
 
     def _larger(self, name: str, shape: Shape) -> str:
         """Say how to have an engine for a larger shape."""
-        tensor, axis = _CROPS
-        if name == tensor and shape[axis] > self._key.crops:
+        if name != "pixels" and len(shape) == _SEVERAL and shape[1] > self._key.crops:
             return (
                 f"it takes at most {self._key.crops} crops of an image. Use fewer --crops, export "
                 "the bundle with more, or run with --engine onnxruntime"

@@ -14,7 +14,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from ...bundle.bundle import Bundle
-from ...bundle.manifest import Precision, Role
+from ...bundle.manifest import Precision
+from ...bundle.streams import Role
 from ...machine.errors import EngineError, InputError
 from .api import Library
 
@@ -48,7 +49,7 @@ class Batches(msgspec.Struct, frozen=True):
 
 def default_batches(bundle: Bundle) -> Batches:
     """One image's crops at best, rounded up to a power of two."""
-    best = 1 << (bundle.manifest.views.num_crops - 1).bit_length()
+    best = 1 << (max(1, bundle.manifest.views.num_crops) - 1).bit_length()
     return Batches(1, best, usual_most(best))
 
 
@@ -130,13 +131,13 @@ def plan_key(
     """Return the key of a bundle's graph built on this machine."""
     manifest = bundle.manifest
     by_rule = 0 if manifest.stopping is None else manifest.stopping.most_crops
-    hashes = [manifest.graphs[role].sha256, *(entry.sha256 for entry in manifest.weights)]
+    hashes = [manifest.graph(role).sha256, *(entry.sha256 for entry in manifest.weights)]
     return PlanKey(
         format=PLAN_FORMAT,
         graph=hashlib.sha256(":".join(hashes).encode()).hexdigest(),
         role=role,
         precision=manifest.precision,
-        crops=max(_FEWEST_CROPS_ALLOWED, manifest.views.num_crops, by_rule),
+        crops=max(_FEWEST_CROPS_ALLOWED, manifest.views.most, by_rule),
         library=library.name,
         version=library.version,
         gpu=gpu,

@@ -21,7 +21,7 @@ import msgspec
 from filelock import FileLock
 
 from ...bundle.bundle import Bundle, sha256_of
-from ...bundle.manifest import Role
+from ...bundle.streams import Role
 from ...machine.cache import go_on_without, recent_folder
 from ...machine.errors import EngineError, OutputError
 from ...machine.progress import Progress, silent

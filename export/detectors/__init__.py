@@ -1,0 +1,1 @@
+"""Detectors by family: what their checkpoints hold, and how their images become views."""

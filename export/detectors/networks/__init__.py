@@ -1,0 +1,1 @@
+"""Networks of detectors, and how they take their weights."""
