@@ -112,18 +112,19 @@ class Suitability:
         self.images += len(batch.infos)
         self.unreadable += len(batch.outcomes) - len(batch.infos)
         for row, info in enumerate(batch.infos):
-            self._look(info, [_views(pixels[row]) for pixels in batch.views.values()])
+            views = [_views(pixels[row]) for pixels in batch.views.values()]
+            self._look(info, views, drawn=info.draws[0].seed is not None)
 
-    def _look(self, info: ViewInfo, views: list[Pixels]) -> None:
+    def _look(self, info: ViewInfo, views: list[Pixels], *, drawn: bool) -> None:
         """Look at one image's views, ``(n, p, p, 3)`` of each stream."""
         self.crop_size = max(pixels.shape[1] for pixels in views)
-        # Without the padding, which lies at the end where crops are drawn.
-        shown = [pixels[:, : info.height, : info.width] for pixels in views]
+        # Without the padding: of drawn crops it lies at the end, of a centred image all around it.
+        shown = [_unpadded(pixels, info.height, info.width, drawn=drawn) for pixels in views]
         self.flat += all(pixels.std(axis=(0, 1, 2)).max() < _FLAT for pixels in shown[:1])
         ends = [np.mean((pixels == 0) | (pixels == 255)) for pixels in shown[-1:]]
         self.saturated += all(share > _SATURATED for share in ends)
         self.grey += all(np.ptp(pixels, axis=3).max() < 1.0 for pixels in shown[:1])
-        self.small += min(info.height, info.width) < self.crop_size
+        self.small += drawn and min(info.height, info.width) < self.crop_size
 
     def check(self) -> list[str]:
         """Return what the user should know.
@@ -156,3 +157,11 @@ class Suitability:
 def _views(pixels: Pixels) -> Pixels:
     """Return an image's views of one stream, of several draws the first, ``(n, p, p, 3)``."""
     return pixels[0] if pixels.ndim > _SEVERAL else pixels[np.newaxis]
+
+
+def _unpadded(views: Pixels, height: int, width: int, *, drawn: bool) -> Pixels:
+    """Return the part of views ``(n, p, p, 3)`` that an image of this size covers at least."""
+    if drawn:
+        return views[:, :height, :width]
+    top, left = (max(0, views.shape[1] - side) // 2 for side in (height, width))
+    return views[:, top : top + height, left : left + width]

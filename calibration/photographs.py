@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 
 import numpy as np
 
 from ..runtime.images.decode import decode
-from ..runtime.images.encoded import Rgb
-from ..runtime.images.reading import ImageSource
-from ..runtime.views.batch import Pixels, Sampling, ViewBatch, Views
+from ..runtime.images.encoded import DecodeOptions, Rgb
+from ..runtime.images.reading import ImageSource, read_image
+from ..runtime.machine.errors import ImageError
+from ..runtime.views.batch import Pixels, Sampling, ViewBatch, Views, open_image
 from ..runtime.views.guided import GUIDED_VIEWS, SCORE_MAPS, guided_views, guided_windows
 from ..runtime.views.spec import ViewSpec
 
 _FOLDER = "pictures"
 _SEED = 20_601
 _FEW = 4
+_FEWEST = 8  # images, so that their margins have a spread
 _TRIED_ON = 2  # of the photographs; the others are for the gate
 
 
@@ -61,13 +64,33 @@ def own_images(spec: ViewSpec) -> tuple[list[ImageSource], list[ImageSource]]:
     files = photographs()
     if spec.drawn:
         return [*files[:_TRIED_ON]], [*files[_TRIED_ON:]]
-    turned = [
-        np.ascontiguousarray(side)
-        for rgb in map(decode, files)
-        for quarters in range(4)
-        for side in (np.rot90(rgb, quarters), np.rot90(rgb, quarters)[:, ::-1])
-    ]
+    turned = [side for rgb in map(decode, files) for side in _turned(rgb)]
     return [*turned[::2]], [*turned[1::2]]
+
+
+def with_a_spread(images: Sequence[ImageSource], spec: ViewSpec) -> Sequence[ImageSource]:
+    """Return images to compare verdicts on, enough for their margins to have a spread.
+
+    A few images are enough if their crops are drawn. If not, they are turned and mirrored, too.
+    """
+    if spec.drawn or len(images) >= _FEWEST:
+        return images
+    turned: list[ImageSource] = []
+    for image in images:
+        try:
+            rgb = open_image(read_image(image), DecodeOptions()).decode().rgb
+        except ImageError:
+            turned.append(image)  # who judges it says why
+        else:
+            turned += _turned(rgb)
+    return turned
+
+
+def _turned(rgb: Rgb) -> list[Rgb]:
+    """Return an image in all eight positions, as it is first."""
+    quarters = [np.rot90(rgb, number) for number in range(4)]
+    both = [each for quarter in quarters for each in (quarter, quarter[:, ::-1])]
+    return [np.ascontiguousarray(each) for each in both]
 
 
 def photographs() -> list[bytes]:

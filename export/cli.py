@@ -39,7 +39,7 @@ Examples:
   glass-export                                   the only gl_*.pt here
   glass-export mine.safetensors --backbone timm/tf_efficientnet_lite0 --crops 4
   glass-export gl_vit.pt --precision fp16 -o gl_vit.fp16.glass
-  glass-export commfor.safetensors -o commfor.glass    told from its keys, see docs/detectors.md
+  glass-export commfor.safetensors -o commfor.glass    recognised by its keys, see docs/detectors.md
   glass-export fc_weights.pth --backbone-weights clip.safetensors -o univfd.glass
   glass-export gl_vit.pt --precision int8 --calibrate photographs/ -o gl_vit.int8.glass
 """

@@ -58,7 +58,7 @@ def load_detector(path: Path, options: ExportOptions, tell: Callable[[str], None
         return _glass(path, options)
     architecture = None if options.backbone == AUTO else options.backbone
     opened = open_source(path, options.backbone_weights, architecture)
-    source = replace(opened, fake_class=options.fake_class)
+    source = replace(opened, classes=options.classes, fake_class=options.fake_class)
     try:
         family = recognise(source, options.family)
     except CheckpointError:
@@ -67,6 +67,10 @@ def load_detector(path: Path, options: ExportOptions, tell: Callable[[str], None
         raise
     _check_meant(options, family)
     preset = choose_preset(family, source, options.preset)
+    if preset.normalises and options.normalisation is not None:
+        raise InputError(
+            f"{family.title} normalises views inside its network: leave --mean and --std out."
+        )
     if options.family is None:
         tell(f"this looks like {family.title}; its views are made by the preset {preset.name}.")
     return _of_family(family, source, preset, options)

@@ -34,7 +34,10 @@ def plain(key: str, tensor: Tensor) -> Tensor:
             "of the model with its weights."
         )
     if tensor.is_complex():
-        raise CheckpointError(f"{key} is complex, and no weight of a GLASS is.")
+        raise CheckpointError(
+            f"{key} is complex, and no weight of these networks is: save the detector's own "
+            "weights."
+        )
     try:
         if tensor.is_quantized:
             return tensor.dequantize()
@@ -53,7 +56,7 @@ def _dense(key: str, tensor: Tensor) -> Tensor:
     if tensor.numel() > _MOST_ELEMENTS:
         raise CheckpointError(
             f"{key} is sparse, and would have {tensor.numel()} elements if it were not: no weight "
-            "of a backbone is so large."
+            "is so large."
         )
     return tensor.to_dense()
 

@@ -60,3 +60,9 @@ def test_a_detector_of_several_views_is_refused(tmp_path, vit_bundle):
         "glass-bench", tmp_path, "detector", PHOTO, "--checkpoint", path, "-b", vit_bundle.path
     )
     assert "SPAI looks at several views of an image" in refusal(done)
+
+
+def test_a_glass_is_refused(tmp_path, checkpoints, vit_bundle):
+    options = ("--checkpoint", checkpoints["vit"], "-b", vit_bundle.path)
+    done = call("glass-bench", tmp_path, "detector", PHOTO, *options)
+    assert "GLASS looks at several views of an image" in refusal(done)

@@ -70,6 +70,21 @@ def test_features_that_are_there_give_what_their_views_give(bound, network, imag
         assert found.attention == pytest.approx(expected.attention[:, 0], abs=1e-5)
 
 
+def test_buffers_are_shared_by_images_with_ever_other_numbers_of_views(bound):
+    """As tiles are; a detector may have a thousand of an image."""
+    generator = np.random.default_rng(0)
+    width = bound._streams["local"].width
+    for count in [*range(1, 40), 200]:
+        features = {
+            "global": generator.normal(size=(1, width)).astype(np.float32),
+            "local": generator.normal(size=(1, count, width)).astype(np.float32),
+        }
+        bound.aggregate(features)
+    names = [name for name, _ in bound._values]
+    assert len(names) == len(set(names))
+    assert len(bound._hosts) == len({name for name, _ in bound._hosts})
+
+
 def test_any_number_of_images_draws_and_crops_gives_what_sessions_alone_give(bound, network):
     answers = []
     sizes = ((1, 1, 1), (3, 7, 1), (9, 2, 1), (3, 2, 3), (2, 3, 4), (6, 1, 2), (4, 1, 1), (3, 7, 1))

@@ -287,3 +287,9 @@ def test_the_bundle_to_use_when_none_is_named(tmp_path, monkeypatch):
         find_bundle(tmp_path)
     monkeypatch.setenv("GLASS_BUNDLE", "/elsewhere/named.glass")
     assert find_bundle(tmp_path) == Path("/elsewhere/named.glass")
+
+
+def test_reference_views_that_do_not_fit_the_streams(copied_bundle):
+    change(copied_bundle, lambda m: m["reference"].update(crops=0))
+    with pytest.raises(BundleError, match="the reference has 0 views of a stream of several"):
+        Bundle.open(copied_bundle)

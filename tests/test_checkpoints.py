@@ -408,10 +408,10 @@ class TestTensorsOfOtherKinds:
     @pytest.mark.parametrize(
         ("store", "sentence"),
         [
-            (lambda t: torch.complex(t, t), "is complex, and no weight of a GLASS is"),
+            (lambda t: torch.complex(t, t), "is complex, and no weight of these networks is"),
             (lambda t: t.to("meta"), "is on the meta device"),
             (lambda t: (t * 100).to(torch.int8), r"conv1\.weight \(torch\.int8, whose scale"),
-            (lambda t: torch.sparse_coo_tensor(size=(1 << 20, 1 << 20)), "no weight of a backbone"),
+            (lambda t: torch.sparse_coo_tensor(size=(1 << 20, 1 << 20)), "no weight is so large"),
         ],
         ids=["complex", "meta", "integers", "a huge sparse one"],
     )

@@ -14,9 +14,10 @@ import pytest
 import test_fusing
 import test_spai
 import torch
-from conftest import DATA, EXAMPLES, ROOT, call, golden_picture, slow, slow_but
+from conftest import DATA, EXAMPLES, ROOT, call, golden_picture, refusal, slow, slow_but
 from detector_graphs import load, source
 from glass_edge.calibration.images import split_images
+from glass_edge.calibration.judging.views import trial_views
 from glass_edge.calibration.making.variants import make_variant
 from glass_edge.calibration.options import CalibrationOptions, VariantOptions
 from glass_edge.export import exporter
@@ -162,6 +163,33 @@ def test_the_whole_way_by_the_commands(shared, tmp_path, photos):
     manifest = Bundle.open(calibrated).manifest
     assert manifest.scores is not None
     assert manifest.stopping is None
+
+
+def test_a_few_images_suffice_for_the_gate(shared, photos, tmp_path):
+    """One is held out of so few, and is judged in eight positions."""
+    bundle = exported({"netC": files.npr()}, "npr", shared)
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for number in range(6):
+        image = Image.open(photos[0]).rotate(7 * number)
+        image.save(folder / f"{number}.png")
+    options = VariantOptions("int8", split_images(folder, 8), CalibrationOptions())
+    (tmp_path / "made").mkdir()
+    make_variant(bundle, tmp_path / "made", options)
+    assert Bundle.open(tmp_path / "made").manifest.comparison.images == 8
+
+
+def test_small_images_in_the_middle_of_zeros_are_suitable(shared, tmp_path, calibration_images):
+    bundle = exported(files.cnnspot(), "centred", shared, preset="centre-224")
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    views = trial_views(bundle, [noise, noise[:40]])
+    assert views["global"].shape == (2, 224, 224, 3)
+
+
+def test_an_evaluation_with_a_number_of_crops_is_refused(shared, tmp_path, photos):
+    bundle = exported(files.cnnspot(), "centred", shared, preset="centre-224")
+    done = call("glass-eval", tmp_path, photos[0].parent, "-b", bundle.path, "--crops", 4)
+    assert "chooses its views by a rule of its own" in refusal(done)
 
 
 # --- a fixed number of views ------------------------------------------------------------------

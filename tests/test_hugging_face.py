@@ -225,7 +225,7 @@ def test_the_fake_class_is_told_by_words_or_not_at_all(names, fake):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"0": "cat", "1": "dog"}, "'cat' and 'dog', which do not tell .* --fake-class"),
+        ({"0": "cat", "1": "dog"}, "'cat' and 'dog' do not tell .* --fake-class"),
         ({"0": "real", "1": "fake", "2": "edited"}, "3 classes in id2label"),
         (None, "has no id2label"),
         ({"0": "real", "7": "fake"}, "two different names to the classes 0 and 1"),
@@ -245,7 +245,10 @@ def test_the_order_of_id2label_is_that_of_its_indices():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architectures": ["BeitForImageClassification"]}, "BeitForImageClassification: known"),
+        (
+            {"architectures": ["BeitForImageClassification"]},
+            "BeitForImageClassification, which is not",
+        ),
         ({"hidden_act": "relu"}, "hidden_act 'relu'"),
         ({"layer_norm_eps": "tiny"}, "layer_norm_eps 'tiny'"),
         ({"num_attention_heads": 5}, "weights of ViT"),

@@ -249,3 +249,10 @@ def test_what_a_manifest_says_is_read_as_it_was_written(vit_bundle):
     assert {name: stream.width for name, stream in manifest.streams.items()} == {
         "global": 128, "local": 128
     }  # fmt: skip
+
+
+def test_places_in_the_image_as_it_is_go_with_no_resize():
+    resize = Resize("pillow-bilinear", "short-side", 8)
+    for places, dtype in ((Stratified(2, 4), "uint8"), (Guided("whole"), "float32")):
+        views = StreamViews(8, dtype, resize=resize, places=places)
+        assert views.fault == "places in the image as it is, and a resize"

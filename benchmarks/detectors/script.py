@@ -68,8 +68,8 @@ class ScriptRunner:
         torch.set_num_threads(script.threads)
         self._script = script
         loaded = load_detector(script.checkpoint, script.options, tell=lambda _: None)
-        (self._network,) = loaded.detector.streams.values()
         self._transform = transform_of(loaded)
+        (self._network,) = loaded.detector.streams.values()
         self._fake = loaded.classes.names.index(loaded.classes.fake)
 
     @torch.inference_mode()

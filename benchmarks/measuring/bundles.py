@@ -103,7 +103,14 @@ def _difference(one: ViewSpec, other: ViewSpec) -> str | None:
 
 def _views(bundle: Bundle, crops: int | None) -> ViewSpec:
     views = bundle.manifest.views
-    return views if crops is None else views.with_crops(crops)
+    if crops is None:
+        return views
+    if not views.drawn:
+        raise InputError(
+            f"{crops} crops were asked for, and the detector of bundle {bundle.path} chooses its "
+            "views by a rule of its own: leave the number of crops out."
+        )
+    return views.with_crops(crops)
 
 
 def _meaning(bundle: Bundle) -> tuple[frozenset[str], str]:

@@ -30,6 +30,7 @@ from ...runtime.views.batch import Sampling
 from ...runtime.views.placement import Placement
 from ...runtime.views.spec import ViewSpec
 from ..errors import AccuracyError, CalibrationError
+from ..photographs import with_a_spread
 from .timed import judge_timed
 from .yardstick import Margins, deviation, draw_noise
 
@@ -116,6 +117,7 @@ def compare_contenders(
         EngineError: an engine failed.
     """
     manifest = reference.manifest
+    images = with_a_spread(images, manifest.views)
     draws = 1 - (-judgements // len(images)) if manifest.views.drawn else 1
     judges = [judge for each in (reference, *contenders) for judge in each.judges]
     with progress("comparing with FP32") as report:

@@ -25,18 +25,19 @@ def check_comparison(comparison: Comparison) -> None:
     found = comparison.yardstick
     if found is None:
         raise AccuracyError(
-            "the loss of accuracy cannot be judged: the images to compare on, and all draws of "
-            "their crops, give the same verdict. Nothing was written; give more images, and "
-            "larger ones, or --accept-loss."
+            "the loss of accuracy cannot be judged: the images to compare on give the same "
+            "verdict, whatever crops are drawn. Nothing was written; give more images, and larger "
+            "ones, or --accept-loss."
         )
     if outcome_of(found.error, found.shift) == "refused":
         share = comparison.flips / comparison.judgements
+        draws = f", and {found.flips:.1%} differ between two draws of an image"
         raise AccuracyError(
             f"the verdicts differ too much from FP32's: the margin's error is {found.error:.2f} "
             f"of {NOISES[found.unit]} ({ERROR_REFUSED} allowed) and its shift {found.shift:.2f}; "
-            f"{comparison.flips} of {comparison.judgements} flip ({share:.1%}), and "
-            f"{found.flips:.1%} differ between two draws of an image. Nothing was written; "
-            "--accept-loss writes the bundle anyway."
+            f"{comparison.flips} of {comparison.judgements} flip ({share:.1%})"
+            f"{draws if found.unit == 'draws' else ''}. Nothing was written; --accept-loss writes "
+            "the bundle anyway."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from ...runtime.judging.joining import place_views
 from ...runtime.machine.progress import Progress, silent, track
 from ...runtime.streaming.draws import DrawnBatch, stream_draws
 from ...runtime.streaming.sharing import PipelineOptions
-from ...runtime.views.batch import DrawnViews, Sampling
+from ...runtime.views.batch import DrawnViews, Sampling, ViewInfo
 from ...runtime.views.spec import ViewSpec
 from ..images import Suitability
 from .comparison import open_on_cpu
@@ -98,4 +99,9 @@ class _Even:
         for row, each in enumerate(placed):
             views[row, 0] = each.views[np.arange(_APART) * len(each.views) // _APART]
         several = {spec.several or "": views}
-        return DrawnBatch(batch.outcomes, {**batch.views, **several})
+        # The pixels of the images would be kept as long as these views are.
+        outcomes = tuple(
+            replace(each, own=None, image=None) if isinstance(each, ViewInfo) else each
+            for each in batch.outcomes
+        )
+        return DrawnBatch(outcomes, {**batch.views, **several})

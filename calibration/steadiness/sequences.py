@@ -21,6 +21,7 @@ from ..judging.timed import judge_timed
 SETTLED_CROPS = 64
 """The settled verdict of an image is that of its first 64 crops, or of all if it has fewer places.
 If a rule may look at more than 64, it is that of the most."""
+_PURPOSE = {True: "judging with ever more crops", False: "judging"}
 _BATCH = 4  # images: 10 MB of crops each, for one sequence
 
 Margins = npt.NDArray[np.float64]
@@ -98,7 +99,7 @@ def measure_sequences(
     outcomes: list[ViewInfo | ImageError] = []
     with closing(stream_draws(images, sampling, PipelineOptions(_BATCH))) as batches:
         count = -(-len(images) // _BATCH)
-        for batch in track(batches, "judging with ever more crops", count, progress):
+        for batch in track(batches, _PURPOSE[drawn], count, progress):
             outcomes += batch.outcomes
             if batch.readable:
                 measured = _measure(batch, engine, manifest, steps)

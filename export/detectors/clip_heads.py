@@ -37,7 +37,9 @@ class OnFeatures(nn.Module):
         return logit
 
 
-def _detector(title: str, trunk: StateDict, head: StateDict, source: str, **how: bool) -> Detector:
+def _detector(
+    title: str, trunk: StateDict, head: StateDict, source: str, *, unit_length: bool = False
+) -> Detector:
     """Put a head ``{weight (1, D), bias (1,)}`` on CLIP's tower."""
     network = tower(trunk, _TOWER, eps=CLIP_EPS, activation=QuickGelu)
     width = network.num_classes or network.num_features
@@ -49,7 +51,7 @@ def _detector(title: str, trunk: StateDict, head: StateDict, source: str, **how:
             "the tower that the head was trained on with --backbone-weights."
         )
     linear = filled(nn.Linear(width, 1), head, f"a head of {title}")
-    logits = TwoLogits(OnFeatures(network, linear, **how)).eval()
+    logits = TwoLogits(OnFeatures(network, linear, unit_length=unit_length)).eval()
     sizes = f"{len(network.blocks)}x{network.embed_dim}/{network.patch_embed.patch_size[0]}"
     classes = Classes(("real", "fake"), "fake", source)
     return Detector(
@@ -61,7 +63,7 @@ def _detector(title: str, trunk: StateDict, head: StateDict, source: str, **how:
     )
 
 
-def _given_tower(source: Source, title: str) -> StateDict:
+def _given_tower(source: Source, title: str, which: str = "CLIP ViT-L/14") -> StateDict:
     """Return the tower of ``--backbone-weights``.
 
     Raises:
@@ -69,7 +71,7 @@ def _given_tower(source: Source, title: str) -> StateDict:
     """
     if source.backbone is None:
         raise CheckpointError(
-            f"this is a head of {title} without its tower: give the weights of OpenAI's CLIP "
+            f"this is a head of {title} without its tower: give the weights of OpenAI's {which} "
             "(timm's, transformers' or open_clip's file) with --backbone-weights."
         )
     with sizes_of(_TOWER):
@@ -165,16 +167,24 @@ def _c2p(source: Source, _: Preset) -> Detector:
 # --- clip-cues ------------------------------------------------------------------------------
 
 _CUES = "clip-cues"
+_CUES_TOWER = "CLIP ViT-L/14 at 336"
+_CUES_SIDE, _CUES_WIDTH = 336, 1024
 _CUES_CODE = "marco-willi/clip-cues@ad9eea9: feature_extractor.py"
 
 
 def _cues_presets(source: Source) -> tuple[Preset, ...]:
-    side = _side(_given_tower(source, _CUES))
+    trunk = _given_tower(source, _CUES, _CUES_TOWER)
+    side = _side(trunk)
+    if trunk["pos_embed"].shape[-1] == _CUES_WIDTH and side != _CUES_SIDE:
+        raise CheckpointError(
+            f"the tower takes views of {side}x{side}, and {_CUES} was trained on {_CUES_TOWER}: "
+            "give openai/clip-vit-large-patch14-336 with --backbone-weights."
+        )
     return (one_view(short_side(side, side), CLIP, _CUES_CODE),)
 
 
 def _cues(source: Source, _: Preset) -> Detector:
-    trunk = without_prefix(_given_tower(source, _CUES), "", unused=("head.",))
+    trunk = without_prefix(_given_tower(source, _CUES, _CUES_TOWER), "", unused=("head.",))
     return _detector(_CUES, trunk, _one_product(source.state), _CUES_CODE)
 
 

@@ -1,7 +1,7 @@
 """CoDE: a tiny Vision Transformer and a linear head apart (Baraldi et al., arXiv 2407.20337).
 
 The head is published as a pickle of scikit-learn, which is never loaded here. Where scikit-learn
-is, three lines make a safetensors file of it:
+is, a few lines make a safetensors file of it:
 
 >>> import joblib, safetensors.numpy
 >>> head = joblib.load("linear_tot_classifier_epoch-32.sav")
@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from ..errors import CheckpointError
 from ..tensors import StateDict
-from .networks.hf_vit import HF_EPS, timm_vit_state, vision_transformer
+from .networks.hf_vit import HF_EPS, timm_vit_state
 from .networks.parts import TwoLogits
+from .networks.towers import tower
+from .networks.weights import sizes_of
 from .presets import IMAGENET, STREAM, centre, one_view
 from .registry import Classes, Detector, Family, Preset, Source
 
@@ -22,10 +24,6 @@ _CODE = "aimagelab/CoDE@f1c0566"
 _WIDTH = 192
 _CLASS_TOKEN = "embeddings.cls_token"  # noqa: S105
 _HEAD = {"coef_": "head.weight", "intercept_": "head.bias"}
-_CONVERT = (
-    "safetensors.numpy.save_file({'coef_': head.coef_, 'intercept_': head.intercept_}, "
-    "'head.safetensors')"
-)
 
 
 def _presets(source: Source) -> tuple[Preset, ...]:
@@ -42,7 +40,8 @@ def _fits(source: Source) -> bool:
 def _load(source: Source, preset: Preset) -> Detector:
     state = (source.backbone or {}) | source.state
     head = _head(state)
-    tower = timm_vit_state({key: state[key] for key in state if key not in _HEAD}, "")
+    with sizes_of("CoDE"):
+        trunk = timm_vit_state({key: state[key] for key in state if key not in _HEAD}, "")
     if _CLASS_TOKEN not in state:
         raise CheckpointError(
             "this is CoDE's head without its Vision Transformer: give model.safetensors of "
@@ -54,7 +53,7 @@ def _load(source: Source, preset: Preset) -> Detector:
             f"coef_ is {found}, and this Vision Transformer needs one of {expected}: give the two "
             "that were trained together."
         )
-    network = vision_transformer(tower | head, eps=HF_EPS)
+    network = tower(trunk | head, "CoDE", eps=HF_EPS)
     return Detector(
         name=f"CoDE, Vision Transformer of width {network.embed_dim}",
         streams={STREAM: TwoLogits(network)},
@@ -67,8 +66,8 @@ def _load(source: Source, preset: Preset) -> Detector:
 def _head(state: StateDict) -> StateDict:
     if missing := [key for key in _HEAD if key not in state]:
         raise CheckpointError(
-            f"CoDE's linear head is missing ({', '.join(missing)}): where scikit-learn is, load "
-            f"its .sav and run {_CONVERT}, then give that file with --backbone-weights."
+            f"CoDE's linear head is missing ({', '.join(missing)}): make a safetensors file of its "
+            ".sav, as docs/detectors.md shows, and give that with --backbone-weights."
         )
     return {key: state[name] for name, key in _HEAD.items()}
 
@@ -77,7 +76,7 @@ FAMILY = Family(
     name="code",
     title="CoDE",
     keys=(rf"{_CLASS_TOKEN}$|coef_$", r"encoder\.layer\.0\.|intercept_$"),
-    licence="MIT; of the weights none stated",
+    licence="MIT (code); weights: none stated",
     presets=_presets,
     load=_load,
     fits=_fits,

@@ -6,8 +6,8 @@ import math
 
 from ..errors import CheckpointError
 from ..tensors import StateDict
-from .networks.hf_vit import vision_transformer
 from .networks.parts import TwoLogits
+from .networks.towers import TIMM_EPS, tower
 from .presets import IMAGENET, STREAM, one_view, short_side
 from .registry import Classes, Detector, Family, Preset, Source
 
@@ -32,7 +32,7 @@ def _presets(source: Source) -> tuple[Preset, ...]:
 
 def _load(source: Source, preset: Preset) -> Detector:
     state = _network(source)
-    network = vision_transformer(state)
+    network = tower(state, "Community Forensics", eps=TIMM_EPS)
     size = _SIZES.get(network.embed_dim, f"{network.embed_dim}-wide")
     return Detector(
         name=f"Community Forensics, vit_{size}_patch{_PATCH}_{_side(state)}",
@@ -54,7 +54,8 @@ def _network(source: Source) -> StateDict:
         if key not in state or state[key].ndim != axes:
             raise CheckpointError(
                 "this is no checkpoint of Community Forensics, whose networks have "
-                f"{_PREFIX}{key} of {axes} dimensions."
+                f"{_PREFIX}{key} of {axes} dimensions: give the whole network's, as its authors "
+                "save it."
             )
     if len(state["head.weight"]) != 1 or state["patch_embed.proj.weight"].shape[-1] != _PATCH:
         raise CheckpointError(

@@ -155,7 +155,8 @@ def _sized(source: Source) -> FerretNet:
         return FerretNet(len(state["cbr2.0.weight"]), depths)
     except (KeyError, ValueError, TypeError, RuntimeError):
         raise CheckpointError(
-            "this is no checkpoint of FerretNet, which has cbr2.0.weight and stages feature.N.*."
+            "this is no checkpoint of FerretNet, which has cbr2.0.weight and stages feature.N.*: "
+            "give the whole network's, as its authors save it."
         ) from None
 
 

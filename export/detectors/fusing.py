@@ -13,7 +13,8 @@ from .networks.global_local import Trunk, Whole, detector, presets, score_maps, 
 from .registry import Detector, Family, Preset, Source
 
 _TITLE = "Fusing"
-_SOURCE = "littlejuyan/FusingGlobalandLocal@0cb3d26: networks/trainer.py"
+_CODE = "littlejuyan/FusingGlobalandLocal@0cb3d26"
+_SOURCE, _VIEWS = f"{_CODE}: networks/trainer.py", f"{_CODE}: Eval.py"
 
 
 class GlobalView(nn.Module):
@@ -39,7 +40,7 @@ FAMILY = Family(
     title=_TITLE,
     keys=(r"resnet\.conv1\.weight$", r"mha_list\.0\.mha\.in_proj_weight$"),
     licence="CC BY-NC-SA 4.0",
-    presets=lambda source: presets(_SOURCE),
+    presets=lambda source: presets(_VIEWS),
     load=_load,
     fits=lambda source: not any(key.startswith("MultiFusion.") for key in source.state),
 )

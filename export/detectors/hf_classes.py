@@ -44,22 +44,25 @@ def _says(name: str) -> Literal["fake", "real"] | None:
     return "fake" if fake or words & _MADE else None
 
 
-def classes_of(config: Mapping[str, Any], fake: str | None = None) -> Classes:
+def classes_of(
+    config: Mapping[str, Any], names: tuple[str, str] | None = None, fake: str | None = None
+) -> Classes:
     """Read the two classes from a ``config.json``.
 
     Args:
         config: what it holds.
+        names: the user's own, instead of those in the file.
         fake: which class means AI-generated; ``None`` tells it from the names.
 
     Raises:
         CheckpointError: it names no two classes, or not which of them means AI-generated.
     """
-    names = _names(config.get("id2label"))
+    names = names or _names(config.get("id2label"))
     fake = fake or fake_of(names)
     if fake is None:
         raise CheckpointError(
-            f"config.json names the classes {names[0]!r} and {names[1]!r}, which do not tell for "
-            "certain which one means AI-generated: give it with --fake-class."
+            f"the classes {names[0]!r} and {names[1]!r} do not tell for certain which one means "
+            "AI-generated: give it with --fake-class, or name both with --classes."
         )
     return Classes(names, fake, "config.json")
 

@@ -27,9 +27,10 @@ def _load(source: Source, preset: Preset) -> Detector:
     build = BUILDS.get(architecture or "")
     if build is None:
         raise CheckpointError(
-            f"config.json names the architecture {architecture}: known are {', '.join(BUILDS)}."
+            f"config.json names the architecture {architecture}, which is not supported "
+            f"({', '.join(BUILDS)} are): export the model with --backbone timm/NAME if timm has it."
         )
-    classes = classes_of(source.config, source.fake_class)
+    classes = classes_of(source.config, source.classes, source.fake_class)
     with sizes_of(f"a {architecture}"):
         network = build(source.state, source.config, preset.views[STREAM].size)
         outputs = len(source.state["classifier.weight"])

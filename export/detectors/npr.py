@@ -59,10 +59,17 @@ class Npr(nn.Module):
         return logit
 
 
+_SMALL = "but for images below 224, which that tiles"
+
+
 def _presets(source: Source) -> tuple[Preset, ...]:
     return (
         one_view(stretched(256), IMAGENET, f"{_CODE}: test.py"),
-        one_view(centre(224), IMAGENET, f"{_CODE}: its test on GenImage"),
+        one_view(
+            centre(224),
+            IMAGENET,
+            f"{_CODE}: its test on GenImage, but for images below 224, which it tiles",
+        ),
     )
 
 
@@ -86,7 +93,8 @@ def _depths(state: StateDict) -> list[int]:
         return [count_blocks(state, rf"layer{stage}\.(\d+)\.conv3\.") for stage in _STAGES]
     except ValueError as error:
         raise CheckpointError(
-            f"this is no checkpoint of NPR, which has stages layer1 and layer2: {error}."
+            f"this is no checkpoint of NPR, which has stages layer1 and layer2 ({error}): give the "
+            "whole network's, as its authors save it."
         ) from None
 
 

@@ -20,7 +20,7 @@ _MEANINGS = {
 
 
 def _presets(source: Source) -> tuple[Preset, ...]:
-    """Return its own evaluation on ImageNet, then what detectors do who keep the pixels."""
+    """Return the network's own evaluation on ImageNet, then a centre crop, then a stretch."""
     found = _architecture(source)
     own, size = found.views, found.views.size
     rule = own.resize.rule if own.resize is not None else "pillow-bilinear"
@@ -35,7 +35,7 @@ def _load(source: Source, preset: Preset) -> Detector:
     if logits not in _MEANINGS:
         raise CheckpointError(
             f"{found.head} gives {logits} logits, and a detector gives one, of fake, or two, of "
-            "real and fake: train the head of one."
+            "real and fake: retrain its head with one or two outputs."
         )
     try:
         model = found.build(logits)

@@ -15,6 +15,7 @@ from ..checkpoint import plain_state
 from ..checkpoint_file import HOW_TO_SAVE, HUGGING_FACE, Placeholder, read_content
 from ..errors import CheckpointError
 from ..networks import COUNTERS, Content, Place, is_averaged, mappings, names_of
+from ..options import GLASS
 from ..tensors import StateDict
 from .registry import Family, Preset, Source, families
 
@@ -28,9 +29,8 @@ _NEAREST = 3  # families of which an error says what they miss
 def open_source(path: Path, backbone_weights: Path | None, architecture: str | None) -> Source:
     """Read what the user gave.
 
-    A file may hold several state dicts. Taken is one of raw weights before an average (EMA), then
-    one under a usual name (``model``, ``state_dict``, ``netC``, …), then the one with the most
-    tensors, then the first.
+    Of several state dicts in a file it takes raw weights rather than an average (EMA), then one
+    under a usual name (``model``, ``state_dict``, ``netC``, …), then the largest, then the first.
 
     Args:
         path: a checkpoint, an index of shards, or a folder as Hugging Face saves models. Of the
@@ -68,8 +68,7 @@ def recognise(source: Source, family: str | None) -> Family:
     """
     if family is not None:
         return _named(family)
-    automatic = [each for each in families().values() if each.automatic]
-    tried = sorted(automatic, key=lambda each: (-len(each.keys), each.name))
+    tried = sorted(families().values(), key=lambda each: (-len(each.keys), each.name))
     for each in tried:
         if not _missing(each, source) and each.fits(source):
             return each
@@ -175,7 +174,7 @@ def _json_object(path: Path) -> Mapping[str, Any]:
 def _named(name: str) -> Family:
     if (found := families().get(name)) is not None:
         return found
-    names = sorted(families())
+    names = sorted([GLASS, *families()])
     raise CheckpointError(
         f"there is no family {name!r}{_did_you_mean(name, names)}: the families are "
         f"{', '.join(names)}."
@@ -211,5 +210,11 @@ def _unknown(tried: list[Family], source: Source) -> str:
 def _lack(title: str, missing: list[str]) -> str:
     if not missing:
         return f"{title} has such keys for tensors of other shapes"
-    keys = [re.sub(r"[\\^$]", "", pattern) for pattern in missing]
+    keys = [_as_read(pattern) for pattern in missing]
     return f"{title} misses {', '.join(keys)}"
+
+
+def _as_read(pattern: str) -> str:
+    """Return a pattern of keys as people read it: without what is optional or a sign."""
+    plain = re.sub(r"\([^()]*\)\?|[\\^$]", "", pattern)
+    return plain.replace("|", " or ")

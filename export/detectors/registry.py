@@ -1,6 +1,6 @@
 """Detectors by family. Each family is one module of this folder that lists itself as ``FAMILY``.
 
-A family that several modules share one for, lists them as ``FAMILIES``.
+A module that holds several families lists them as ``FAMILIES``.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ class Preset:
         views: of each stream, by its name.
         normalisation: of all views; the graphs contain it. Mean 0 and deviation 1 leave values
             between 0 and 1.
+        normalises: whether the network does it itself, so that the user's values have no meaning.
     """
 
     name: str
     source: str
     views: Mapping[str, StreamViews]
     normalisation: Normalisation
+    normalises: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Source:
         architecture: what ``--backbone`` names (``timm/NAME``, ``torchvision/NAME``), or ``None``.
         place: the names that lead to the tensors in the file, for example ``model``; empty if
             nothing wraps them.
-        fake_class: which class means AI-generated, if the user said so.
+        classes: the names of the classes in the order of the logits, if the user said so.
+        fake_class: which of them means AI-generated, if the user said so.
     """
 
     path: Path
@@ -77,6 +80,7 @@ class Source:
     preprocessor: Mapping[str, Any] = field(default_factory=dict)
     architecture: str | None = None
     place: str = ""
+    classes: tuple[str, str] | None = None
     fake_class: str | None = None
 
 
@@ -123,7 +127,6 @@ class Family:
             CheckpointError if the checkpoint is none of this family's.
         load: builds the detector. Raises CheckpointError if the checkpoint does not fit.
         fits: a closer look at a checkpoint that has the keys.
-        automatic: whether a checkpoint is taken for one of this family unasked.
     """
 
     name: str
@@ -133,7 +136,6 @@ class Family:
     presets: Callable[[Source], tuple[Preset, ...]]
     load: Callable[[Source, Preset], Detector]
     fits: Callable[[Source], bool] = lambda source: True
-    automatic: bool = True
 
 
 @cache

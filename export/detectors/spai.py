@@ -94,7 +94,7 @@ def _presets(source: Source) -> tuple[Preset, ...]:
         side = len(source.state["mfvit.frequencies_mask"])
     views = StreamViews(side, "uint8", places=Tiles(at_least=4))
     unchanged = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "SPAI normalises in its network")
-    return (Preset("tiles", _SOURCE, {_STREAM: views}, unchanged),)
+    return (Preset("tiles", _SOURCE, {_STREAM: views}, unchanged, normalises=True),)
 
 
 def _load(source: Source, _: Preset) -> Detector:

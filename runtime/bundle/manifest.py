@@ -270,6 +270,11 @@ def _check_consistency(manifest: Manifest) -> None:
             f"{manifest.fake_class!r} as the fake one: two different classes are needed, "
             "one of them the fake one."
         )
+    if (manifest.reference.crops > 0) != (manifest.views.several is not None):
+        raise BundleError(
+            f"{MANIFEST_NAME}: the reference has {manifest.reference.crops} views of a stream of "
+            "several, which does not fit its streams; export the bundle again."
+        )
     if manifest.stopping is not None and manifest.stopping.fault is not None:
         raise BundleError(f"{MANIFEST_NAME} has a stopping rule with {manifest.stopping.fault}.")
     stopping, scores = manifest.stopping, manifest.scores

@@ -92,7 +92,9 @@ def _facts(manifest: Manifest, digest: str) -> Iterator[tuple[str, str]]:
 
 
 def _measured(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    yield "FP32 graphs against PyTorch", _parity(manifest.parity)
+    aggregator = manifest.aggregator
+    attends = aggregator is not None and len(aggregator.outputs) > 1
+    yield "FP32 graphs against PyTorch", _parity(manifest.parity, attends=attends)
     yield "FP32 graphs against the training's own model", _own_model(manifest.own_model)
     if manifest.precision != "fp32":
         yield "Verdicts against FP32's", _comparison(manifest.comparison)
@@ -114,13 +116,15 @@ def _measured(manifest: Manifest) -> Iterator[tuple[str, str]]:
     )
 
 
-def _parity(parity: Parity | None) -> str:
+def _parity(parity: Parity | None, *, attends: bool) -> str:
     if parity is None:
         return UNKNOWN
+    attention = f" and {parity.attention_error:.2g} in any attention weight" if attends else ""
+    maps = "" if parity.map_error is None else f", {parity.map_error:.2g} in any score map"
     return (
-        f"largest difference {parity.logit_error:.2g} in any logit and "
-        f"{parity.attention_error:.2g} in any attention weight ({parity.tolerance:g} allowed), "
-        f"{parity.images} photographs, batches {', '.join(map(str, parity.batch_sizes))}"
+        f"largest difference {parity.logit_error:.2g} in any logit{attention}{maps} "
+        f"({parity.tolerance:g} allowed), {parity.images} photographs, batches "
+        f"{', '.join(map(str, parity.batch_sizes))}"
     )
 
 

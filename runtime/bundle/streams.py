@@ -136,7 +136,7 @@ def _graphs_fault(
         if (graph.inputs, graph.outputs) != expected or not 1 <= widths[name] <= LARGEST_WIDTH:
             return _unlike(name)
     if aggregator is not None:
-        attention = len(aggregator.outputs) > 1
+        attention = len(aggregator.outputs) > 1 and any(own.several for own in views.values())
         expected = aggregator_tensors(views, widths, attention=attention)
         if (aggregator.inputs, aggregator.outputs) != expected:
             return _unlike(AGGREGATOR)

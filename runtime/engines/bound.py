@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -66,10 +67,8 @@ class BoundGraphs:
         rows = DrawRows(images, draws=1)
         padded = rows.padded(self._batches)
         given = {
-            name: self._uploaded(
-                f"{name} features given",
-                each.reshape(-1, each.shape[-1]),
-                padded * (count if name == self._several else 1),
+            name: self._given(
+                name, each, padded * (count if name == self._several else 1) * each.shape[-1]
             )
             for name, each in features.items()
         }
@@ -80,7 +79,11 @@ class BoundGraphs:
     def outputs(self, stream: str, pixels: Array) -> list[Float32]:
         """Run a stream's graph, see :meth:`.base.Engine.outputs`."""
         outputs = self._computed(stream, pixels, self._batches.padded(len(pixels)))
-        return [each.numpy()[: len(pixels)].copy() for each in outputs]
+        specs = self._streams[stream].graph.outputs
+        return [
+            _rows(value, len(pixels), *inner_shape(spec)).copy()
+            for value, spec in zip(outputs, specs, strict=True)
+        ]
 
     def _judged(
         self, rows: DrawRows, count: int, features: Mapping[str, ort.OrtValue]
@@ -88,11 +91,13 @@ class BoundGraphs:
         """Judge by features on the device, of images with ``count`` crops in each draw."""
         if self._aggregator is None:
             (logits,) = features.values()
-            return Judgement(rows.by_image(logits.numpy()), None)
+            return Judgement(rows.by_image(_rows(logits, rows.images, CLASSES)), None)
         padded = rows.padded(self._batches)
-        answers = {"logits": self._value("logits", (padded, CLASSES), np.float32)}
-        if len(self._aggregator.outputs) > 1:
-            answers["attention"] = self._value("attention", (padded, count), np.float32)
+        widths = {"logits": CLASSES, "attention": count}
+        answers = {
+            spec.name: self._floats(spec.name, padded * widths[spec.name])
+            for spec in self._aggregator.outputs
+        }
         for first, part in rows.parts(self._batches):
             binding = self._sessions[AGGREGATOR].io_binding()
             for name, value in features.items():
@@ -100,19 +105,22 @@ class BoundGraphs:
                 one = name != self._several
                 shape = (part.size, width) if one else (part.size, count, width)
                 start = part.start if one else first * count
-                self._bind(binding.bind_input, features_name(name), value, start, shape)
+                self._bind(binding.bind_input, features_name(name), value, start * width, shape)
             for name, value in answers.items():
-                shape = (part.size, value.shape()[1])
-                self._bind(binding.bind_output, name, value, first, shape)
+                shape = (part.size, widths[name])
+                self._bind(binding.bind_output, name, value, first * widths[name], shape)
             self._run(AGGREGATOR, binding)
-        found = [rows.by_image(value.numpy()) for value in answers.values()]
+        found = [
+            rows.by_image(_rows(value, rows.draws * rows.images, widths[name]))
+            for name, value in answers.items()
+        ]
         return Judgement(found[0], found[1] if len(found) > 1 else None)
 
     def _computed(self, stream: str, pixels: Array, room: int) -> list[ort.OrtValue]:
         """Run a stream's graph; return device memory of ``room`` rows for each of its outputs."""
         outputs = self._streams[stream].graph.outputs
         found = [
-            self._value(f"{stream} {each.name}", (room, *inner_shape(each)), np.float32)
+            self._floats(f"{stream} {each.name}", room * math.prod(inner_shape(each)))
             for each in outputs
         ]
         for part in self._batches.parts(len(pixels)):
@@ -122,8 +130,9 @@ class BoundGraphs:
             pixels_there = self._uploaded(f"{stream} pixels", taken, size)
             binding.bind_ortvalue_input("pixels", pixels_there)
             for spec, value in zip(outputs, found, strict=True):
-                shape = (size, *inner_shape(spec))
-                self._bind(binding.bind_output, spec.name, value, start, shape)
+                inner = inner_shape(spec)
+                first = start * math.prod(inner)
+                self._bind(binding.bind_output, spec.name, value, first, (size, *inner))
             self._run(stream, binding)
         return found
 
@@ -137,6 +146,29 @@ class BoundGraphs:
         value = self._value(name, shape, rows.dtype)
         value.update_inplace(host)
         return value
+
+    def _given(self, name: str, features: Float32, size: int) -> ort.OrtValue:
+        """Copy features to the device, to room for ``size`` floats."""
+        value = self._floats(f"{name} features given", size)
+        key = (name, tuple(value.shape()))
+        host = self._hosts.get(key)
+        if host is None:
+            self._hosts = {kept: each for kept, each in self._hosts.items() if kept[0] != name}
+            self._hosts[key] = host = np.zeros(value.shape(), np.float32)
+        host[: features.size] = features.ravel()
+        value.update_inplace(host)
+        return value
+
+    def _floats(self, name: str, size: int) -> ort.OrtValue:
+        """Return device memory for so many floats, the same as before if it suffices.
+
+        It grows to powers of two, so that images with ever other numbers of views share it.
+        """
+        there = next((shape for kept, shape in self._values if kept == name), None)
+        if there is not None and there[0] < size:
+            del self._values[name, there]
+            there = None
+        return self._value(name, there or (1 << (size - 1).bit_length(),), np.float32)
 
     def _value(self, name: str, shape: Sequence[int], dtype: npt.DTypeLike) -> ort.OrtValue:
         import onnxruntime
@@ -159,15 +191,20 @@ class BoundGraphs:
         first: int,
         shape: tuple[int, ...],
     ) -> None:
-        """Bind an input or output to floats of a value, from its row ``first`` on."""
-        row = int(np.prod(value.shape()[1:])) * _FLOAT
-        bind(name, self._device, 0, np.float32, list(shape), value.data_ptr() + first * row)
+        """Bind an input or output to floats of a value, from number ``first`` on."""
+        bind(name, self._device, 0, np.float32, list(shape), value.data_ptr() + first * _FLOAT)
 
     def _run(self, role: Role, binding: Any) -> None:
         try:
             self._sessions[role].run_with_iobinding(binding)
         except Exception as error:  # pybind's exceptions have no common base but Exception
             raise failed(f"failed in the {role} graph", error) from error
+
+
+def _rows(value: ort.OrtValue, count: int, *inner: int) -> Float32:
+    """Return the first ``count`` rows of device memory, ``(count, *inner)``."""
+    floats: Float32 = value.numpy()[: count * math.prod(inner)]
+    return floats.reshape(count, *inner)
 
 
 def failed(how: str, error: Exception) -> EngineError:

@@ -6,6 +6,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import repeat, starmap
 
 import numpy as np
@@ -85,6 +86,9 @@ class Detector:
         usual = self._sampling.spec.usual
         pipeline = pipeline_options(self.options, (self._sampling.laid or usual) + counted)
         settings = engine_options(self.options, pipeline, self._sampling.crops or usual, progress)
+        if manifest.views.apart:
+            # What waits to be judged is as large as the image: no more than one for each batch.
+            pipeline = replace(pipeline, images=1)
         self._engine = open_engine(self.bundle, self.options.engine, settings)
         ensure_tested(self.bundle, self._engine)
         if rule is not None:

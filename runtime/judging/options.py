@@ -63,7 +63,9 @@ class DetectorOptions:
         workers: threads that decode and, on a CPU, judge; 0 takes one per CPU available. In
             latency mode there is one.
         memory: bytes that decoded images may take at once; a larger image goes alone. With
-            ``auto`` crops, those that wait may take as much again.
+            ``auto`` crops, those that wait may take as much again. Where the number of views varies
+            or another stream places them, up to one image for each worker and each batch being
+            judged is kept besides.
         max_pixels: images with more pixels are refused.
         allow_damaged: judge images of which a part is missing, instead of refusing them.
         sixteen_bit: ``clip`` grey values of more than 8 bits as Pillow does, and refuse images

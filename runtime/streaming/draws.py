@@ -79,4 +79,7 @@ def images_at_once(groups: Sequence[Sampling], batch_size: int) -> int:
     That is ``batch_size``, divided by the draws so that memory is bounded, but no fewer than a run
     gives an engine at once: ``batch_size`` views.
     """
-    return max(1, batch_size // max(1, min(groups[0].draws, groups[0].crops)))
+    first = groups[0]
+    if first.spec.apart:
+        return max(1, batch_size // first.spec.usual)
+    return max(1, batch_size // max(1, min(first.draws, first.crops)))

@@ -99,7 +99,8 @@ class ViewMaker:
 
     def _make(self, batch: ViewBatch, slot: int, content: Content) -> ViewInfo:
         image = open_image(content, self._decode, self._look())
-        with self._budget.holding(image.peak_bytes):
+        resizing = self._sampling.resizing_bytes(image.height, image.width)
+        with self._budget.holding(image.peak_bytes + resizing):
             try:
                 with self._timings.stage("decode"):
                     rgb, damaged = image.decode(self._buffer(image.decoded_bytes))

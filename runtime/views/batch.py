@@ -17,7 +17,8 @@ from ..machine.errors import ImageError
 from .later import LaterCrops, cut_crops
 from .placement import Placement, ReferenceGenerator, crop_sequence, image_seed, place_crops
 from .places import Guided, Stratified
-from .spec import StreamViews, ViewSpec
+from .resizing import resized_size
+from .spec import FLOAT, StreamViews, ViewSpec
 from .streams import count_views, write_views
 
 Pixels: TypeAlias = npt.NDArray[Any]
@@ -27,6 +28,9 @@ Views: TypeAlias = Mapping[str, Pixels]
 ``(n, views, p, p, 3)`` of the stream that may have several."""
 DrawnViews: TypeAlias = Mapping[str, Pixels]
 """The same of several draws: ``(n, draws, views, p, p, 3)`` of the stream of several views."""
+
+
+_RESIZED_BYTES = 10  # for each pixel: Pillow's rows, its picture and ours
 
 
 class Draw(NamedTuple):
@@ -85,6 +89,19 @@ class Sampling:
             count = self.draws * self.crops if views.several else 1
             size += count * views.size**2 * 3 * np.dtype(views.dtype).itemsize
         return size
+
+    def resizing_bytes(self, height: int, width: int) -> int:
+        """Return what Pillow's resizes of an image of this size take in memory, at most.
+
+        Raises:
+            ImageError: a resized image would be too large.
+        """
+        sizes = [
+            resized_size(height, width, views.resize)
+            for views in self.spec.streams.values()
+            if views.resize is not None and views.resize.rule != FLOAT
+        ]
+        return sum(_RESIZED_BYTES * tall * wide for tall, wide in sizes)
 
     def generator_seed(self, rgb: Rgb) -> int:
         """Return the 32-bit generator seed of the first draw for an image with these pixels."""
@@ -170,7 +187,7 @@ class ViewBatch:
                     info = self._fill_several(name, slot, rgb, views, info)
                 case _:
                     placements = write_views(self.views[name][slot][np.newaxis], rgb, views)
-                    if sampling.spec.several is None:
+                    if sampling.spec.several is None and placements:
                         info = replace(info, draws=(Draw(None, placements),))
         return info
 

@@ -111,6 +111,8 @@ class StreamViews(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         ):
             return f"no places, and a resize that does not end at {self.size}x{self.size}"
+        if isinstance(places, Stratified | Guided) and resize is not None:
+            return "places in the image as it is, and a resize"
         floats = isinstance(places, Guided) or (resize is not None and resize.rule == FLOAT)
         if self.dtype != ("float32" if floats else "uint8"):
             return f"views of type {self.dtype}"

@@ -15,7 +15,8 @@ from ...tensors import StateDict
 from .keys import Renames, joined, renamed, without_prefix
 from .weights import filled, sizes_of
 
-CLIP_EPS = 1e-5
+CLIP_EPS = 1e-5  # of layer normalisation
+TIMM_EPS = 1e-6
 _HEAD_WIDTH = 64  # channels of a head, in every tower whose configuration does not say it
 _TRANSFORMERS: Renames = (  # of CLIP and SigLIP
     (r"embeddings\.class_embedding$", "cls_token"),

@@ -23,6 +23,7 @@ PLAN_FORMAT: Final = 1
 GIB = 1 << 30
 _FEWEST_CROPS_ALLOWED = 64  # crops per image that the aggregator takes, or the bundle's if more
 _LEAST_MOST = 16
+_USUAL = 16  # views in a batch, where an image has one or as many as it asks for
 _LEVELS = range(6)
 _AMPERE = 80  # compute capability 8.0
 
@@ -48,8 +49,11 @@ class Batches(msgspec.Struct, frozen=True):
 
 
 def default_batches(bundle: Bundle) -> Batches:
-    """One image's crops at best, rounded up to a power of two."""
-    best = 1 << (max(1, bundle.manifest.views.num_crops) - 1).bit_length()
+    """One image's crops at best, rounded up to a power of two; as a run batches other views."""
+    views = bundle.manifest.views
+    best = _USUAL if views.varies else 1 << (max(1, views.num_crops) - 1).bit_length()
+    if views.several is None:
+        best = _USUAL
     return Batches(1, best, usual_most(best))
 
 
