@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import test_fusing
 import test_spai
+import timm
 import torch
 from conftest import DATA, EXAMPLES, ROOT, call, golden_picture, refusal, slow, slow_but
 from detector_graphs import load, source
@@ -30,8 +31,10 @@ from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.views.places import Ten
 from glass_edge.runtime.views.spec import StreamViews
 from PIL import Image
+from random_checkpoints import random_detectors
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models import resnet50
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
@@ -190,6 +193,33 @@ def test_an_evaluation_with_a_number_of_crops_is_refused(shared, tmp_path, photo
     bundle = exported(files.cnnspot(), "centred", shared, preset="centre-224")
     done = call("glass-eval", tmp_path, photos[0].parent, "-b", bundle.path, "--crops", 4)
     assert "chooses its views by a rule of its own" in refusal(done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["commfor", "cnnspot"])
+def test_full_size_networks_are_those_of_timm_and_torchvision(name, shared, photos):
+    state = random_detectors()[name]
+    found = Detector(exported({"model": state}, f"full-{name}", shared)).detect(photos[:2])
+    if name == "commfor":
+        network = timm.create_model("vit_small_patch16_384", num_classes=1)
+        state = {key.removeprefix("vit."): tensor for key, tensor in state.items()}
+        view = v2.Compose([v2.Resize(440), v2.CenterCrop(384)])
+    else:
+        network, view = resnet50(num_classes=1), v2.CenterCrop(224)
+    network.load_state_dict(state)
+    views = torch.stack([normalised(view(Image.open(path))) for path in photos[:2]])
+    with torch.no_grad():
+        expected = network.eval()(views)[:, 0].numpy()
+    assert margins(found) == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["cnnspot", "community_forensics", "ferretnet", "npr"])
+def test_tensorrt_rtx_builds_one_view_families(family, shared, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    bundle = exported({"model": getattr(files, family)()}, f"build-{family}", shared)
+    options = ("--library", "tensorrt-rtx", "--engine-dir", tmp_path)
+    assert "| global " in call("glass-build", tmp_path, bundle.path, *options).stdout
 
 
 # --- a fixed number of views ------------------------------------------------------------------
