@@ -70,7 +70,7 @@ def measure_detector(
         schema=SCHEMA_VERSION,
         command=command,
         environment=environment(),
-        detector=f"{manifest.detector.title}, {manifest.backbone.name}",
+        detector=manifest.backbone.name,
         views=str(manifest.views),
         images=len(paths),
         batch_size=script.batch_size,
