@@ -26,6 +26,7 @@ from .cli_common import (
     TABLES,
     TABLES_AND_PLOTS,
     check_output,
+    checkpoint_option,
     command_line,
     counts,
     cpus_option,
@@ -136,13 +137,7 @@ def engines(
     "the same IMAGES (files, folders or patterns), in turns, each in a process of its own.",
 )
 @click.argument("images", nargs=-1, required=True)
-@click.option(
-    "--checkpoint",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The checkpoint that the bundles were exported from.",
-)
+@checkpoint_option
 @bundles_option(required=True)
 @engines_option
 @backbone_option

@@ -33,6 +33,13 @@ plots_option = report_option(
     "Write the report to FILE (.json with every sample, .md) or its plots (.png); may be given "
     "several times. The tables are shown in any case."
 )
+checkpoint_option = click.option(
+    "--checkpoint",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The checkpoint that the bundles were exported from.",
+)
 engines_option = click.option(
     "--engine",
     "engines",

@@ -20,8 +20,8 @@ from ..runtime.bundle.making import check_target
 from ..runtime.bundle.manifest import Normalisation, Precision, WhichWeights
 from ..runtime.commands.console import GlassCommand, needing_libraries
 from ..runtime.commands.options import (
-    backbone_option,
     common_options,
+    detector_options,
     force_option,
 )
 from ..runtime.commands.progress import on_console
@@ -81,25 +81,7 @@ def _triple(ctx: click.Context, option: click.Parameter, text: str | None) -> _T
     "glass-quantize, and their verdicts compared with its.",
 )
 @lowering_options
-@click.option(
-    "--family",
-    metavar="NAME",
-    help="Which kind of detector CHECKPOINT holds (docs/detectors.md lists them). Default: told "
-    "from its keys.",
-)
-@click.option(
-    "--preset",
-    metavar="NAME",
-    help="How its images become views, where the family's authors do it in several ways. Default: "
-    "the family's first.",
-)
-@backbone_option
-@click.option(
-    "--backbone-weights",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The network below the head, for a CHECKPOINT that holds only a head.",
-)
+@detector_options
 @click.option(
     "--weights",
     type=click.Choice(get_args(WhichWeights)),

@@ -11,9 +11,9 @@ from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.console import GlassCommand, check_libraries, needing_libraries
 from ...runtime.commands.inputs import PassedOver
 from ...runtime.commands.options import (
-    backbone_option,
     bundles_option,
     common_options,
+    detector_options,
     engine_option,
     list_skipped_option,
 )
@@ -23,6 +23,7 @@ from ...runtime.judging.options import DEFAULT_BATCH_SIZE
 from ..cli_common import (
     TABLES,
     check_output,
+    checkpoint_option,
     command_line,
     cpus_option,
     option,
@@ -50,24 +51,10 @@ Examples:
     "patterns), from their files to P(fake), in turns, each in a process of its own.",
 )
 @click.argument("images", nargs=-1, required=True)
-@click.option(
-    "--checkpoint",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The checkpoint that the bundles were exported from.",
-)
+@checkpoint_option
 @bundles_option(required=True)
 @engine_option
-@click.option("--family", metavar="NAME", help="As glass-export takes it.")
-@click.option("--preset", metavar="NAME", help="As glass-export takes it.")
-@backbone_option
-@click.option(
-    "--backbone-weights",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="As glass-export takes it.",
-)
+@detector_options
 @option("--batch-size", type=positive, default=DEFAULT_BATCH_SIZE, help="Images in a batch.")
 @cpus_option("--threads", "CPU threads of PyTorch.")
 @cpus_option("--workers", "Processes or threads that read and decode.")

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ...runtime.bundle.manifest import Normalisation
 from ...runtime.views.places import Centre
+from ...runtime.views.sizes import LARGEST_SIDE
 from ...runtime.views.spec import Resize, ResizeRule, StreamViews
 from ..errors import CheckpointError
 from .presets import one_view, stretched
@@ -22,7 +23,7 @@ _CROP_SHARE: Final = 224 / 256
 def preset_of(processor: Mapping[str, Any]) -> Preset:
     """Return the views that the processor makes of an image.
 
-    Its centre crop rounds down.
+    The processor's centre crop rounds down.
 
     Raises:
         CheckpointError: the file is missing or incomplete, or asks for what a bundle cannot say.
@@ -114,10 +115,10 @@ def _square(size: object, key: str) -> int:
 
 
 def _side(size: object, key: str) -> int:
-    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= 2048:
+    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= LARGEST_SIDE:
         raise CheckpointError(
-            f"{_FILE} has {key} {size!r}: a side of 1 to 2048 pixels is needed, as height and "
-            "width, as shortest_edge, or alone."
+            f"{_FILE} has {key} {size!r}: a side of 1 to {LARGEST_SIDE} pixels is needed, as "
+            "height and width, as shortest_edge, or alone."
         )
     return size
 

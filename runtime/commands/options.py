@@ -75,6 +75,36 @@ backbone_option = click.option(
 )
 
 
+_DETECTOR = (
+    click.option(
+        "--family",
+        metavar="NAME",
+        help="Which kind of detector CHECKPOINT holds (docs/detectors.md lists them). Default: "
+        "told from its keys.",
+    ),
+    click.option(
+        "--preset",
+        metavar="NAME",
+        help="How its images become views, where the family's authors do it in several ways. "
+        "Default: the family's first.",
+    ),
+    backbone_option,
+    click.option(
+        "--backbone-weights",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="The network below the head, for a CHECKPOINT that holds only a head.",
+    ),
+)
+
+
+def detector_options(function: _Function) -> _Function:
+    """Add what tells a checkpoint's detector: family, preset, backbone and backbone weights."""
+    for each in reversed(_DETECTOR):
+        function = each(function)
+    return function
+
+
 def bundle_option(what: str) -> Callable[[_Function], _Function]:
     """Add ``--bundle`` for a command that takes one; its help begins with ``what``."""
     return click.option(

@@ -31,7 +31,7 @@ _RULES: Mapping[str, ResizeRule] = {
 }
 _CROP_SHARE = 0.875  # of the short side, in most evaluations on ImageNet
 _MANY_HEADS = (
-    "has several heads or none, and a detector's verdict comes of one: name another network."
+    "has several heads or none, and a detector's verdict comes from one: name another network."
 )
 _CLASSES = 1000  # of ImageNet, by which a head is told from other layers
 

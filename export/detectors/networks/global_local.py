@@ -21,6 +21,7 @@ from ...tensors import StateDict
 from ..presets import IMAGENET, short_side
 from ..registry import Classes, Detector, Preset
 from .keys import without_prefix
+from .parts import two_logits
 from .weights import filled, sizes_of
 
 Layers = TypeVar("Layers", bound="Whole")
@@ -107,8 +108,7 @@ class Verdict(nn.Module):
 
     def forward(self, global_features: Tensor, local_features: Tensor) -> Tensor:
         tokens = torch.cat([local_features, global_features.unsqueeze(1)], dim=1)
-        logit = self.layer(self.attention(tokens))
-        return torch.cat([torch.zeros_like(logit), logit], dim=1)
+        return two_logits(self.layer(self.attention(tokens)))
 
 
 class Whole(nn.Module):

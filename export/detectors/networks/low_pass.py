@@ -15,7 +15,7 @@ class LowPass(nn.Module):
 
     Frequencies that the mask drops are not computed: with 32 of 224 kept, the filter is four
     products with matrices of 64 rows. Rows and columns of a transform are sums of cosines and
-    sines; the products of these are kept apart until the mask was applied.
+    sines; the products of these are kept apart until the mask has been applied.
 
     Args:
         mask: ``(S, S)``, what remains of each frequency; zero frequency is at ``S // 2``.

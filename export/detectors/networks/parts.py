@@ -6,8 +6,13 @@ import torch
 from torch import Tensor, nn
 
 
+def two_logits(logit: Tensor) -> Tensor:
+    """Return a logit z, ``(B, 1)``, as ``(0, z)``, ``(B, 2)``, whose softmax is z's sigmoid."""
+    return torch.cat([torch.zeros_like(logit), logit], dim=1)
+
+
 class TwoLogits(nn.Module):
-    """A network of one logit ``z`` as one of two: ``(0, z)``, whose softmax is z's sigmoid.
+    """A network of one logit as one of two (see :func:`two_logits`).
 
     ``forward`` takes what the network takes and returns ``(B, 2)``.
     """
@@ -17,5 +22,4 @@ class TwoLogits(nn.Module):
         self.network = network
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        logit: Tensor = self.network(*inputs)
-        return torch.cat([torch.zeros_like(logit), logit], dim=1)
+        return two_logits(self.network(*inputs))

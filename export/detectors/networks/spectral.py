@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from ..presets import IMAGENET
 from .low_pass import LowPass
+from .parts import two_logits
 
 _SMALLEST_LENGTH = 1e-8  # PyTorch's, in cosine similarities
 
@@ -159,4 +160,4 @@ class TileAttention(nn.Module):
         values = self.values(features).reshape(batch, count, attention.shape[1], -1)
         mixed = attention.unsqueeze(2) @ values.transpose(1, 2)
         logit = self.head(self.norm(self.to_out(mixed.flatten(1))))
-        return torch.cat([torch.zeros_like(logit), logit], dim=1), attention.mean(dim=1)
+        return two_logits(logit), attention.mean(dim=1)
