@@ -10,13 +10,16 @@ from typing import Any, Literal
 
 import msgspec
 
+from ..claims.claims import Provenance
 from ..finding.files import ImageFile
 
 
 class Crop(msgspec.Struct, frozen=True):
     """A crop's place in image pixels and its share of the attention (they sum to one).
 
-    ``attention`` is null where the detector has none.
+    ``attention`` is null where the detector has none. ``influence`` is by how much P(fake) would be
+    lower without the crop, if that was asked for; below zero the crop speaks for real. It is null
+    where the image has no other crop.
     """
 
     top: int
@@ -24,6 +27,7 @@ class Crop(msgspec.Struct, frozen=True):
     height: int
     width: int
     attention: float | None
+    influence: float | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,8 +38,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     the seed of the generator that placed them, null where nothing was drawn. ``width`` and
     ``height`` are the image's size in pixels. ``settled`` says whether the crops were as many as
     the verdict needs; it is null where their number was fixed. ``path`` is null for images given as
-    bytes, arrays or PIL images, and so is ``file``. ``damaged`` says that a part of the image was
-    missing and filled in.
+    bytes, arrays or PIL images, and so is ``file``. ``provenance`` is what the file says of its
+    origin, null if it was not asked; it has no part in the verdict. ``damaged`` says that a part of
+    the image was missing and filled in.
     """
 
     path: str | None
@@ -53,6 +58,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     precision: str
     file: ImageFile | None = None
+    provenance: Provenance | None = None
     damaged: bool = False
     settled: bool | None = None
 
