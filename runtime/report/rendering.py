@@ -78,4 +78,5 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["printable"] = printable
     environment.filters["thousands"] = lambda number: f"{number:,}"
+    environment.filters["moment"] = lambda moment: f"{moment[:10]} {moment[11:16]} UTC"
     return environment

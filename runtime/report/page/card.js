@@ -17,10 +17,11 @@ function cardOf(item, scales) {
 
 function pictureFace(item, scales) {
   const { row, record } = item;
-  const picture =
-    pictureUrl(row.thumbnail) === null
-      ? placeholder(record.path)
-      : framed(imageOf(row.thumbnail, summaryOf(item)), record, row.orientation, scales);
+  const nothing = placeholder(record.path);
+  if (pictureUrl(row.thumbnail) === null) return element("div", { class: "face" }, nothing);
+  const image = imageOf(row.thumbnail, summaryOf(item));
+  const picture = framed(image, record, row.orientation, scales);
+  image.addEventListener("error", () => picture.replaceWith(nothing));
   return element("div", { class: "face" }, picture);
 }
 

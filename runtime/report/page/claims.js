@@ -5,7 +5,7 @@ const STATES = {
   valid: "The signature is right; who signed may be anybody.",
   invalid: "The file or the signature was changed after signing.",
   remote: "They lie at an address that the file names. It was not asked.",
-  none: "The file has none.",
+  none: null,
   unread: "They could not be read.",
 };
 const SIGNED = ["trusted", "valid", "invalid", "remote"];
@@ -60,7 +60,7 @@ function claimsSection(provenance) {
 
 function claimsList({ declared, c2pa, trust_list: trustList }) {
   const facts = [
-    ["Content credentials (C2PA)", `${c2pa.state}. ${STATES[c2pa.state]}`],
+    ["Content credentials (C2PA)", [c2pa.state, STATES[c2pa.state]].filter(Boolean).join(". ")],
     ["Signed by", c2pa.issuer],
     ["Generator", c2pa.generator],
     ["Source type", c2pa.source_type],

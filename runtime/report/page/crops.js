@@ -11,6 +11,11 @@ const CROP_ORDERS = {
   },
 };
 
+/** What the two measures are, in plain words. */
+const MEASURES =
+  "Attention is a crop's weight in the verdict. Influence is by how much the score would differ " +
+  "without the crop. Neither says what in a crop is real or not.";
+
 /**
  * The part of an image's details that shows where the model looked.
  * @param {object} row of the report
@@ -26,17 +31,18 @@ function cropFigures(row, scales, order, original) {
 }
 
 function cropFigure(row, scales, { crop, number }, original) {
-  const where = `${crop.width} × ${crop.height} at left ${crop.left}, top ${crop.top}`;
+  const stored = row.orientation === 1 ? "" : " as stored";
+  const place = `left ${crop.left}, top ${crop.top}${stored}`;
   const caption = element(
     "figcaption",
     {},
     element("strong", {}, `Crop ${number}`),
-    element("span", { class: "quiet" }, where),
+    element("div", { class: "quiet" }, `${crop.width} × ${crop.height} at ${place}`),
     attentionMeter(crop.attention, scales),
     influenceMeter(crop.influence, scales),
   );
-  const pixels = nativePixels(row, crop, number, original);
-  return element("figure", { class: "crop", "data-crop": number }, pixels, caption);
+  const cut = nativePixels(row, crop, number, original);
+  return element("figure", { class: "crop", "data-crop": number }, cut, caption);
 }
 
 /** A crop's own pixels, one to one; a preview of them; or nothing. */
@@ -90,7 +96,7 @@ function meter(kind, words, shapes) {
 function cropNotes({ record, previews }, scales, original) {
   const { crops } = record;
   if (crops.length === 0) return ["The detector looked at the whole image, resized. It cut no crop."];
-  const notes = [];
+  const notes = crops.some((crop) => crop.influence !== null) ? [MEASURES] : [];
   if (crops.every((crop) => crop.attention === null)) notes.push("This detector has no attention.");
   if (crops.every((crop) => crop.influence === null)) notes.push(influenceMissing(crops.length));
   if (original === null) {

@@ -31,14 +31,14 @@ class Detail {
     this.position = element("span", { class: "position", "aria-live": "polite" });
     this.previous = button("← Previous", () => this.step(-1));
     this.next = button("Next →", () => this.step(1));
-    const close = button("Close", () => this.dialog.close());
+    this.close = button("Close", () => this.dialog.close());
     const buttons = element(
       "div",
       { class: "buttons" },
       this.position,
       this.previous,
       this.next,
-      close,
+      this.close,
     );
     this.body = element("div", { class: "body" });
     this.dialog.replaceChildren(element("header", {}, this.title, buttons), this.body);
@@ -49,7 +49,7 @@ class Detail {
     this.items = items;
     this.show(index);
     this.dialog.showModal();
-    this.next.focus();
+    (index + 1 < items.length ? this.next : this.close).focus();
   }
 
   step(by) {
@@ -71,10 +71,9 @@ class Detail {
     this.item = item;
     this.title.textContent = item.name;
     this.position.textContent = `${countText(index + 1)} of ${countText(this.items.length)}`;
-    this.previous.disabled = index === 0;
-    this.next.disabled = index === this.items.length - 1;
+    this.previous.setAttribute("aria-disabled", index === 0);
+    this.next.setAttribute("aria-disabled", index === this.items.length - 1);
     this.body.replaceChildren(...(item.kind === "error" ? this.failure() : this.verdict()));
-    this.body.scrollTop = 0;
     this.dialog.scrollTop = 0;
   }
 
@@ -139,24 +138,21 @@ class Detail {
   showCrops() {
     const { row } = this.item;
     const influences = row.record.crops.some((crop) => crop.influence !== null);
+    const ending = influences ? ", and how each crop moved the score" : "";
     const notes = cropNotes(row, this.scales, this.original);
+    const focused = this.looked.contains(document.activeElement);
     this.looked.replaceChildren(
-      element("h3", {}, "Where the model looked"),
-      influences
-        ? element("p", { class: "quiet" }, "And how each crop moved the score.")
-        : "",
-      ...notes.map((note) => element("p", { class: "quiet" }, note)),
+      element("h3", {}, `Where the model looked${ending}`),
+      element("p", { class: "quiet" }, notes.join(" ")),
       influences ? this.orderButtons() : "",
       cropFigures(row, this.scales, this.order, this.original),
     );
+    if (focused) this.looked.querySelector('[aria-pressed="true"]')?.focus();
   }
 
   orderButtons() {
     const choices = Object.entries(CROP_ORDERS).map(([order, { label }]) =>
-      button(label, () => this.orderBy(order), {
-        "aria-pressed": String(order === this.order),
-        "data-order": order,
-      }),
+      button(label, () => this.orderBy(order), { "aria-pressed": String(order === this.order) }),
     );
     return element("div", { class: "orders", role: "group", "aria-label": "Order" }, choices);
   }
@@ -164,7 +160,6 @@ class Detail {
   orderBy(order) {
     this.order = order;
     this.showCrops();
-    this.looked.querySelector(`[data-order="${order}"]`).focus();
   }
 }
 
@@ -195,7 +190,7 @@ function verdictFacts({ record, row, distance }, head) {
 }
 
 function fileFacts({ file }) {
-  return file ? [["File", `${bytesText(file.bytes)}, changed ${file.modified}`]] : [];
+  return file ? [["File", `${bytesText(file.bytes)}, changed ${momentText(file.modified)}`]] : [];
 }
 
 function choiceFact({ choice }) {

@@ -25,6 +25,14 @@ function strokeWidth(attention, scales) {
   return THINNEST + ((THICKEST - THINNEST) * attention) / scales.attention;
 }
 
+/** What the outlines over pictures are, in a sentence. */
+function legendText({ attention }) {
+  const outlined = "Outlined and numbered are the crops that the model looked at.";
+  if (attention === 0) return outlined;
+  const most = percentText(attention);
+  return `${outlined} The thicker a line, the more attention, up to ${most}: one scale for all images.`;
+}
+
 function percent(part, whole) {
   return `${((100 * part) / whole).toFixed(3)}%`;
 }

@@ -6,6 +6,7 @@ function start() {
   const scales = scalesOf(items.map(({ record }) => record));
   const makeCard = (item) => cardOf(item, scales);
   let shown = [];
+  find("legend").textContent = legendText(scales);
 
   const grid = new CardGrid(find("grid"), makeCard, (index) => detail.open(shown, index));
   const detail = new Detail(find("detail"), head, scales, (index) => grid.focus(index));
@@ -17,6 +18,7 @@ function start() {
   function update() {
     shown = itemsOfView(items, controls.view);
     controls.showCount(shown.length, items.length);
+    find("legend").hidden = shown.length === 0;
     find("nothing").hidden = shown.length > 0;
     find("grid").hidden = shown.length === 0;
     grid.show(shown);

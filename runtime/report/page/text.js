@@ -64,6 +64,12 @@ function bytesText(bytes) {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
 }
 
+/** A moment in UTC, ISO 8601, to the second. */
+function momentText(moment) {
+  const parts = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z$/.exec(moment);
+  return parts ? `${parts[1]} ${parts[2]} UTC` : moment;
+}
+
 /** "1 crop", "4 crops". */
 function plural(number, noun) {
   return `${countText(number)} ${noun}${number === 1 ? "" : "s"}`;
