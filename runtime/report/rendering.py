@@ -6,8 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..machine.errors import InputError
-from .assets import asset, content_security_policy, joined_scripts, joined_styles
-from .assets import json_in_html, printable
+from .assets import (
+    asset,
+    content_security_policy,
+    joined_scripts,
+    joined_styles,
+    json_in_html,
+    printable,
+)
 from .histogram import histogram
 from .model import Report, Row
 
@@ -67,7 +73,7 @@ def _environment() -> jinja2.Environment:
         import jinja2
     except ImportError:
         raise InputError(
-            "a report's page needs Jinja2, which is not installed: pip install 'glass-edge[report]'."
+            "a page needs Jinja2, which is not installed: pip install 'glass-edge[report]'."
         ) from None
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(asset),
