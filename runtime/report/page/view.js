@@ -33,7 +33,7 @@ function isShown(item, view, words) {
   if (view.unsettled && item.record.settled !== false) return false;
   if (view.claims && !hasClaims(item.record.provenance)) return false;
   if (words.length === 0) return true;
-  item.searched ??= searchedText(item);
+  if (item.searched === undefined) item.searched = searchedText(item);
   return words.every((word) => item.searched.includes(word));
 }
 
