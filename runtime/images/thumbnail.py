@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import simplejpeg
 from PIL import Image
 
-from .encoded import Rgb
+from ..machine.errors import ImageError
+from .encoded import EncodedImage, Rgb, damage
 
 THUMBNAIL_SIDE = 192
 """Pixels; no side of a thumbnail is longer."""
@@ -64,3 +66,26 @@ def webp(rgb: Rgb, orientation: int = 1, quality: int = _QUALITY) -> bytes:
     file = io.BytesIO()
     image.save(file, "WEBP", quality=quality, method=_EFFORT)
     return file.getvalue()
+
+
+def draft(content: bytes, image: EncodedImage) -> Rgb:
+    """Decode an image as well as a thumbnail needs it: a JPEG at a fraction of its size.
+
+    Args:
+        content: its file.
+        image: what :func:`.decode.read_header` says of it.
+
+    Raises:
+        ImageError: truncated or damaged.
+    """
+    if image.decoder != "simplejpeg":
+        return image.decode().rgb
+    long_side = "min_width" if image.width > image.height else "min_height"
+    try:
+        rgb: Rgb = simplejpeg.decode_jpeg(
+            content, "RGB", fastdct=True, fastupsample=True, strict=False,
+            **{long_side: 2 * THUMBNAIL_SIDE},
+        )  # fmt: skip
+    except ValueError as error:
+        raise ImageError(damage(str(error))) from None
+    return rgb
