@@ -2,63 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
-from urllib.parse import quote
 
-from ..bundle.bundle import Bundle
 from ..bundle.model_card import weaknesses
-from ..engines.registry import engine_names
-from ..images.encoded import DecodeOptions
-from ..images.thumbnail import Thumbnail
-from ..judging.options import AUTO_CROPS
 from ..machine.progress import Progress
-from ..results.records import Record, Verdict
+from ..results.records import Verdict
 from .model import Head, Report, Row
 from .pictures import GONE, PictureMaker, Pictures, Wanted
+from .rows import PlaceThumbnail, Setting, row_of
 from .selection import Chosen, Selection
 from .summary import Summary, Threshold, counted
 
 MOST_CROPS_SHOWN = 64  # for which previews are embedded
 
 _FEW = 6  # images with the highest scores, and nearest the threshold, of which crops are embedded
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is known of the run beside its records.
-
-    Attributes:
-        title: what was judged.
-        page: where the report will be.
-        root: the folder that relative paths in records begin at.
-        bundle: that the images were judged with, if it is at hand.
-        seed: the run's seed in words, if it is known.
-        notes: what the reader must know of the records.
-        decode: how images were decoded.
-    """
-
-    title: str
-    page: Path
-    root: Path
-    bundle: Bundle | None = None
-    seed: str | None = None
-    notes: tuple[str, ...] = ()
-    decode: DecodeOptions = DecodeOptions()
-
-
-PlaceThumbnail = Callable[[int, Thumbnail], str]
-"""Puts the thumbnail of a row where the page finds it, and returns its URL."""
-
-
-def embedded(webp: bytes) -> str:
-    """Return the URL of a WebP picture that is in the URL."""
-    return f"data:image/webp;base64,{b64encode(webp).decode()}"
 
 
 def make_report(
@@ -83,7 +41,7 @@ def make_report(
     chosen = selection.chosen()
     pictures = dict(_pictures_of(chosen, threshold, setting, progress))
     rows = tuple(
-        _row(number, each, pictures.get(number, Pictures()), setting, place)
+        row_of(number, each, pictures.get(number, Pictures()), setting, place)
         for number, each in enumerate(chosen)
     )
     missing = sum(found.problem == GONE for found in pictures.values())
@@ -146,52 +104,6 @@ def _few(chosen: Sequence[Chosen], threshold: Threshold) -> set[int]:
     if (border := threshold.value) is not None:
         few += sorted(scores, key=lambda row: abs(scores[row] - border))[:_FEW]
     return set(few)
-
-
-def _row(
-    number: int, chosen: Chosen, pictures: Pictures, setting: Setting, place: PlaceThumbnail
-) -> Row:
-    (_, record, kept), choice = chosen
-    thumbnail = pictures.thumbnail or kept
-    return Row(
-        record=record,
-        choice=choice,
-        thumbnail=thumbnail and place(number, thumbnail),
-        orientation=thumbnail.orientation if thumbnail else 1,
-        original=_original(record, pictures, setting),
-        previews=tuple(map(embedded, pictures.previews)),
-        command=_command(record, setting) if isinstance(record, Verdict) else None,
-        note=pictures.problem,
-    )
-
-
-def _original(record: Record, pictures: Pictures, setting: Setting) -> str | None:
-    """Return the URL of an image's file, relative to the page."""
-    if record.path is None or pictures.problem is not None or not isinstance(record, Verdict):
-        return None
-    try:
-        relative = os.path.relpath(setting.root / record.path, setting.page.parent)
-    except ValueError:  # on another drive
-        return (setting.root / record.path).resolve().as_uri()
-    return quote(Path(relative).as_posix())
-
-
-def _command(verdict: Verdict, setting: Setting) -> str | None:
-    """Return a command line that repeats a verdict."""
-    if verdict.path is None:
-        return None
-    path = f"./{verdict.path}" if verdict.path.startswith("-") else verdict.path
-    bundle = setting.bundle.path if setting.bundle else verdict.bundle.rpartition("@")[0]
-    words = ["glass-run", path, "--bundle", str(bundle)]
-    engine = verdict.engine.partition(" ")[0]
-    if engine in engine_names():
-        words += ["--engine", engine]
-    if verdict.seed is not None:
-        crops = AUTO_CROPS if verdict.settled is not None else len(verdict.crops)
-        words += ["--crops", str(crops), "--fixed-seed", str(verdict.seed)]
-    if verdict.damaged:
-        words.append("--allow-damaged")
-    return shlex.join([*words, "-o", "-"])
 
 
 def _selection(rows: Sequence[Row]) -> str:

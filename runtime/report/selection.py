@@ -19,7 +19,7 @@ _SEED = 0  # of the sample: the same records give the same page
 
 
 class Candidate(NamedTuple):
-    """An image that may be shown: its place among all, its record, and its picture if it has one."""
+    """An image that may be shown: its place among all, its record, and its picture, if any."""
 
     place: int
     record: Record
