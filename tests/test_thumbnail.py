@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from glass_edge import Detector, DetectorOptions
 
 ORIENTATION = 0x0112
+ALIKE = 10  # grey levels, on average: some pixels stand for all
 
 
 def picture(webp: bytes) -> Image.Image:
@@ -47,8 +48,8 @@ def test_the_longest_side_is_at_most_192_and_nothing_is_enlarged(size, expected,
 def test_it_looks_like_pillows_reduction(photograph):
     mine = picture(thumbnail_of(np.asarray(photograph)).webp)
     theirs = photograph.resize(mine.size, Image.Resampling.BOX)
-    assert difference(mine, theirs) < 6
-    assert difference(mine, ImageOps.mirror(theirs)) > 20
+    assert difference(mine, theirs) < ALIKE
+    assert difference(mine, ImageOps.mirror(theirs)) > 2 * ALIKE
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -59,7 +60,7 @@ def test_it_is_upright_as_pillow_turns_images(orientation, photograph):
     file = Image.open(io.BytesIO(encoded(stored, "PNG", exif=exif)))
     upright = ImageOps.exif_transpose(file).convert("RGB")
     mine = picture(thumbnail_of(np.asarray(stored), orientation).webp)
-    assert difference(mine, upright.resize(mine.size, Image.Resampling.BOX)) < 6
+    assert difference(mine, upright.resize(mine.size, Image.Resampling.BOX)) < ALIKE
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -69,7 +70,7 @@ def test_a_draft_is_large_enough_for_it_and_like_the_image(kind, photograph):
     rough = draft(content, image)
     assert max(rough.shape) >= 2 * THUMBNAIL_SIDE
     whole = picture(thumbnail_of(image.decode().rgb).webp)
-    assert difference(picture(thumbnail_of(rough).webp), whole) < 6
+    assert difference(picture(thumbnail_of(rough).webp), whole) < ALIKE
 
 
 def test_a_large_jpeg_is_not_decoded_whole(photograph):
@@ -87,7 +88,7 @@ def test_a_stream_gives_each_images_own_if_it_is_asked_for(vit_bundle, photograp
         with Image.open(path) as image:
             mine = picture(thumbnail.webp)
             expected = image.convert("RGB").resize(mine.size, Image.Resampling.BOX)
-        assert difference(mine, expected) < 6
+        assert difference(mine, expected) < ALIKE
     with Detector(vit_bundle).stream(photographs[4]) as records:
         next(records)
         assert records.thumbnail is None
