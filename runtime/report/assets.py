@@ -1,0 +1,75 @@
+"""Styles and scripts of pages: files of the package that are written into one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+_FOLDER = "page"
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_JSON_IN_HTML = {
+    "<": "\\u003c",
+    ">": "\\u003e",
+    "&": "\\u0026",
+    "\u2028": "\\u2028",
+    "\u2029": "\\u2029",
+}
+_POLICY = (
+    "default-src 'none'",
+    "img-src data: blob: file: 'self'",
+    "style-src {style}",
+    "script-src {script}",
+    "base-uri 'none'",
+    "form-action 'none'",
+)
+
+
+def asset(name: str) -> str:
+    """Return the text of a file of the pages' folder, with line feeds at the ends of lines."""
+    return (files(__package__) / _FOLDER / name).read_text(encoding="utf-8")
+
+
+def joined_styles(names: Iterable[str]) -> str:
+    """Return style sheets as one, in their order."""
+    return "\n" + "\n".join(asset(name) for name in names)
+
+
+def joined_scripts(names: Iterable[str]) -> str:
+    """Return scripts as one, inside a function: they see each other, and the page none of them."""
+    parts = "\n".join(asset(name) for name in names)
+    return f'\n(() => {{\n"use strict";\n{parts}}})();\n'
+
+
+def content_security_policy(style: str, script: str) -> str:
+    """Return the policy by which a page runs one inline style sheet and one inline script.
+
+    Nothing else runs, whatever the data of the page are, and nothing is loaded but pictures.
+    """
+    return "; ".join(_POLICY).format(style=_source(style), script=_source(script))
+
+
+def _source(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def json_in_html(value: Any) -> str:
+    """Return a value as JSON that cannot end the ``<script>`` element it stands in."""
+    text = msgspec.json.encode(value).decode()
+    for character, escaped in _JSON_IN_HTML.items():
+        text = text.replace(character, escaped)
+    return text
+
+
+def printable(text: str) -> str:
+    """Escape control characters, line ends, and marks that turn the direction of writing.
+
+    Files may have such names, and people would read what whoever named them wants them to.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -1,0 +1,59 @@
+// What the page holds: the head, and an item for each image.
+
+/**
+ * @typedef {object} Item
+ * @property {number} index in the order of the page
+ * @property {object} row as the page holds it
+ * @property {object} record
+ * @property {string} kind "fake", "real", "other" or "error"
+ * @property {string} name the path as people may see it
+ * @property {number|null} score
+ * @property {number|null} distance to the threshold
+ */
+
+function readReport() {
+  const { head, rows } = JSON.parse(document.getElementById("report-data").textContent);
+  return { head, items: rows.map((row, index) => itemOf(row, index, head)) };
+}
+
+/** @returns {Item} */
+function itemOf(row, index, head) {
+  const { record } = row;
+  const failed = record.status === "error";
+  const score = failed ? null : record.score;
+  return {
+    index,
+    row,
+    record,
+    kind: failed ? "error" : kindOf(record.verdict, head),
+    name: nameOf(record, index),
+    score,
+    distance: failed || head.threshold === null ? null : Math.abs(score - head.threshold),
+  };
+}
+
+function kindOf(verdict, head) {
+  if (verdict === head.fake_class) return "fake";
+  return verdict === head.real_class ? "real" : "other";
+}
+
+function nameOf(record, index) {
+  return record.path === null ? `image ${index + 1}` : printable(record.path);
+}
+
+/** What search looks in: path, claims and error, in lower case. */
+function searchedText(item) {
+  const { record } = item;
+  const parts = [item.name, record.path || ""];
+  if (record.status === "error") parts.push(record.error.type, record.error.message);
+  else parts.push(record.verdict);
+  parts.push(...claimedTexts(record.provenance));
+  return parts.join("\n").toLowerCase();
+}
+
+/** What an image is, in a line: its path, verdict and score, or its error. */
+function summaryOf(item) {
+  const { record } = item;
+  if (record.status === "error") return `${item.name}: error, ${record.error.message}`;
+  return `${item.name}: ${record.verdict}, P(fake) ${scoreText(record.score)}`;
+}

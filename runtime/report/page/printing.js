@@ -1,0 +1,22 @@
+// On paper there is no scrolling: the first cards of a view are laid out one after the other.
+
+const MOST_PRINTED = 200;
+
+/** Fill `host` while the page is printed. */
+function printCards(host, itemsShown, makeCard) {
+  const fill = () => {
+    const items = itemsShown();
+    const printed = items.slice(0, MOST_PRINTED);
+    const left = items.length - printed.length;
+    const note = left > 0 ? `The first ${MOST_PRINTED} of ${countText(items.length)} images.` : "";
+    const cards = element("div", { class: "cards" }, printed.map(makeCard));
+    host.replaceChildren(element("p", { class: "quiet" }, note), cards);
+    host.hidden = false;
+  };
+  const clear = () => {
+    host.hidden = true;
+    host.replaceChildren();
+  };
+  addEventListener("beforeprint", fill);
+  addEventListener("afterprint", clear);
+}

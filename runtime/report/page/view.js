@@ -1,0 +1,67 @@
+// Which items are shown and in which order, and how an address says so.
+
+const START = {
+  sort: "score",
+  direction: "down",
+  verdict: "all",
+  unsettled: false,
+  claims: false,
+  search: "",
+};
+const PATHS = new Intl.Collator("en", { numeric: true });
+/** By what items are sorted, and the direction that is usually wanted. */
+const SORTS = {
+  score: { direction: "down", value: (item) => item.score },
+  distance: { direction: "up", value: (item) => item.distance },
+  path: { direction: "up", value: (item) => item.name },
+  crops: { direction: "down", value: ({ record }) => record.crops?.length ?? null },
+};
+const VERDICTS = ["all", "fake", "real", "error"];
+
+/** The items of a view in its order; equal ones stay in the order of the page. */
+function itemsOfView(items, view) {
+  const words = view.search.toLowerCase().split(/\s+/).filter(Boolean);
+  const shown = items.filter((item) => isShown(item, view, words));
+  const { value } = SORTS[view.sort];
+  const sign = view.direction === "up" ? 1 : -1;
+  const keyed = shown.map((item) => ({ item, key: value(item) }));
+  return keyed.sort((one, other) => compared(one.key, other.key, sign)).map(({ item }) => item);
+}
+
+function isShown(item, view, words) {
+  if (view.verdict !== "all" && item.kind !== view.verdict) return false;
+  if (view.unsettled && item.record.settled !== false) return false;
+  if (view.claims && !hasClaims(item.record.provenance)) return false;
+  if (words.length === 0) return true;
+  item.searched ??= searchedText(item);
+  return words.every((word) => item.searched.includes(word));
+}
+
+/** What has no value comes last in both directions. */
+function compared(one, other, sign) {
+  if (one === null || other === null) return (one === null) - (other === null);
+  return sign * (typeof one === "string" ? PATHS.compare(one, other) : one - other);
+}
+
+/** A view as the part of an address behind "#"; empty for the view at the start. */
+function addressOf(view) {
+  const fields = Object.entries(view).filter(([name, value]) => value !== START[name]);
+  return new URLSearchParams(fields).toString();
+}
+
+/** The view that an address names; what it says wrongly is as at the start. */
+function viewOf(address) {
+  const fields = new URLSearchParams(address.replace(/^#/, ""));
+  const known = (name, values) => {
+    const value = fields.get(name);
+    return values.includes(value) ? value : START[name];
+  };
+  return {
+    sort: known("sort", Object.keys(SORTS)),
+    direction: known("direction", ["up", "down"]),
+    verdict: known("verdict", VERDICTS),
+    unsettled: fields.get("unsettled") === "true",
+    claims: fields.get("claims") === "true",
+    search: fields.get("search") ?? "",
+  };
+}
