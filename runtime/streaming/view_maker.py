@@ -13,8 +13,8 @@ import numpy as np
 
 from ..images.decode import read_header
 from ..images.encoded import DecodeOptions, Rgb
-from ..images.isolate import IsolatedDecoder
 from ..images.reading import Content
+from ..isolation.decoder import IsolatedDecoder
 from ..machine.errors import ImageError
 from ..machine.timings import Timings
 from ..views.batch import HeaderReader, Sampling, ViewBatch, ViewInfo, open_image
