@@ -16,9 +16,9 @@ from ..claims.claims import ClaimOptions, Claims
 from ..claims.reading import read_claims
 from ..images.decode import read_header
 from ..images.encoded import DecodeOptions, Rgb
-from ..images.isolate import IsolatedDecoder
 from ..images.reading import Content
 from ..images.thumbnail import thumbnail_of
+from ..isolation.decoder import IsolatedDecoder
 from ..machine.errors import ImageError
 from ..machine.timings import Timings
 from ..views.batch import HeaderReader, Sampling, ViewBatch, ViewInfo, open_image
