@@ -6,8 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..machine.errors import InputError
-from .assets import asset, content_security_policy, joined_scripts, joined_styles
-from .assets import json_in_html, printable
+from .assets import (
+    asset,
+    content_security_policy,
+    joined_scripts,
+    joined_styles,
+    json_in_html,
+    printable,
+)
 from .histogram import histogram
 from .model import Report, Row
 
