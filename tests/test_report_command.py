@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -10,10 +13,14 @@ import signal
 import subprocess
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from conftest import EXAMPLES, PROGRAMS, ROOT, call, launch, refusal
+from glass_edge.runtime.report.writing import check_page
 from PIL import Image
+
+from glass_edge import OutputError
 
 PHOTOGRAPHS = sorted(EXAMPLES.rglob("*.jpg"))
 report = partial(call, "glass-report")
@@ -75,9 +82,6 @@ def test_the_command_of_a_row_repeats_its_verdict(judged):
 
 
 def test_a_few_have_their_crops_in_native_pixels(judged):
-    import base64
-    import io
-
     rows = [row for row in rows_of(judged / "page.html") if row["previews"]]
     assert 6 <= len(rows) <= 12
     for row in rows:
@@ -98,8 +102,6 @@ def test_glass_report_makes_the_same_page_from_the_records(judged, vit_bundle):
 def test_thumbnails_may_lie_in_a_folder(judged):
     done = report(judged, "v.jsonl", "-o", "large page.html", "--folder")
     assert done.returncode == 0, done.stderr
-    from urllib.parse import unquote
-
     rows = rows_of(judged / "large page.html")
     places = [judged / unquote(row["thumbnail"]) for row in rows if row["thumbnail"]]
     assert len(places) == 12
@@ -112,9 +114,9 @@ def test_a_shorter_report_leaves_no_thumbnails_of_a_longer_one(judged):
     (judged / "short_files" / "mine.webp").write_bytes(b"")
     report(judged, "v.jsonl", "-o", "short.html", "--folder", "--limit", 3, "--force")
     kept = {path.name for path in (judged / "short_files").iterdir()}
-    assert kept == {"mine.webp", *(f"{row:06}.webp" for row in range(3))} - {"000002.webp"} | {
-        Path(row["thumbnail"]).name for row in rows_of(judged / "short.html") if row["thumbnail"]
-    }
+    shown = {row["thumbnail"] for row in rows_of(judged / "short.html")} - {None}
+    assert kept == {"mine.webp"} | {Path(url).name for url in shown}
+    assert 1 <= len(shown) <= 3
 
 
 def test_images_that_are_gone_or_changed_are_said_so(judged, tmp_path):
@@ -123,17 +125,18 @@ def test_images_that_are_gone_or_changed_are_said_so(judged, tmp_path):
     done = report(tmp_path, "v.jsonl", "--root", judged)
     assert done.returncode == 0, done.stderr
     (tmp_path / "images" / "real" / "cat.jpg").unlink()
+    os.utime(tmp_path / "images" / "fake" / "cat.jpg")
     done = report(tmp_path, "v.jsonl", "--force")
     assert "1 of 12 image files were not found" in done.stderr
     notes = {row["record"]["path"]: row["note"] for row in rows_of(tmp_path / "report.html")}
     assert notes["images/real/cat.jpg"] == "Its file was not found."
-    assert notes["images/fake/cat.jpg"] == "Its file has changed since it was judged."  # copied
+    assert notes["images/fake/cat.jpg"] == "Its file has changed since it was judged."
 
 
 def test_records_of_two_bundles_are_a_note(judged, tmp_path):
     lines = (judged / "v.jsonl").read_text().splitlines()
-    other = lines[0].replace("vit.glass@", "other.glass@")
-    (tmp_path / "mixed.jsonl").write_text("\n".join([other, *lines[1:], "nonsense", "{"]))
+    lines[-1] = lines[-1].replace("vit.glass@", "other.glass@")
+    (tmp_path / "mixed.jsonl").write_text("\n".join([*lines, "nonsense", "{"]))
     done = report(tmp_path, "mixed.jsonl", "--root", judged)
     assert done.returncode == 0
     assert "made with 2 bundles" in done.stderr
@@ -216,9 +219,9 @@ class TestBadInput:
         assert not (tmp_path / "v.jsonl").exists()
 
     @pytest.mark.usefixtures("unprivileged")
-    def test_a_folder_that_is_not_writable_is_said_so(self, judged):
-        done = report(judged, "v.jsonl", "-o", "/usr/page.html")
-        assert "the folder /usr is not writable" in refusal(done)
+    def test_a_folder_that_is_not_writable_is_said_so(self):
+        with pytest.raises(OutputError, match="the folder /usr is not writable"):
+            check_page(Path("/usr/page.html"), force=False)
 
 
 def test_the_help_has_examples():

@@ -73,7 +73,7 @@ def _environment() -> jinja2.Environment:
         import jinja2
     except ImportError:
         raise InputError(
-            "a report's page needs Jinja2, which is not installed: pip install 'glass-edge[report]'."
+            "a report needs Jinja2, which is not installed: pip install 'glass-edge[report]'."
         ) from None
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(asset),
