@@ -42,6 +42,7 @@ from .cli_common import (
 from .detectors.cli import detector
 from .int8.cli import int8
 from .machines import Machines, read_report
+from .reports.cli import report
 from .run.plots import plot_run
 from .run.report import RunReport
 from .run.tables import run_markdown
@@ -87,6 +88,7 @@ main.add_command(views)
 main.add_command(decoders)
 main.add_command(int8)
 main.add_command(detector)
+main.add_command(report)
 
 
 @main.command(

@@ -27,8 +27,8 @@ MAY_IMPORT = {
     "benchmarks": {"runtime", "calibration", "export"},
 }
 ROOMS = (
-    *("machine", "finding", "images", "views", "bundle", "engines", "results"),
-    *("streaming", "judging", "commands"),
+    *("machine", "finding", "images", "claims", "isolation", "views", "bundle", "engines"),
+    *("results", "streaming", "judging", "report", "commands"),
 )
 """Of the runtime; each may import those before it, and itself."""
 CALIBRATION: dict[str, set[str]] = {
@@ -46,7 +46,7 @@ PUBLIC_COMMANDS = {"cli", "commands", "summary"}
 TORCH = {"torch", "torchvision", "timm", "onnxscript", "safetensors"}
 RUNTIME_LIBRARIES = {
     *("numpy", "cv2", "PIL", "simplejpeg", "pillow_heif", "msgspec", "click", "rich"),
-    *("onnxruntime", "openvino", "tensorrt", "cuda", "pycuda", "filelock"),
+    *("onnxruntime", "openvino", "tensorrt", "cuda", "pycuda", "filelock", "c2pa", "jinja2"),
 }
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from glass_edge.runtime.commands.output import check_output, open_output
+from glass_edge.runtime.commands.running.output import check_output, open_output
 from glass_edge.runtime.machine.errors import InputError
 
 PROGRAM = Path(sys.executable).parent / "glass-run"

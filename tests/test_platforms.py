@@ -55,7 +55,7 @@ def test_lines_end_as_they_were_written(tmp_path):
     output = tmp_path / "verdicts.jsonl"
     done = python(
         OPENED + "import sys\n"
-        "from glass_edge.runtime.commands.output import open_output\n"
+        "from glass_edge.runtime.commands.running.output import open_output\n"
         "with open_output(sys.argv[1]) as sink: sink.append(b'{}')\n"
         "assert opened[sys.argv[1]] & os.O_BINARY",
         output,

@@ -47,9 +47,12 @@ def test_json_lines_keep_the_documented_order():
     first, second = written(JsonLinesWriter).splitlines()
     assert list(json.loads(first)) == [
         "path", "status", "verdict", "score", "probabilities", "logits", "views", "crops",
-        "width", "height", "seed", "bundle", "engine", "precision", "file", "damaged", "settled",
+        "width", "height", "seed", "bundle", "engine", "precision", "file", "provenance",
+        "damaged", "settled",
     ]  # fmt: skip
-    assert list(json.loads(first)["crops"][0]) == ["top", "left", "height", "width", "attention"]
+    assert list(json.loads(first)["crops"][0]) == [
+        "top", "left", "height", "width", "attention", "influence",
+    ]  # fmt: skip
     assert json.loads(second) == {
         "path": "bad.jpg",
         "status": "error",
@@ -94,7 +97,7 @@ def test_csv_has_a_row_for_each_record():
     assert float(rows[0]["score"]) == VERDICT.score
     assert float(rows[0]["logit_real"]) == -0.1
     assert json.loads(rows[0]["crops"])[1]["left"] == 4
-    assert list(rows[0])[-1] == "views"
+    assert list(rows[0])[-2:] == ["views", "provenance"]
     assert json.loads(rows[0]["views"]) == {"global": 1, "local": 2}
     assert rows[1]["views"] == ""
     assert rows[1]["status"] == "error"

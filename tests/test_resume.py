@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PROGRAMS, Done, call, launch
-from glass_edge.runtime.commands.output import open_output
+from glass_edge.runtime.commands.running.output import open_output
 from glass_edge.runtime.finding import files
 from glass_edge.runtime.images import reading
 from glass_edge.runtime.machine.errors import OutputError

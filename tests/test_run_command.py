@@ -18,7 +18,7 @@ import pytest
 from conftest import PROGRAMS, ROOT, call, launch, refusal
 from fuzz.cut import cut_short
 from fuzz.seeds import seeds
-from glass_edge.runtime.commands.advice import int8_note
+from glass_edge.runtime.commands.running.advice import int8_note
 from glass_edge.runtime.engines.base import X86
 from PIL import Image
 

@@ -40,7 +40,7 @@ from glass_edge.runtime.machine.progress import silent
 from networks import ROLES
 from onnx import TensorProto, helper
 from test_bundle import other_aggregator
-from test_isolate import trap
+from test_isolation import trap
 
 from glass_edge import Bundle, BundleError
 

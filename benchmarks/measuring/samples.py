@@ -32,14 +32,17 @@ class Samples(msgspec.Struct, frozen=True):
             return 0.0
         return statistics.stdev(self.seconds) / statistics.mean(self.seconds)
 
+    def quartiles(self) -> tuple[float, float, float]:
+        """Return the lower quartile, the median and the upper quartile, in seconds."""
+        low, middle, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
+        return low, middle, high
+
     def milliseconds(self) -> str:
         """Return ``median (quartile to quartile)`` in milliseconds."""
         if len(self.seconds) < 2:
             return _milliseconds(self.median)
-        low, _, high = map(
-            _milliseconds, statistics.quantiles(self.seconds, n=4, method="inclusive")
-        )
-        return f"{_milliseconds(self.median)} ({low} to {high})"
+        low, middle, high = map(_milliseconds, self.quartiles())
+        return f"{middle} ({low} to {high})"
 
 
 def _milliseconds(seconds: float) -> str:

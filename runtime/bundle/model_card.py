@@ -61,13 +61,14 @@ def model_card(bundle: Bundle) -> str:
         _list("What was measured", _measured(manifest)),
         _list("What the export does not know", unknown),
         "## What it is known to be weak at\n\n"
-        + "\n".join(f"- {text}" for text in _weaknesses(manifest)),
+        + "\n".join(f"- {text}" for text in weaknesses(drawn=manifest.views.drawn)),
     )
     return "\n\n".join(sections) + "\n"
 
 
-def _weaknesses(manifest: Manifest) -> tuple[str, ...]:
-    return (*_WEAKNESSES, _DRAWN) if manifest.views.drawn else _WEAKNESSES
+def weaknesses(*, drawn: bool) -> tuple[str, ...]:
+    """Return what any detector is weak at, and one whose crops are ``drawn`` at random."""
+    return (*_WEAKNESSES, _DRAWN) if drawn else _WEAKNESSES
 
 
 def _facts(manifest: Manifest, digest: str) -> Iterator[tuple[str, str]]:

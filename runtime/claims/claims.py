@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -11,8 +12,9 @@ State: TypeAlias = Literal["trusted", "valid", "invalid", "remote", "none", "unr
 
 ``trusted``: the signature is right, and its certificate leads to one on the trust list. ``valid``:
 the signature is right; who signed may be anybody. ``invalid``: the file or the signature was
-changed. ``remote``: they lie at an address that the file names, which is never asked. ``none``:
-there are none. ``unread``: they could not be read, for the reason in ``codes``.
+changed, or breaks a rule of the specification. ``remote``: they lie at an address that the file
+names, which is never asked. ``none``: there are none. ``unread``: they could not be read, for the
+reason in ``codes``.
 """
 LONGEST_VALUE = 200
 """Characters; what a file says is cut there."""
@@ -67,6 +69,12 @@ class ClaimOptions(msgspec.Struct, frozen=True):
     def any(self) -> bool:
         """Whether a file is asked anything."""
         return self.orientation or self.provenance
+
+    @property
+    def trust_digest(self) -> str | None:
+        """SHA-256 of the trust list's text; ``None`` without one."""
+        text = self.trust_list.encode("utf-8", "replace")
+        return hashlib.sha256(text).hexdigest() if text else None
 
 
 class Claims(msgspec.Struct, frozen=True):

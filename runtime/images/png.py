@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ _MOST_CHUNKS = 200_000  # 200 million pixels in pieces of 8 kB need fewer
 _AROUND = 12  # bytes of a chunk besides its data: length, name, checksum
 _END = b"\0\0\0\0IEND\xaeB\x60\x82"
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
+_PIXELS = (b"IDAT", b"fdAT")
 _NEEDED = (*_ANIMATION, b"tRNS")  # of the ancillary chunks, whose first letter is lower case
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _COLOUR = (2, 6)
@@ -96,6 +98,14 @@ def open_png(content: bytes, options: DecodeOptions) -> EncodedImage:
     if still and not cut_off and header.bits == 8 and header.colours in _DECODED_BY_OPENCV:
         return open_with_opencv(essence, pillows)
     return pillows
+
+
+def chunks_beside_pixels(content: bytes) -> list[Chunk]:
+    """Return the chunks that hold no image data, as far as the file is whole."""
+    found: list[Chunk] = []
+    with suppress(_CutOffError, ImageError):
+        found.extend(chunk for chunk in _chunks(content) if chunk.name not in _PIXELS)
+    return found
 
 
 def _chunks(content: bytes) -> Iterator[Chunk]:

@@ -38,11 +38,15 @@ class Tag(IntEnum):
     BITS = 258
     COMPRESSION = 259
     PHOTOMETRIC = 262
+    MAKE = 271
+    MODEL = 272
     STRIPS = 273
+    ORIENTATION = 274
     SAMPLES = 277
     ROWS_PER_STRIP = 278
     STRIP_BYTES = 279
     PLANAR = 284
+    SOFTWARE = 305
     TILE_WIDTH = 322
     TILE_HEIGHT = 323
     TILES = 324
@@ -50,7 +54,11 @@ class Tag(IntEnum):
     SUB_DIRECTORIES = 330
     SAMPLE_FORMAT = 339
     JPEG_TABLES = 347
+    XMP = 700
+    EXIF = 34665
+    USER_COMMENT = 37510
     DNG_VERSION = 50706
+    C2PA = 52545
 
 
 _TAGS = frozenset(Tag)
@@ -116,6 +124,15 @@ def read_directories(content: bytes) -> list[Directory]:
     return list(islice(_chain(content), MOST_DIRECTORIES))
 
 
+def first_directory(content: bytes) -> Directory | None:
+    """Return the first page's directory, or EXIF's main one; ``None`` if it cannot be read.
+
+    Raises:
+        ImageError: it is absurdly long.
+    """
+    return next(_chain(content), None)
+
+
 def directory_at(content: bytes, start: int) -> Directory | None:
     """Return the directory at an offset, or ``None`` if there is none that can be read.
 
@@ -130,7 +147,7 @@ def directory_at(content: bytes, start: int) -> Directory | None:
         place = start + layout.length.size
         end = place + length * layout.entry.size
         (following,) = layout.offset.unpack_from(content, end)
-    except struct.error:
+    except (struct.error, OverflowError):  # BigTIFF's offsets may exceed those of memory
         return None
     entries, described = {}, 0
     if length > _MOST_ENTRIES:

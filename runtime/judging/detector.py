@@ -16,6 +16,7 @@ from ..bundle.bundle import Bundle
 from ..engines.registry import open_engine
 from ..engines.selftest import SelfTest, ensure_tested, self_test
 from ..images.reading import ImageSource, read_image
+from ..images.thumbnail import Thumbnail
 from ..machine.errors import ImageError, UnreadableError
 from ..machine.progress import Progress, silent
 from ..machine.timings import Timings
@@ -24,6 +25,7 @@ from ..streaming.intake import Origin
 from ..streaming.pipeline import Pipeline
 from ..streaming.sharing import LastStage
 from ..views.batch import ViewInfo, Views, open_image
+from .influence import Influence
 from .joining import Joining
 from .options import (
     DetectorOptions,
@@ -162,12 +164,15 @@ class Detector:
 
     def _last_stage(self) -> LastStage[Judged]:
         lanes, on_host = self._engine.lanes, self._engine.on_host
-        spec = self.bundle.manifest.views
-        if spec.apart:
-            return LastStage(Joining(self._engine, spec).judge, lanes, on_host)
+        manifest = self.bundle.manifest
+        spec = manifest.views
+        influence = Influence(self._engine, manifest) if self.options.influence else None
         if self._rule is None:
+            if spec.apart or (influence and spec.several):
+                joining = Joining(self._engine, spec, influence)
+                return LastStage(joining.judge, lanes, on_host)
             return LastStage(self._judge, lanes, on_host)
-        settling = Settling(self._engine, self.bundle.manifest, self._rule)
+        settling = Settling(self._engine, manifest, self._rule, influence)
         # In latency mode no other image comes to share a batch.
         several = spec.several
         batch = self._engine.largest[several] if several and self._pipeline.images > 1 else 1
@@ -188,6 +193,7 @@ class RecordStream:
 
     Attributes:
         timings: where the time has gone so far.
+        thumbnail: of the image whose record was given last, if thumbnails were asked for.
     """
 
     def __init__(
@@ -197,6 +203,7 @@ class RecordStream:
         timings: Timings,
     ) -> None:
         self._pipeline, self._record, self.timings = pipeline, record, timings
+        self.thumbnail: Thumbnail | None = None
         # Without waiting: whatever thread collects garbage may be one of the pipeline's.
         weakref.finalize(self, pipeline.close, wait=False).atexit = False
 
@@ -205,7 +212,9 @@ class RecordStream:
 
     def __next__(self) -> Record:
         try:
-            return self._record(*next(self._pipeline))
+            origin, outcome = next(self._pipeline)
+            self.thumbnail = outcome.views.thumbnail if isinstance(outcome, Judged) else None
+            return self._record(origin, outcome)
         except Exception:  # the end, too
             self.close()
             raise

@@ -15,6 +15,7 @@ from ..views.batch import Draw, Pixels, ViewInfo, Views
 from ..views.guided import GUIDED_VIEWS, guided_views, guided_windows
 from ..views.placement import Placement
 from ..views.spec import ViewSpec
+from .influence import Influence
 from .recording import Judged, rows_of
 
 
@@ -64,15 +65,18 @@ def features_of(
 
 
 class Joining:
-    """Judges images whose number of views varies, or whose places another stream chooses.
+    """Judges images by the features of their views.
 
-    The last stage of a pipeline.
+    The last stage of a pipeline where the number of views varies, where another stream chooses
+    their places, or where features are needed once more, for each crop's influence.
     """
 
-    def __init__(self, engine: Engine, spec: ViewSpec) -> None:
+    def __init__(self, engine: Engine, spec: ViewSpec, influence: Influence | None = None) -> None:
+        """Judge with an engine; with ``influence`` also without each crop."""
         if spec.several is None:
             raise ValueError("no stream has several views")
         self._engine, self._spec, self._several = engine, spec, spec.several
+        self._influence = influence
 
     def judge(self, infos: Sequence[ViewInfo], views: Views, timings: Timings) -> list[Judged]:
         """Judge images.
@@ -88,7 +92,12 @@ class Joining:
         with timings.stage("infer"):
             outputs = {name: self._engine.outputs(name, views[name]) for name in self._spec.singles}
         with timings.stage("views"):
-            placed = place_views(infos, outputs, self._spec)
+            laid = views.get(self._several)
+            placed = (
+                place_views(infos, outputs, self._spec)
+                if laid is None
+                else list(map(_laid, infos, laid))
+            )
         own = features_of(self._engine, self._several, [each.views for each in placed], timings)
         images = [
             {
@@ -98,7 +107,13 @@ class Joining:
             for row in range(len(infos))
         ]
         said = judge_features(self._engine, images, timings)
-        return list(map(_judged, infos, placed, said))
+        judged = list(map(_judged, infos, placed, said))
+        if self._influence is None:
+            return judged
+        return [
+            self._influence.added(each, features, timings)
+            for each, features in zip(judged, images, strict=True)
+        ]
 
 
 class Placed(NamedTuple):
@@ -126,6 +141,10 @@ def place_views(
     ]
 
 
+def _laid(info: ViewInfo, views: Pixels) -> Placed:
+    return Placed(views, info.draws[0].placements)
+
+
 def _already_made(info: ViewInfo) -> Placed:
     if info.own is None:
         raise ValueError("the image's views were not made")
@@ -143,5 +162,6 @@ def _guided(info: ViewInfo, scores: Iterable[Float32], size: int) -> Placed:
 
 def _judged(info: ViewInfo, placed: Placed, said: Said) -> Judged:
     # Pixels would be kept until the record is made.
-    views = replace(info, own=None, image=None, draws=(Draw(None, placed.placements),))
+    draw = Draw(info.draws[0].seed, placed.placements)
+    views = replace(info, own=None, image=None, draws=(draw,))
     return Judged(views, said.logits, said.attention, len(placed.views))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
 from ..bundle.stopping import Stopping
+from ..claims.claims import ClaimOptions
 from ..engines.base import EngineOptions
 from ..images.encoded import DEFAULT_MAX_PIXELS, MAX_SIDE, SIXTEEN_BIT, DecodeOptions, SixteenBit
 from ..machine.cpus import available_cpus
@@ -72,6 +73,10 @@ class DetectorOptions:
             of which nothing is left; or ``scale`` them to 8 bits.
         isolate: decode in processes of their own, so that a crash in an image library costs
             one image its verdict and not the run (Linux).
+        influence: also say by how much each crop moves P(fake), see
+            :func:`.influence.crop_influence`. The aggregator runs once more for each crop.
+        thumbnails: make a small picture of each image, see :attr:`.detector.RecordStream`.
+        claims: what files are asked of themselves. It has no part in any verdict.
     """
 
     engine: str = "auto"
@@ -91,6 +96,9 @@ class DetectorOptions:
     allow_damaged: bool = False
     sixteen_bit: SixteenBit = "clip"
     isolate: bool = False
+    influence: bool = False
+    thumbnails: bool = False
+    claims: ClaimOptions = field(default_factory=ClaimOptions)
 
     def __post_init__(self) -> None:
         if isinstance(self.crops, str) and self.crops != AUTO_CROPS:
@@ -158,6 +166,8 @@ def pipeline_options(options: DetectorOptions, views: int) -> PipelineOptions:
         decode=decode_options(options),
         isolate=options.isolate,
         window=1 if alone else None,
+        thumbnails=options.thumbnails,
+        claims=options.claims,
     )
 
 

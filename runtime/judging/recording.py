@@ -20,6 +20,8 @@ class Judged(NamedTuple):
 
     ``looked`` is how many views of several were looked at: ``views`` may have more crops, if these
     were enough. ``settled`` says whether they were, and is ``None`` where their number was fixed.
+    ``influence`` ``(crops,)`` is by how much P(fake) would be lower without each crop, if that was
+    asked for.
     """
 
     views: ViewInfo
@@ -27,12 +29,13 @@ class Judged(NamedTuple):
     attention: Float32 | None
     looked: int
     settled: bool | None = None
+    influence: Float32 | None = None
 
     @property
     def finite(self) -> bool:
         """Whether all of it is numbers."""
-        parts = [self.logits] if self.attention is None else [self.logits, self.attention]
-        return all(bool(np.isfinite(each).all()) for each in parts)
+        parts = (self.logits, self.attention, self.influence)
+        return all(bool(np.isfinite(each).all()) for each in parts if each is not None)
 
 
 def rows_of(found: Judgement) -> tuple[Float32, Sequence[Float32 | None]]:
@@ -61,9 +64,6 @@ class Recorder:
         views, manifest, classes = judged.views, self._manifest, self._manifest.classes
         (draw,) = views.draws
         placements = draw.placements[: judged.looked]
-        shares: list[float | None] = [None] * len(placements)
-        if judged.attention is not None and placements:
-            shares = [*map(_shortest, judged.attention)]
         probabilities = class_probabilities(judged.logits, manifest)
         score = _shortest(probabilities[manifest.fake_index])
         real_class = classes[1 - manifest.fake_index]
@@ -78,8 +78,13 @@ class Recorder:
                 for name in manifest.streams
             },
             crops=tuple(
-                Crop(*place, attention=share)
-                for place, share in zip(placements, shares, strict=True)
+                Crop(*place, attention=share, influence=moved)
+                for place, share, moved in zip(
+                    placements,
+                    _of_crops(judged.attention, len(placements)),
+                    _of_crops(judged.influence, len(placements)),
+                    strict=True,
+                )
             ),
             settled=judged.settled,
             width=views.width,
@@ -89,8 +94,14 @@ class Recorder:
             engine=self._engine.description,
             precision=self._engine.precision,
             file=origin.file,
+            provenance=views.provenance,
             damaged=views.damaged,
         )
+
+
+def _of_crops(values: Float32 | None, crops: int) -> list[float] | list[None]:
+    """Return a number of each crop, where the model gives any."""
+    return [None] * crops if values is None or not crops else [*map(_shortest, values)]
 
 
 def _shortest(value: np.floating[Any]) -> float:

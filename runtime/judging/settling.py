@@ -22,6 +22,7 @@ from ..machine.timings import Timings
 from ..streaming.sharing import More
 from ..views.batch import ViewInfo, Views
 from ..views.later import Crops
+from .influence import Influence
 from .joining import Said, features_of, judge_features
 from .options import AUTO_CROPS, DetectorOptions
 from .recording import Judged
@@ -89,8 +90,16 @@ def stopping_rule(options: DetectorOptions, bundle: Bundle) -> Stopping | None:
 class Settling:
     """A stopping rule at work on an engine; the last stage of a pipeline."""
 
-    def __init__(self, engine: Engine, manifest: Manifest, rule: Stopping) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        manifest: Manifest,
+        rule: Stopping,
+        influence: Influence | None = None,
+    ) -> None:
+        """Judge by a rule; with ``influence`` those that are settled also without each crop."""
         self._engine, self._manifest, self._rule = engine, manifest, rule
+        self._influence = influence
         several = manifest.views.several
         if several is None:
             raise ValueError("a stopping rule needs a stream of several views")
@@ -144,7 +153,13 @@ class Settling:
             for image in images
         ]
         said = judge_features(self._engine, features, timings)
-        return list(map(self._outcome, images, said))
+        outcomes = list(map(self._outcome, images, said))
+        if self._influence is None:
+            return outcomes
+        return [
+            self._influence.added(each, own, timings) if isinstance(each, Judged) else each
+            for each, own in zip(outcomes, features, strict=True)
+        ]
 
     def _outcome(self, image: _Open, said: Said) -> Judged | More:
         margin = float(class_margins(said.logits, self._manifest)) - self._border

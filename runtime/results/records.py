@@ -82,6 +82,23 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 Record = Verdict | Failure
 
 
+class _Status(msgspec.Struct):
+    """What tells which kind of record a line is."""
+
+    status: Literal["ok", "error"]
+
+
+def decode_record(line: bytes) -> Record:
+    """Return the record in a line of JSON.
+
+    Raises:
+        msgspec.MsgspecError: it is none of this version.
+    """
+    status = msgspec.json.decode(line, type=_Status).status
+    kind: type[Record] = Verdict if status == "ok" else Failure
+    return msgspec.json.decode(line, type=kind)
+
+
 def record_schema() -> dict[str, Any]:
     """Return the JSON Schema of a record."""
     alternatives, definitions = msgspec.json.schema_components([Verdict, Failure])

@@ -22,19 +22,13 @@ import msgspec
 from ..finding.files import ImageFile, image_file, readable_path
 from ..machine.errors import InputError, OutputError, UnreadableError
 from .output_file import OutputFile
-from .records import Failure, Record, Verdict
+from .records import Failure, Record, Verdict, decode_record
 
 Differences: TypeAlias = Callable[[Verdict], Sequence[str]]
 """Says of a verdict in what other way than now it was made, in the words of options or records."""
 
 Retry: TypeAlias = Literal["read", "all", "none"]
 """Which errors are tried again: those of reading a file, all, or none."""
-
-
-class _Status(msgspec.Struct):
-    """What tells which kind of record a line is."""
-
-    status: Literal["ok", "error"]
 
 
 @dataclass
@@ -131,9 +125,7 @@ def _records(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[bytes, Record
         if not line.endswith(b"\n") or b"\0" in line:
             return  # torn: its image and those after it are judged again
         try:
-            status = msgspec.json.decode(line, type=_Status).status
-            kind: type[Record] = Verdict if status == "ok" else Failure
-            yield line, msgspec.json.decode(line, type=kind)
+            yield line, decode_record(line)
         except msgspec.MsgspecError as error:
             raise InputError(
                 f"{path} cannot be taken up again: line {number} is not a record of this version "

@@ -54,7 +54,7 @@ class CsvWriter:
         columns += [f"logit_{name}" for name in classes]
         columns += ["crops", "width", "height", "seed", "bundle", "engine", "precision"]
         columns += ["error_type", "error_message", "file_bytes", "file_modified"]
-        columns += ["damaged", "settled", "views"]
+        columns += ["damaged", "settled", "views", "provenance"]
         self._text = io.StringIO()
         self._text.write(_BYTE_ORDER_MARK if bom else "")
         self._rows = csv.DictWriter(
@@ -70,7 +70,8 @@ class CsvWriter:
             row |= {"error_type": record.error.type, "error_message": record.error.message}
         else:
             for name in ("views", "crops"):
-                row[name] = msgspec.json.encode(row[name]).decode()
+                row[name] = _json_cell(row[name])
+            row["provenance"] = "" if record.provenance is None else _json_cell(record.provenance)
             for name in self._classes:
                 row[f"probability_{name}"] = record.probabilities[name]
                 row[f"logit_{name}"] = record.logits[name]
@@ -91,6 +92,10 @@ class CsvWriter:
         self._sink.append(self._text.getvalue().encode())
         self._text.seek(0)
         self._text.truncate()
+
+
+def _json_cell(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _as_text(cell: str) -> str:

@@ -80,6 +80,8 @@ class Pipeline(Generic[_Result]):
             decode=options.decode,
             timings=timings,
             isolate=options.isolate,
+            thumbnails=options.thumbnails,
+            claims=options.claims,
         )
         self._working = 0
         self._viewing = 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from ..claims.claims import ClaimOptions
 from ..images.encoded import DecodeOptions
 from ..machine.cpus import available_cpus
 from ..machine.timings import Timings
@@ -61,6 +62,8 @@ class PipelineOptions:
         isolate: decode in processes of their own, which may crash.
         window: the most images begun and not given back; ``None`` lets workers run well
             ahead of an image that takes long.
+        thumbnails: whether a small picture of each image is made.
+        claims: what files are asked of themselves.
     """
 
     images: int
@@ -69,6 +72,8 @@ class PipelineOptions:
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     isolate: bool = False
     window: int | None = None
+    thumbnails: bool = False
+    claims: ClaimOptions = field(default_factory=ClaimOptions)
 
     def __post_init__(self) -> None:
         if not self.workers:

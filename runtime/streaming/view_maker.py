@@ -9,17 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 
+from ..claims.claims import ClaimOptions, Claims
+from ..claims.reading import read_claims
 from ..images.decode import read_header
 from ..images.encoded import DecodeOptions, Rgb
-from ..images.isolate import IsolatedDecoder
 from ..images.reading import Content
+from ..images.thumbnail import thumbnail_of
+from ..isolation.decoder import IsolatedDecoder
 from ..machine.errors import ImageError
 from ..machine.timings import Timings
 from ..views.batch import HeaderReader, Sampling, ViewBatch, ViewInfo, open_image
 
 DEFAULT_MEMORY = 1 << 30  # bytes
+_NO_CLAIMS = ClaimOptions()
 # glibc keeps freed memory in an arena for each thread; malloc_trim gives it back.
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
 
@@ -69,11 +74,18 @@ class ViewMaker:
         decode: DecodeOptions,
         timings: Timings,
         isolate: bool = False,
+        thumbnails: bool = False,
+        claims: ClaimOptions = _NO_CLAIMS,
     ) -> None:
-        """Serve so many ``threads``; with ``isolate`` each has a process that decodes for it."""
+        """Serve so many ``threads``; with ``isolate`` each has a process that decodes for it.
+
+        With ``thumbnails`` a small picture of each image is made, too; ``claims`` says what files
+        are asked of themselves.
+        """
         self._sampling = sampling
         self._isolated: list[IsolatedDecoder] | None = [] if isolate else None
-        self._decode = decode
+        self._decode, self._thumbnails = decode, thumbnails
+        self._asked = msgspec.structs.replace(claims, orientation=claims.orientation or thumbnails)
         self._timings = timings
         self._budget = ByteBudget(memory, timings)
         self._largest_kept = memory // (4 * threads)
@@ -98,6 +110,8 @@ class ViewMaker:
             decoder.close()
 
     def _make(self, batch: ViewBatch, slot: int, content: Content) -> ViewInfo:
+        with self._timings.stage("decode"):
+            claims = self._claims(content)
         image = open_image(content, self._decode, self._look())
         resizing = self._sampling.resizing_bytes(image.height, image.width)
         with self._budget.holding(image.peak_bytes + resizing):
@@ -106,7 +120,10 @@ class ViewMaker:
                     rgb, damaged = image.decode(self._buffer(image.decoded_bytes))
                 with self._timings.stage("views"):
                     views = batch.fill(slot, rgb, self._sampling)
-                return replace(views, damaged=damaged)
+                    thumbnail = thumbnail_of(rgb, claims.orientation) if self._thumbnails else None
+                return replace(
+                    views, damaged=damaged, thumbnail=thumbnail, provenance=claims.provenance
+                )
             finally:
                 self._give_back(image.peak_bytes)
 
@@ -114,19 +131,31 @@ class ViewMaker:
         """Keep no more than a buffer may have of what an image has taken."""
         if taken > self._largest_kept and _malloc_trim is not None:
             _malloc_trim(0)
-        decoder: IsolatedDecoder | None = getattr(self._own, "decoder", None)
+        decoder = self._decoder()
         if decoder is not None:
             decoder.shrink(self._largest_kept)
 
+    def _claims(self, content: Content) -> Claims:
+        """Return what a file says of itself; pixels say nothing."""
+        if not (self._asked.any and isinstance(content, bytes)):
+            return Claims()
+        decoder = self._decoder()
+        return (read_claims if decoder is None else decoder.read_claims)(content, self._asked)
+
     def _look(self) -> HeaderReader:
         """Return what looks at files for this thread."""
+        decoder = self._decoder()
+        return read_header if decoder is None else decoder.read_header
+
+    def _decoder(self) -> IsolatedDecoder | None:
+        """Return the process that decodes for this thread, if any does."""
         if self._isolated is None:
-            return read_header
+            return None
         decoder: IsolatedDecoder | None = getattr(self._own, "decoder", None)
         if decoder is None:
             self._own.decoder = decoder = IsolatedDecoder()
             self._isolated.append(decoder)
-        return decoder.read_header
+        return decoder
 
     def _buffer(self, size: int) -> Rgb | None:
         """Return this thread's buffer, or nothing for an image too large to keep room for."""

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..claims.claims import Provenance
 from ..images.decode import read_header
 from ..images.encoded import Decoded, DecodeOptions, EncodedImage, Rgb, check_size
 from ..images.pillow import open_pillow_image
 from ..images.reading import Content
+from ..images.thumbnail import Thumbnail
 from ..machine.errors import ImageError
 from .later import LaterCrops, cut_crops
 from .placement import Placement, ReferenceGenerator, crop_sequence, image_seed, place_crops
@@ -136,7 +138,7 @@ class ViewInfo:
     ``damaged`` tells whether a part of the image was missing and filled in. ``later`` has the crops
     that are in no batch, if there are any. ``own`` are the views of which the number depends on the
     image, ``(views, p, p, 3)``, which are in no batch either; ``image`` is kept where places are
-    known only later.
+    known only later. ``thumbnail`` and ``provenance`` are for people, and nothing looks at them.
     """
 
     width: int
@@ -146,6 +148,8 @@ class ViewInfo:
     later: LaterCrops | None = None
     own: Pixels | None = field(default=None, repr=False)
     image: Rgb | None = field(default=None, repr=False)
+    thumbnail: Thumbnail | None = field(default=None, repr=False)
+    provenance: Provenance | None = None
 
 
 class ViewBatch:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 from collections.abc import Collection
 
-from ..engines.base import X86
-from ..engines.registry import engines
+from ...engines.base import X86
+from ...engines.registry import engines
 
 _VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}  # of which one multiplies and adds int8 at once
 

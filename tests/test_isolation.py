@@ -5,20 +5,20 @@ from __future__ import annotations
 import ast
 import os
 import signal
-import struct
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from glass_edge.export.paper import glass_views
 from glass_edge.runtime.images.decode import decode
 from glass_edge.runtime.images.encoded import DecodeOptions
-from glass_edge.runtime.images.isolate import IsolatedDecoder
+from glass_edge.runtime.isolation.decoder import IsolatedDecoder
+from glass_edge.runtime.isolation.protocol import LOOK
+from glass_edge.runtime.isolation.protocol import request as request_of
 from glass_edge.runtime.machine.interpreter import python_command
 from glass_edge.runtime.machine.timings import Timings
 from glass_edge.runtime.streaming.view_maker import ViewMaker
@@ -87,21 +87,20 @@ def test_one_that_hangs_is_stopped(photographs):
 
 
 HANGING = """
-from glass_edge.runtime.images import isolate
+from glass_edge.runtime.isolation import serving
 
 def hang(content, options):
     while True:
         pass
 
-isolate.read_header = hang
-isolate.serve(1, 0.5)
+serving.read_header = hang
+serving.serve(1, 0.5)
 """
 
 
 def request(content: bytes) -> bytes:
     """What a decoder's process is asked when an image is looked at."""
-    options = msgspec.json.encode(DecodeOptions(LIMIT))
-    return b"L" + struct.pack("<QQ", len(content), len(options)) + options + content
+    return request_of(LOOK, content, DecodeOptions(LIMIT))
 
 
 def test_one_that_hangs_ends_by_itself_when_nobody_is_left_to_stop_it():
@@ -111,7 +110,7 @@ def test_one_that_hangs_ends_by_itself_when_nobody_is_left_to_stop_it():
 
 def test_one_that_waits_for_work_does_not_end_by_itself(photographs):
     asked = request(photographs[0].read_bytes())
-    serve = "from glass_edge.runtime.images.isolate import serve; serve(1, 0.5)"
+    serve = "from glass_edge.runtime.isolation.serving import serve; serve(1, 0.5)"
     process = subprocess.Popen(
         [sys.executable, "-c", serve], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -160,7 +159,7 @@ def decoders() -> list[int]:
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            isolated = b"glass_edge.runtime.images.isolate" in (place / "cmdline").read_bytes()
+            isolated = b"glass_edge.runtime.isolation.serving" in (place / "cmdline").read_bytes()
             parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue

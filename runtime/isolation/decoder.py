@@ -1,7 +1,8 @@
 """Decoding in processes of their own, which may crash or hang without ending the run.
 
 Image libraries are written in C, and files come from strangers. Each worker has a process that
-decodes for it; one that dies or takes too long costs its image a verdict, and is started again.
+reads and decodes for it. One that dies or takes too long while it decodes costs its image a
+verdict; while it reads what the file says of itself, it costs only that. It is started again.
 Pixels come back in memory that both share, so they are not copied.
 """
 
@@ -11,34 +12,25 @@ import mmap
 import os
 import select
 import signal
-import struct
 import subprocess
-import sys
 from typing import IO, cast
 
 import msgspec
 import numpy as np
 
+from ..claims.claims import ClaimOptions, Claims, Credentials, Provenance
+from ..images.encoded import CHANNELS, Decoded, DecodeOptions, EncodedImage, Rgb
 from ..machine.errors import EngineError, ImageError
 from ..machine.interpreter import python_command
-from .decode import read_header, settle_pillow
-from .encoded import CHANNELS, Decoded, DecodeOptions, EncodedImage, Rgb
+from .protocol import CLAIMS, DECODE, LOOK, Answer, request
 
-SECONDS = 60.0  # for any one image
-_LOOK, _DECODE = b"L", b"D"
-_SIZES = struct.Struct("<QQ")  # of the file, and of the options before it, in bytes
+SECONDS = 60.0  # for any one request
 _EXTRA_TIMEOUT = 5.0  # seconds by which a process's own limit exceeds its parent's
-_SERVE = "from glass_edge.runtime.images.isolate import serve; serve({memory}, {seconds})"
+_SERVE = "from glass_edge.runtime.isolation.serving import serve; serve({memory}, {seconds})"
 
 
-class _Answer(msgspec.Struct):
-    """What the process answers: facts about the image, or why it cannot be judged."""
-
-    width: int = 0
-    height: int = 0
-    peak: float = 0.0
-    damaged: bool = False
-    error: str | None = None
+class _GoneError(Exception):
+    """The process has no answer any more; the message says what became of it."""
 
 
 class IsolatedDecoder:
@@ -56,6 +48,17 @@ class IsolatedDecoder:
         self._memory = os.fdopen(os.memfd_create("glass-edge pixels"), "rb", buffering=0)
         self._process: subprocess.Popen[bytes] | None = None
 
+    def read_claims(self, content: bytes, options: ClaimOptions) -> Claims:
+        """Read what a file says of itself, as :func:`..claims.reading.read_claims` does.
+
+        If that crashes or takes too long, the file is still decoded: the claims say what happened.
+        """
+        try:
+            line = self._exchange(request(CLAIMS, content, options))
+        except _GoneError as error:
+            return _unread(options, f"the reader {error}")
+        return msgspec.json.decode(line, type=Claims)
+
     def read_header(self, content: bytes, options: DecodeOptions) -> EncodedImage:
         """Read a header in the process, as :func:`.decode.read_header` does.
 
@@ -64,9 +67,7 @@ class IsolatedDecoder:
         Raises:
             ImageError: it cannot be judged, or its decoder crashed or hung.
         """
-        rules = msgspec.json.encode(options)
-        sizes = _SIZES.pack(len(content), len(rules))
-        answer = self._ask(b"".join([_LOOK, sizes, rules, content]))
+        answer = self._ask(request(LOOK, content, options))
         return EncodedImage(answer.width, answer.height, "isolated", self._decode, answer.peak)
 
     def shrink(self, kept: int) -> None:
@@ -81,7 +82,7 @@ class IsolatedDecoder:
 
     def _decode(self, _: Rgb | None) -> Decoded:
         """Return the pixels of the image looked at last, in memory that the next one reuses."""
-        answer = self._ask(_DECODE)
+        answer = self._ask(DECODE)
         size = answer.width * answer.height * CHANNELS
         try:
             mapped = mmap.mmap(self._memory.fileno(), size, access=mmap.ACCESS_READ)
@@ -91,7 +92,18 @@ class IsolatedDecoder:
         rgb = pixels.reshape(answer.height, answer.width, CHANNELS)
         return Decoded(rgb, answer.damaged)
 
-    def _ask(self, request: bytes) -> _Answer:
+    def _ask(self, request: bytes) -> Answer:
+        try:
+            line = self._exchange(request)
+        except _GoneError as error:
+            raise ImageError(f"its decoder {error}.") from None
+        answer = msgspec.json.decode(line, type=Answer)
+        if answer.error is not None:
+            raise ImageError(answer.error)
+        return answer
+
+    def _exchange(self, request: bytes) -> bytes:
+        """Send a request and return the line that answers it."""
         process = self._process or self._start()
         stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
         try:
@@ -103,13 +115,10 @@ class IsolatedDecoder:
             line = b""
         if line is None:
             self._kill()
-            raise ImageError(f"its decoder was stopped after {self._seconds:g} seconds.")
-        if not line:
-            raise ImageError(f"its decoder crashed ({self._end()}).")
-        answer = msgspec.json.decode(line, type=_Answer)
-        if answer.error is not None:
-            raise ImageError(answer.error)
-        return answer
+            raise _GoneError(f"was stopped after {self._seconds:g} seconds")
+        if not line.endswith(b"\n"):
+            raise _GoneError(f"crashed ({self._end()})")
+        return line
 
     def _start(self) -> subprocess.Popen[bytes]:
         memory = self._memory.fileno()
@@ -137,52 +146,9 @@ class IsolatedDecoder:
             self._process = None
 
 
-def serve(memory: int, seconds: float) -> None:
-    """Answer requests on standard input until it is closed; pixels go to the file ``memory``.
-
-    A request that takes longer than ``seconds`` ends the process, because the parent that should
-    have stopped it is gone.
-    """
-    if sys.platform != "linux":  # as IsolatedDecoder has said
-        return
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # so that nothing a library prints is taken for an answer
-    image: EncodedImage | None = None
-    while kind := stdin.read(1):
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            if kind == _LOOK:
-                size, rules = _SIZES.unpack(stdin.read(_SIZES.size))
-                options = msgspec.json.decode(stdin.read(rules), type=DecodeOptions)
-                settle_pillow(options.max_pixels)
-                image = read_header(stdin.read(size), options)
-            damaged = kind == _DECODE and image is not None and _write(memory, image)
-            answer = _answer(image, damaged=damaged)
-        except ImageError as error:
-            answer = _Answer(error=str(error))
-        if kind == _DECODE:
-            image = None  # and its file
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        stdout.write(msgspec.json.encode(answer) + b"\n")
-        stdout.flush()
-
-
-def _answer(image: EncodedImage | None, *, damaged: bool) -> _Answer:
-    return _Answer(image.width, image.height, image.peak, damaged) if image else _Answer()
-
-
-def _write(memory: int, image: EncodedImage) -> bool:
-    """Decode an image into the shared file, growing it as needed; the parent shrinks it.
-
-    Returns:
-        Whether a part of the image is missing.
-    """
-    size = image.width * image.height * CHANNELS
-    if os.fstat(memory).st_size < size:
-        os.ftruncate(memory, size)
-    buffer = np.frombuffer(mmap.mmap(memory, size), np.uint8)
-    rgb, damaged = image.decode(buffer)
-    if not np.shares_memory(rgb, buffer):
-        buffer[:] = rgb.ravel()
-    return damaged
+def _unread(options: ClaimOptions, reason: str) -> Claims:
+    """Return the claims of a file that could not be asked."""
+    if not options.provenance:
+        return Claims()
+    credentials = Credentials("unread", codes=(reason,))
+    return Claims(provenance=Provenance((), credentials, options.trust_digest))

@@ -9,26 +9,35 @@ from dataclasses import dataclass
 
 import click
 
-from ..judging.detector import Detector
-from ..machine.progress import Progress, track
-from ..machine.signals import finishing_on_signals
-from ..machine.timings import Timings
-from ..results.records import Failure, Record, Verdict
-from ..results.writers import Writer
+from ...judging.detector import Detector
+from ...machine.progress import Progress, track
+from ...machine.signals import finishing_on_signals
+from ...machine.timings import Timings
+from ...results.records import Failure, Record, Verdict
+from ...results.writers import Writer
+from .report import RunReport
 
 
 class Run:
     """Judges images, writes their records, and says on standard error how it went."""
 
-    def __init__(self, detector: Detector, writer: Writer, *, show_timings: bool) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        writer: Writer,
+        report: RunReport | None = None,
+        *,
+        show_timings: bool,
+    ) -> None:
         """Judge with ``detector`` and write to ``writer``.
 
         Args:
             detector: what judges.
             writer: what takes the records.
+            report: takes them, too.
             show_timings: whether a table of the stages follows the summary.
         """
-        self._detector, self._writer = detector, writer
+        self._detector, self._writer, self._report = detector, writer, report
         self._show_timings = show_timings
         self._counts: Counter[str] = Counter()
         self._steadiness = _Steadiness()
@@ -51,6 +60,8 @@ class Run:
                     for record in track(records, "judging", total, progress):
                         with records.timings.stage("write"):
                             self._writer.write(record)
+                            if self._report is not None:
+                                self._report.add(record, records.thumbnail)
                         self._counts[_counted_as(record)] += 1
                         self._steadiness.add(record)
             finally:

@@ -1,0 +1,106 @@
+"""Measures what reports cost."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.machine.environment import environment
+from ...runtime.results.records import Verdict, decode_record
+from ..contenders.turns import in_turns
+from ..measuring.report import SCHEMA_VERSION
+from ..measuring.samples import Samples
+from .browser import browser, find_browser, opened
+from .programs import REPORT, RUN, seconds_of
+from .report import PageCost, ReportCosts, WayToRun
+
+WAYS = ("", "--report report.html", "--provenance")
+PAGES = ((2_000, False), (10_000, True))
+"""The rows of a page, and whether its thumbnails lie in a folder."""
+_RECORDS = "records.jsonl"
+
+
+def measure_reports(
+    images: Sequence[str],
+    bundle: Bundle,
+    rounds: int,
+    *,
+    pages: Sequence[tuple[int, bool]] = PAGES,
+    command: str,
+) -> ReportCosts:
+    """Time ``glass-run`` with and without a report, and pages of many rows.
+
+    Args:
+        images: photographs, named so that any working directory finds them.
+        bundle: what judges.
+        rounds: rounds that count; one more warms up.
+        pages: which pages are made of records of these images.
+        command: what the report says it was made by.
+
+    Raises:
+        EngineError: a program failed.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        judge = [*images, "-b", str(bundle.path.resolve()), "--force", "-o", _RECORDS]
+
+        def timed(options: str) -> float:
+            return seconds_of(RUN, [*judge, *options.split()], folder)
+
+        turns = in_turns(WAYS, timed, rounds + 1, "measuring runs")
+        ways = [WayToRun(options, Samples(found[1:])) for options, found in
+                zip(WAYS, turns, strict=True)]  # fmt: skip
+        lines = (folder / _RECORDS).read_bytes().splitlines(keepends=True)
+        verdicts = [found for line in lines if isinstance(found := decode_record(line), Verdict)]
+        costs = [_page(lines, rows, rounds, folder, beside=beside) for rows, beside in pages]
+    return ReportCosts(
+        schema=SCHEMA_VERSION,
+        command=command,
+        environment=environment(),
+        images=len(images),
+        megapixels=sum(each.width * each.height for each in verdicts) / 1e6 / len(verdicts),
+        bundle=bundle.name,
+        engine=verdicts[0].engine,
+        rounds=rounds,
+        browser=_browser_name(),
+        ways=tuple(ways),
+        pages=tuple(costs),
+    )
+
+
+def _page(
+    lines: Sequence[bytes], rows: int, rounds: int, folder: Path, *, beside: bool
+) -> PageCost:
+    """Make a page of so many rows several times, and open it."""
+    records, page = folder / f"{rows}.jsonl", folder / f"{rows}.html"
+    with open(records, "wb") as file:
+        file.writelines(itertools.islice(itertools.cycle(lines), rows))
+    make = [str(records), "-o", str(page), "--force", "--limit", str(rows)]
+    make += ["--folder"] if beside else []
+    made = Samples(tuple(seconds_of(REPORT, make, folder) for _ in range(rounds)))
+    cost = PageCost(rows, beside, made, page.stat().st_size)
+    executable = find_browser()
+    if executable is None:
+        return cost
+    with browser(executable) as started:
+        times = [opened(started, page) for _ in range(rounds)]
+    return PageCost(
+        rows,
+        beside,
+        made,
+        cost.file_bytes,
+        Samples(tuple(each.seconds for each in times)),
+        max(each.heap for each in times),
+        max(each.elements for each in times),
+    )
+
+
+def _browser_name() -> str | None:
+    executable = find_browser()
+    if executable is None:
+        return None
+    with browser(executable) as started:
+        return f"Chromium {started.version}"

@@ -1,0 +1,57 @@
+"""Reading what a file says of itself. Claims: no verdict depends on them."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import suppress
+from pathlib import Path
+
+from ..machine.errors import InputError
+from .claims import ClaimOptions, Claims, Declared, Provenance
+from .credentials import CERTIFICATE, read_credentials
+from .declared import statements_of
+from .metadata import Metadata, read_metadata
+from .orientation import AS_STORED, orientation_of
+
+MOST_TRUST_BYTES = 4 << 20
+_FORMAT = "give a PEM file, in which each certificate begins with -----BEGIN CERTIFICATE-----"
+
+
+def read_claims(content: bytes, options: ClaimOptions) -> Claims:
+    """Return what is asked for of what a file says of itself; never raises.
+
+    Nothing is decoded, and nothing leaves this machine.
+    """
+    orientation, declared = AS_STORED, tuple[Declared, ...]()
+    with suppress(Exception):  # metadata never cost an image its verdict
+        metadata = read_metadata(content) if options.any else Metadata()
+        orientation = orientation_of(metadata) if options.orientation else AS_STORED
+        declared = statements_of(metadata) if options.provenance else ()
+    if not options.provenance:
+        return Claims(orientation)
+    credentials = read_credentials(content, options.trust_list)
+    return Claims(orientation, Provenance(declared, credentials, options.trust_digest))
+
+
+def read_trust_list(path: Path) -> str:
+    """Return the text of a file of certificates (PEM) that are to be trusted.
+
+    Raises:
+        InputError: it is missing, cannot be read, is too large, or holds no certificate.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_TRUST_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"the trust list {path} cannot be read: {error.strerror}.") from None
+    if len(content) > MOST_TRUST_BYTES:
+        raise InputError(f"the trust list {path} is larger than {MOST_TRUST_BYTES >> 20} MiB.")
+    text = content.decode("utf-8", "replace")
+    certificates = CERTIFICATE.findall(text)
+    if not certificates:
+        raise InputError(f"the trust list {path} holds no certificate; {_FORMAT}.")
+    try:
+        ssl.create_default_context(cadata="\n".join(certificates))
+    except ssl.SSLError:
+        raise InputError(f"the trust list {path} holds a damaged certificate; {_FORMAT}.") from None
+    return text

@@ -1,0 +1,206 @@
+"""``glass-report``: records that glass-run wrote, as a page or for a review tool."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import click
+
+from ..bundle.bundle import Bundle
+from ..finding.files import did_you_mean, readable_path
+from ..images.encoded import DecodeOptions
+from ..machine.errors import InputError
+from ..machine.progress import track
+from ..report.making import make_report
+from ..report.reading import LeftOut, read_records
+from ..report.rows import Setting
+from ..report.selection import Selection
+from ..report.summary import Summary, Threshold
+from ..report.writing import PageFile
+from ..results.records import Record
+from .console import GlassCommand
+from .inputs import settle_decoders
+from .options import Folder, common_options, force_option
+from .progress import on_console
+from .running.report import EMBEDDED, check_report, say_where
+
+IN_FOLDER = 20_000
+"""Images that a page with a folder shows by default."""
+HTML = "html"
+
+_EXAMPLES = """
+\b
+Examples:
+  glass-report verdicts.jsonl                        writes report.html: open it in a browser
+  glass-report verdicts.jsonl -o june.html --folder  thumbnails beside the page, for more images
+  glass-report verdicts.jsonl -b gl_vit.glass        also what the bundle says of itself
+  glass-run images/ -b gl_vit.glass -o - | glass-report -
+"""
+
+
+@click.command(
+    cls=GlassCommand,
+    epilog=_EXAMPLES,
+    help="Show the verdicts in RECORDS, a .jsonl file that glass-run wrote (- for standard "
+    "input), on a page to look at. glass-run --report makes the same page in one go, with what "
+    "each crop did.",
+)
+@click.argument("records", metavar="RECORDS")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="The page.",
+)
+@force_option("FILE")
+@click.option(
+    "-b",
+    "--bundle",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The bundle that the images were judged with: the page then names its digest, detector "
+    "and threshold.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0.0, 1.0),
+    help="P(fake) from which images were called fake. Default: the bundle's, or what the verdicts "
+    "show.",
+)
+@click.option(
+    "--root",
+    metavar="DIR",
+    type=Folder(),
+    default=Path(),
+    help="The folder that relative paths in RECORDS begin at. Default: the working directory.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help=f"Show at most N images: those with the highest scores, those nearest the threshold and a "
+    f"random sample. Default: {EMBEDDED}, or {IN_FOLDER} with --folder.",
+)
+@click.option(
+    "--folder",
+    is_flag=True,
+    help="Put thumbnails into a folder beside the page instead of into it.",
+)
+@common_options
+def main(
+    records: str,
+    output: Path,
+    force: bool,
+    bundle: Path | None,
+    threshold: float | None,
+    root: Path,
+    limit: int | None,
+    folder: bool,
+) -> None:
+    """Make a report; see ``glass-report --help``."""
+    check_report(output, force=force)
+    opened = None if bundle is None else Bundle.open(bundle)
+    settle_decoders()
+    with open_records(records) as lines:
+        left_out = LeftOut()
+        summary = summarise(lines, records, left_out)
+        check_same_bundle(opened, summary)
+        border = _threshold(threshold, opened, summary)
+        selection = Selection(limit or (IN_FOLDER if folder else EMBEDDED), border.value)
+        lines.seek(0)
+        for record in read_records(lines, LeftOut()):
+            selection.add(record)
+    page = PageFile(output, folder=folder)
+    report = make_report(
+        summary,
+        border,
+        selection,
+        Setting(
+            title="standard input" if records == "-" else readable_path(Path(records).name),
+            page=output,
+            root=root,
+            bundle=opened,
+            notes=tuple(left_out.sentences()),
+            decode=DecodeOptions(allow_damaged=True),
+        ),
+        place=page.place,
+        progress=on_console,
+    )
+    page.write(report)
+    for note in report.head.notes:
+        click.echo(f"Note: {note}", err=True)
+    say_where(output, report.head.shown, report.head.images)
+
+
+@contextmanager
+def open_records(source: str) -> Iterator[IO[bytes]]:
+    """Open a file of records, or standard input as a file that can be read twice.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if source == "-":
+        if sys.stdin is None:
+            raise InputError("standard input is closed, so there are no records to read.")
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+            copy.seek(0)
+            yield copy
+        return
+    try:
+        file = open(source, "rb")  # noqa: SIM115
+    except FileNotFoundError:
+        raise InputError(f"there is no {readable_path(source)}.{did_you_mean(source)}") from None
+    except OSError as error:
+        raise InputError(f"{readable_path(source)} cannot be read: {error.strerror}.") from None
+    with file:
+        yield file
+
+
+def summarise(lines: IO[bytes], source: str, left_out: LeftOut) -> Summary:
+    """Count the records among some lines.
+
+    Raises:
+        InputError: there are none.
+    """
+    summary = Summary()
+    records: Iterator[Record] = read_records(lines, left_out)
+    for record in track(records, "reading", None, on_console):
+        summary.add(record)
+    if not summary.images:
+        raise InputError(
+            f"{'standard input' if source == '-' else readable_path(source)} holds no records: "
+            "give a .jsonl file that this version of glass-run wrote with -o."
+        )
+    return summary
+
+
+def check_same_bundle(bundle: Bundle | None, summary: Summary) -> None:
+    """Refuse a bundle that no record names.
+
+    Raises:
+        InputError: the records were made with others.
+    """
+    digests = {name.rpartition("@")[2] for name in summary.bundles}
+    if bundle is not None and digests and bundle.digest[:12] not in digests:
+        raise InputError(
+            f"the records were made with {', '.join(summary.bundles)}, not with {bundle.name}: "
+            "name that bundle, or leave --bundle out."
+        )
+
+
+def _threshold(given: float | None, bundle: Bundle | None, summary: Summary) -> Threshold:
+    if given is not None:
+        return summary.threshold(given, "given with --threshold")
+    if bundle is not None and not summary.contradicts(bundle.manifest.threshold):
+        return summary.threshold(bundle.manifest.threshold, "the bundle's")
+    return summary.threshold(None, "")

@@ -1,0 +1,126 @@
+"""The report of a run: fed with records as they come, and written when the run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from ...finding.files import readable_path
+from ...images.thumbnail import Thumbnail
+from ...judging.detector import Detector
+from ...judging.options import DetectorOptions, decode_options
+from ...machine.progress import Progress
+from ...machine.signals import Interrupted
+from ...report.making import make_report
+from ...report.reading import LeftOut, read_records
+from ...report.rows import Setting
+from ...report.selection import Selection
+from ...report.summary import Summary, Threshold
+from ...report.writing import PageFile, check_page
+from ...results.records import Record
+from ..console import check_libraries
+
+EMBEDDED = 2000
+"""Images that a page shows by default."""
+REPORT_LIBRARIES = ("jinja2",)
+
+_SHOWN = 3  # of the paths that were given, in the title
+
+
+class RunReport:
+    """Takes every record of a run."""
+
+    def __init__(self, page: Path, paths: Sequence[str], detector: Detector) -> None:
+        """Report to ``page`` on the images that ``paths`` name."""
+        self._page = PageFile(page, folder=False)
+        self._threshold = Threshold(detector.threshold, _source(detector.options))
+        self._summary = Summary()
+        self._selection = Selection(EMBEDDED, detector.threshold)
+        self._setting = Setting(
+            title=_title(paths),
+            page=page,
+            root=Path(),
+            bundle=detector.bundle,
+            seed=_seed(detector.options),
+            decode=decode_options(detector.options),
+        )
+
+    def add(self, record: Record, thumbnail: Thumbnail | None) -> None:
+        """Take a record as it is made."""
+        self._summary.add(record)
+        self._selection.add(record, thumbnail)
+
+    def add_earlier(self, path: Path) -> None:
+        """Take the records that an earlier run wrote to a file."""
+        with open(path, "rb") as lines:
+            for record in read_records(lines, LeftOut()):
+                self.add(record, None)
+
+    def write(self, progress: Progress) -> None:
+        """Write the page and say so on standard error.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        report = make_report(
+            self._summary,
+            self._threshold,
+            self._selection,
+            self._setting,
+            place=self._page.place,
+            progress=progress,
+        )
+        self._page.write(report)
+        say_where(self._page.path, report.head.shown, report.head.images)
+
+
+def check_report(page: Path, *, force: bool) -> None:
+    """Refuse before the run a report that could not be written after it.
+
+    Raises:
+        InputError: a library is missing, or the name cannot be taken.
+        OutputError: the folder is not there or cannot be written to.
+    """
+    check_libraries("a report", REPORT_LIBRARIES, extra="report", reports=())
+    check_page(page, force=force)
+
+
+@contextmanager
+def writing(report: RunReport | None, progress: Progress) -> Iterator[None]:
+    """Write the report at the end of the block, also if a signal ended it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        yield
+    except Interrupted:
+        if report is not None:
+            report.write(progress)
+        raise
+    if report is not None:
+        report.write(progress)
+
+
+def say_where(page: Path, shown: int, images: int) -> None:
+    """Say on standard error what was written."""
+    of_all = f"{images} images" if shown == images else f"{shown} of {images} images"
+    click.echo(f"report: {readable_path(page)} ({of_all})", err=True)
+
+
+def _title(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return ", ".join(map(readable_path, paths[:_SHOWN])) + more
+
+
+def _source(options: DetectorOptions) -> str:
+    return "the bundle's" if options.threshold is None else "given with --threshold"
+
+
+def _seed(options: DetectorOptions) -> str:
+    if options.fixed_seed is not None:
+        return f"{options.fixed_seed} for every image (--fixed-seed)"
+    return f"{options.seed}{' and a secret (GLASS_SEED_KEY)' if options.seed_key else ''}"

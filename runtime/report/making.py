@@ -1,0 +1,141 @@
+"""Makes a report of records: counts all of them, chooses which are shown, and shows these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+
+from ..bundle.model_card import weaknesses
+from ..machine.progress import Progress
+from ..results.records import Verdict
+from .model import Head, Report, Row
+from .pictures import GONE, PictureMaker, Pictures, Wanted
+from .rows import PlaceThumbnail, Setting, row_of
+from .selection import Chosen, Selection
+from .summary import Summary, Threshold, counted
+
+MOST_CROPS_SHOWN = 64  # for which previews are embedded
+
+_FEW = 6  # images with the highest scores, and nearest the threshold, of which crops are embedded
+
+
+def make_report(
+    summary: Summary,
+    threshold: Threshold,
+    selection: Selection,
+    setting: Setting,
+    *,
+    place: PlaceThumbnail,
+    progress: Progress,
+) -> Report:
+    """Make a report's page.
+
+    Args:
+        summary: of all records.
+        threshold: P(fake) from which images were called fake.
+        selection: of the same records.
+        setting: what else is known.
+        place: takes thumbnails.
+        progress: is told how many pictures are made.
+    """
+    chosen = selection.chosen()
+    pictures = dict(_pictures_of(chosen, threshold, setting, progress))
+    rows = tuple(
+        row_of(number, each, pictures.get(number, Pictures()), setting, place)
+        for number, each in enumerate(chosen)
+    )
+    missing = sum(found.problem == GONE for found in pictures.values())
+    notes = [*setting.notes, *_notes(summary, threshold), *_missing(missing, len(pictures))]
+    drawn = summary.drawn > 0
+    return Report(
+        Head(
+            title=setting.title,
+            made=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            bundles=counted(summary.bundles),
+            engines=counted(summary.engines),
+            precisions=counted(summary.precisions),
+            digest=setting.bundle.digest if setting.bundle else None,
+            detector=setting.bundle.manifest.detector.title if setting.bundle else None,
+            seed=setting.seed,
+            fake_class=summary.fake_class,
+            real_class=summary.real_class,
+            threshold=threshold.value,
+            threshold_source=threshold.source,
+            images=summary.images,
+            fake=summary.called(summary.fake_class),
+            real=summary.called(summary.real_class),
+            errors=summary.errors,
+            open_verdicts=summary.open if summary.chosen_number else None,
+            shown=len(rows),
+            selection=None if selection.complete else _selection(rows),
+            bars=summary.bars(),
+            notes=tuple(notes),
+            limits=weaknesses(drawn=drawn),
+        ),
+        rows,
+    )
+
+
+def _pictures_of(
+    chosen: Sequence[Chosen], threshold: Threshold, setting: Setting, progress: Progress
+) -> Iterator[tuple[int, Pictures]]:
+    """Yield pictures of rows that have none yet, or of which each crop is shown, by row."""
+    few = _few(chosen, threshold)
+    wanted = {
+        row: Wanted(record, row in few, setting.root / record.path)
+        for row, (candidate, _) in enumerate(chosen)
+        if isinstance(record := candidate.record, Verdict)
+        and record.path is not None
+        and (candidate.thumbnail is None or row in few)
+    }
+    made = PictureMaker(setting.decode).make([*wanted.values()], progress)
+    yield from zip(wanted, made, strict=True)
+
+
+def _few(chosen: Sequence[Chosen], threshold: Threshold) -> set[int]:
+    """Return the rows of which each crop is embedded in native pixels."""
+    scores = {
+        row: record.score
+        for row, (candidate, _) in enumerate(chosen)
+        if isinstance(record := candidate.record, Verdict)
+        and 0 < len(record.crops) <= MOST_CROPS_SHOWN
+    }
+    few = sorted(scores, key=lambda row: -scores[row])[:_FEW]
+    if (border := threshold.value) is not None:
+        few += sorted(scores, key=lambda row: abs(scores[row] - border))[:_FEW]
+    return set(few)
+
+
+def _selection(rows: Sequence[Row]) -> str:
+    counts = {
+        name: sum(row.choice == name for row in rows)
+        for name in ("highest", "threshold", "sample", "error")
+    }
+    return (
+        f"Shown are the {counts['highest']} images with the highest scores, the "
+        f"{counts['threshold']} nearest the threshold, {counts['sample']} others at random, and "
+        f"{counts['error']} that could not be judged."
+    )
+
+
+def _notes(summary: Summary, threshold: Threshold) -> Iterator[str]:
+    for what, names in (
+        ("bundles", summary.bundles),
+        ("engines", summary.engines),
+        ("precisions", summary.precisions),
+    ):
+        if len(names) > 1:
+            said = ", ".join(f"{name} ({count})" for name, count in names.most_common())
+            yield f"The records were made with {len(names)} {what}, whose scores differ: {said}."
+    if threshold.value is not None and summary.contradicts(threshold.value):
+        yield f"Some of the verdicts were made with another threshold than {threshold.value:g}."
+    if summary.damaged:
+        yield f"Of {summary.damaged} images a part is missing and was filled in."
+
+
+def _missing(missing: int, looked_for: int) -> Iterator[str]:
+    if missing:
+        yield (
+            f"{missing} of {looked_for} image files were not found, so that they are not shown: "
+            "run glass-report where glass-run was run, or name that folder with --root."
+        )

@@ -1,0 +1,98 @@
+"""Pictures of images that were judged before, from their files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..claims.claims import ClaimOptions
+from ..claims.reading import read_claims
+from ..finding.files import image_file
+from ..images.decode import read_header
+from ..images.encoded import DecodeOptions, EncodedImage
+from ..images.reading import read_image
+from ..images.thumbnail import Thumbnail, draft, thumbnail_of, webp
+from ..machine.cpus import available_cpus
+from ..machine.errors import ImageError
+from ..machine.progress import Progress, track
+from ..results.records import Verdict
+from ..streaming.view_maker import DEFAULT_MEMORY, ByteBudget
+
+GONE = "Its file was not found."
+CHANGED = "Its file has changed since it was judged."
+
+_PREVIEW_QUALITY = 80  # libwebp's: what a detector looks for is not kept, what people see is
+_ORIENTATION = ClaimOptions(orientation=True)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What could be shown of an image.
+
+    Attributes:
+        thumbnail: the whole image, small.
+        previews: each crop in native pixels, as WebP files, upright.
+        problem: why there is none, a sentence; ``None`` if there is.
+    """
+
+    thumbnail: Thumbnail | None = None
+    previews: tuple[bytes, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An image that pictures are wanted of: its record, whether each crop, too, and its file."""
+
+    verdict: Verdict
+    previews: bool
+    path: Path
+
+
+class PictureMaker:
+    """Makes pictures from files, several at a time, in bounded memory."""
+
+    def __init__(self, decode: DecodeOptions) -> None:
+        """Decode as the run did."""
+        self._decode = decode
+        self._budget = ByteBudget(DEFAULT_MEMORY)
+
+    def make(self, wanted: Sequence[Wanted], progress: Progress) -> Iterator[Pictures]:
+        """Make pictures of some images, in their order."""
+        with ThreadPoolExecutor(available_cpus()) as pool:
+            found = pool.map(self._make, wanted)
+            yield from track(found, "pictures", len(wanted), progress)
+
+    def _make(self, wanted: Wanted) -> Pictures:
+        now = image_file(wanted.path)
+        if now is None:
+            return Pictures(problem=GONE)
+        if now != wanted.verdict.file:
+            return Pictures(problem=CHANGED)
+        try:
+            return self._pictures(wanted)
+        except (ImageError, MemoryError) as error:
+            return Pictures(problem=f"Its file cannot be shown: {error}")
+
+    def _pictures(self, wanted: Wanted) -> Pictures:
+        content = read_image(wanted.path)
+        if not isinstance(content, bytes):
+            raise TypeError("the content of a file is bytes")
+        image = read_header(content, self._decode)
+        orientation = read_claims(content, _ORIENTATION).orientation
+        with self._budget.holding(image.peak_bytes):
+            if wanted.previews:
+                return _with_previews(image, wanted.verdict, orientation)
+            return Pictures(thumbnail_of(draft(content, image), orientation))
+
+
+def _with_previews(image: EncodedImage, verdict: Verdict, orientation: int) -> Pictures:
+    rgb = image.decode().rgb
+    crops = (
+        rgb[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+        for crop in verdict.crops
+    )
+    previews = tuple(webp(each.copy(), orientation, _PREVIEW_QUALITY) for each in crops)
+    return Pictures(thumbnail_of(rgb, orientation), previews)

@@ -1,0 +1,109 @@
+"""The rows of a report: an image's record, its pictures, and how to repeat its verdict."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import quote
+
+from ..bundle.bundle import Bundle
+from ..engines.registry import engine_names
+from ..images.encoded import DecodeOptions
+from ..images.thumbnail import Thumbnail
+from ..judging.options import AUTO_CROPS
+from ..results.records import Record, Verdict
+from .model import Row
+from .pictures import Pictures
+from .selection import Chosen
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of the run beside its records.
+
+    Attributes:
+        title: what was judged.
+        page: where the report will be.
+        root: the folder that relative paths in records begin at.
+        bundle: that the images were judged with, if it is at hand.
+        seed: the run's seed in words, if it is known.
+        notes: what the reader must know of the records.
+        decode: how images were decoded.
+    """
+
+    title: str
+    page: Path
+    root: Path
+    bundle: Bundle | None = None
+    seed: str | None = None
+    notes: tuple[str, ...] = ()
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
+
+
+PlaceThumbnail: TypeAlias = Callable[[int, Thumbnail], str]
+"""Puts the thumbnail of a row where the page finds it, and returns its URL."""
+
+
+def embedded(webp: bytes) -> str:
+    """Return the URL of a WebP picture that is in the URL."""
+    return f"data:image/webp;base64,{b64encode(webp).decode()}"
+
+
+def row_of(
+    number: int, chosen: Chosen, pictures: Pictures, setting: Setting, place: PlaceThumbnail
+) -> Row:
+    """Return the row of an image.
+
+    Args:
+        number: of the row.
+        chosen: the image.
+        pictures: that were made of it for the report.
+        setting: what is known of the run.
+        place: takes its thumbnail.
+    """
+    (_, record, kept), choice = chosen
+    thumbnail = pictures.thumbnail or kept
+    return Row(
+        record=record,
+        choice=choice,
+        thumbnail=thumbnail and place(number, thumbnail),
+        orientation=thumbnail.orientation if thumbnail else 1,
+        original=_original(record, pictures, setting),
+        previews=tuple(map(embedded, pictures.previews)),
+        command=_command(record, setting) if isinstance(record, Verdict) else None,
+        note=pictures.problem,
+    )
+
+
+def _original(record: Record, pictures: Pictures, setting: Setting) -> str | None:
+    """Return the URL of an image's file, relative to the page."""
+    if record.path is None or pictures.problem is not None or not isinstance(record, Verdict):
+        return None
+    try:
+        relative = os.path.relpath(setting.root / record.path, setting.page.parent)
+    except ValueError:  # on another drive
+        return (setting.root / record.path).resolve().as_uri()
+    return quote(Path(relative).as_posix())
+
+
+def _command(verdict: Verdict, setting: Setting) -> str | None:
+    """Return a command line that repeats a verdict."""
+    if verdict.path is None:
+        return None
+    path = f"./{verdict.path}" if verdict.path.startswith("-") else verdict.path
+    bundle = setting.bundle.path if setting.bundle else verdict.bundle.rpartition("@")[0]
+    words = ["glass-run", path, "--bundle", str(bundle)]
+    engine = verdict.engine.partition(" ")[0]
+    if engine in engine_names():
+        words += ["--engine", engine]
+    if verdict.seed is not None:
+        crops = AUTO_CROPS if verdict.settled is not None else len(verdict.crops)
+        words += ["--crops", str(crops), "--fixed-seed", str(verdict.seed)]
+    if verdict.damaged:
+        words.append("--allow-damaged")
+    return shlex.join([*words, "-o", "-"])

@@ -1,0 +1,230 @@
+"""glass-report, and glass-run --report: what is in the page, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from conftest import EXAMPLES, PROGRAMS, ROOT, call, launch, refusal
+from glass_edge.runtime.report.writing import check_page
+from PIL import Image
+
+from glass_edge import OutputError
+
+PHOTOGRAPHS = sorted(EXAMPLES.rglob("*.jpg"))
+report = partial(call, "glass-report")
+run = partial(call, "glass-run")
+
+
+def data_of(page: Path) -> dict:
+    """What is embedded in a page."""
+    [text] = re.findall(
+        r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page.read_text("utf-8"), re.S
+    )
+    return json.loads(text)
+
+
+def rows_of(page: Path) -> list[dict]:
+    data = data_of(page)
+    return data["rows"] if isinstance(data, dict) else data
+
+
+@pytest.fixture(scope="module")
+def judged(vit_bundle, tmp_path_factory) -> Path:
+    """A folder with images, records and a page, as one call of glass-run makes them."""
+    folder = tmp_path_factory.mktemp("judged")
+    shutil.copytree(EXAMPLES, folder / "images", ignore=shutil.ignore_patterns("*.md"))
+    (folder / "images" / "broken.jpg").write_bytes(PHOTOGRAPHS[0].read_bytes()[:5000])
+    done = run(folder, "images", "-b", vit_bundle.path, "-o", "v.jsonl", "--report", "page.html")
+    assert done.returncode == 0, done.stderr
+    assert "report: page.html (13 images)" in done.stderr
+    return folder
+
+
+def records_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_page_holds_every_record_as_it_was_written(judged):
+    rows = rows_of(judged / "page.html")
+    assert [row["record"] for row in rows] == records_of(judged / "v.jsonl")
+
+
+def test_every_image_has_a_picture_a_file_and_a_command(judged):
+    for row in rows_of(judged / "page.html"):
+        if row["record"]["status"] == "error":
+            assert row["thumbnail"] is None
+            continue
+        assert row["thumbnail"].startswith("data:image/webp;base64,")
+        assert (judged / row["original"]).is_file()
+        assert None not in [crop["influence"] for crop in row["record"]["crops"]]
+
+
+def test_the_command_of_a_row_repeats_its_verdict(judged):
+    row = next(row for row in rows_of(judged / "page.html") if row["record"]["status"] == "ok")
+    program, *arguments = shlex.split(row["command"])
+    assert program == "glass-run"
+    done = run(judged, *arguments)
+    again = json.loads(done.stdout)
+    for field in ("score", "logits", "seed"):
+        assert again[field] == row["record"][field]
+
+
+def test_a_few_have_their_crops_in_native_pixels(judged):
+    rows = [row for row in rows_of(judged / "page.html") if row["previews"]]
+    assert 6 <= len(rows) <= 12
+    for row in rows:
+        for crop, preview in zip(row["record"]["crops"], row["previews"], strict=True):
+            webp = base64.b64decode(preview.partition(",")[2])
+            assert Image.open(io.BytesIO(webp)).size == (crop["width"], crop["height"])
+
+
+def test_glass_report_makes_the_same_page_from_the_records(judged, vit_bundle):
+    done = report(judged, "v.jsonl", "-o", "again.html", "-b", vit_bundle.path)
+    assert done.returncode == 0, done.stderr
+    one, other = rows_of(judged / "page.html"), rows_of(judged / "again.html")
+    for row in (*one, *other):
+        row.pop("thumbnail")  # of a JPEG that was decoded at a fraction of its size
+    assert one == other
+
+
+def test_thumbnails_may_lie_in_a_folder(judged):
+    done = report(judged, "v.jsonl", "-o", "large page.html", "--folder")
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(judged / "large page.html")
+    places = [judged / unquote(row["thumbnail"]) for row in rows if row["thumbnail"]]
+    assert len(places) == 12
+    assert all(Image.open(place).format == "WEBP" for place in places)
+    assert {place.parent.name for place in places} == {"large page_files"}
+
+
+def test_a_shorter_report_leaves_no_thumbnails_of_a_longer_one(judged):
+    report(judged, "v.jsonl", "-o", "short.html", "--folder")
+    (judged / "short_files" / "mine.webp").write_bytes(b"")
+    report(judged, "v.jsonl", "-o", "short.html", "--folder", "--limit", 3, "--force")
+    kept = {path.name for path in (judged / "short_files").iterdir()}
+    shown = {row["thumbnail"] for row in rows_of(judged / "short.html")} - {None}
+    assert kept == {"mine.webp"} | {Path(url).name for url in shown}
+    assert 1 <= len(shown) <= 3
+
+
+def test_images_that_are_gone_or_changed_are_said_so(judged, tmp_path):
+    shutil.copytree(judged / "images", tmp_path / "images")
+    shutil.copy(judged / "v.jsonl", tmp_path)
+    done = report(tmp_path, "v.jsonl", "--root", judged)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "images" / "real" / "cat.jpg").unlink()
+    os.utime(tmp_path / "images" / "fake" / "cat.jpg")
+    done = report(tmp_path, "v.jsonl", "--force")
+    assert "1 of 12 image files were not found" in done.stderr
+    notes = {row["record"]["path"]: row["note"] for row in rows_of(tmp_path / "report.html")}
+    assert notes["images/real/cat.jpg"] == "Its file was not found."
+    assert notes["images/fake/cat.jpg"] == "Its file has changed since it was judged."
+
+
+def test_records_of_two_bundles_are_a_note(judged, tmp_path):
+    lines = (judged / "v.jsonl").read_text().splitlines()
+    lines[-1] = lines[-1].replace("vit.glass@", "other.glass@")
+    (tmp_path / "mixed.jsonl").write_text("\n".join([*lines, "nonsense", "{"]))
+    done = report(tmp_path, "mixed.jsonl", "--root", judged)
+    assert done.returncode == 0
+    assert "made with 2 bundles" in done.stderr
+    assert "1 line is no record" in done.stderr
+    assert "last line is not complete" in done.stderr
+
+
+def test_records_may_come_on_standard_input(judged, tmp_path):
+    done = launch(
+        "glass-report", tmp_path, "-", "--root", judged, input=(judged / "v.jsonl").read_text()
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(rows_of(tmp_path / "report.html")) == 13
+
+
+def test_a_resumed_run_reports_on_all_its_images(judged, vit_bundle, tmp_path):
+    shutil.copytree(judged / "images", tmp_path / "images", copy_function=shutil.copy2)
+    lines = (judged / "v.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "v.jsonl").write_text("".join(lines[:5]) + lines[5][:40])
+    options = ("-b", vit_bundle.path, "-o", "v.jsonl", "--resume", "--report", "page.html")
+    done = run(tmp_path, "images", *options)
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(tmp_path / "page.html")
+    assert sorted(row["record"]["path"] for row in rows) == sorted(
+        record["path"] for record in records_of(judged / "v.jsonl")
+    )
+    assert sum(row["thumbnail"] is not None for row in rows) == 12
+    assert run(tmp_path, "images", *options).returncode == 0  # the page may be written again
+
+
+def test_a_run_that_is_stopped_reports_on_what_it_judged(vit_bundle, tmp_path):
+    images = [EXAMPLES / "real" / "dandelions.jpg"] * 400
+    command = [PROGRAMS / "glass-run", *images, "-b", vit_bundle.path, "-o", "v.jsonl",
+               "--report", "page.html"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
+    while not (tmp_path / "v.jsonl").exists() or not (tmp_path / "v.jsonl").stat().st_size:
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    count = len(records_of(tmp_path / "v.jsonl"))
+    assert 0 < count < 400
+    assert len(rows_of(tmp_path / "page.html")) == count
+    assert f"report: page.html ({count} images)" in said.decode()
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            (("none.jsonl",), "there is no none.jsonl"),
+            (("v.jsom",), "Did you mean v.jsonl?"),
+            (("empty.jsonl",), "holds no records"),
+            (("v.jsonl", "-o", "page.pdf"), "give one that ends in .html"),
+            (("v.jsonl", "-o", "page.html"), "exists already"),
+            (("v.jsonl", "-o", "no/where.html"), "there is no folder no"),
+            (("v.jsonl", "-o", "images.html"), "images.html is a folder"),
+            (("v.jsonl", "-o", "x.html", "--root", "imges"), "Did you mean images?"),
+            (("images", "-o", "x.html"), "cannot be read: Is a directory"),
+        ],
+    )
+    def test_it_is_one_sentence_and_exit_code_2(self, arguments, sentence, judged):
+        (judged / "empty.jsonl").write_text("")
+        (judged / "images.html").mkdir(exist_ok=True)
+        assert sentence in refusal(report(judged, *arguments))
+        assert not (judged / "x.html").exists()
+
+    def test_another_bundle_is_refused(self, judged, fake_second_bundle):
+        done = report(judged, "v.jsonl", "-o", "x.html", "-b", fake_second_bundle.path)
+        assert "the records were made with vit.glass@" in refusal(done)
+
+    def test_a_page_that_cannot_be_written_is_refused_before_the_run(self, vit_bundle, tmp_path):
+        (tmp_path / "page.html").write_text("mine")
+        done = run(
+            tmp_path, PHOTOGRAPHS[0], "-b", vit_bundle.path, "-o", "v.jsonl", "--report",
+            "page.html",
+        )  # fmt: skip
+        assert "page.html exists already" in refusal(done)
+        assert (tmp_path / "page.html").read_text() == "mine"
+        assert not (tmp_path / "v.jsonl").exists()
+
+    @pytest.mark.usefixtures("unprivileged")
+    def test_a_folder_that_is_not_writable_is_said_so(self):
+        with pytest.raises(OutputError, match="the folder /usr is not writable"):
+            check_page(Path("/usr/page.html"), force=False)
+
+
+def test_the_help_has_examples():
+    done = report(ROOT, "--help")
+    assert "Examples:" in done.stdout
+    assert "glass-report verdicts.jsonl" in done.stdout
