@@ -20,7 +20,7 @@ PHOTOGRAPHS = tuple(sorted(EXAMPLES.rglob("*.jpg")))
 THRESHOLD = 0.6
 NO_CLAIMS = Provenance((), Credentials("none"))
 DECLARED = Provenance(
-    (Declared("XMP DigitalSourceType", "trainedAlgorithmicMedia"),), Credentials("none")
+    (Declared("xmp:DigitalSourceType", "trainedAlgorithmicMedia"),), Credentials("none")
 )
 SIGNED = Provenance(
     (),

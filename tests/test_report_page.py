@@ -381,7 +381,7 @@ def test_cards_say_what_must_be_known(browser: Browser, small: str):
     assert "no claims" in texts[3]
     assert "note" in texts[3]
     assert "damaged" in texts[4]
-    assert "XMP DigitalSourceType: trainedAlgorithmicMedia" in texts[4]
+    assert "claims trainedAlgorithmicMedia (xmp:DigitalSourceType)" in texts[4]
     assert "the file ends too early." in texts[5]
     assert card(page, "a/broken.jpg").locator("use").get_attribute("href") == "#shape-error"
     assert card(page, "b/ten.jpg").locator("use").get_attribute("href") == "#shape-fake"
@@ -779,11 +779,6 @@ def test_paper_shows_the_first_cards_of_the_view(browser: Browser, tmp_path: Pat
         for index in range(230)
     ]
     page = open_page(browser, write_page(tmp_path, *rows)).page
-    page.evaluate(
-        "addEventListener('beforeprint', () => setTimeout(() => 0));"
-        "addEventListener('afterprint', () => {"
-        " window.printed = document.querySelectorAll('.print-cards .card').length; }, true)"
-    )
     pages = len(re.findall(rb"/Type */Page\b", page.pdf(format="A4")))
     assert 8 < pages < 16
     page.emulate_media(media="print")
@@ -793,8 +788,21 @@ def test_paper_shows_the_first_cards_of_the_view(browser: Browser, tmp_path: Pat
     assert page.locator("h1").is_visible()
     assert not page.locator("#grid").is_visible()
     assert not page.locator("#controls").is_visible()
+    assert page.locator("#grid .card").count() < 100
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("#print-cards .card").count() == 0
+
+
+def test_paper_shows_open_details_instead(browser: Browser, detailed):
+    page = open_page(browser, detailed[0]).page
+    details(page, "same.png")
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#print-cards .card").count() == 0
+    assert not page.locator("h1").is_visible()
+    assert not page.locator("dialog button").first.is_visible()
+    assert "A verdict is evidence, not proof." in page.locator("dialog").inner_text()
+    assert page.locator("dialog canvas").count() == 3
 
 
 def luminance(colour: str) -> float:

@@ -62,10 +62,7 @@ function detailLine({ record }) {
 
 function claimsLineOf(record) {
   const line = claimsLine(record.provenance);
-  if (line === null) return null;
-  const claimed = hasClaims(record.provenance);
-  const attributes = { class: "line claim", title: claimed ? `The file claims: ${line}` : null };
-  return element("div", attributes, claimed ? "claims " : null, isolated(line));
+  return line && element("div", { class: "line claim", title: line }, isolated(line));
 }
 
 /** What must be known of an image beside its verdict, in a word or two each. */

@@ -35,7 +35,7 @@ function claimsLine(provenance) {
     const by = c2pa.generator || c2pa.issuer || c2pa.source_type;
     parts.push(`C2PA ${c2pa.state}${by ? `: ${by}` : ""}`);
   }
-  if (declared.length > 0) parts.push(`${declared[0].where}: ${declared[0].value}`);
+  if (declared.length > 0) parts.push(`claims ${declared[0].value} (${declared[0].where})`);
   if (declared.length > 1) parts.push(`${declared.length - 1} more`);
   if (parts.length > 0) return parts.join(" · ");
   return c2pa.state === "unread" ? "C2PA not readable" : "no claims";

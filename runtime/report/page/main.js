@@ -11,8 +11,8 @@ function start() {
   const grid = new CardGrid(find("grid"), makeCard, (index) => detail.open(shown, index));
   const detail = new Detail(find("detail"), head, scales, (index) => grid.focus(index));
   const controls = new Controls(find("controls"), viewOf(location.hash), (view) => {
-    history.replaceState(null, "", `#${addressOf(view)}`);
     update();
+    history.replaceState(null, "", `#${addressOf(view)}`);
   });
 
   function update() {
