@@ -46,7 +46,7 @@ def verdict(path: str | None = "photo.jpg", score: float = 0.75, **changed: Any)
         "bundle": "small.glass 0123456789ab",
         "engine": "onnxruntime 1.25.0 cpu",
         "precision": "fp32",
-        "file": ImageFile(48_211, "2026-11-02T09:12:44.120000Z"),
+        "file": ImageFile(48_211, "2026-11-02T09:12:44.120000+00:00"),
     }
     return Verdict(path=path, score=score, **fields | changed)
 

@@ -406,7 +406,7 @@ def test_the_strength_of_outlines_has_one_scale(browser: Browser, tmp_path: Path
     widths = page.eval_on_selector_all(
         ".outlines .line", "lines => lines.map(line => Number(line.getAttribute('stroke-width')))"
     )
-    assert widths == [5, 2, 3, 3, 2, 1]
+    assert widths == [4, 1.75, 2.5, 2.5, 1.75, 1]
     assert page.locator(".outlines text").all_text_contents() == ["1", "2", "1", "2", "3", "1"]
 
 
@@ -534,6 +534,7 @@ def test_details_show_the_file_in_native_pixels(browser: Browser, detailed):
     found = np.asarray(screenshot(page, canvas).convert("RGB"))
     np.testing.assert_array_equal(found, np.asarray(picture.crop((200, 150, 264, 214))))
     assert "Where the model looked, and how each crop moved the score" in text
+    assert "48.2 kB, changed 2026-11-02 09:12:44 UTC" in text
     assert "attention 50 % raised P(fake) by 3.1 points" in text
     assert "attention 20 % lowered P(fake) by 5.2 points" in text
     assert "moved P(fake) by less than 0.1 points" in text

@@ -1,7 +1,7 @@
 // A picture with the places of its crops.
 
 const THINNEST = 1;
-const THICKEST = 5;
+const THICKEST = 4;
 
 /**
  * What the strongest stroke and the longest bars stand for: one scale for all images of a page.
@@ -25,8 +25,9 @@ function strokeWidth(attention, scales) {
   return THINNEST + ((THICKEST - THINNEST) * attention) / scales.attention;
 }
 
-/** What the outlines over pictures are, in a sentence. */
-function legendText({ attention }) {
+/** What the outlines over pictures are, in a sentence; empty if no record has crops. */
+function legendText(records, { attention }) {
+  if (!records.some(({ crops }) => crops && crops.length > 0)) return "";
   const outlined = "Outlined and numbered are the crops that the model looked at.";
   if (attention === 0) return outlined;
   const most = percentText(attention);

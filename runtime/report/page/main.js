@@ -3,10 +3,11 @@
 function start() {
   const { head, items } = readReport();
   const find = (id) => document.getElementById(id);
-  const scales = scalesOf(items.map(({ record }) => record));
+  const all = items.map(({ record }) => record);
+  const scales = scalesOf(all);
   const makeCard = (item) => cardOf(item, scales);
   let shown = [];
-  find("legend").textContent = legendText(scales);
+  find("legend").textContent = legendText(all, scales);
 
   const grid = new CardGrid(find("grid"), makeCard, (index) => detail.open(shown, index));
   const detail = new Detail(find("detail"), head, scales, (index) => grid.focus(index));

@@ -66,7 +66,7 @@ function bytesText(bytes) {
 
 /** A moment in UTC, ISO 8601, to the second. */
 function momentText(moment) {
-  const parts = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z$/.exec(moment);
+  const parts = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)$/.exec(moment);
   return parts ? `${parts[1]} ${parts[2]} UTC` : moment;
 }
 
