@@ -125,9 +125,9 @@ def test_thumbnails_in_a_folder_are_loaded_when_they_are_seen(browser: Browser, 
     assert all(url.startswith(tmp_path.as_uri()) for url in opened.requests)
 
 
-def test_a_missing_thumbnail_leaves_a_placeholder(browser: Browser, tmp_path: Path):
+def test_a_missing_thumbnail_leaves_a_placeholder(tab: Page, tmp_path: Path):
     url = write_page(tmp_path, row(verdict("a.HEIC"), thumbnail="thumbs/gone.webp"))
-    page = open_page(browser, url).page
+    page = reopened(tab, url)
     assert page.locator(".placeholder .format").inner_text() == "HEIC"
 
 
@@ -153,8 +153,8 @@ def test_the_head_says_what_was_judged_without_scripts(browser: Browser, tmp_pat
     assert not page.locator("#controls").is_visible()
 
 
-def test_the_histogram_says_in_text_and_shapes_what_it_shows(browser: Browser, small: str):
-    page = open_page(browser, small).page
+def test_the_histogram_says_in_text_and_shapes_what_it_shows(tab: Page, small: str):
+    page = reopened(tab, small)
     blocks = page.locator(".histogram rect[class=fake], .histogram rect[class=real]")
     assert blocks.count() == 4
     titles = page.locator(".histogram rect title").all_text_contents()
@@ -355,8 +355,8 @@ def test_images_are_filtered_and_the_address_says_how(
     assert [name.removesuffix(".jpg") for name in shown(page)] == expected
 
 
-def test_an_address_opens_a_view(browser: Browser, small: str):
-    page = open_page(browser, f"{small}#sort=path&verdict=real").page
+def test_an_address_opens_a_view(tab: Page, small: str):
+    page = reopened(tab, f"{small}#sort=path&verdict=real")
     assert shown(page) == ["a/img2.jpg", "c/twin.jpg", "image 6"]
     assert page.locator("select[name=sort]").input_value() == "path"
     page.evaluate("location.hash = '#sort=nonsense&verdict=__proto__&search=zzz'")
@@ -366,8 +366,8 @@ def test_an_address_opens_a_view(browser: Browser, small: str):
     assert len(shown(page)) == 6
 
 
-def test_cards_say_what_must_be_known(browser: Browser, small: str):
-    page = open_page(browser, small).page
+def test_cards_say_what_must_be_known(tab: Page, small: str):
+    page = reopened(tab, small)
     assert card(page, "b/ten.jpg").get_attribute("aria-label") == (
         "b/ten.jpg: fake, P(fake) 0.9700"
     )
@@ -388,7 +388,7 @@ def test_cards_say_what_must_be_known(browser: Browser, small: str):
     assert card(page, "a/img2.jpg").locator("use").get_attribute("href") == "#shape-real"
 
 
-def test_the_strength_of_outlines_has_one_scale(browser: Browser, tmp_path: Path):
+def test_the_strength_of_outlines_has_one_scale(tab: Page, tmp_path: Path):
     rows = [
         row(
             verdict(f"{index}.jpg", crops=crops),
@@ -402,7 +402,7 @@ def test_the_strength_of_outlines_has_one_scale(browser: Browser, tmp_path: Path
             )
         )
     ]
-    page = open_page(browser, write_page(tmp_path, *rows)).page
+    page = reopened(tab, write_page(tmp_path, *rows))
     widths = page.eval_on_selector_all(
         ".outlines .line", "lines => lines.map(line => Number(line.getAttribute('stroke-width')))"
     )
@@ -450,10 +450,10 @@ def turned(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[int, Ima
     return write_page(folder, *rows), upright
 
 
-def test_crops_lie_where_they_were_cut(browser: Browser, turned):
+def test_crops_lie_where_they_were_cut(tab: Page, turned):
     """Compared with where Pillow's upright picture is white."""
     url, upright = turned
-    page = open_page(browser, url).page
+    page = reopened(tab, url)
     for orientation, picture in upright.items():
         line = card(page, f"{orientation}.jpg").locator(".outlines .line")
         found = [
@@ -548,8 +548,8 @@ def test_details_show_the_file_in_native_pixels(browser: Browser, detailed):
     assert bars[0] == ["50.000%", f"{50 * 0.031 / 0.052:.3f}%"]
 
 
-def test_crops_are_ordered_by_number_or_influence(browser: Browser, detailed):
-    page = open_page(browser, detailed[0]).page
+def test_crops_are_ordered_by_number_or_influence(tab: Page, detailed):
+    page = reopened(tab, detailed[0])
     details(page, "same.png")
     numbers = page.locator(".crop strong")
     assert numbers.all_inner_texts() == ["Crop 1", "Crop 2", "Crop 3"]
@@ -587,8 +587,8 @@ def test_details_say_what_is_missing_and_why(tab: Page, detailed, name: str, sen
     assert page.locator("dialog .pixels img").count() == 2 * (name == "null.png")
 
 
-def test_details_hold_claims_record_and_command(browser: Browser, detailed):
-    page = open_page(browser, detailed[0]).page
+def test_details_hold_claims_record_and_command(tab: Page, detailed):
+    page = reopened(tab, detailed[0])
     text = details(page, "same.png")
     assert "Claims can be forged or stripped. They never change the verdict." in text
     for claim in (
@@ -620,8 +620,8 @@ def test_record_and_command_are_copied(browser: Browser, detailed, clipboard: bo
     wait_until(page, "navigator.clipboard.readText().then(text => text.startsWith('{'))")
 
 
-def test_errors_have_details(browser: Browser, detailed):
-    page = open_page(browser, detailed[0]).page
+def test_errors_have_details(tab: Page, detailed):
+    page = reopened(tab, detailed[0])
     text = details(page, "failed.png")
     for part in ("This image could not be judged", "cannot be read.", "It is on another disk."):
         assert part in text
@@ -674,8 +674,8 @@ def test_everything_is_reached_by_the_keyboard(browser: Browser, tmp_path: Path)
     assert focused() == 2 * columns + 1
 
 
-def test_arrows_work_at_both_ends_of_a_list(browser: Browser, small: str):
-    page = open_page(browser, small).page
+def test_arrows_work_at_both_ends_of_a_list(tab: Page, small: str):
+    page = reopened(tab, small)
     page.locator(".card").last.click()
     page.keyboard.press("ArrowRight")
     assert page.locator(".position").inner_text() == "6 of 6"
@@ -687,9 +687,9 @@ def test_arrows_work_at_both_ends_of_a_list(browser: Browser, small: str):
     assert page.locator(".position").inner_text() == "2 of 6"
 
 
-def test_scrolling_keeps_the_focused_card(browser: Browser, tmp_path: Path):
+def test_scrolling_keeps_the_focused_card(tab: Page, tmp_path: Path):
     rows = [row(verdict(f"{index:03}.jpg", 1 - index / 500)) for index in range(300)]
-    page = open_page(browser, write_page(tmp_path, *rows)).page
+    page = reopened(tab, write_page(tmp_path, *rows))
     page.locator(".card").first.focus()
     page.evaluate("scrollTo(0, 8000)")
     wait_until(page, "document.querySelectorAll('.card').length < 100 && scrollY > 7000")
@@ -740,9 +740,9 @@ def cell(text: str) -> object:
         return text
 
 
-def test_csv_is_what_glass_run_writes(browser: Browser, tmp_path: Path):
+def test_csv_is_what_glass_run_writes(tab: Page, tmp_path: Path):
     url = write_page(tmp_path, *map(row, RECORDS))
-    page = open_page(browser, f"{url}#sort=path").page
+    page = reopened(tab, f"{url}#sort=path")
     order = [printable(r.path) if r.path else f"image {i + 1}" for i, r in enumerate(RECORDS)]
     records = tuple(RECORDS[order.index(name)] for name in shown(page))
     found, expected = (
@@ -755,9 +755,9 @@ def test_csv_is_what_glass_run_writes(browser: Browser, tmp_path: Path):
     ]
 
 
-def test_json_lines_are_equal_records(browser: Browser, tmp_path: Path):
+def test_json_lines_are_equal_records(tab: Page, tmp_path: Path):
     url = write_page(tmp_path, *map(row, RECORDS))
-    page = open_page(browser, f"{url}#verdict=error").page
+    page = reopened(tab, f"{url}#verdict=error")
     assert decoded(saved(page, "#save-jsonl")) == list(RECORDS[-2:])
     page.select_option("[name=verdict]", "all")
     found = decoded(saved(page, "#save-jsonl"))

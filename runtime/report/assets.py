@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SHARED_STYLES = ("shared.css",)
 SHARED_SCRIPTS = (
     *("text.js", "elements.js", "geometry.js", "urls.js", "drawing.js", "data.js"),
-    *("claims.js", "card.js", "picture.js", "crops.js", "detail.js"),
+    *("facts.js", "claims.js", "card.js", "picture.js", "crops.js", "detail.js"),
 )
 """What draws an image and its details, in any page."""
 _FOLDER = "page"

@@ -72,13 +72,3 @@ function claimsList({ declared, c2pa, trust_list: trustList }) {
   if (declared.length === 0) facts.push(["Unsigned statements", "none"]);
   return factList(facts);
 }
-
-/** A list of names and values; those without a value are left out. */
-function factList(facts) {
-  const known = facts.filter(([, value]) => value !== null && value !== undefined);
-  const pairs = known.map(([name, value]) => [
-    element("dt", {}, isolated(name)),
-    element("dd", {}, value instanceof Node ? value : isolated(value)),
-  ]);
-  return element("dl", { class: "facts" }, pairs.flat());
-}

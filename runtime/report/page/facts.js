@@ -1,0 +1,76 @@
+// What is known of an image, as lists and as text to copy.
+
+const CHOICES = {
+  highest: "It has one of the highest scores.",
+  threshold: "It is one of those nearest the threshold.",
+  sample: "It is part of a random sample.",
+  error: "It could not be judged.",
+};
+
+/** A list of names and values; those without a value are left out. */
+function factList(facts) {
+  const known = facts.filter(([, value]) => value !== null && value !== undefined);
+  const pairs = known.map(([name, value]) => [
+    element("dt", {}, isolated(name)),
+    element("dd", {}, value instanceof Node ? value : isolated(value)),
+  ]);
+  return element("dl", { class: "facts" }, pairs.flat());
+}
+
+function rowNote({ note }) {
+  return note === null ? null : element("p", { class: "notice" }, isolated(note));
+}
+
+function verdictFacts({ record, row, distance }, head) {
+  const above = distance !== null && record.score >= head.threshold;
+  const settled = { true: "yes", false: "no: more crops could change the verdict" };
+  return [
+    ["Size", `${record.width} × ${record.height} pixels`],
+    ["From the threshold", distance === null ? null : `${distance.toFixed(4)} ${above ? "above" : "below"}`],
+    ["Views", Object.entries(record.views).map(([stream, views]) => `${stream} ${views}`).join(", ")],
+    ["Settled", record.settled === null ? null : settled[record.settled]],
+    ["Damaged", record.damaged ? "a part of the image is missing and was filled in" : null],
+    ["Seed", record.seed],
+    ["Bundle", record.bundle],
+    ["Engine", `${record.engine}, ${record.precision}`],
+    ...fileFacts(record),
+    choiceFact(row),
+  ];
+}
+
+function fileFacts({ file }) {
+  return file ? [["File", `${bytesText(file.bytes)}, changed ${momentText(file.modified)}`]] : [];
+}
+
+function choiceFact({ choice }) {
+  return ["Why it is shown", CHOICES[choice] || null];
+}
+
+function recordSection(record) {
+  const text = readableJson(record);
+  return element(
+    "section",
+    { class: "record" },
+    element("h3", {}, "The record"),
+    copyButton("Copy the record", () => text),
+    preformatted(text),
+  );
+}
+
+function commandSection({ command }) {
+  if (command === null) return "";
+  return element(
+    "section",
+    { class: "command" },
+    element("h3", {}, "Repeat the verdict"),
+    copyButton("Copy the command", () => command),
+    preformatted(printable(command)),
+  );
+}
+
+/** Text with its own line ends. */
+function preformatted(text) {
+  const made = element("pre", { tabindex: 0, dir: "ltr" });
+  made.textContent = text;
+  return made;
+}
