@@ -1,4 +1,8 @@
-"""Styles and scripts of pages: files of the package that are written into one HTML file."""
+"""Templates, styles and scripts of pages: files of the package that become one HTML file.
+
+Templates take styles, scripts and data through the ``safe`` filter: they come from the package,
+or are made safe by :func:`json_in_html`. All other text is escaped.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,21 @@ import hashlib
 import re
 from collections.abc import Iterable
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..machine.errors import InputError
+
+if TYPE_CHECKING:
+    import jinja2
+
+SHARED_STYLES = ("shared.css",)
+SHARED_SCRIPTS = (
+    *("text.js", "elements.js", "geometry.js", "urls.js", "drawing.js", "data.js"),
+    *("claims.js", "card.js", "picture.js", "crops.js", "detail.js"),
+)
+"""What draws an image and its details, in any page."""
 _FOLDER = "page"
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _JSON_IN_HTML = {
@@ -73,3 +88,30 @@ def printable(text: str) -> str:
     Files may have such names, and people would read what whoever named them wants them to.
     """
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def page_template(name: str) -> jinja2.Template:
+    """Return a template; what it does not know is an error, and what it is given is escaped.
+
+    Raises:
+        InputError: Jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError:
+        raise InputError(
+            "a page needs Jinja2, which is not installed: pip install 'glass-edge[report]'."
+        ) from None
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "printable": printable,
+        "thousands": "{:,}".format,
+        "moment": lambda moment: f"{moment[:10]} {moment[11:16]} UTC",
+    }
+    return environment.get_template(name)

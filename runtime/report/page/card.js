@@ -5,7 +5,7 @@ function cardOf(item, scales) {
   const label = [summaryOf(item), ...badgesOf(item)].join(", ");
   return element(
     "button",
-    { type: "button", class: `card ${item.kind}`, "aria-label": label, tabindex: -1 },
+    { type: "button", class: `card ${item.kind}`, "aria-label": label, "aria-haspopup": "dialog", tabindex: -1 },
     item.kind === "error" ? errorFace(item) : pictureFace(item, scales),
     item.kind === "error" ? null : verdictLine(item.record, item.kind),
     pathLine(item),

@@ -3,7 +3,7 @@
 const STATES = {
   trusted: "The signature is right, and its certificate leads to one on the trust list.",
   valid: "The signature is right; who signed may be anybody.",
-  invalid: "The file or the signature was changed after signing.",
+  invalid: "The file or the signature was changed, or breaks a rule of the specification.",
   remote: "They lie at an address that the file names. It was not asked.",
   none: null,
   unread: "They could not be read.",

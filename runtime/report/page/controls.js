@@ -13,7 +13,13 @@ class Controls {
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("input", (event) => this.read(event.target));
     form.elements.turn.addEventListener("click", () => this.turn());
+    new ResizeObserver(() => this.announceHeight()).observe(form);
     this.write();
+  }
+
+  /** Let style sheets know how much of the screen the form covers. */
+  announceHeight() {
+    document.documentElement.style.setProperty("--bar", `${this.form.offsetHeight}px`);
   }
 
   /** Take what the form says over into the view. */

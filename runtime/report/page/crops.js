@@ -68,7 +68,7 @@ function attentionMeter(attention, scales) {
   if (attention === null) return null;
   const share = scales.attention > 0 ? attention / scales.attention : 0;
   const bar = drawn("rect", { class: "bar", x: 0, y: 0, width: percent(share, 1), height: 8 });
-  return meter("attention", percentText(attention), [bar]);
+  return meter("attention", `attention ${percentText(attention)}`, [bar]);
 }
 
 function influenceMeter(influence, scales) {

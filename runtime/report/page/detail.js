@@ -59,6 +59,7 @@ class Detail {
 
   keyPressed(event) {
     if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (event.target.closest("pre")) return; // which may be wider than the screen
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (by === undefined) return;
     event.preventDefault();
@@ -101,6 +102,7 @@ class Detail {
       "section",
       { class: "summary" },
       verdictLine(record, this.item.kind),
+      element("p", { class: "quiet" }, "A verdict is evidence, not proof."),
       rowNote(row),
       factList(verdictFacts(this.item, this.head)),
     );

@@ -33,6 +33,7 @@ function columnsOf(classes) {
     word("damaged"),
     word("settled"),
     json("views"),
+    json("provenance"),
   ];
 }
 
@@ -43,7 +44,7 @@ function csvCell(value) {
 }
 
 function quoted(text) {
-  return `"${text.replaceAll('"', '""')}"`;
+  return `"${text.replace(/"/g, '""')}"`;
 }
 
 /** Let the browser save a text as a file. */
@@ -51,5 +52,5 @@ function save(name, text, type) {
   const url = URL.createObjectURL(new Blob([text], { type }));
   const link = element("a", { href: url, download: name });
   link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
 }

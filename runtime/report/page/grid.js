@@ -41,7 +41,8 @@ class CardGrid {
   layOut(always = false) {
     if (!this.measure.isConnected) this.host.prepend(this.measure);
     const { offsetWidth: least, offsetHeight: height } = this.measure;
-    const columns = Math.max(1, Math.floor(this.host.clientWidth / Math.max(least, 1)));
+    if (least === 0) return; // hidden, or on paper
+    const columns = Math.max(1, Math.floor(this.host.clientWidth / least));
     if (!always && columns === this.columns && height === this.rowHeight) return;
     const card = this.focusedCard();
     Object.assign(this, { columns, rowHeight: height });
@@ -57,8 +58,10 @@ class CardGrid {
   }
 
   schedule() {
-    this.frame ??= requestAnimationFrame(() => {
-      this.frame = null;
+    if (this.scheduled) return;
+    this.scheduled = true;
+    requestAnimationFrame(() => {
+      this.scheduled = false;
       this.render();
     });
   }
@@ -80,9 +83,9 @@ class CardGrid {
   /** Bring the rows in the page up to date with what is seen. */
   render() {
     const { first, end, rows } = this.seen();
-    const focused = this.focusedCard() && this.rowOf(this.active);
+    const focused = this.focusedCard() !== null;
     if (!focused) this.keepReachable(first, end);
-    const wanted = new Set(focused ? [focused.index] : []);
+    const wanted = new Set(focused ? [this.rowOf(this.active)] : []);
     const last = Math.min(end + SPARE_ROWS, rows);
     for (let row = Math.max(first - SPARE_ROWS, 0); row < last; row += 1) wanted.add(row);
     for (const [index, row] of this.rows) {
@@ -97,12 +100,14 @@ class CardGrid {
 
   /** Tab leads to the active card, so without focus it is one that is seen. */
   keepReachable(first, end) {
-    const { index } = this.rowOf(this.active);
-    if (index < first || index >= end) this.active = Math.min(first * this.columns, this.items.length);
+    const row = this.rowOf(this.active);
+    if (row < first || row >= end) {
+      this.active = Math.max(0, Math.min(first * this.columns, this.items.length - 1));
+    }
   }
 
   rowOf(item) {
-    return { index: Math.floor(item / this.columns) };
+    return Math.floor(item / this.columns);
   }
 
   insert(index) {
@@ -139,7 +144,7 @@ class CardGrid {
   focus(index) {
     if (this.items.length === 0) return;
     this.active = Math.min(Math.max(index, 0), this.items.length - 1);
-    const row = this.rowOf(this.active).index;
+    const row = this.rowOf(this.active);
     if (!this.rows.has(row)) {
       const top = this.host.getBoundingClientRect().top + scrollY + row * this.rowHeight;
       scrollTo(scrollX, top - (innerHeight - this.rowHeight) / 2);

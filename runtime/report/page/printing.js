@@ -2,9 +2,10 @@
 
 const MOST_PRINTED = 200;
 
-/** Fill `host` while the page is printed. */
+/** Fill `host` while the page is printed; an image's open details are printed instead. */
 function printCards(host, itemsShown, makeCard) {
   const fill = () => {
+    if (document.querySelector("dialog[open]")) return;
     const items = itemsShown();
     const printed = items.slice(0, MOST_PRINTED);
     const left = items.length - printed.length;

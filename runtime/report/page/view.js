@@ -33,7 +33,7 @@ function isShown(item, view, words) {
   if (view.unsettled && item.record.settled !== false) return false;
   if (view.claims && !hasClaims(item.record.provenance)) return false;
   if (words.length === 0) return true;
-  item.searched ??= searchedText(item);
+  if (item.searched === undefined) item.searched = searchedText(item);
   return words.every((word) => item.searched.includes(word));
 }
 
@@ -45,21 +45,23 @@ function compared(one, other, sign) {
 
 /** A view as the part of an address behind "#"; empty for the view at the start. */
 function addressOf(view) {
-  const fields = Object.entries(view).filter(([name, value]) => value !== START[name]);
+  const usual = { ...START, direction: SORTS[view.sort].direction };
+  const fields = Object.entries(view).filter(([name, value]) => value !== usual[name]);
   return new URLSearchParams(fields).toString();
 }
 
 /** The view that an address names; what it says wrongly is as at the start. */
 function viewOf(address) {
   const fields = new URLSearchParams(address.replace(/^#/, ""));
-  const known = (name, values) => {
+  const known = (name, values, otherwise) => {
     const value = fields.get(name);
-    return values.includes(value) ? value : START[name];
+    return values.includes(value) ? value : otherwise;
   };
+  const sort = known("sort", Object.keys(SORTS), START.sort);
   return {
-    sort: known("sort", Object.keys(SORTS)),
-    direction: known("direction", ["up", "down"]),
-    verdict: known("verdict", VERDICTS),
+    sort,
+    direction: known("direction", ["up", "down"], SORTS[sort].direction),
+    verdict: known("verdict", VERDICTS, START.verdict),
     unsettled: fields.get("unsettled") === "true",
     claims: fields.get("claims") === "true",
     search: fields.get("search") ?? "",

@@ -1,0 +1,64 @@
+"""A real browser for tests of pages, and what a page did in it.
+
+A test module makes a fixture of it: ``browser = pytest.fixture(chromium, scope="module")``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+
+
+def chromium() -> Iterator[Browser]:
+    """Chromium of this machine, without a window."""
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        pytest.fail(f"tests of pages need a browser: install one of {', '.join(PROGRAMS)}.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+PATIENCE = 10.0  # seconds
+
+
+def wait_until(page: Page, expression: str) -> None:
+    """Wait until JavaScript is true. Playwright's own way evaluates, which policies forbid."""
+    deadline = time.monotonic() + PATIENCE
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, expression
+        page.wait_for_timeout(20)
+
+
+@dataclass
+class Opened:
+    """A page, and what it asked for and complained of."""
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+
+def open_page(browser: Browser, url: str, **options: Any) -> Opened:
+    """Open a URL in a context of its own; ``options`` are the context's."""
+    page = browser.new_context(**options).new_page()
+    page.set_default_timeout(1000 * PATIENCE)
+    opened = Opened(page)
+    page.on("request", lambda request: opened.requests.append(request.url))
+    page.on("console", lambda message: opened.complaints.append(message.text))
+    page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    page.goto(url)
+    return opened

@@ -1,0 +1,913 @@
+"""The page of a report, as people use it: opened from disk in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import json
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from browser import chromium, open_page, wait_until
+from glass_edge.runtime.commands.printable import printable as printable_in_commands
+from glass_edge.runtime.machine.errors import InputError
+from glass_edge.runtime.report.assets import asset, json_in_html, printable
+from glass_edge.runtime.report.model import Report
+from glass_edge.runtime.report.rendering import SCRIPTS, render_page
+from glass_edge.runtime.results.records import Crop, Failure, Record, Verdict
+from glass_edge.runtime.results.writers import CsvWriter
+from PIL import Image, ImageOps
+from playwright.sync_api import Browser, Locator, Page
+from report_pages import (
+    DECLARED,
+    NO_CLAIMS,
+    PHOTOGRAPHS,
+    SIGNED,
+    embedded,
+    failure,
+    head,
+    row,
+    thumbnail,
+    verdict,
+    write_page,
+)
+
+browser = pytest.fixture(chromium, scope="module")
+
+HOSTILE = "</script><script>alert(1)</script>\"'<b>&amp;\n\u202egpj.exe\u2028\x1b[2J\\.jpg"
+PATHS = ".card .path bdi"
+ROWS = (
+    row(
+        verdict("b/ten.jpg", 0.97, provenance=SIGNED), thumbnail=embedded(thumbnail(PHOTOGRAPHS[0]))
+    ),
+    row(verdict("a/img10.jpg", 0.62, settled=False, crops=())),
+    row(failure("a/broken.jpg", "the file ends too early.")),
+    row(verdict("a/img2.jpg", 0.1, provenance=NO_CLAIMS, settled=True), note="A remark."),
+    row(verdict("c/twin.jpg", 0.1, provenance=DECLARED, damaged=True)),
+    row(verdict(None, 0.58)),
+)
+
+
+def shown(page: Page) -> list[str]:
+    """The paths of the cards in their order."""
+    return page.locator(PATHS).all_inner_texts()
+
+
+def card(page: Page, name: str):
+    return page.locator(".card", has=page.get_by_text(name, exact=True))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_page(tmp_path_factory.mktemp("small"), *ROWS, open_verdicts=1)
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Page:
+    """A page for tests that need no context of their own, which takes longest to make."""
+    return open_page(browser, "about:blank").page
+
+
+@pytest.fixture(autouse=True)
+def _closed(browser: Browser, tab: Page) -> Iterator[None]:
+    """Close what a test opened, or all pages of the module compute side by side."""
+    yield
+    for context in browser.contexts:
+        if context is not tab.context:
+            context.close()
+
+
+def screenshot(page: Page, shown: Locator) -> Image.Image:
+    """What an element looks like, pixel by pixel: Playwright's own clips to fractions of them."""
+    shown.scroll_into_view_if_needed()
+    place = {name: round(value) for name, value in (shown.bounding_box() or {}).items()}
+    return Image.open(io.BytesIO(page.screenshot(clip=place)))
+
+
+def reopened(tab: Page, url: str) -> Page:
+    tab.goto("about:blank")
+    tab.goto(url)
+    return tab
+
+
+# --- opening ----------------------------------------------------------------------------------
+
+
+def test_the_page_asks_for_nothing_and_complains_of_nothing(browser: Browser, small: str):
+    opened = open_page(browser, small)
+    card(opened.page, "b/ten.jpg").click()
+    opened.page.keyboard.press("ArrowRight")
+    opened.page.keyboard.press("Escape")
+    assert [url for url in opened.requests if not url.startswith("data:")] == [small]
+    assert opened.complaints == []
+
+
+def test_thumbnails_in_a_folder_are_loaded_when_they_are_seen(browser: Browser, tmp_path: Path):
+    (tmp_path / "thumbs").mkdir()
+    rows = []
+    for index in range(400):
+        name = f"thumbs/{index} #&%.webp"
+        (tmp_path / name).write_bytes(thumbnail(PHOTOGRAPHS[0]))
+        url = name.replace("%", "%25").replace("#", "%23")
+        rows.append(row(verdict(f"{index}.jpg", 1 - index / 400), thumbnail=url))
+    opened = open_page(browser, write_page(tmp_path, *rows))
+    wait_until(opened.page, "document.querySelector('.card img').naturalWidth > 0")
+    assert opened.complaints == []
+    assert 0 < len(opened.requests) - 1 < 100
+    assert all(url.startswith(tmp_path.as_uri()) for url in opened.requests)
+
+
+def test_a_missing_thumbnail_leaves_a_placeholder(browser: Browser, tmp_path: Path):
+    url = write_page(tmp_path, row(verdict("a.HEIC"), thumbnail="thumbs/gone.webp"))
+    page = open_page(browser, url).page
+    assert page.locator(".placeholder .format").inner_text() == "HEIC"
+
+
+def test_the_head_says_what_was_judged_without_scripts(browser: Browser, tmp_path: Path):
+    url = write_page(
+        tmp_path,
+        *ROWS,
+        selection="Shown are 6 of 9,000 images.",
+        notes=("Two bundles were used.",),
+        images=9000,
+        open_verdicts=17,
+    )
+    page = open_page(browser, url, java_script_enabled=False).page
+    text = page.locator("body").inner_text()
+    for part in (
+        *("photographs", "9,000 images", "3 real", "2 fake", "1 error", "17 not settled"),
+        *("A verdict is evidence, not proof.", "A detector knows the generators"),
+        *("small.glass 0123456789ab", "0123456789abcdef" * 4, "GLASS", "fp32", "2026-11-27"),
+        *("P(fake) ≥ 0.6 is called fake", "from the bundle", "Shown are 6 of 9,000 images."),
+        *("Two bundles were used.", "need JavaScript", "threshold 0.6"),
+    ):
+        assert part in re.sub(r"\s+", " ", text), part
+    assert not page.locator("#controls").is_visible()
+
+
+def test_the_histogram_says_in_text_and_shapes_what_it_shows(browser: Browser, small: str):
+    page = open_page(browser, small).page
+    blocks = page.locator(".histogram rect[class=fake], .histogram rect[class=real]")
+    assert blocks.count() == 4
+    titles = page.locator(".histogram rect title").all_text_contents()
+    assert "0.1 to 0.15: 2 real" in titles
+    assert page.locator(".histogram rect[fill='url(#hatching)']").count() == 2
+    page.get_by_text("As a table").click()
+    assert page.locator(".scores tbody tr").all_inner_texts()[0].split("\t") == [
+        *("0.1 to 0.15", "2", "0"),
+    ]
+
+
+def test_a_head_without_facts_says_so(browser: Browser, tmp_path: Path):
+    url = write_page(
+        tmp_path,
+        row(failure("a.jpg")),
+        **dict.fromkeys(("digest", "detector", "seed", "fake_class", "real_class", "threshold")),
+        threshold_source="no record was judged",
+        bundles=(),
+        engines=(),
+        precisions=(),
+        limits=(),
+    )
+    opened = open_page(browser, url)
+    assert opened.page.locator(".head").get_by_text("not known").count() == 7
+    assert opened.page.locator("option[value=distance]").count() == 0
+    assert shown(opened.page) == ["a.jpg"]
+    assert opened.complaints == []
+
+
+# --- hostile data -----------------------------------------------------------------------------
+
+
+def test_names_of_files_are_text_everywhere(browser: Browser, tmp_path: Path):
+    record = verdict(
+        HOSTILE,
+        0.9,
+        provenance=msgspec.structs.replace(
+            SIGNED, c2pa=msgspec.structs.replace(SIGNED.c2pa, generator=HOSTILE)
+        ),
+    )
+    rows = (
+        row(record, command=f"glass-run '{HOSTILE}'", note=HOSTILE),
+        row(failure(HOSTILE + "2", HOSTILE)),
+    )
+    url = write_page(tmp_path, *rows, title=HOSTILE, notes=(HOSTILE,), limits=(HOSTILE,))
+    opened = open_page(browser, url)
+    page = opened.page
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    visible = printable(HOSTILE)
+    assert shown(page) == [visible, visible + "2"]
+    assert page.locator("h1").inner_text() == visible
+    assert page.title() == f"{visible} - glass-edge report"
+    page.locator(".card").first.click()
+    page.wait_for_selector(".shown p:not(:text('Opening'))")
+    assert page.locator("#detail-title").inner_text() == visible
+    assert json.loads(page.locator(".record pre").inner_text())["path"] == HOSTILE
+    page.keyboard.press("ArrowRight")
+    assert visible in page.locator(".message p").inner_text()
+    assert page.locator("script").count() == 2
+    assert page.locator("b").count() == 0
+    assert not re.search("[\x1b\u202e\u2028]", page.locator("html").inner_text())
+    assert dialogs == []
+    assert opened.complaints == []
+
+
+def test_the_policy_stops_what_is_not_of_the_page(browser: Browser, small: str):
+    opened = open_page(browser, small)
+    opened.page.evaluate(
+        """() => {
+            const script = document.createElement("script");
+            script.textContent = "window.ran = true";
+            document.body.append(script);
+            const holder = document.createElement("div");
+            holder.innerHTML = "<img src=x onerror='window.ran = true'><p style='color: red'>";
+            document.body.append(holder);
+        }"""
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        opened.page.evaluate(
+            "port => { new Image().src = `http://127.0.0.1:${port}/seen.png` }",
+            server.getsockname()[1],
+        )
+        opened.page.wait_for_timeout(200)
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert opened.page.evaluate("window.ran") is None
+    for refused in ("script-src", "style-src", "img-src"):
+        assert any(refused in complaint for complaint in opened.complaints), refused
+
+
+def test_only_files_and_embedded_pictures_are_followed(browser: Browser, tmp_path: Path):
+    urls = (
+        "javascript:alert(1)",
+        "http://example.org/a.webp",
+        "//example.org/a.webp",
+        "\\\\example.org\\share\\a.webp",
+        "file://example.org/share/a.webp",
+        "data:text/html,<script>alert(1)</script>",
+        "data:image/svg+xml;base64,AAAA",
+    )
+    rows = [row(verdict(), thumbnail=url, original=url, previews=(url, url)) for url in urls]
+    page_url = write_page(tmp_path, *rows)
+    opened = open_page(browser, page_url)
+    assert opened.page.locator(".card .placeholder").count() == len(urls)
+    opened.page.locator(".card").first.click()
+    for _ in urls:
+        wait_until(
+            opened.page, "document.querySelector('.shown p').textContent.includes('not found')"
+        )
+        assert opened.page.locator(".pixels").count() == 0
+        assert opened.page.locator("dialog .placeholder").count() == 1
+        opened.page.keyboard.press("ArrowRight")
+    assert opened.requests == [page_url]
+    assert opened.complaints == []
+
+
+def test_the_page_is_one_file_of_html(small: str):
+    """Nothing in it names an address, and data cannot end their element."""
+    text = Path(small.removeprefix("file://")).read_text(encoding="utf-8")
+    found: dict[str, int] = {}
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found[tag] = found.get(tag, 0) + 1
+            for name, value in attrs:
+                assert name not in ("style", "src", "action")
+                assert not name.startswith("on")
+                assert "http" not in (value or "") or name == "http-equiv"
+
+    Parser().feed(text)
+    assert (found["script"], found["style"], found["link"]) == (2, 1, 1)
+    assert json_in_html("</script><!--&\u2028\u2029") == (
+        '"\\u003c/script\\u003e\\u003c!--\\u0026\\u2028\\u2029"'
+    )
+
+
+def test_text_is_escaped_as_on_a_terminal(browser: Browser):
+    text = "".join(map(chr, range(0x3000)))
+    page = browser.new_page()
+    page.add_script_tag(content=asset("text.js"))
+    escaped = page.evaluate("text => printable(text)", text)
+    assert escaped == printable(text) == printable_in_commands(text)
+
+
+# --- sort, filter, search ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sort", "turned", "expected"),
+    [
+        ("score", False, ["b/ten", "a/img10", "image 6", "a/img2", "c/twin", "a/broken"]),
+        ("score", True, ["a/img2", "c/twin", "image 6", "a/img10", "b/ten", "a/broken"]),
+        ("distance", False, ["a/img10", "image 6", "b/ten", "a/img2", "c/twin", "a/broken"]),
+        ("distance", True, ["a/img2", "c/twin", "b/ten", "a/img10", "image 6", "a/broken"]),
+        ("path", False, ["a/broken", "a/img2", "a/img10", "b/ten", "c/twin", "image 6"]),
+        ("path", True, ["image 6", "c/twin", "b/ten", "a/img10", "a/img2", "a/broken"]),
+        ("crops", False, ["b/ten", "a/img2", "c/twin", "image 6", "a/img10", "a/broken"]),
+        ("crops", True, ["a/img10", "b/ten", "a/img2", "c/twin", "image 6", "a/broken"]),
+    ],
+)
+def test_images_are_sorted(tab: Page, small: str, sort: str, turned: bool, expected: list[str]):
+    page = reopened(tab, small)
+    page.select_option("select[name=sort]", sort)
+    if turned:
+        page.locator("button[name=turn]").click()
+    assert [name.removesuffix(".jpg") for name in shown(page)] == expected
+
+
+@pytest.mark.parametrize(
+    ("act", "address", "expected"),
+    [
+        (lambda p: p.select_option("[name=verdict]", "fake"), "verdict=fake", ["b/ten", "a/img10"]),
+        (
+            lambda p: p.select_option("[name=verdict]", "real"),
+            "verdict=real",
+            ["image 6", "a/img2", "c/twin"],
+        ),
+        (lambda p: p.select_option("[name=verdict]", "error"), "verdict=error", ["a/broken"]),
+        (lambda p: p.check("[name=unsettled]"), "unsettled=true", ["a/img10"]),
+        (lambda p: p.check("[name=claims]"), "claims=true", ["b/ten", "c/twin"]),
+        (lambda p: p.fill("[name=search]", "IMG"), "search=IMG", ["a/img10", "a/img2"]),
+        (lambda p: p.fill("[name=search]", "camera b/"), "search=camera+b%2F", ["b/ten"]),
+        (lambda p: p.fill("[name=search]", "too early"), "search=too+early", ["a/broken"]),
+        (lambda p: p.fill("[name=search]", "trainedalgo"), "search=trainedalgo", ["c/twin"]),
+    ],
+)
+def test_images_are_filtered_and_the_address_says_how(
+    tab: Page, small: str, act, address: str, expected: list[str]
+):
+    page = reopened(tab, small)
+    act(page)
+    assert [name.removesuffix(".jpg") for name in shown(page)] == expected
+    assert page.locator("#count").inner_text() == f"{len(expected)} of 6 shown"
+    assert page.url == f"{small}#{address}"
+    page.reload()
+    assert [name.removesuffix(".jpg") for name in shown(page)] == expected
+
+
+def test_an_address_opens_a_view(browser: Browser, small: str):
+    page = open_page(browser, f"{small}#sort=path&verdict=real").page
+    assert shown(page) == ["a/img2.jpg", "c/twin.jpg", "image 6"]
+    assert page.locator("select[name=sort]").input_value() == "path"
+    page.evaluate("location.hash = '#sort=nonsense&verdict=__proto__&search=zzz'")
+    page.wait_for_selector("#nothing:visible")
+    assert page.locator("#count").inner_text() == "0 of 6 shown"
+    page.locator("#reset").click()
+    assert len(shown(page)) == 6
+
+
+def test_cards_say_what_must_be_known(browser: Browser, small: str):
+    page = open_page(browser, small).page
+    assert card(page, "b/ten.jpg").get_attribute("aria-label") == (
+        "b/ten.jpg: fake, P(fake) 0.9700"
+    )
+    assert card(page, "b/ten.jpg").locator("img").get_attribute("alt") == (
+        "b/ten.jpg: fake, P(fake) 0.9700"
+    )
+    texts = [" ".join(text.split()) for text in page.locator(".card").all_inner_texts()]
+    assert "C2PA valid: Example Camera 1.2" in texts[0]
+    assert "640 \u00d7 427 · 2 crops" in texts[0]
+    assert "not settled" in texts[1]
+    assert "no claims" in texts[3]
+    assert "note" in texts[3]
+    assert "damaged" in texts[4]
+    assert "XMP DigitalSourceType: trainedAlgorithmicMedia" in texts[4]
+    assert "the file ends too early." in texts[5]
+    assert card(page, "a/broken.jpg").locator("use").get_attribute("href") == "#shape-error"
+    assert card(page, "b/ten.jpg").locator("use").get_attribute("href") == "#shape-fake"
+    assert card(page, "a/img2.jpg").locator("use").get_attribute("href") == "#shape-real"
+
+
+def test_the_strength_of_outlines_has_one_scale(browser: Browser, tmp_path: Path):
+    rows = [
+        row(
+            verdict(f"{index}.jpg", crops=crops),
+            thumbnail=embedded(thumbnail(PHOTOGRAPHS[0])),
+        )
+        for index, crops in enumerate(
+            (
+                (Crop(0, 0, 9, 9, 0.8), Crop(0, 0, 9, 9, 0.2)),
+                (Crop(0, 0, 9, 9, 0.4), Crop(0, 0, 9, 9, 0.4), Crop(0, 0, 9, 9, 0.2)),
+                (Crop(0, 0, 9, 9, None),),
+            )
+        )
+    ]
+    page = open_page(browser, write_page(tmp_path, *rows)).page
+    widths = page.eval_on_selector_all(
+        ".outlines .line", "lines => lines.map(line => Number(line.getAttribute('stroke-width')))"
+    )
+    assert widths == [5, 2, 3, 3, 2, 1]
+    assert page.locator(".outlines text").all_text_contents() == ["1", "2", "1", "2", "3", "1"]
+
+
+# --- orientation ------------------------------------------------------------------------------
+
+STORED = (60, 100)  # height, width
+PLACE = Crop(5, 20, 10, 30, 1.0)
+
+
+def stored_image(orientation: int) -> tuple[Image.Image, Image.Exif]:
+    """An image as it is stored: white where the crop is."""
+    pixels = np.zeros((*STORED, 3), np.uint8)
+    rows, columns = slice(PLACE.top, PLACE.top + PLACE.height), slice(PLACE.left, 50)
+    pixels[rows, columns] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return Image.fromarray(pixels), exif
+
+
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[int, Image.Image]]:
+    """A page of files of all orientations, and the upright pictures as Pillow makes them."""
+    folder = tmp_path_factory.mktemp("turned")
+    rows, upright = [], {}
+    for orientation in range(1, 9):
+        image, exif = stored_image(orientation)
+        name = f"{orientation}.jpg"
+        image.save(folder / name, quality=100, subsampling=0, exif=exif)
+        upright[orientation] = ImageOps.exif_transpose(Image.open(folder / name)).convert("L")
+        stream = io.BytesIO()
+        upright[orientation].save(stream, "WEBP", lossless=True)
+        record = verdict(name, crops=(PLACE,), width=STORED[1], height=STORED[0])
+        rows.append(
+            row(
+                record,
+                orientation=orientation,
+                original=name,
+                thumbnail=embedded(stream.getvalue()),
+            )
+        )
+    return write_page(folder, *rows), upright
+
+
+def test_crops_lie_where_they_were_cut(browser: Browser, turned):
+    """Compared with where Pillow's upright picture is white."""
+    url, upright = turned
+    page = open_page(browser, url).page
+    for orientation, picture in upright.items():
+        line = card(page, f"{orientation}.jpg").locator(".outlines .line")
+        found = [
+            float(line.get_attribute(name).removesuffix("%"))
+            for name in ("x", "y", "width", "height")
+        ]
+        left, top, right, bottom = picture.point(lambda value: 255 * (value > 128)).getbbox()
+        expected = (left, top, right - left, bottom - top)
+        sizes = (picture.width, picture.height) * 2
+        assert found == pytest.approx(
+            [100 * part / size for part, size in zip(expected, sizes, strict=True)], abs=1e-3
+        ), orientation
+
+
+def test_native_crops_are_cut_from_upright_originals(browser: Browser, turned):
+    url, _ = turned
+    page = open_page(browser, f"{url}#sort=path", viewport={"width": 1200, "height": 1200}).page
+    page.locator(".card").first.click()
+    for orientation in range(1, 9):
+        canvas = page.locator(".crop canvas")
+        canvas.wait_for()
+        assert page.locator("#detail-title").inner_text() == f"{orientation}.jpg"
+        assert page.locator(".shown p").inner_text() == "Shown is the original file."
+        picture = screenshot(page, canvas).convert("L")
+        sides = (PLACE.width, PLACE.height)
+        assert picture.size == (sides if orientation < 5 else sides[::-1])
+        assert np.asarray(picture).min() > 200
+        page.keyboard.press("ArrowRight")
+
+
+# --- details ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def detailed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Image.Image]:
+    """A page beside a file that is as it was judged, and others that are not; and the file."""
+    folder = tmp_path_factory.mktemp("detailed")
+    picture = Image.open(PHOTOGRAPHS[1]).convert("RGB").crop((40, 40, 340, 260))
+    picture.save(folder / "same.png")
+    picture.resize((150, 110)).save(folder / "changed.png")
+    (folder / "unreadable.heic").write_bytes(b"no picture")
+    size = {"width": 300, "height": 220}
+    crops = (
+        Crop(10, 20, 64, 64, 0.5, 0.031),
+        Crop(150, 200, 64, 64, 0.2, -0.052),
+        Crop(100, 100, 64, 64, 0.3, 0.0001),
+    )
+    preview = embedded(thumbnail(PHOTOGRAPHS[1]))
+    same = verdict("same.png", 0.9, crops=crops, provenance=SIGNED, **size)
+    bare = (Crop(10, 20, 64, 64, None), Crop(0, 0, 64, 64, None))
+    rows = (
+        row(same, original="same.png", command="glass-run 'same.png' --fixed-seed 4294967295"),
+        row(verdict("changed.png", 0.8, crops=crops, **size), original="changed.png"),
+        row(verdict("gone.png", 0.7, crops=bare, **size), original="gone.png", thumbnail=preview),
+        row(verdict("null.png", 0.65, crops=bare, **size), previews=(preview, preview)),
+        row(verdict("whole.png", 0.64, crops=(), **size)),
+        row(verdict("one.png", 0.63, crops=bare[:1], **size)),
+        row(verdict("turned.png", 0.62, crops=crops, **size), original="same.png", orientation=3),
+        row(failure("failed.png", "cannot be read."), note="It is on another disk."),
+    )
+    return write_page(folder, *rows), picture
+
+
+def details(page: Page, name: str) -> str:
+    """Open an image's details and return what they say, once the file was tried."""
+    card(page, name).click()
+    wait_until(page, "!document.querySelector('.shown p')?.textContent.startsWith('Opening')")
+    return " ".join(page.locator("dialog").inner_text().split())
+
+
+def test_details_show_the_file_in_native_pixels(browser: Browser, detailed):
+    url, picture = detailed
+    page = open_page(browser, url, viewport={"width": 1200, "height": 1400}).page
+    text = details(page, "same.png")
+    assert "Shown is the original file." in text
+    assert page.locator(".picture .outlines text").all_text_contents() == ["1", "2", "3"]
+    canvas = page.locator(".crop[data-crop='2'] canvas")
+    found = np.asarray(screenshot(page, canvas).convert("RGB"))
+    np.testing.assert_array_equal(found, np.asarray(picture.crop((200, 150, 264, 214))))
+    assert "Where the model looked, and how each crop moved the score" in text
+    assert "attention 50 % raised P(fake) by 3.1 points" in text
+    assert "attention 20 % lowered P(fake) by 5.2 points" in text
+    assert "moved P(fake) by less than 0.1 points" in text
+    for words in ("is fake", "heat"):
+        assert words not in text
+    bars = page.eval_on_selector_all(
+        ".influence .bar",
+        "bars => bars.map(bar => [bar.getAttribute('x'), bar.getAttribute('width')])",
+    )
+    assert bars[1] == ["0.000%", "50.000%"]
+    assert bars[0] == ["50.000%", f"{50 * 0.031 / 0.052:.3f}%"]
+
+
+def test_crops_are_ordered_by_number_or_influence(browser: Browser, detailed):
+    page = open_page(browser, detailed[0]).page
+    details(page, "same.png")
+    numbers = page.locator(".crop strong")
+    assert numbers.all_inner_texts() == ["Crop 1", "Crop 2", "Crop 3"]
+    page.get_by_role("button", name="by influence").click()
+    assert numbers.all_inner_texts() == ["Crop 2", "Crop 1", "Crop 3"]
+    assert page.evaluate("document.activeElement.textContent") == "by influence"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentences"),
+    [
+        (
+            "changed.png",
+            ["it is 150 \u00d7 110, not 300 \u00d7 220", "the original file is needed"],
+        ),
+        (
+            "gone.png",
+            [
+                *("was moved or removed", "Shown is the thumbnail.", "has no attention."),
+                *("glass-run --influence does", "the original file is needed"),
+            ],
+        ),
+        ("null.png", ["was not found when this page was made.", "The crops are previews"]),
+        ("whole.png", ["It cut no crop."]),
+        ("one.png", ["There is no other crop", "the original file is needed"]),
+        ("turned.png", ["This browser may not turn such a file upright."]),
+    ],
+)
+def test_details_say_what_is_missing_and_why(tab: Page, detailed, name: str, sentences: list[str]):
+    page = reopened(tab, detailed[0])
+    text = details(page, name)
+    for sentence in sentences:
+        assert sentence in text
+    assert page.locator("dialog canvas").count() == 0
+    assert page.locator("dialog .pixels img").count() == 2 * (name == "null.png")
+
+
+def test_details_hold_claims_record_and_command(browser: Browser, detailed):
+    page = open_page(browser, detailed[0]).page
+    text = details(page, "same.png")
+    assert "Claims can be forged or stripped. They never change the verdict." in text
+    for claim in (
+        "Example Press",
+        "Example Camera 1.2",
+        "c2pa.created",
+        "who signed may be anybody",
+    ):
+        assert claim in text
+    assert json.loads(page.locator(".record pre").inner_text())["seed"] == 4294967295
+    assert page.locator(".command pre").inner_text() == (
+        "glass-run 'same.png' --fixed-seed 4294967295"
+    )
+
+
+@pytest.mark.parametrize("clipboard", [True, False])
+def test_record_and_command_are_copied(browser: Browser, detailed, clipboard: bool):
+    """Also where scripts may not write to the clipboard."""
+    page = open_page(browser, detailed[0], permissions=["clipboard-read", "clipboard-write"]).page
+    if not clipboard:
+        page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(Error()) }")
+    details(page, "same.png")
+    page.get_by_role("button", name="Copy the command").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == (
+        "glass-run 'same.png' --fixed-seed 4294967295"
+    )
+    page.get_by_role("button", name="Copy the record").click()
+    wait_until(page, "navigator.clipboard.readText().then(text => text.startsWith('{'))")
+
+
+def test_errors_have_details(browser: Browser, detailed):
+    page = open_page(browser, detailed[0]).page
+    text = details(page, "failed.png")
+    for part in ("This image could not be judged", "cannot be read.", "It is on another disk."):
+        assert part in text
+
+
+# --- keyboard ---------------------------------------------------------------------------------
+
+
+def test_everything_is_reached_by_the_keyboard(browser: Browser, tmp_path: Path):
+    rows = [row(verdict(f"{index:03}.jpg", 1 - index / 500)) for index in range(300)]
+    url = write_page(tmp_path, *rows)
+    page = open_page(browser, url, viewport={"width": 1000, "height": 800}).page
+    columns = int(page.locator("#grid").get_attribute("aria-colcount"))
+
+    def focused() -> int:
+        return int(page.evaluate("document.activeElement.dataset.position"))
+
+    page.locator("#save-jsonl").focus()
+    page.keyboard.press("Tab")
+    assert focused() == 0
+    for key, expected in [
+        ("ArrowRight", 1),
+        ("ArrowDown", 1 + columns),
+        ("ArrowLeft", columns),
+        ("ArrowUp", 0),
+        ("ArrowUp", 0),
+        ("End", 299),
+        ("ArrowRight", 299),
+        ("Home", 0),
+    ]:
+        page.keyboard.press(key)
+        assert focused() == expected, key
+        assert page.evaluate(
+            "(box => box.top >= 0 && box.bottom <= innerHeight)"
+            "(document.activeElement.getBoundingClientRect())"
+        ), key
+    page.keyboard.press("PageDown")
+    assert focused() == 2 * columns
+    page.keyboard.press("Enter")
+    assert page.locator("#detail-title").inner_text() == f"{2 * columns:03}.jpg"
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    assert page.locator(".position").inner_text() == f"{2 * columns + 2} of 300"
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog").is_visible()
+    assert focused() == 2 * columns + 1
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    assert focused() == 2 * columns + 1
+
+
+def test_arrows_work_at_both_ends_of_a_list(browser: Browser, small: str):
+    page = open_page(browser, small).page
+    page.locator(".card").last.click()
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".position").inner_text() == "6 of 6"
+    page.get_by_role("button", name="Previous").focus()
+    for _ in range(7):
+        page.keyboard.press("Enter")
+    assert page.locator(".position").inner_text() == "1 of 6"
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".position").inner_text() == "2 of 6"
+
+
+def test_scrolling_keeps_the_focused_card(browser: Browser, tmp_path: Path):
+    rows = [row(verdict(f"{index:03}.jpg", 1 - index / 500)) for index in range(300)]
+    page = open_page(browser, write_page(tmp_path, *rows)).page
+    page.locator(".card").first.focus()
+    page.evaluate("scrollTo(0, 8000)")
+    wait_until(page, "document.querySelectorAll('.card').length < 100 && scrollY > 7000")
+    assert page.evaluate("document.activeElement.dataset.position") == "0"
+    page.evaluate("document.activeElement.blur()")
+    page.evaluate("scrollTo(0, 8100)")
+    wait_until(page, "!document.querySelector('[data-position=\"0\"]')")
+    assert page.locator(".card[tabindex='0']").count() == 1
+
+
+# --- downloads --------------------------------------------------------------------------------
+
+RECORDS: tuple[Record, ...] = (
+    verdict("=cmd|' /C calc'!A0.jpg", 1.0, settled=True, crops=()),
+    verdict('\'quoted "name", with commas;\nand lines.jpg', 0.000012345678, settled=False),
+    verdict("\ttab.jpg", 0.30000001192092896, damaged=True, seed=None, file=None),
+    verdict("\u05d0 \u202e.jpg", 0.5, crops=(Crop(0, 0, 9, 9, None),)),
+    verdict(None, 0.0, provenance=SIGNED),
+    failure("@broken.jpg", '-1 is no size, it says "so".'),
+    failure("plain.jpg"),
+)
+
+
+def saved(page: Page, button: str) -> str:
+    with page.expect_download() as download:
+        page.locator(button).click()
+    return Path(download.value.path()).read_bytes().decode()
+
+
+def written_csv(records: tuple[Record, ...]) -> str:
+    lines: list[bytes] = []
+
+    class Sink:
+        def append(self, line: bytes) -> None:
+            lines.append(line)
+
+    writer = CsvWriter(Sink(), ("real", "fake"))
+    for record in records:
+        writer.write(record)
+    return b"".join(lines).decode()
+
+
+def cell(text: str) -> object:
+    """A cell's value, by which 1 and 1.0 are equal."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def test_csv_is_what_glass_run_writes(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Claims have no columns.
+    lenient = functools.partial(csv.DictWriter, extrasaction="ignore")
+    monkeypatch.setattr(csv, "DictWriter", lenient)
+    url = write_page(tmp_path, *map(row, RECORDS))
+    page = open_page(browser, f"{url}#sort=path").page
+    order = [printable(r.path) if r.path else f"image {i + 1}" for i, r in enumerate(RECORDS)]
+    records = tuple(RECORDS[order.index(name)] for name in shown(page))
+    found, expected = (
+        list(csv.reader(io.StringIO(text, newline="")))
+        for text in (saved(page, "#save-csv"), written_csv(records))
+    )
+    assert found[0] == expected[0]
+    assert [list(map(cell, cells)) for cells in found] == [
+        list(map(cell, cells)) for cells in expected
+    ]
+
+
+def test_json_lines_are_equal_records(browser: Browser, tmp_path: Path):
+    url = write_page(tmp_path, *map(row, RECORDS))
+    page = open_page(browser, f"{url}#verdict=error").page
+    assert decoded(saved(page, "#save-jsonl")) == list(RECORDS[-2:])
+    page.select_option("[name=verdict]", "all")
+    found = decoded(saved(page, "#save-jsonl"))
+    assert sorted(map(repr, found)) == sorted(map(repr, RECORDS))
+
+
+def decoded(lines: str) -> list[Record]:
+    kinds = {"ok": Verdict, "error": Failure}
+    return [
+        msgspec.json.decode(line, type=kinds[json.loads(line)["status"]])
+        for line in lines.split("\n")[:-1]
+    ]
+
+
+# --- paper, colours, sizes --------------------------------------------------------------------
+
+
+def test_paper_shows_the_first_cards_of_the_view(browser: Browser, tmp_path: Path):
+    rows = [
+        row(
+            verdict(f"{index:03}.jpg", 1 - index / 500),
+            thumbnail=embedded(thumbnail(PHOTOGRAPHS[0])),
+        )
+        for index in range(230)
+    ]
+    page = open_page(browser, write_page(tmp_path, *rows)).page
+    page.evaluate(
+        "addEventListener('beforeprint', () => setTimeout(() => 0));"
+        "addEventListener('afterprint', () => {"
+        " window.printed = document.querySelectorAll('.print-cards .card').length; }, true)"
+    )
+    pages = len(re.findall(rb"/Type */Page\b", page.pdf(format="A4")))
+    assert 8 < pages < 16
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#print-cards .card").count() == 200
+    assert page.locator("#print-cards > p").inner_text() == "The first 200 of 230 images."
+    assert page.locator("h1").is_visible()
+    assert not page.locator("#grid").is_visible()
+    assert not page.locator("#controls").is_visible()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("#print-cards .card").count() == 0
+
+
+def luminance(colour: str) -> float:
+    channels = np.array(re.findall(r"[\d.]+", colour)[:3], float) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out(browser: Browser, small: str, scheme: str):
+    """Contrast of at least 4.5 (WCAG AA) of every text colour on every ground it stands on."""
+    page = open_page(browser, small, color_scheme=scheme).page
+    colours = page.evaluate(
+        """names => Object.fromEntries(names.map(name => {
+            document.body.style.color = `var(--${name})`;
+            return [name, getComputedStyle(document.body).color];
+        }))""",
+        ["paper", "raised", "sunken", "notice", "ink", "quiet", "fake", "real", "error"],
+    )
+    dark = luminance(colours["paper"]) < 0.2
+    assert dark == (scheme == "dark")
+    for ground in ("paper", "raised", "sunken", "notice"):
+        for text in ("ink", "quiet", "fake", "real", "error"):
+            pair = sorted((luminance(colours[ground]), luminance(colours[text])))
+            assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5, (ground, text)
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_nothing_is_wider_than_the_screen(browser: Browser, detailed, width: int):
+    opened = open_page(browser, detailed[0], viewport={"width": width, "height": 800})
+    wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert opened.page.evaluate(wider) <= 0
+    assert int(opened.page.locator("#grid").get_attribute("aria-colcount")) == (
+        2 if width == 360 else 6
+    )
+    details(opened.page, "same.png")
+    assert (
+        opened.page.evaluate(
+            "(dialog => dialog.scrollWidth - dialog.clientWidth)(document.querySelector('dialog'))"
+        )
+        == 0
+    )
+
+
+@pytest.mark.parametrize(("count", "embed"), [(2000, True), (10_000, False)])
+def test_many_images_stay_usable(
+    browser: Browser,
+    tmp_path: Path,
+    count: int,
+    embed: bool,
+    record_property,
+):
+    (tmp_path / "thumbs").mkdir()
+    rows = []
+    for index in range(count):
+        picture = thumbnail(PHOTOGRAPHS[index % len(PHOTOGRAPHS)])
+        name = f"thumbs/{index}.webp"
+        if not embed:
+            (tmp_path / name).write_bytes(picture)
+        score = (index * 7919 % count) / count
+        record = verdict(f"folder/{index:05}.jpg", score, provenance=NO_CLAIMS)
+        rows.append(row(record, thumbnail=embedded(picture) if embed else name))
+    url = write_page(tmp_path, *rows)
+    began = time.perf_counter()
+    opened = open_page(browser, url)
+    page = opened.page
+    wait_until(page, "document.querySelector('.card img')?.naturalWidth > 0")
+    opening = time.perf_counter() - began
+    began = time.perf_counter()
+    page.fill("[name=search]", "9")
+    searching = time.perf_counter() - began
+    page.fill("[name=search]", "")
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    page.wait_for_selector(f".card[data-position='{count - 1}']", state="attached")
+    elements = page.evaluate("document.querySelectorAll('*').length")
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    heap = next(each["value"] for each in metrics if each["name"] == "JSHeapUsedSize")
+    figures = f"{count} rows: {opening:.2f} s to open, {searching:.2f} s to search, "
+    figures += f"{elements} elements, heap {heap / 1e6:.0f} MB"
+    sys.stdout.write(figures + "\n")
+    assert opened.complaints == []
+    assert elements < 3000
+    assert opening < 8
+    assert searching < 2
+    assert heap < 150e6
+
+
+# --- rendering --------------------------------------------------------------------------------
+
+
+def test_without_jinja_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(InputError, match=r"pip install 'glass-edge\[report\]'"):
+        render_page(Report(head(ROWS), ROWS))
+
+
+def test_a_page_is_written_piece_by_piece():
+    rows = tuple(row(verdict(f"{index}.jpg")) for index in range(3000))
+    assert len(list(render_page(Report(head(rows), rows)))) > 10
+
+
+def test_scripts_cannot_end_their_element():
+    for name in (*SCRIPTS, "shared.css", "report.css"):
+        assert not re.search("</|<!--", asset(name)), name
