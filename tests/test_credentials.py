@@ -100,7 +100,7 @@ class TestStates:
 
     def test_the_librarys_silence_means_none(self, jpeg):
         """It has the last word on a file that only looks as if."""
-        comment = b"\xff\xfe\0\x0ajumdc2pa"
+        comment = b"\xff\xeb\0\x0ajumdc2pa"
         assert read_credentials(jpeg[:2] + comment + jpeg[2:]).state == "none"
 
     def test_a_store_that_is_damaged_is_unread(self, genuine):
@@ -137,6 +137,14 @@ def test_a_png_may_have_them_at_its_end(picture, signer):
     end = start + 12 + int.from_bytes(content[start : start + 4], "big")
     moved = content[:start] + content[end:-12] + content[start:end] + content[-12:]
     assert read_credentials(moved).state in ("valid", "invalid")
+
+
+def test_what_lies_after_a_jpegs_header_is_passed_over_as_the_library_does(genuine):
+    start = genuine.index(b"\xff\xeb")
+    end = start + 2 + int.from_bytes(genuine[start + 2 : start + 4], "big")
+    moved = genuine[:start] + genuine[end:-2] + genuine[start:end] + genuine[-2:]
+    assert c2pa.Reader.try_create("image/jpeg", io.BytesIO(moved)) is None
+    assert read_credentials(moved).state == "none"
 
 
 def test_what_lies_in_pixels_is_not_searched(picture):

@@ -9,11 +9,10 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import islice, takewhile
 from typing import NamedTuple
 
 from ..finding.signatures import SIGNATURE_BYTES, file_format
-from ..images.jpeg_structure import segments
+from ..images.jpeg_structure import header_segments
 from ..images.pillow import opened
 from ..images.png import chunks_beside_pixels
 from ..images.tiff_directory import Tag, first_directory
@@ -21,8 +20,7 @@ from ..machine.errors import ImageError
 
 _LONGEST_TEXT, _LONGEST_XMP = 1 << 16, 1 << 20  # bytes, inflated
 _MOST_TEXTS = 64
-_MOST_SEGMENTS = 10_000
-_APP1, _SCAN = 0xE1, 0xDA
+_APP1 = 0xE1
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
@@ -52,9 +50,8 @@ def read_metadata(content: bytes) -> Metadata:
 
 
 def _of_jpeg(content: bytes) -> Metadata:
-    header = takewhile(lambda segment: segment.marker != _SCAN, segments(content))
     exif = xmp = b""
-    for marker, start, end in islice(header, _MOST_SEGMENTS):
+    for marker, start, end in header_segments(content):
         if marker != _APP1:
             continue
         if content.startswith(_EXIF, start):
