@@ -16,7 +16,15 @@ from test_records import FAILURE, VERDICT
 
 from glass_edge import Crop, Verdict
 
-HOSTILE = ["a&d=b.jpg", "50%.jpg", "a#b?c.jpg", "ein Bild ü.jpg", "a+b.jpg", '"]}.jpg', "\n\u202e.jpg"]
+HOSTILE = [
+    "a&d=b.jpg",
+    "50%.jpg",
+    "a#b?c.jpg",
+    "ein Bild ü.jpg",
+    "a+b.jpg",
+    '"]}.jpg',
+    "\n\u202e.jpg",
+]
 SEVERAL = msgspec.structs.replace(
     VERDICT,
     crops=(
@@ -101,6 +109,14 @@ class TestLabelStudio:
         assert first["image_rotation"] == 0
         assert (first["from_name"], first["to_name"]) == ("crops", "image")
         assert (first["score"], second["score"]) == (0.75, 0.25)
+
+    def test_the_whole_image_is_never_more_than_100_percent(self):
+        """Label Studio refuses 100.00000000000001."""
+        for side in range(1, 3000):
+            crops = (Crop(0, 0, side, side, None),)
+            verdict = msgspec.structs.replace(VERDICT, width=side, height=side, crops=crops)
+            (found,) = rectangles(only_task(verdict))
+            assert (found["value"]["width"], found["value"]["height"]) == (100, 100)
 
     def test_a_crop_without_attention_has_no_score(self):
         crops = (Crop(1, 2, 224, 224, None),)
@@ -248,7 +264,7 @@ class TestEveryFormat:
 
     def test_each_record_has_a_line(self, name):
         text = "".join(FORMATS[name]([VERDICT] * 3, "", upright))
-        first, *lines, last = text.splitlines()
+        _, *lines, _ = text.splitlines()
         assert len(lines) == 3
         assert [json.loads(line.rstrip(",")) for line in lines]
         assert text.endswith("\n")

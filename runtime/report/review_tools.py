@@ -164,9 +164,14 @@ class _Upright:
         ]
 
     def shares(self, box: Box, whole: float) -> tuple[float, float, float, float]:
-        """Return left, top, width and height of a box, if the image's sides are ``whole``."""
-        across, down = whole / self.width, whole / self.height
-        return box.left * across, box.top * down, box.width * across, box.height * down
+        """Return left, top, width and height of a box, none above ``whole``, the image's sides."""
+        across, down = self.width, self.height  # divided by last, so that the whole is the whole
+        return (
+            box.left * whole / across,
+            box.top * whole / down,
+            box.width * whole / across,
+            box.height * whole / down,
+        )
 
 
 def _upright(

@@ -90,7 +90,7 @@ def _table(verdict: Verdict) -> str:
     rows = (
         ("verdict", f"<b>{_text(verdict.verdict)}</b>{doubts}"),
         ("P(fake)", f"{verdict.score:.4f}"),
-        ("pixels", f"{verdict.width}x{verdict.height}"),
+        ("pixels", _text(f"{verdict.width}x{verdict.height}")),
         ("image", "-" if verdict.path is None else _path(verdict.path)),
     )
     lines = "".join(
