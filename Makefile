@@ -10,6 +10,7 @@ ARM    := build-aarch64
 FILES  ?= 2000
 WORKERS ?= 2
 
+comma := ,
 FOLDERS := glass_edge runtime export calibration benchmarks
 
 .PHONY: demo test test-slow test-registry test-floors fuzz aarch64 resolve lint style types types-windows docs install clean
@@ -19,14 +20,15 @@ demo: install
 	$(BIN)/glass-export examples/demo.safetensors --backbone timm/tf_efficientnet_lite0 \
 	    --crops 4 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 \
 	    --output $(DEMO)/demo.glass --force
-	$(BIN)/glass-run examples/images --bundle $(DEMO)/demo.glass
+	$(BIN)/glass-run examples/images --bundle $(DEMO)/demo.glass \
+	    --report $(DEMO)/report.html --force
 
 # Each worker has a CPU and engines of its own, and gets whole modules (tests/conftest.py).
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)/.browser
 	$(MAKE) --jobs $(WORKERS) --output-sync lint
 	$(BIN)/pytest -n $(WORKERS)
 
-test-slow: $(VENV)/.test
+test-slow: $(VENV)/.test $(VENV)/.browser
 	$(BIN)/pytest -m 'slow and not registry'
 
 # The tests that need a network: an install without torch, and one of the oldest libraries.
@@ -85,13 +87,20 @@ define install
 endef
 
 $(VENV)/.installed: pyproject.toml setup.py
-	$(call install,export)
+	$(call install,export$(comma)report)
 
 $(VENV)/.test: pyproject.toml setup.py
 	$(call install,test)
 	$(PIP) install --no-deps --target $(VENV)/stubs --upgrade 'tensorrt-stubs==10.13.0.35.1'
 	sed -i -e 's/ in: / in_: /g' -e 's/channel_axis: int)/channel_axis: int = ...)/' \
 	    $(VENV)/stubs/tensorrt_bindings/tensorrt.pyi  # some of their lines are no Python
+	touch $@
+
+# The tests of reports look at them in a real browser.
+$(VENV)/.browser:
+	command -v chromium chromium-browser google-chrome | grep -q . \
+	    || { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } \
+	    || { echo 'make test needs a browser: install Chromium or Chrome'; exit 1; }
 	touch $@
 
 $(VENV)/.uv:

@@ -13,9 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import encoded
 from glass_edge.export.paper import glass_views
+from glass_edge.runtime.claims.claims import ClaimOptions, Claims, Credentials, Provenance
+from glass_edge.runtime.claims.reading import read_claims
 from glass_edge.runtime.images.decode import decode
 from glass_edge.runtime.images.encoded import DecodeOptions
+from glass_edge.runtime.isolation import decoder as module
 from glass_edge.runtime.isolation.decoder import IsolatedDecoder
 from glass_edge.runtime.isolation.protocol import LOOK
 from glass_edge.runtime.isolation.protocol import request as request_of
@@ -23,6 +27,8 @@ from glass_edge.runtime.machine.interpreter import python_command
 from glass_edge.runtime.machine.timings import Timings
 from glass_edge.runtime.streaming.view_maker import ViewMaker
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
+from PIL import Image
+from signed import new_signer, signed
 
 from glass_edge import Detector, DetectorOptions, Failure, ImageError
 
@@ -84,6 +90,51 @@ def test_one_that_hangs_is_stopped(photographs):
         image.decode()
     assert decoder.read_header(content, DecodeOptions(LIMIT)).decode().rgb.size
     decoder.close()
+
+
+MISBEHAVING = """
+from fuzz.misbehave import act
+from glass_edge.runtime.isolation import serving
+serving.read_claims = lambda content, options: act({act!r})
+serving.serve({{memory}}, {{seconds}})
+"""
+EVERY_CLAIM = ClaimOptions(orientation=True, provenance=True)
+
+
+@pytest.mark.parametrize(
+    ("act", "seconds", "code"),
+    [
+        (b"crash", 60, "the reader crashed (SIGABRT)"),
+        (b"hang", 1, "the reader was stopped after 1 seconds"),
+    ],
+)
+def test_claims_that_crash_or_hang_their_reader_cost_no_verdict(
+    act, seconds, code, photographs, monkeypatch
+):
+    """Each image is read in a process that misbehaves, and decoded in another."""
+    monkeypatch.setattr(module, "_SERVE", MISBEHAVING.format(act=act))
+    decoder = IsolatedDecoder(seconds)
+    for path in photographs[:2]:
+        content = path.read_bytes()
+        unread = Claims(1, Provenance(declared=(), c2pa=Credentials("unread", codes=(code,))))
+        assert decoder.read_claims(content, EVERY_CLAIM) == unread
+        image = decoder.read_header(content, DecodeOptions(LIMIT))
+        assert np.array_equal(image.decode().rgb, decode(content))
+        assert decoder.read_claims(content, ClaimOptions(orientation=True)) == Claims(1, None)
+    decoder.close()
+
+
+def test_claims_are_the_same(decoder, photograph):
+    exif = Image.Exif()
+    exif[274], exif[305] = 6, "Painter"
+    signer = new_signer()
+    content = encoded(photograph.resize((90, 60)), "JPEG", exif=exif)
+    for each in (content, signed(content, "JPEG", signer), b"no image", b""):
+        for options in (EVERY_CLAIM, ClaimOptions(provenance=True, trust_list=signer.root)):
+            assert decoder.read_claims(each, options) == read_claims(each, options)
+    image = decoder.read_header(content, DecodeOptions(LIMIT))
+    assert decoder.read_claims(content, EVERY_CLAIM).orientation == 6
+    assert np.array_equal(image.decode().rgb, decode(content))
 
 
 HANGING = """

@@ -183,6 +183,22 @@ def test_a_run_that_is_stopped_reports_on_what_it_judged(vit_bundle, tmp_path):
     assert f"report: page.html ({count} images)" in said.decode()
 
 
+@pytest.mark.parametrize("kind", ["label-studio", "fiftyone"])
+def test_other_formats_go_to_standard_output_or_a_file(kind, judged):
+    printed = report(judged, "v.jsonl", "--format", kind, "--prefix", "/data/")
+    assert printed.returncode == 0, printed.stderr
+    assert "Left out: 1 image that could not be judged." in printed.stderr
+    done = report(
+        judged, "v.jsonl", "--format", kind, "--prefix", "/data/", "-o", f"{kind}.json", "--force"
+    )
+    assert done.returncode == 0
+    assert (judged / f"{kind}.json").read_text() == printed.stdout
+    document = json.loads(printed.stdout)
+    items = document if kind == "label-studio" else document["samples"]
+    assert len(items) == 12
+    assert "/data/images/fake/cat.jpg" in printed.stdout
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
@@ -196,6 +212,9 @@ class TestBadInput:
             (("v.jsonl", "-o", "images.html"), "images.html is a folder"),
             (("v.jsonl", "-o", "x.html", "--root", "imges"), "Did you mean images?"),
             (("images", "-o", "x.html"), "cannot be read: Is a directory"),
+            (("v.jsonl", "--format", "fiftyone", "--folder"), "are for a page"),
+            (("v.jsonl", "--prefix", "/data/", "-o", "x.html"), "is for a review tool"),
+            (("v.jsonl", "--format", "fiftyone", "-o", "v.jsonl"), "v.jsonl exists already"),
         ],
     )
     def test_it_is_one_sentence_and_exit_code_2(self, arguments, sentence, judged):

@@ -230,3 +230,10 @@ def test_a_larger_picture_below_a_small_one_is_not_passed_over(picture):
     assert "holds a larger picture in a sub-directory, which is not read" in refusal(content)
     pyramid = written(Page(picture, below=[Page(picture[::2, ::2], THUMBNAIL)]))
     assert np.array_equal(decode(pyramid), picture)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_directories_beyond_any_memory_are_damage():
+    """BigTIFF's offsets have 64 bits, of which Python indexes 63."""
+    for offset in (1 << 62, (1 << 64) - 1):
+        assert "truncated or damaged" in refusal(b"II+\0\x08\0\0\0" + struct.pack("<Q", offset))

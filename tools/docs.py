@@ -26,6 +26,7 @@ from glass_edge.benchmarks.evaluation.steadiness_report import SteadinessReport,
 from glass_edge.benchmarks.int8.report import Int8Report
 from glass_edge.benchmarks.measuring.samples import median_ratio, three_digits
 from glass_edge.benchmarks.pipeline import PipelineReport
+from glass_edge.benchmarks.reports.report import ReportCosts
 from glass_edge.benchmarks.run.report import RunReport
 from glass_edge.benchmarks.run.tables import end_to_end_table, run_markdown
 from glass_edge.benchmarks.views.decoders import DecodersReport, FormatResult
@@ -276,6 +277,17 @@ def pipelines() -> str:
     return "\n\n".join(parts)
 
 
+def report_costs() -> str:
+    """What a report costs a run, and a page a browser."""
+    report = read("report", ReportCosts)
+    return (
+        f"{report.run_table()}\n\n{report.page_table()}\n\n"
+        f"`{report.command}`: {report.images} photographs of {report.megapixels:.1f} million pixels "
+        f"on\n{_processor(report.environment.processor)}, {report.environment.cpus} CPUs; medians "
+        "(quartiles) of whole processes ([whole report](reports/report.md))."
+    )
+
+
 def decoders() -> str:
     """Every decoder on every format."""
     report = read("decoders", DecodersReport)
@@ -318,6 +330,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/detectors.md": {"SPEED": detectors},
     "docs/gpu.md": {"GPU": gpu},
+    "docs/report.md": {"REPORT": report_costs},
     "docs/steadiness.md": {"STEADINESS": steadiness_page},
     "docs/throughput.md": {"PIPELINE": pipelines},
     "docs/views.md": {"DECODERS": decoders, "VIEWS": views},
@@ -362,6 +375,7 @@ _TABLES: dict[
         | Exploration
         | Int8Report
         | PipelineReport
+        | ReportCosts
         | SteadinessReport
         | ViewsReport
     ],
@@ -374,6 +388,7 @@ _TABLES: dict[
     "explore": Exploration,
     "int8": Int8Report,
     "pipeline": PipelineReport,
+    "report": ReportCosts,
     "steadiness": SteadinessReport,
     "views": ViewsReport,
 }

@@ -42,6 +42,7 @@ _OFFLINE = {
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
     "core": {"allowed_network_hosts": [], "decode_identity_assertions": False},
 }
+_UNTRUSTED = "signingCredential.untrusted"
 _NO_CREDENTIALS = Credentials("none")
 
 
@@ -63,7 +64,7 @@ def read_credentials(content: bytes, trust_list: str = "") -> Credentials:
     except ModuleNotFoundError as error:
         return _unread(_INSTALL if error.name == "c2pa" else f"c2pa-python: {error}")
     except Exception as error:  # the library's own, and what ctypes or JSON make of damage
-        return _unread(f"{error or type(error).__name__}")
+        return _unread(str(error) or type(error).__name__)
 
 
 def _read(content: bytes, media_type: str, trust_list: str) -> Credentials:
@@ -139,7 +140,9 @@ def _codes(results: dict[str, Any]) -> Iterator[str | None]:
     active = _mapping(results.get("activeManifest"))
     deltas = map(_mapping, _list(results.get("ingredientDeltas")))
     ingredients = [_mapping(delta.get("validationDeltas")) for delta in deltas]
-    for part in (active, *ingredients):
+    # That nobody vouches for the signer is a failure that makes no claim invalid.
+    yield from sorted(_codes_of(active, "failure"), key=lambda code: code == _UNTRUSTED)
+    for part in ingredients:
         yield from _codes_of(part, "failure")
     for kind in ("informational", "success"):
         yield from _codes_of(active, kind)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from ..images.jpeg_structure import header_segments
 from ..images.png import chunks_beside_pixels
 from ..images.tiff_directory import Tag, read_directories
 from ..machine.errors import ImageError
@@ -15,12 +16,15 @@ _STORE = b"jumdc2pa"
 """In every manifest store: its description box, and how the box's UUID begins (C2PA, 11.1.4)."""
 _REMOTE = b"dcterms:provenance"
 """In XMP, names a store that lies elsewhere; c2pa-python knows it by this prefix only."""
+_APPLICATIONS = (0xE1, 0xEB)  # XMP and JUMBF
 _XMP_IN_GIF = b"XMP DataXMP"  # c2pa-python cuts it into blocks, and so perhaps the name
 
 
 def may_hold_credentials(content: bytes, name: str) -> bool:
     """Return whether a file of the format ``name`` may hold or name a manifest store."""
     match name:
+        case "JPEG":
+            return _jpeg_may(content)
         case "PNG":
             return _png_may(content)
         case "TIFF":
@@ -28,6 +32,16 @@ def may_hold_credentials(content: bytes, name: str) -> bool:
         case "GIF" if _XMP_IN_GIF in content:
             return True
     return _STORE in content or _REMOTE in content
+
+
+def _jpeg_may(content: bytes) -> bool:
+    """Look before the first scan; c2pa-python reads nothing after it."""
+    return any(
+        content.find(mark, start, end) >= 0
+        for marker, start, end in header_segments(content)
+        if marker in _APPLICATIONS
+        for mark in (_STORE, _REMOTE)
+    )
 
 
 def _png_may(content: bytes) -> bool:

@@ -9,22 +9,20 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import islice, takewhile
 from typing import NamedTuple
 
 from ..finding.signatures import SIGNATURE_BYTES, file_format
-from ..images.jpeg_structure import segments
+from ..images.jpeg_structure import header_segments
 from ..images.pillow import opened
 from ..images.png import chunks_beside_pixels
 from ..images.tiff_directory import Tag, first_directory
 from ..machine.errors import ImageError
 
-_LONGEST_TEXT = 1 << 20  # bytes of one text, inflated
+_LONGEST_TEXT, _LONGEST_XMP = 1 << 16, 1 << 20  # bytes, inflated
 _MOST_TEXTS = 64
-_MOST_SEGMENTS = 10_000
-_APP1, _SCAN = 0xE1, 0xDA
+_APP1 = 0xE1
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
-_XMP_KEYWORD = "XML:com.adobe.xmp"
+_XMP_KEYWORD = b"XML:com.adobe.xmp"
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 
 
@@ -52,9 +50,8 @@ def read_metadata(content: bytes) -> Metadata:
 
 
 def _of_jpeg(content: bytes) -> Metadata:
-    header = takewhile(lambda segment: segment.marker != _SCAN, segments(content))
     exif = xmp = b""
-    for marker, start, end in islice(header, _MOST_SEGMENTS):
+    for marker, start, end in header_segments(content):
         if marker != _APP1:
             continue
         if content.startswith(_EXIF, start):
@@ -65,31 +62,30 @@ def _of_jpeg(content: bytes) -> Metadata:
 
 
 def _of_png(content: bytes) -> Metadata:
-    chunks = chunks_beside_pixels(content)
-    exif = next((content[start:end] for name, start, end in chunks if name == b"eXIf"), b"")
-    texts = dict[str, bytes]()  # the first of each keyword
-    parts = (content[start:end] for name, start, end in chunks if name in _TEXT_CHUNKS)
-    names = (name for name, _, _ in chunks if name in _TEXT_CHUNKS)
-    for name, part in islice(zip(names, parts, strict=True), _MOST_TEXTS):
-        keyword, _, rest = part.partition(b"\0")
-        texts.setdefault(keyword.decode("latin-1"), _text(name, rest))
-    return Metadata(exif, texts.pop(_XMP_KEYWORD, b""), tuple(texts.items()))
+    exif, texts = b"", dict[str, bytes]()  # the first of each keyword
+    for name, start, end in chunks_beside_pixels(content):
+        if name == b"eXIf":
+            exif = exif or content[start:end]
+        elif name in _TEXT_CHUNKS and len(texts) < _MOST_TEXTS:
+            keyword, _, rest = content[start:end].partition(b"\0")
+            texts.setdefault(keyword.decode("latin-1"), _text(name, keyword, rest))
+    return Metadata(exif, texts.pop(_XMP_KEYWORD.decode(), b""), tuple(texts.items()))
 
 
-def _text(name: bytes, rest: bytes) -> bytes:
-    """Return the text of a chunk after its keyword, in UTF-8."""
+def _text(name: bytes, keyword: bytes, rest: bytes) -> bytes:
+    """Return the beginning of a chunk's text, in UTF-8, from what follows its keyword."""
+    most = _LONGEST_XMP if keyword == _XMP_KEYWORD else _LONGEST_TEXT
     if name == b"tEXt":
-        return rest[:_LONGEST_TEXT].decode("latin-1").encode()
+        return rest[:most].decode("latin-1").encode()
     if name == b"zTXt":
-        return _inflated(rest[1:]).decode("latin-1").encode()
-    compressed, rest = rest[:1] == b"\1", rest[2:]
-    text = rest.split(b"\0", 2)[-1]  # after language and translated keyword
-    return _inflated(text) if compressed else text[:_LONGEST_TEXT]
+        return _inflated(rest[1:], most).decode("latin-1").encode()
+    text = rest[2:].split(b"\0", 2)[-1]  # after language and translated keyword
+    return _inflated(text, most) if rest[:1] == b"\1" else text[:most]
 
 
-def _inflated(data: bytes) -> bytes:
+def _inflated(data: bytes, most: int) -> bytes:
     with suppress(zlib.error):
-        return zlib.decompressobj().decompress(data, _LONGEST_TEXT)
+        return zlib.decompressobj().decompress(data, most)
     return b""
 
 

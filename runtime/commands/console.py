@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from ..machine.errors import GlassError, InputError
+from ..machine.printable import printable
 from ..machine.signals import Interrupted
-from .printable import printable
 from .reports import PICTURE
 
 INTERNAL_ERROR = 70  # sysexits.h: EX_SOFTWARE

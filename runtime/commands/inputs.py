@@ -21,8 +21,8 @@ from ..finding.sources import STANDARD_INPUT, find_images, listed_images
 from ..images.decode import settle_pillow
 from ..images.encoded import DEFAULT_MAX_PIXELS
 from ..machine.errors import InputError
+from ..machine.printable import printable
 from ..machine.stderr import keep_libraries_off_stderr
-from .printable import printable
 
 _CHUNK = 1 << 16  # bytes
 _SHOWN = 3  # matches of a pattern that may have been meant as a name

@@ -13,7 +13,7 @@ from ..bundle.finding import BUNDLE_VARIABLE
 from ..engines.registry import AUTO, DEVICE_NAMES, engine_names
 from ..finding.files import did_you_mean
 from ..judging.options import AUTO_CROPS
-from .printable import printable
+from ..machine.printable import printable
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _DEFAULT_BUNDLE = (

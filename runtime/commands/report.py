@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -19,10 +20,11 @@ from ..machine.errors import InputError
 from ..machine.progress import track
 from ..report.making import make_report
 from ..report.reading import LeftOut, read_records
+from ..report.review_tools import FORMATS, FileOrientations, Reviewable
 from ..report.rows import Setting
 from ..report.selection import Selection
 from ..report.summary import Summary, Threshold
-from ..report.writing import PageFile
+from ..report.writing import PageFile, write_pieces
 from ..results.records import Record
 from .console import GlassCommand
 from .inputs import settle_decoders
@@ -41,6 +43,7 @@ Examples:
   glass-report verdicts.jsonl -o june.html --folder  thumbnails beside the page, for more images
   glass-report verdicts.jsonl -b gl_vit.glass        also what the bundle says of itself
   glass-run images/ -b gl_vit.glass -o - | glass-report -
+  glass-report verdicts.jsonl --format label-studio --prefix /data/local-files/?d= -o tasks.json
 """
 
 
@@ -57,9 +60,22 @@ Examples:
     "--output",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    default=Path("report.html"),
+    help="Default: report.html, or standard output with another --format.",
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice([HTML, *FORMATS]),
+    default=HTML,
     show_default=True,
-    help="The page.",
+    help="A page for people, or all records as JSON that a review tool imports.",
+)
+@click.option(
+    "--prefix",
+    metavar="TEXT",
+    default="",
+    help="With another --format than html, put TEXT before each path, such as "
+    "/data/local-files/?d= for Label Studio.",
 )
 @force_option("FILE")
 @click.option(
@@ -98,7 +114,9 @@ Examples:
 @common_options
 def main(
     records: str,
-    output: Path,
+    output: Path | None,
+    kind: str,
+    prefix: str,
     force: bool,
     bundle: Path | None,
     threshold: float | None,
@@ -107,6 +125,11 @@ def main(
     folder: bool,
 ) -> None:
     """Make a report; see ``glass-report --help``."""
+    _check_fits(kind, prefix, page_only=bundle or threshold is not None or limit or folder)
+    if kind != HTML:
+        export(records, output, kind, prefix, root, force=force)
+        return
+    output = output or Path("report.html")
     check_report(output, force=force)
     opened = None if bundle is None else Bundle.open(bundle)
     settle_decoders()
@@ -139,6 +162,47 @@ def main(
     for note in report.head.notes:
         click.echo(f"Note: {note}", err=True)
     say_where(output, report.head.shown, report.head.images)
+
+
+def _check_fits(kind: str, prefix: str, *, page_only: object) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        InputError: one of them is given.
+    """
+    if kind != HTML and page_only:
+        raise InputError(
+            f"--bundle, --threshold, --limit and --folder are for a page, not for --format {kind}: "
+            "leave them out."
+        )
+    if kind == HTML and prefix:
+        raise InputError("--prefix is for a review tool: give --format, too.")
+
+
+def export(
+    records: str, output: Path | None, kind: str, prefix: str, root: Path, *, force: bool
+) -> None:
+    """Write records as JSON for a review tool, and say on standard error what is left out.
+
+    Raises:
+        InputError: the records cannot be read, or the file exists.
+        OutputError: it cannot be written.
+    """
+    if output is not None and not force and os.path.lexists(output):
+        raise InputError(f"{output} exists already: choose another name, or --force to replace it.")
+    reviewable, orientations, left_out = Reviewable(), FileOrientations(root), LeftOut()
+    with open_records(records) as lines:
+        verdicts = reviewable.among(
+            track(read_records(lines, left_out), "writing", None, on_console)
+        )
+        pieces = FORMATS[kind](verdicts, prefix, orientations)
+        if output is None:
+            for piece in pieces:
+                click.echo(piece, nl=False)
+        else:
+            write_pieces(output, pieces)
+    for note in (*left_out.sentences(), *reviewable.sentences(), *orientations.sentences()):
+        click.echo(f"Note: {note}", err=True)
 
 
 @contextmanager

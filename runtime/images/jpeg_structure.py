@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from ..finding.signatures import CONVERT
@@ -112,6 +113,12 @@ def segments(content: bytes) -> Iterator[Segment]:
         start = found.end() + 2
         position = found.end() + int.from_bytes(content[found.end() : start], "big")
         yield Segment(found[1][0], start, max(start, position))
+
+
+def header_segments(content: bytes) -> Iterator[Segment]:
+    """Yield the segments before the first scan, where metadata stand."""
+    before = takewhile(lambda segment: segment.marker != _SCAN, segments(content))
+    return islice(before, _MOST_SEGMENTS)
 
 
 def _check_frame(marker: int, frame: bytes) -> None:

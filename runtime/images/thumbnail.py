@@ -14,7 +14,7 @@ from ..machine.errors import ImageError
 from .encoded import EncodedImage, Rgb, damage
 
 THUMBNAIL_SIDE = 192
-"""Pixels; no side of a thumbnail is longer."""
+"""Pixels; no side of a thumbnail is longer, unless asked for."""
 
 _QUALITY = 60  # libwebp's; the eye sees no difference to 80 at this size
 _EFFORT = 2  # libwebp's method: half the time of its default, for a tenth more bytes
@@ -29,10 +29,43 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TRANSPOSED = (5, 6, 7, 8)
+_FLIPPED_ACROSS = (2, 3, 6, 7)  # after transposing, if that is done
+_FLIPPED_DOWN = (3, 4, 7, 8)
+
+
+class Box(NamedTuple):
+    """A rectangle in an image, in pixels from its upper left corner."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """Return the size that an image has once it is upright."""
+    return (height, width) if orientation in _TRANSPOSED else (width, height)
+
+
+def upright_box(box: Box, width: int, height: int, orientation: int) -> Box:
+    """Return where a rectangle lies once its image is upright.
+
+    Args:
+        box: in stored pixels.
+        width, height: the image's size in stored pixels.
+        orientation: EXIF's, 1 to 8.
+    """
+    if orientation in _TRANSPOSED:
+        box = Box(box.top, box.left, box.height, box.width)
+    width, height = upright_size(width, height, orientation)
+    left = width - box.left - box.width if orientation in _FLIPPED_ACROSS else box.left
+    top = height - box.top - box.height if orientation in _FLIPPED_DOWN else box.top
+    return Box(left, top, box.width, box.height)
 
 
 class Thumbnail(NamedTuple):
-    """A picture of at most 192 x 192 pixels as a WebP file, upright.
+    """A small picture as a WebP file, upright.
 
     ``orientation`` is EXIF's, 1 to 8, by which the image's stored pixels become upright.
     """
@@ -41,14 +74,14 @@ class Thumbnail(NamedTuple):
     orientation: int
 
 
-def thumbnail_of(rgb: Rgb, orientation: int = 1) -> Thumbnail:
+def thumbnail_of(rgb: Rgb, orientation: int = 1, side: int = THUMBNAIL_SIDE) -> Thumbnail:
     """Return a thumbnail of an image with these pixels, ``(height, width, 3)`` uint8.
 
-    Small images are not enlarged. Of large ones some pixels are looked at, not all: that takes a
-    millisecond, whatever the image's size.
+    No side of it is longer than ``side``. Small images are not enlarged. Of large ones some pixels
+    are looked at, not all: that takes a millisecond, whatever the image's size.
     """
     height, width = rgb.shape[:2]
-    scale = min(1.0, THUMBNAIL_SIDE / max(height, width))
+    scale = min(1.0, side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     sampled = (_SAMPLES * size[0], _SAMPLES * size[1])
     if width > sampled[0] and height > sampled[1]:
@@ -70,12 +103,13 @@ def webp(rgb: Rgb, orientation: int = 1, quality: int = _QUALITY) -> bytes:
     return file.getvalue()
 
 
-def draft(content: bytes, image: EncodedImage) -> Rgb:
+def draft(content: bytes, image: EncodedImage, side: int = THUMBNAIL_SIDE) -> Rgb:
     """Decode an image as well as a thumbnail needs it: a JPEG at a fraction of its size.
 
     Args:
         content: its file.
         image: what :func:`.decode.read_header` says of it.
+        side: the thumbnail's longer side.
 
     Raises:
         ImageError: truncated or damaged.
@@ -86,7 +120,7 @@ def draft(content: bytes, image: EncodedImage) -> Rgb:
     try:
         rgb: Rgb = simplejpeg.decode_jpeg(
             content, "RGB", fastdct=True, fastupsample=True, strict=False,
-            **{long_side: 2 * THUMBNAIL_SIDE},
+            **{long_side: 2 * side},
         )  # fmt: skip
     except ValueError as error:
         raise ImageError(damage(str(error))) from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterable
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..machine.errors import InputError
+from ..machine.printable import printable
 
 if TYPE_CHECKING:
     import jinja2
@@ -27,7 +27,6 @@ SHARED_SCRIPTS = (
 )
 """What draws an image and its details, in any page."""
 _FOLDER = "page"
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _JSON_IN_HTML = {
     "<": "\\u003c",
     ">": "\\u003e",
@@ -80,14 +79,6 @@ def json_in_html(value: Any) -> str:
     for character, escaped in _JSON_IN_HTML.items():
         text = text.replace(character, escaped)
     return text
-
-
-def printable(text: str) -> str:
-    """Escape control characters, line ends, and marks that turn the direction of writing.
-
-    Files may have such names, and people would read what whoever named them wants them to.
-    """
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def page_template(name: str) -> jinja2.Template:

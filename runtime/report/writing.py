@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -38,6 +39,24 @@ def check_page(path: Path, *, force: bool) -> None:
         raise OutputError(f"{path} cannot be written: the folder {folder} is not writable.")
 
 
+def write_pieces(path: Path, pieces: Iterable[str]) -> None:
+    """Write a text to a file, which appears whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        with open(scratch, "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(pieces)
+        scratch.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
+    finally:
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
 class PageFile:
     """A report's file, which appears whole or not at all.
 
@@ -59,22 +78,15 @@ class PageFile:
         Raises:
             OutputError: it cannot be written.
         """
-        scratch = self.path.with_name(f".{self.path.name}.partial")
-        try:
-            with open(scratch, "w", encoding="utf-8", newline="\n") as file:
-                file.writelines(render_page(report))
-            scratch.replace(self.path)
-            self._remove_others(report.head.shown)
-        except OSError as error:
-            with suppress(OSError):
-                scratch.unlink(missing_ok=True)
-            raise OutputError(f"{self.path} cannot be written: {error.strerror}.") from None
+        write_pieces(self.path, render_page(report))
+        self._remove_others(report.head.shown)
 
     def _remove_others(self, rows: int) -> None:
         """Remove thumbnails that a longer report left in the folder."""
         for path in self._files.glob("[0-9]*.webp") if self._files else ():
             if path.stem.isdecimal() and int(path.stem) >= rows:
-                path.unlink()
+                with suppress(OSError):  # it harms nobody
+                    path.unlink()
 
     def _beside(self, row: int, thumbnail: Thumbnail) -> str:
         if self._files is None:

@@ -62,6 +62,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     damaged: bool = False
     settled: bool | None = None
 
+    def _repr_html_(self) -> str:
+        from .notebook import verdict_html
+
+        return verdict_html(self)
+
 
 class ErrorInfo(msgspec.Struct, frozen=True):
     """Why an image has no verdict: the class of the error and one sentence."""
@@ -77,6 +82,11 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["error"] = "error"
     error: ErrorInfo
     file: ImageFile | None = None
+
+    def _repr_html_(self) -> str:
+        from .notebook import failure_html
+
+        return failure_html(self)
 
 
 Record = Verdict | Failure

@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 
 from ...machine.errors import InputError, OutputError
+from ...machine.printable import printable
 from ...results.output_file import CSV, JSON_LINES, Opening, OutputFile, exists_already
 from ...results.records import Failure, Record
 from ...results.writers import CsvWriter, JsonLinesWriter, Sink, Writer
-from ..printable import printable
 
 STANDARD_OUTPUT = "-"
 _FORMATS = (JSON_LINES, CSV)

@@ -1,4 +1,4 @@
-"""Text from files, made safe to show on a terminal."""
+"""Text from files, made safe to show."""
 
 from __future__ import annotations
 
