@@ -23,7 +23,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROGRAMS = Path(sys.executable).parent
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
 COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
-OURS = ("glass-calibrate", "glass-export", "glass-quantize", "glass-run", "glass-eval")
+OURS = (
+    *("glass-calibrate", "glass-eval", "glass-export", "glass-quantize", "glass-report"),
+    "glass-run",
+)
 DEMO, RECORD = (text for kind, text in BLOCKS if kind == "text")
 LEFT_OUT = "…"
 

@@ -144,7 +144,7 @@ def test_the_head_says_what_was_judged_without_scripts(browser: Browser, tmp_pat
     text = page.locator("body").inner_text()
     for part in (
         *("photographs", "9,000 images", "3 real", "2 fake", "1 error", "17 not settled"),
-        *("A verdict is evidence, not proof.", "A detector knows the generators"),
+        *("A verdict is evidence, not proof: do not act", "A detector knows the generators"),
         *("small.glass 0123456789ab", "0123456789abcdef" * 4, "GLASS", "fp32", "2026-11-27"),
         *("P(fake) ≥ 0.6 is called fake", "from the bundle", "Shown are 6 of 9,000 images."),
         *("Two bundles were used.", "need JavaScript", "threshold 0.6"),

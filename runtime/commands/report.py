@@ -266,5 +266,5 @@ def _threshold(given: float | None, bundle: Bundle | None, summary: Summary) -> 
     if given is not None:
         return summary.threshold(given, "given with --threshold")
     if bundle is not None and not summary.contradicts(bundle.manifest.threshold):
-        return summary.threshold(bundle.manifest.threshold, "the bundle's")
+        return summary.threshold(bundle.manifest.threshold, "from the bundle")
     return summary.threshold(None, "")

@@ -70,7 +70,7 @@ def make_report(
             selection=None if selection.complete else _selection(rows),
             bars=summary.bars(),
             notes=tuple(notes),
-            limits=weaknesses(drawn=drawn),
+            limits=weaknesses(drawn=drawn)[1:],  # the page begins with the first
         ),
         rows,
     )

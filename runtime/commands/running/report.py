@@ -117,7 +117,7 @@ def _title(paths: Sequence[str]) -> str:
 
 
 def _source(options: DetectorOptions) -> str:
-    return "the bundle's" if options.threshold is None else "given with --threshold"
+    return "from the bundle" if options.threshold is None else "given with --threshold"
 
 
 def _seed(options: DetectorOptions) -> str:
