@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import c2pa
+import msgspec
 import pytest
 from conftest import encoded
-from glass_edge.runtime.claims import credentials as module
 from glass_edge.runtime.claims.claims import LONGEST_VALUE, ClaimOptions
 from glass_edge.runtime.claims.credentials import MOST_ACTIONS, read_credentials
 from glass_edge.runtime.claims.marks import may_hold_credentials
@@ -197,17 +197,25 @@ class TestWhatTheySay:
 
     @pytest.mark.parametrize("value", [None, 7, "text", [], {}, [None, 7], {"a": 1}, [[]], [{}]])
     def test_any_value_may_be_of_any_type(self, value, genuine, monkeypatch):
-        keys = ("manifests", "assertions", "claim_generator_info", "validation_results", "actions")
-        manifest = dict.fromkeys(keys, value) | {"signature_info": value}
-        for store in (value, {"manifests": value}, {**manifest, "active_manifest": value},
-                      {"active_manifest": "a", "manifests": {"a": manifest},
-                       "validation_results": {"activeManifest": value, "ingredientDeltas": value}},
-                      {"active_manifest": "a", "manifests": {"a": {"assertions": [
-                          {"label": "c2pa.actions", "data": {"actions": value}}]}}}):  # fmt: skip
-            monkeypatch.setattr(
-                c2pa.Reader, "json", lambda _, s=store: module.msgspec.json.encode(s)
+        keys = ("assertions", "claim_generator_info", "claim_generator", "signature_info")
+        actions = [{"label": "c2pa.actions", "data": {"actions": value}}]
+        results = {"activeManifest": value, "ingredientDeltas": value}
+        for store in (
+            {"manifests": value, "active_manifest": value, "validation_results": value},
+            {"manifests": {"a": value}, "validation_results": results},
+            {"manifests": {"a": dict.fromkeys(keys, value)}},
+            {"manifests": {"a": {"assertions": actions}}},
+        ):
+            said = msgspec.json.encode(
+                {"active_manifest": "a", "validation_state": "Valid", **store}
             )
-            assert read_credentials(genuine).state == "unread"
+            monkeypatch.setattr(c2pa.Reader, "json", lambda _, said=said: said)
+            assert read_credentials(genuine).state == "valid"
+
+    @pytest.mark.parametrize("store", ["7", "[]", "{}", '{"validation_state": ["Valid"]}', "{"])
+    def test_a_state_that_nobody_knows_is_unread(self, store, genuine, monkeypatch):
+        monkeypatch.setattr(c2pa.Reader, "json", lambda _: store)
+        assert read_credentials(genuine).state == "unread"
 
 
 @contextmanager
