@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -91,6 +92,15 @@ class TestStates:
         end = other.index(b"\xff\xdb")
         store = genuine[genuine.index(b"\xff\xeb") : genuine.index(b"\xff\xdb")]
         assert read_credentials(other[:end] + store + other[end:]).state == "invalid"
+
+    def test_a_certificate_that_has_expired_is_invalid_and_the_code_says_so(self, jpeg):
+        """If no timestamp proves that the file was signed before."""
+        soon = new_signer(seconds=3)
+        content = signed(jpeg, "JPEG", soon)
+        assert read_credentials(content, soon.root).state == "trusted"
+        time.sleep(4)
+        found = read_credentials(content, soon.root)
+        assert (found.state, found.codes[0]) == ("invalid", "signingCredential.expired")
 
     @pytest.mark.parametrize("kind", [*MEDIA_TYPES, "BMP", "PPM", "JPEG2000"])
     def test_a_file_without_any_has_none(self, kind, picture, monkeypatch):
