@@ -40,16 +40,19 @@ class Signer(NamedTuple):
     key: bytes
 
 
-def new_signer(organisation: str = "Example Cameras") -> Signer:
-    """Return an authority's root, and a certificate that it gives to this organisation."""
+def new_signer(organisation: str = "Example Cameras", seconds: float = 9e6) -> Signer:
+    """Return an authority's root, and a certificate that it gives to this organisation.
+
+    It expires after so many ``seconds``.
+    """
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root_name, name = _name("Example Authority"), _name(organisation)
-    root = _certificate(root_name, root_name, root_key, authority=True).sign(
+    root = _certificate(root_name, root_name, root_key, 9e6, authority=True).sign(
         root_key, hashes.SHA256()
     )
     purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
     issued_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key())
-    own = _certificate(name, root_name, key, authority=False)
+    own = _certificate(name, root_name, key, seconds, authority=False)
     own = own.add_extension(purpose, critical=False).add_extension(issued_by, critical=False)
     root_text, own_text = (
         each.public_bytes(serialization.Encoding.PEM)
@@ -110,9 +113,14 @@ def _name(organisation: str) -> x509.Name:
 
 
 def _certificate(
-    name: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, *, authority: bool
+    name: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    seconds: float,
+    *,
+    authority: bool,
 ) -> x509.CertificateBuilder:
-    now, day = datetime.datetime.now(datetime.timezone.utc), datetime.timedelta(days=1)
+    now = datetime.datetime.now(datetime.timezone.utc)
     usage = x509.KeyUsage(
         digital_signature=not authority, key_cert_sign=authority, crl_sign=authority,
         content_commitment=False, key_encipherment=False, data_encipherment=False,
@@ -125,8 +133,8 @@ def _certificate(
         .issuer_name(issuer)
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + 30 * day)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(seconds=seconds))
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)

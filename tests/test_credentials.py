@@ -9,15 +9,16 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import c2pa
+import msgspec
 import pytest
 from conftest import encoded
-from glass_edge.runtime.claims import credentials as module
 from glass_edge.runtime.claims.claims import LONGEST_VALUE, ClaimOptions
 from glass_edge.runtime.claims.credentials import MOST_ACTIONS, read_credentials
 from glass_edge.runtime.claims.marks import may_hold_credentials
@@ -91,6 +92,15 @@ class TestStates:
         end = other.index(b"\xff\xdb")
         store = genuine[genuine.index(b"\xff\xeb") : genuine.index(b"\xff\xdb")]
         assert read_credentials(other[:end] + store + other[end:]).state == "invalid"
+
+    def test_a_certificate_that_has_expired_is_invalid_and_the_code_says_so(self, jpeg):
+        """If no timestamp proves that the file was signed before."""
+        soon = new_signer(seconds=3)
+        content = signed(jpeg, "JPEG", soon)
+        assert read_credentials(content, soon.root).state == "trusted"
+        time.sleep(4)
+        found = read_credentials(content, soon.root)
+        assert (found.state, found.codes[0]) == ("invalid", "signingCredential.expired")
 
     @pytest.mark.parametrize("kind", [*MEDIA_TYPES, "BMP", "PPM", "JPEG2000"])
     def test_a_file_without_any_has_none(self, kind, picture, monkeypatch):
@@ -197,17 +207,25 @@ class TestWhatTheySay:
 
     @pytest.mark.parametrize("value", [None, 7, "text", [], {}, [None, 7], {"a": 1}, [[]], [{}]])
     def test_any_value_may_be_of_any_type(self, value, genuine, monkeypatch):
-        keys = ("manifests", "assertions", "claim_generator_info", "validation_results", "actions")
-        manifest = dict.fromkeys(keys, value) | {"signature_info": value}
-        for store in (value, {"manifests": value}, {**manifest, "active_manifest": value},
-                      {"active_manifest": "a", "manifests": {"a": manifest},
-                       "validation_results": {"activeManifest": value, "ingredientDeltas": value}},
-                      {"active_manifest": "a", "manifests": {"a": {"assertions": [
-                          {"label": "c2pa.actions", "data": {"actions": value}}]}}}):  # fmt: skip
-            monkeypatch.setattr(
-                c2pa.Reader, "json", lambda _, s=store: module.msgspec.json.encode(s)
+        keys = ("assertions", "claim_generator_info", "claim_generator", "signature_info")
+        actions = [{"label": "c2pa.actions", "data": {"actions": value}}]
+        results = {"activeManifest": value, "ingredientDeltas": value}
+        for store in (
+            {"manifests": value, "active_manifest": value, "validation_results": value},
+            {"manifests": {"a": value}, "validation_results": results},
+            {"manifests": {"a": dict.fromkeys(keys, value)}},
+            {"manifests": {"a": {"assertions": actions}}},
+        ):
+            said = msgspec.json.encode(
+                {"active_manifest": "a", "validation_state": "Valid", **store}
             )
-            assert read_credentials(genuine).state == "unread"
+            monkeypatch.setattr(c2pa.Reader, "json", lambda _, said=said: said)
+            assert read_credentials(genuine).state == "valid"
+
+    @pytest.mark.parametrize("store", ["7", "[]", "{}", '{"validation_state": ["Valid"]}', "{"])
+    def test_a_state_that_nobody_knows_is_unread(self, store, genuine, monkeypatch):
+        monkeypatch.setattr(c2pa.Reader, "json", lambda _: store)
+        assert read_credentials(genuine).state == "unread"
 
 
 @contextmanager

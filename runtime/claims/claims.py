@@ -12,9 +12,9 @@ State: TypeAlias = Literal["trusted", "valid", "invalid", "remote", "none", "unr
 
 ``trusted``: the signature is right, and its certificate leads to one on the trust list. ``valid``:
 the signature is right; who signed may be anybody. ``invalid``: the file or the signature was
-changed, or breaks a rule of the specification. ``remote``: they lie at an address that the file
-names, which is never asked. ``none``: there are none. ``unread``: they could not be read, for the
-reason in ``codes``.
+changed, or breaks a rule of the specification, or its certificate has expired. ``remote``: they lie
+at an address that the file names, which is never asked. ``none``: there are none. ``unread``: they
+could not be read, for the reason in ``codes``.
 """
 LONGEST_VALUE = 200
 """Characters; what a file says is cut there."""

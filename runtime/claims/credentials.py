@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -20,9 +19,6 @@ from .marks import may_hold_credentials
 from .texts import shortened
 
 MOST_ACTIONS = MOST_CODES = 16
-CERTIFICATE = re.compile(
-    r"-----BEGIN CERTIFICATE-----[\w\s+/=]+-----END CERTIFICATE-----", re.ASCII
-)
 _TYPES = {
     "JPEG": "image/jpeg",
     "PNG": "image/png",
@@ -89,8 +85,7 @@ def _context(trust_list: str, process: int) -> Any:
     """Return settings that all threads of a process share; a fork's child may not use them."""
     import c2pa
 
-    certificates = "\n".join(CERTIFICATE.findall(trust_list))
-    trust = {"trust": {"trust_anchors": certificates}} if certificates else {}
+    trust = {"trust": {"trust_anchors": trust_list}} if trust_list else {}
     return c2pa.Context.from_dict({"version": 1, **_OFFLINE, **trust})
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from contextlib import suppress
 from pathlib import Path
 
 from ..machine.errors import InputError
 from .claims import ClaimOptions, Claims, Declared, Provenance
-from .credentials import CERTIFICATE, read_credentials
+from .credentials import read_credentials
 from .declared import statements_of
 from .metadata import Metadata, read_metadata
 from .orientation import AS_STORED, orientation_of
 
 MOST_TRUST_BYTES = 4 << 20
+_CERTIFICATE = re.compile(
+    r"-----BEGIN CERTIFICATE-----[\w\s+/=]+-----END CERTIFICATE-----", re.ASCII
+)
 _FORMAT = "give a PEM file, in which each certificate begins with -----BEGIN CERTIFICATE-----"
 
 
@@ -47,7 +51,7 @@ def read_trust_list(path: Path) -> str:
     if len(content) > MOST_TRUST_BYTES:
         raise InputError(f"the trust list {path} is larger than {MOST_TRUST_BYTES >> 20} MiB.")
     text = content.decode("utf-8", "replace")
-    certificates = CERTIFICATE.findall(text)
+    certificates = _CERTIFICATE.findall(text)
     if not certificates:
         raise InputError(f"the trust list {path} holds no certificate; {_FORMAT}.")
     try:
