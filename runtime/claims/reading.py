@@ -18,7 +18,7 @@ MOST_TRUST_BYTES = 4 << 20
 _CERTIFICATE = re.compile(
     r"-----BEGIN CERTIFICATE-----[\w\s+/=]+-----END CERTIFICATE-----", re.ASCII
 )
-_FORMAT = "give a PEM file, in which each certificate begins with -----BEGIN CERTIFICATE-----"
+_ADVICE = "give a PEM file, in which each certificate begins with -----BEGIN CERTIFICATE-----."
 
 
 def read_claims(content: bytes, options: ClaimOptions) -> Claims:
@@ -47,15 +47,17 @@ def read_trust_list(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(MOST_TRUST_BYTES + 1)
     except OSError as error:
-        raise InputError(f"the trust list {path} cannot be read: {error.strerror}.") from None
+        reason = f"cannot be read ({error.strerror})"
+        raise InputError(f"the trust list {path} {reason}; {_ADVICE}") from None
     if len(content) > MOST_TRUST_BYTES:
-        raise InputError(f"the trust list {path} is larger than {MOST_TRUST_BYTES >> 20} MiB.")
+        size = f"{MOST_TRUST_BYTES >> 20} MiB"
+        raise InputError(f"the trust list {path} is larger than {size}; {_ADVICE}")
     text = content.decode("utf-8", "replace")
     certificates = _CERTIFICATE.findall(text)
     if not certificates:
-        raise InputError(f"the trust list {path} holds no certificate; {_FORMAT}.")
+        raise InputError(f"the trust list {path} holds no certificate; {_ADVICE}")
     try:
         ssl.create_default_context(cadata="\n".join(certificates))
     except ssl.SSLError:
-        raise InputError(f"the trust list {path} holds a damaged certificate; {_FORMAT}.") from None
+        raise InputError(f"the trust list {path} holds a damaged certificate; {_ADVICE}") from None
     return text
