@@ -288,6 +288,11 @@ def report_costs() -> str:
     )
 
 
+def claims() -> str:
+    """What it costs to ask files of their origin."""
+    return read("report", ReportCosts).claims_table()
+
+
 def decoders() -> str:
     """Every decoder on every format."""
     report = read("decoders", DecodersReport)
@@ -330,6 +335,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/detectors.md": {"SPEED": detectors},
     "docs/gpu.md": {"GPU": gpu},
+    "docs/provenance.md": {"CLAIMS": claims},
     "docs/report.md": {"REPORT": report_costs},
     "docs/steadiness.md": {"STEADINESS": steadiness_page},
     "docs/throughput.md": {"PIPELINE": pipelines},

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from ...runtime.bundle.bundle import Bundle
+from ...runtime.claims.claims import ClaimOptions
+from ...runtime.claims.reading import read_claims
 from ...runtime.machine.environment import environment
 from ...runtime.results.records import Verdict, decode_record
 from ..contenders.turns import in_turns
@@ -15,12 +21,15 @@ from ..measuring.report import SCHEMA_VERSION
 from ..measuring.samples import Samples
 from .browser import browser, find_browser, opened
 from .programs import REPORT, RUN, seconds_of
-from .report import PageCost, ReportCosts, WayToRun
+from .report import PHOTOGRAPH_SIZE, ClaimCost, PageCost, ReportCosts, WayToRun
 
 WAYS = ("", "--report report.html", "--provenance")
 PAGES = ((2_000, False), (10_000, True))
 """The rows of a page, and whether its thumbnails lie in a folder."""
 _RECORDS = "records.jsonl"
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF")
+_ORIGIN = ClaimOptions(orientation=True, provenance=True)
+_TIMES = 31  # that each file is asked
 
 
 def measure_reports(
@@ -68,6 +77,7 @@ def measure_reports(
         browser=_browser_name(),
         ways=tuple(ways),
         pages=tuple(costs),
+        claims=tuple(_claims(Path(images[0]))),
     )
 
 
@@ -96,6 +106,24 @@ def _page(
         max(each.heap for each in times),
         max(each.elements for each in times),
     )
+
+
+def _claims(photograph: Path) -> Iterator[ClaimCost]:
+    """Ask a photograph in several formats of its origin."""
+    with Image.open(photograph) as image:
+        resized = image.convert("RGB").resize(PHOTOGRAPH_SIZE)
+    for name in _FORMATS:
+        file = io.BytesIO()
+        resized.save(file, name)
+        content = file.getvalue()
+        seconds = [_asked(content) for _ in range(_TIMES + 1)]
+        yield ClaimCost(name, len(content), Samples(tuple(seconds[1:])))
+
+
+def _asked(content: bytes) -> float:
+    started = time.perf_counter()
+    read_claims(content, _ORIGIN)
+    return time.perf_counter() - started
 
 
 def _browser_name() -> str | None:

@@ -8,6 +8,9 @@ from ...runtime.results.tables import markdown_table
 from ..measuring.report import BenchReport
 from ..measuring.samples import Samples, median_ratio, three_digits
 
+PHOTOGRAPH_SIZE = (3264, 2448)
+"""Pixels, 8 million, of the files that are asked of their origin."""
+
 
 class WayToRun(msgspec.Struct, frozen=True):
     """Seconds that ``glass-run`` takes for all images with some options, from start to end."""
@@ -38,6 +41,14 @@ class PageCost(msgspec.Struct, frozen=True):
     elements: int | None = None
 
 
+class ClaimCost(msgspec.Struct, frozen=True):
+    """What it takes to ask a file without content credentials of its origin."""
+
+    format: str
+    file_bytes: int
+    seconds: Samples
+
+
 class ReportCosts(BenchReport, frozen=True):
     """Everything that a run of the benchmark measured."""
 
@@ -49,6 +60,7 @@ class ReportCosts(BenchReport, frozen=True):
     browser: str | None
     ways: tuple[WayToRun, ...]
     pages: tuple[PageCost, ...]
+    claims: tuple[ClaimCost, ...]
 
     def run_table(self) -> str:
         """Return a row for each way to run."""
@@ -82,6 +94,15 @@ class ReportCosts(BenchReport, frozen=True):
         ]
         return markdown_table(header, rows)
 
+    def claims_table(self) -> str:
+        """Return a row for each format."""
+        header = ["format", "MB", "ms"]
+        rows = [
+            [cost.format, f"{cost.file_bytes / 1e6:.1f}", cost.seconds.milliseconds()]
+            for cost in self.claims
+        ]
+        return markdown_table(header, rows)
+
     def to_markdown(self) -> str:
         """Return the tables and how they were measured."""
         opened = f" Opened with {self.browser}, from disk." if self.browser else ""
@@ -95,6 +116,9 @@ class ReportCosts(BenchReport, frozen=True):
             "Pages that glass-report makes of records, with thumbnails from the images' files. The "
             f"records name the same photographs again and again.{opened}",
             self.page_table(),
+            f"What it takes to ask a file of {PHOTOGRAPH_SIZE[0]} x {PHOTOGRAPH_SIZE[1]} pixels of its "
+            "origin, if it holds no content credentials.",
+            self.claims_table(),
         )
 
 
