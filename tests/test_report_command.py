@@ -119,6 +119,20 @@ def test_a_shorter_report_leaves_no_thumbnails_of_a_longer_one(judged):
     assert 1 <= len(shown) <= 3
 
 
+def test_thumbnails_of_an_earlier_page_serve_a_later_one(judged, tmp_path):
+    shutil.copytree(judged / "images", tmp_path / "images")
+    shutil.copy(judged / "v.jsonl", tmp_path)
+    report(tmp_path, "v.jsonl", "--folder")
+    first = rows_of(tmp_path / "report.html")
+    shutil.rmtree(tmp_path / "images")
+    done = report(tmp_path, "v.jsonl", "--folder", "--force")
+    assert done.returncode == 0
+    second = rows_of(tmp_path / "report.html")
+    assert [row["thumbnail"] for row in second] == [row["thumbnail"] for row in first]
+    gone = [row["note"] for row in second if row["thumbnail"]]
+    assert gone == ["Its file was not found."] * 12
+
+
 def test_images_that_are_gone_or_changed_are_said_so(judged, tmp_path):
     shutil.copytree(judged / "images", tmp_path / "images")
     shutil.copy(judged / "v.jsonl", tmp_path)

@@ -282,9 +282,9 @@ def report_costs() -> str:
     report = read("report", ReportCosts)
     return (
         f"{report.run_table()}\n\n{report.page_table()}\n\n"
-        f"`{report.command}`: {report.images} photographs of {report.megapixels:.1f} million pixels "
-        f"on\n{_processor(report.environment.processor)}, {report.environment.cpus} CPUs; medians "
-        "(quartiles) of whole processes ([whole report](reports/report.md))."
+        f"`{report.command}`: {report.images} photographs of {report.megapixels:.1f} million "
+        f"pixels on\n{_processor(report.environment.processor)}, {report.environment.cpus} CPUs; "
+        "medians (quartiles) of whole processes ([whole report](reports/report.md))."
     )
 
 

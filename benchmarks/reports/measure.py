@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import itertools
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 from PIL import Image
 
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.claims.claims import ClaimOptions
 from ...runtime.claims.reading import read_claims
 from ...runtime.machine.environment import environment
+from ...runtime.report.writing import FILES_SUFFIX
 from ...runtime.results.records import Verdict, decode_record
 from ..contenders.turns import in_turns
 from ..measuring.report import SCHEMA_VERSION
@@ -64,7 +67,7 @@ def measure_reports(
                 zip(WAYS, turns, strict=True)]  # fmt: skip
         lines = (folder / _RECORDS).read_bytes().splitlines(keepends=True)
         verdicts = [found for line in lines if isinstance(found := decode_record(line), Verdict)]
-        costs = [_page(lines, rows, rounds, folder, beside=beside) for rows, beside in pages]
+        costs = [_page(verdicts, rows, rounds, folder, beside=beside) for rows, beside in pages]
     return ReportCosts(
         schema=SCHEMA_VERSION,
         command=command,
@@ -82,30 +85,48 @@ def measure_reports(
 
 
 def _page(
-    lines: Sequence[bytes], rows: int, rounds: int, folder: Path, *, beside: bool
+    verdicts: Sequence[Verdict], rows: int, rounds: int, folder: Path, *, beside: bool
 ) -> PageCost:
     """Make a page of so many rows several times, and open it."""
     records, page = folder / f"{rows}.jsonl", folder / f"{rows}.html"
-    with open(records, "wb") as file:
-        file.writelines(itertools.islice(itertools.cycle(lines), rows))
+    _write_records(verdicts, rows, records)
     make = [str(records), "-o", str(page), "--force", "--limit", str(rows)]
     make += ["--folder"] if beside else []
-    made = Samples(tuple(seconds_of(REPORT, make, folder) for _ in range(rounds)))
-    cost = PageCost(rows, beside, made, page.stat().st_size)
+    made, again = [], []
+    for _ in range(rounds):
+        shutil.rmtree(page.with_name(page.stem + FILES_SUFFIX), ignore_errors=True)
+        made.append(seconds_of(REPORT, make, folder))
+        again += [seconds_of(REPORT, make, folder)] if beside else []
+    cost = PageCost(
+        rows,
+        beside,
+        Samples(tuple(made)),
+        Samples(tuple(again)) if beside else None,
+        page.stat().st_size,
+    )
     executable = find_browser()
     if executable is None:
         return cost
     with browser(executable) as started:
         times = [opened(started, page) for _ in range(rounds)]
-    return PageCost(
-        rows,
-        beside,
-        made,
-        cost.file_bytes,
-        Samples(tuple(each.seconds for each in times)),
-        max(each.heap for each in times),
-        max(each.elements for each in times),
+    return msgspec.structs.replace(
+        cost,
+        opened=Samples(tuple(each.seconds for each in times)),
+        heap=max(each.heap for each in times),
+        elements=max(each.elements for each in times),
     )
+
+
+def _write_records(verdicts: Sequence[Verdict], rows: int, path: Path) -> None:
+    """Write so many records, each of a link of its own to one of the images."""
+    links = path.with_suffix("")
+    links.mkdir()
+    with open(path, "wb") as file:
+        for row, verdict in zip(range(rows), itertools.cycle(verdicts), strict=False):
+            link = links / f"{row}.jpg"
+            link.symlink_to(str(verdict.path))
+            record = msgspec.structs.replace(verdict, path=str(link))
+            file.write(msgspec.json.encode(record) + b"\n")
 
 
 def _claims(photograph: Path) -> Iterator[ClaimCost]:

@@ -26,6 +26,7 @@ class PageCost(msgspec.Struct, frozen=True):
         rows: images that it shows.
         folder: whether thumbnails lie beside it.
         made: seconds that ``glass-report`` takes, from start to end.
+        made_again: the same where the folder has the thumbnails already; ``None`` without one.
         file_bytes: the page's size.
         opened: seconds until a browser shows its first pictures; ``None`` without a browser.
         heap: bytes of the browser's JavaScript heap then.
@@ -35,6 +36,7 @@ class PageCost(msgspec.Struct, frozen=True):
     rows: int
     folder: bool
     made: Samples
+    made_again: Samples | None
     file_bytes: int
     opened: Samples | None = None
     heap: int | None = None
@@ -79,12 +81,13 @@ class ReportCosts(BenchReport, frozen=True):
 
     def page_table(self) -> str:
         """Return a row for each page."""
-        header = ["page", "made in seconds", "the page's MB", "opened in seconds", "heap MB",
-                  "nodes"]  # fmt: skip
+        header = ["page", "made in seconds", "again", "the page's MB", "opened in seconds",
+                  "heap MB", "nodes"]  # fmt: skip
         rows = [
             [
                 f"{page.rows:,} images, thumbnails {'in a folder' if page.folder else 'embedded'}",
                 seconds(page.made),
+                "" if page.made_again is None else seconds(page.made_again),
                 f"{page.file_bytes / 1e6:.1f}",
                 "" if page.opened is None else seconds(page.opened),
                 "" if page.heap is None else f"{page.heap / 1e6:.0f}",
@@ -113,11 +116,12 @@ class ReportCosts(BenchReport, frozen=True):
             "up. Each figure is of a whole process, from its start to its end: median (quartiles); "
             "ratios are medians of those within a round.",
             self.run_table(),
-            "Pages that glass-report makes of records, with thumbnails from the images' files. The "
-            f"records name the same photographs again and again.{opened}",
+            "Pages that glass-report makes of records, with thumbnails from the images' files; "
+            "again: with thumbnails that lie in the folder already. The records name links to the "
+            f"same photographs.{opened}",
             self.page_table(),
-            f"What it takes to ask a file of {PHOTOGRAPH_SIZE[0]} x {PHOTOGRAPH_SIZE[1]} pixels of its "
-            "origin, if it holds no content credentials.",
+            f"What it takes to ask a file of {PHOTOGRAPH_SIZE[0]} x {PHOTOGRAPH_SIZE[1]} pixels of "
+            "its origin, if it holds no content credentials.",
             self.claims_table(),
         )
 

@@ -155,7 +155,7 @@ def main(
             notes=tuple(left_out.sentences()),
             decode=DecodeOptions(allow_damaged=True),
         ),
-        place=page.place,
+        thumbnails=page.thumbnails,
         progress=on_console,
     )
     page.write(report)

@@ -10,7 +10,7 @@ from ..machine.progress import Progress
 from ..results.records import Verdict
 from .model import Head, Report, Row
 from .pictures import GONE, PictureMaker, Pictures, Wanted
-from .rows import PlaceThumbnail, Setting, row_of
+from .rows import Setting, Thumbnails, row_of
 from .selection import Chosen, Selection
 from .summary import Summary, Threshold, counted
 
@@ -25,7 +25,7 @@ def make_report(
     selection: Selection,
     setting: Setting,
     *,
-    place: PlaceThumbnail,
+    thumbnails: Thumbnails,
     progress: Progress,
 ) -> Report:
     """Make a report's page.
@@ -35,14 +35,16 @@ def make_report(
         threshold: P(fake) from which images were called fake.
         selection: of the same records.
         setting: what else is known.
-        place: takes thumbnails.
+        thumbnails: takes them, and has perhaps some of before.
         progress: is told how many pictures are made.
     """
     chosen = selection.chosen()
-    pictures = dict(_pictures_of(chosen, threshold, setting, progress))
+    wanted = _wanted(chosen, threshold, setting, thumbnails)
+    made = PictureMaker(setting.decode).make([*wanted.values()], progress)
+    pictures = dict(zip(wanted, made, strict=True))
     rows = tuple(
-        row_of(number, each, pictures.get(number, Pictures()), setting, place)
-        for number, each in enumerate(chosen)
+        row_of(each, pictures.get(row, Pictures()), setting, thumbnails)
+        for row, each in enumerate(chosen)
     )
     missing = sum(found.problem == GONE for found in pictures.values())
     notes = [*setting.notes, *_notes(summary, threshold), *_missing(missing, len(pictures))]
@@ -76,20 +78,21 @@ def make_report(
     )
 
 
-def _pictures_of(
-    chosen: Sequence[Chosen], threshold: Threshold, setting: Setting, progress: Progress
-) -> Iterator[tuple[int, Pictures]]:
-    """Yield pictures of rows that have none yet, or of which each crop is shown, by row."""
+def _wanted(
+    chosen: Sequence[Chosen], threshold: Threshold, setting: Setting, thumbnails: Thumbnails
+) -> dict[int, Wanted]:
+    """Return by row the images whose files are looked at, and which pictures are missing."""
     few = _few(chosen, threshold)
-    wanted = {
-        row: Wanted(record, row in few, setting.root / record.path)
+    return {
+        row: Wanted(
+            record,
+            setting.root / record.path,
+            thumbnail=candidate.thumbnail is None and thumbnails.find(record) is None,
+            previews=row in few,
+        )
         for row, (candidate, _) in enumerate(chosen)
-        if isinstance(record := candidate.record, Verdict)
-        and record.path is not None
-        and (candidate.thumbnail is None or row in few)
+        if isinstance(record := candidate.record, Verdict) and record.path is not None
     }
-    made = PictureMaker(setting.decode).make([*wanted.values()], progress)
-    yield from zip(wanted, made, strict=True)
 
 
 def _few(chosen: Sequence[Chosen], threshold: Threshold) -> set[int]:

@@ -44,11 +44,12 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Wanted:
-    """An image that pictures are wanted of: its record, whether each crop, too, and its file."""
+    """An image: its record, its file, and which pictures are wanted of it."""
 
     verdict: Verdict
-    previews: bool
     path: Path
+    thumbnail: bool
+    previews: bool
 
 
 class PictureMaker:
@@ -60,7 +61,10 @@ class PictureMaker:
         self._budget = ByteBudget(DEFAULT_MEMORY)
 
     def make(self, wanted: Sequence[Wanted], progress: Progress) -> Iterator[Pictures]:
-        """Make pictures of some images, in their order."""
+        """Make pictures of some images, in their order.
+
+        Files are looked at in any case: one that is gone or has changed is a problem.
+        """
         with ThreadPoolExecutor(available_cpus()) as pool:
             found = pool.map(self._make, wanted)
             yield from track(found, "pictures", len(wanted), progress)
@@ -72,7 +76,7 @@ class PictureMaker:
         if now != wanted.verdict.file:
             return Pictures(problem=CHANGED)
         try:
-            return self._pictures(wanted)
+            return self._pictures(wanted) if wanted.thumbnail or wanted.previews else Pictures()
         except (ImageError, MemoryError) as error:
             return Pictures(problem=f"Its file cannot be shown: {error}")
 

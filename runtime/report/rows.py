@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 from base64 import b64encode
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
 from ..bundle.bundle import Bundle
@@ -45,8 +44,25 @@ class Setting:
     decode: DecodeOptions = field(default_factory=DecodeOptions)
 
 
-PlaceThumbnail: TypeAlias = Callable[[int, Thumbnail], str]
-"""Puts the thumbnail of a row where the page finds it, and returns its URL."""
+class Placed(NamedTuple):
+    """A thumbnail where the page finds it: its URL, and the orientation that it was turned by."""
+
+    url: str
+    orientation: int
+
+
+class Thumbnails(Protocol):
+    """Where a page has its thumbnails."""
+
+    def find(self, record: Record) -> Placed | None:
+        """Return the one of an image that is there already."""
+
+    def place(self, record: Record, thumbnail: Thumbnail) -> Placed:
+        """Put one there.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
 
 
 def embedded(webp: bytes) -> str:
@@ -54,25 +70,23 @@ def embedded(webp: bytes) -> str:
     return f"data:image/webp;base64,{b64encode(webp).decode()}"
 
 
-def row_of(
-    number: int, chosen: Chosen, pictures: Pictures, setting: Setting, place: PlaceThumbnail
-) -> Row:
+def row_of(chosen: Chosen, pictures: Pictures, setting: Setting, thumbnails: Thumbnails) -> Row:
     """Return the row of an image.
 
     Args:
-        number: of the row.
         chosen: the image.
         pictures: that were made of it for the report.
         setting: what is known of the run.
-        place: takes its thumbnail.
+        thumbnails: takes the image's.
     """
     (_, record, kept), choice = chosen
     thumbnail = pictures.thumbnail or kept
+    placed = thumbnails.place(record, thumbnail) if thumbnail else thumbnails.find(record)
     return Row(
         record=record,
         choice=choice,
-        thumbnail=thumbnail and place(number, thumbnail),
-        orientation=thumbnail.orientation if thumbnail else 1,
+        thumbnail=placed.url if placed else None,
+        orientation=placed.orientation if placed else 1,
         original=_original(record, pictures, setting),
         previews=tuple(map(embedded, pictures.previews)),
         command=_command(record, setting) if isinstance(record, Verdict) else None,

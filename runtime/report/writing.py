@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
+
 from ..images.thumbnail import Thumbnail
 from ..machine.errors import InputError, OutputError
+from ..results.records import Record
 from .model import Report
 from .rendering import render_page
-from .rows import PlaceThumbnail, embedded
+from .rows import Placed, Thumbnails, embedded
 
 HTML = (".html", ".htm")
+_THUMBNAIL = re.compile(r"([0-9a-f]{24})-[1-8]\.webp")
 FILES_SUFFIX = "_files"
 """Of the folder of thumbnails, as browsers name what they save beside a page."""
 
@@ -60,17 +66,16 @@ def write_pieces(path: Path, pieces: Iterable[str]) -> None:
 class PageFile:
     """A report's file, which appears whole or not at all.
 
-    With ``folder`` thumbnails become files in a folder beside it.
+    Attributes:
+        thumbnails: where the page has them.
     """
 
     def __init__(self, path: Path, *, folder: bool) -> None:
+        """With ``folder`` thumbnails become files in a folder beside the page."""
         self.path = path
-        self._files = path.with_name(path.stem + FILES_SUFFIX) if folder else None
-
-    @property
-    def place(self) -> PlaceThumbnail:
-        """Takes a row's thumbnail and returns its URL; raises OutputError if it cannot be kept."""
-        return _embed if self._files is None else self._beside
+        self.thumbnails: Thumbnails = Embedded()
+        if folder:
+            self.thumbnails = Beside(path.with_name(path.stem + FILES_SUFFIX))
 
     def write(self, report: Report) -> None:
         """Write the page.
@@ -79,28 +84,71 @@ class PageFile:
             OutputError: it cannot be written.
         """
         write_pieces(self.path, render_page(report))
-        self._remove_others(report.head.shown)
+        if isinstance(self.thumbnails, Beside):
+            self.thumbnails.remove_unused()
 
-    def _remove_others(self, rows: int) -> None:
-        """Remove thumbnails that a longer report left in the folder."""
-        for path in self._files.glob("[0-9]*.webp") if self._files else ():
-            if path.stem.isdecimal() and int(path.stem) >= rows:
-                with suppress(OSError):  # it harms nobody
-                    path.unlink()
 
-    def _beside(self, row: int, thumbnail: Thumbnail) -> str:
-        if self._files is None:
-            raise ValueError("thumbnails are embedded")
-        name = f"{row:06}.webp"
+class Embedded:
+    """Thumbnails in the page itself."""
+
+    def find(self, record: Record) -> Placed | None:
+        """Find nothing: a page is written anew."""
+        return None
+
+    def place(self, record: Record, thumbnail: Thumbnail) -> Placed:
+        """Put a thumbnail into its URL."""
+        return Placed(embedded(thumbnail.webp), thumbnail.orientation)
+
+
+class Beside:
+    """Thumbnails as files, named by the images that they show.
+
+    So those of an earlier page serve a later one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._there: dict[str, str] = {}
+        self._used: set[str] = set()
+        with suppress(OSError):
+            for path in folder.iterdir():
+                if found := _THUMBNAIL.fullmatch(path.name):
+                    self._there[found[1]] = path.name
+
+    def find(self, record: Record) -> Placed | None:
+        """Return the thumbnail of an image in the state that was judged."""
+        name = self._there.get(_key(record))
+        return None if name is None else self._placed(name)
+
+    def place(self, record: Record, thumbnail: Thumbnail) -> Placed:
+        """Write a thumbnail.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        name = f"{_key(record)}-{thumbnail.orientation}.webp"
         try:
-            self._files.mkdir(exist_ok=True)
-            (self._files / name).write_bytes(thumbnail.webp)
+            self._folder.mkdir(exist_ok=True)
+            scratch = self._folder / f"{name}.partial"
+            scratch.write_bytes(thumbnail.webp)
+            scratch.replace(self._folder / name)
         except OSError as error:
             raise OutputError(
-                f"the thumbnails cannot be written to {self._files}: {error.strerror}."
+                f"the thumbnails cannot be written to {self._folder}: {error.strerror}."
             ) from None
-        return f"{quote(self._files.name)}/{name}"
+        return self._placed(name)
+
+    def remove_unused(self) -> None:
+        """Remove the thumbnails of images that an earlier page showed."""
+        for name in {*self._there.values()} - self._used:
+            with suppress(OSError):  # it harms nobody
+                (self._folder / name).unlink()
+
+    def _placed(self, name: str) -> Placed:
+        self._used.add(name)
+        return Placed(f"{quote(self._folder.name)}/{name}", int(name[-len("1.webp")]))
 
 
-def _embed(_: int, thumbnail: Thumbnail) -> str:
-    return embedded(thumbnail.webp)
+def _key(record: Record) -> str:
+    """Name an image in the state that was judged."""
+    return hashlib.sha256(msgspec.json.encode((record.path, record.file))).hexdigest()[:24]

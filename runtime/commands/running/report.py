@@ -70,7 +70,7 @@ class RunReport:
             self._threshold,
             self._selection,
             self._setting,
-            place=self._page.place,
+            thumbnails=self._page.thumbnails,
             progress=progress,
         )
         self._page.write(report)
