@@ -134,6 +134,13 @@ def test_a_centre_crop_of_the_image_as_it_is_is_in_the_record(shared, photos):
     assert [(c.height, c.width) for c in small.crops] == [(31, 33)]
 
 
+def test_one_view_has_no_influence_because_nothing_is_left_without_it(shared, photos):
+    bundle = exported(files.cnnspot(), "centred", shared, preset="centre-224")
+    plain = Detector(bundle).detect(photos)
+    asked = Detector(bundle, DetectorOptions(influence=True, thumbnails=True)).detect(photos)
+    assert asked == plain
+
+
 def test_numbers_of_crops_are_refused_where_none_are_drawn(shared):
     bundle = exported(files.cnnspot(), "centred", shared, preset="centre-224")
     with pytest.raises(InputError, match="chooses its views by a rule of its own"):
@@ -258,6 +265,13 @@ def test_ten_crops_and_the_mean_of_their_logits(shared, photos, tmp_path, monkey
         assert margins([verdict])[0] == pytest.approx(expected, abs=1e-3)
         assert verdict.views == {"crops": 10}
         assert {crop.attention for crop in verdict.crops} == {None}
+    influence = Detector(bundle, DetectorOptions(influence=True)).detect(photos[0])[0]
+    crops = TF.ten_crop(Image.open(photos[0]), [32, 32])
+    with torch.no_grad():
+        each = network(torch.stack([normalised(crop) for crop in crops]))[:, 0].double()
+    without = (each.sum() - each) / 9
+    expected = each.mean().sigmoid() - without.sigmoid()
+    assert [crop.influence for crop in influence.crops] == pytest.approx(expected, abs=1e-5)
     with pytest.raises(ImageError, match="smaller than its 10 views"):
         Detector(bundle).detect(photos[3])
 
@@ -307,6 +321,20 @@ def test_images_of_any_size_are_judged_by_all_their_tiles(tiled, photos, engine)
         assert [crop.attention for crop in verdict.crops] == pytest.approx(attention, abs=1e-4)
         assert verdict.views == {"tiles": len(tiles_of(path))}
     assert len({len(verdict.crops) for verdict in found}) > 2
+
+
+def test_the_influence_of_a_tile_is_what_the_others_would_say(tiled, photos):
+    (plain,) = Detector(tiled).detect(photos[1])
+    (found,) = Detector(tiled, DetectorOptions(influence=True)).detect(photos[1])
+    assert found.logits == plain.logits
+    views = torch.from_numpy(tiles_of(photos[1])).permute(0, 3, 1, 2).float() / 255
+    fake = list(found.logits).index("fake")
+    with torch.no_grad():
+        features = spai().streams["tiles"](views)
+        for left_out, crop in enumerate(found.crops):
+            others = torch.cat([features[:left_out], features[left_out + 1 :]])
+            without = spai().aggregator(others[None])[0][0].softmax(0)[fake]
+            assert crop.influence == pytest.approx(found.score - float(without), abs=1e-4)
 
 
 def test_neighbours_do_not_matter(tiled, photos):

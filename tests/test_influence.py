@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import onnxruntime
 import pytest
 import reference
 import torch
 from conftest import NEVER, STEPS, with_rule
+from glass_edge.runtime.engines.base import EngineOptions, Judgement
+from glass_edge.runtime.engines.bound import BoundGraphs
+from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.judging import influence
-from networks import random_glass
+from glass_edge.runtime.judging.influence import Influence
+from glass_edge.runtime.judging.recording import Judged
+from glass_edge.runtime.machine.timings import Timings
+from glass_edge.runtime.views.batch import Draw, ViewInfo
+from networks import ROLES, random_glass
 from PIL import Image
 
 from glass_edge import Detector, DetectorOptions, Verdict
@@ -81,3 +89,54 @@ def test_many_crops_are_left_out_in_several_goes(vit_bundle, photographs, monkey
     monkeypatch.setattr(influence, "_MOST_FLOATS", 2 * 9 * 64)
     [in_parts] = Detector(vit_bundle, options).detect(photographs[6])
     assert influences(in_parts) == pytest.approx(influences(at_once), abs=1e-6)
+
+
+@pytest.fixture
+def judged(vit_bundle) -> tuple[Judged, dict[str, np.ndarray]]:
+    """An image that was judged by features, and these."""
+    random = np.random.default_rng(3)
+    widths = {name: stream.width for name, stream in vit_bundle.manifest.streams.items()}
+    features = {
+        name: random.normal(size=(5 if name == "local" else 1, width)).astype(np.float32)
+        for name, width in widths.items()
+    }
+    logits = np.float32([0.3, -0.2])
+    return Judged(ViewInfo(1, 1, (Draw(1, ()),)), logits, None, 5), features
+
+
+def test_buffers_on_a_device_give_what_arrays_give(vit_bundle, judged):
+    """As on a GPU, on ONNX Runtime's CPU device."""
+    paths = {role: str(vit_bundle.graph_path(role)) for role in ROLES}
+    sessions = {role: onnxruntime.InferenceSession(path) for role, path in paths.items()}
+    bound = BoundGraphs(sessions, vit_bundle.manifest, "cpu", 4)
+    host = open_engine(vit_bundle, "onnxruntime", EngineOptions("cpu"))
+    one, other = (
+        Influence(engine, vit_bundle.manifest).added(*judged, Timings()).influence
+        for engine in (host, bound)
+    )
+    assert one == pytest.approx(other, abs=1e-6)
+
+
+def test_streams_stay_in_the_manifests_order(vit_bundle, judged):
+    """Some engines go by it."""
+    host = open_engine(vit_bundle, "onnxruntime", EngineOptions("cpu"))
+
+    class Watched:
+        def aggregate(self, features):
+            assert list(features) == list(given)
+            return host.aggregate(features)
+
+    row, features = judged
+    for given in (features, dict(reversed(features.items()))):
+        found = Influence(Watched(), vit_bundle.manifest).added(row, given, Timings())
+        assert len(found.influence) == 5
+
+
+def test_numbers_that_are_not_finite_cost_no_verdict(vit_bundle, judged):
+    class Broken:
+        def aggregate(self, features):
+            count = len(features["local"])
+            return Judgement(np.full((count, 2), np.nan, np.float32), None)
+
+    row, features = judged
+    assert Influence(Broken(), vit_bundle.manifest).added(row, features, Timings()) == row

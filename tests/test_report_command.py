@@ -11,16 +11,18 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 from conftest import EXAMPLES, PROGRAMS, ROOT, call, launch, refusal
+from glass_edge.runtime.judging.joining import Joining
 from glass_edge.runtime.report.writing import check_page
 from PIL import Image
 
-from glass_edge import OutputError
+from glass_edge import EngineError, OutputError
 
 PHOTOGRAPHS = sorted(EXAMPLES.rglob("*.jpg"))
 report = partial(call, "glass-report")
@@ -71,14 +73,17 @@ def test_every_image_has_a_picture_a_file_and_a_command(judged):
         assert None not in [crop["influence"] for crop in row["record"]["crops"]]
 
 
-def test_the_command_of_a_row_repeats_its_verdict(judged):
-    row = next(row for row in rows_of(judged / "page.html") if row["record"]["status"] == "ok")
-    program, *arguments = shlex.split(row["command"])
-    assert program == "glass-run"
-    done = run(judged, *arguments)
-    again = json.loads(done.stdout)
-    for field in ("score", "logits", "seed"):
-        assert again[field] == row["record"][field]
+@pytest.mark.parametrize("options", [(), ("--threshold", "0.99"), ("--crops", "2", "--seed", "7")])
+def test_the_command_of_a_row_repeats_its_verdict(options, judged, vit_bundle):
+    images = ["images/fake/cat.jpg", "images/real/coffee.jpg"]
+    page = ("--report", "repeated.html", "--force", "-o", "repeated.jsonl")
+    run(judged, *images, "-b", vit_bundle.path, *page, *options)
+    for row in rows_of(judged / "repeated.html"):
+        program, *arguments = shlex.split(row["command"])
+        assert program == "glass-run"
+        again = json.loads(run(judged, *arguments).stdout)
+        for field in ("verdict", "score", "logits", "seed"):
+            assert again[field] == row["record"][field]
 
 
 def test_a_few_have_their_crops_in_native_pixels(judged):
@@ -141,7 +146,7 @@ def test_images_that_are_gone_or_changed_are_said_so(judged, tmp_path):
     (tmp_path / "images" / "real" / "cat.jpg").unlink()
     os.utime(tmp_path / "images" / "fake" / "cat.jpg")
     done = report(tmp_path, "v.jsonl", "--force")
-    assert "1 of 12 image files were not found" in done.stderr
+    assert "1 image is shown without a picture, because the file was not found" in done.stderr
     notes = {row["record"]["path"]: row["note"] for row in rows_of(tmp_path / "report.html")}
     assert notes["images/real/cat.jpg"] == "Its file was not found."
     assert notes["images/fake/cat.jpg"] == "Its file has changed since it was judged."
@@ -154,8 +159,8 @@ def test_records_of_two_bundles_are_a_note(judged, tmp_path):
     done = report(tmp_path, "mixed.jsonl", "--root", judged)
     assert done.returncode == 0
     assert "made with 2 bundles" in done.stderr
-    assert "1 line is no record" in done.stderr
-    assert "last line is not complete" in done.stderr
+    assert "Line 14 is not a record" in done.stderr
+    assert "last line is incomplete" in done.stderr
 
 
 def test_records_may_come_on_standard_input(judged, tmp_path):
@@ -164,6 +169,37 @@ def test_records_may_come_on_standard_input(judged, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert len(rows_of(tmp_path / "report.html")) == 13
+
+
+def test_records_may_come_through_a_pipe_with_a_name(judged, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    feeding = subprocess.Popen(["cp", judged / "v.jsonl", tmp_path / "pipe"])
+    done = launch("glass-report", tmp_path, "pipe", "--root", judged)
+    assert feeding.wait() == 0
+    assert done.returncode == 0, done.stderr
+    assert len(rows_of(tmp_path / "report.html")) == 13
+
+
+def test_a_link_to_a_page_stays_one(judged, tmp_path):
+    (tmp_path / "real.html").write_text("old")
+    (tmp_path / "link.html").symlink_to("real.html")
+    done = report(judged, "v.jsonl", "-o", tmp_path / "link.html", "--force")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "link.html").is_symlink()
+    assert len(rows_of(tmp_path / "real.html")) == 13
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.html", "real.html"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_folders_may_have_names_of_any_bytes(judged, vit_bundle, tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff folder?#%"))
+    shutil.copytree(judged / "images" / "real", folder)
+    done = run(tmp_path, folder, "-b", vit_bundle.path, "-o", "v.jsonl", "--report", "page.html")
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(tmp_path / "page.html")
+    assert all(row["thumbnail"] for row in rows)
+    done = report(folder, tmp_path / "v.jsonl", "-o", folder / "page.html", "--folder")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_resumed_run_reports_on_all_its_images(judged, vit_bundle, tmp_path):
@@ -222,8 +258,11 @@ class TestBadInput:
             (("empty.jsonl",), "holds no records"),
             (("v.jsonl", "-o", "page.pdf"), "give one that ends in .html"),
             (("v.jsonl", "-o", "page.html"), "exists already"),
-            (("v.jsonl", "-o", "no/where.html"), "there is no folder no"),
-            (("v.jsonl", "-o", "images.html"), "images.html is a folder"),
+            (("v.jsonl", "-o", "no/where.html"), "no/where.html cannot be written: No such file"),
+            (("v.jsonl", "-o", "images.html", "--force"), "images.html is not a file"),
+            (("v.jsonl", "-o", "v" * 300 + ".html"), "cannot be written: File name too long"),
+            (("v.jsonl", "--format", "fiftyone", "-o", "/dev/null", "--force"), "is not a file"),
+            (("empty.jsonl", "--format", "fiftyone"), "holds no records"),
             (("v.jsonl", "-o", "x.html", "--root", "imges"), "Did you mean images?"),
             (("images", "-o", "x.html"), "cannot be read: Is a directory"),
             (("v.jsonl", "--format", "fiftyone", "--folder"), "are for a page"),
@@ -253,8 +292,44 @@ class TestBadInput:
 
     @pytest.mark.usefixtures("unprivileged")
     def test_a_folder_that_is_not_writable_is_said_so(self):
-        with pytest.raises(OutputError, match="the folder /usr is not writable"):
+        with pytest.raises(OutputError, match=r"/usr/page.html cannot be written: Permission"):
             check_page(Path("/usr/page.html"), force=False)
+
+
+def test_a_page_that_is_not_a_report_is_not_replaced_by_resume(vit_bundle, tmp_path):
+    (tmp_path / "page.html").write_text("mine")
+    options = ("-b", vit_bundle.path, "-o", "v.jsonl", "--resume", "--report", "page.html")
+    assert "page.html exists already" in refusal(run(tmp_path, PHOTOGRAPHS[0], *options))
+    assert (tmp_path / "page.html").read_text() == "mine"
+
+
+def test_a_run_that_fails_reports_on_what_it_judged(vit_bundle, tmp_path, monkeypatch):
+    judge, calls = Joining.judge, []
+
+    def failing(self, *arguments):
+        calls.append(arguments)
+        if len(calls) > 2:
+            raise EngineError("the device is gone.")
+        return judge(self, *arguments)
+
+    monkeypatch.setattr(Joining, "judge", failing)
+    options = ("-b", vit_bundle.path, "-o", "v.jsonl", "--report", "page.html", "--mode", "latency")
+    done = run(tmp_path, *PHOTOGRAPHS[:5], *options)
+    assert done.returncode == 2
+    assert "the device is gone" in done.stderr
+    assert len(rows_of(tmp_path / "page.html")) == len(records_of(tmp_path / "v.jsonl")) == 2
+
+
+@pytest.mark.parametrize("options", [("--isolate",), ("-o", "v.csv"), ("--crops", "1")])
+def test_a_report_goes_with_any_way_to_run(options, vit_bundle, tmp_path):
+    done = run(tmp_path, *PHOTOGRAPHS[:3], "-b", vit_bundle.path, "--report", "p.html", *options)
+    assert done.returncode == 0, done.stderr
+    assert [bool(row["thumbnail"]) for row in rows_of(tmp_path / "p.html")] == [True] * 3
+
+
+def test_a_report_of_no_images_is_wrong_usage(vit_bundle, tmp_path):
+    done = run(tmp_path, "--self-test", "-b", vit_bundle.path, "--report", "p.html")
+    assert "Missing argument 'PATH...'" in refusal(done)
 
 
 def test_the_help_has_examples():

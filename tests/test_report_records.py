@@ -11,6 +11,8 @@ from glass_edge.runtime.report.selection import Selection
 from glass_edge.runtime.report.summary import Summary
 from test_records import FAILURE, VERDICT
 
+from glass_edge import Crop
+
 
 def verdict(score: float, threshold: float = 0.5, **changes):
     return msgspec.structs.replace(
@@ -44,16 +46,35 @@ class TestReading:
         left_out = LeftOut()
         assert list(read_records(lines, left_out)) == [VERDICT]
         assert left_out.sentences() == [
-            "3 lines are no records of this version of glass-run and left out (the first is line "
-            "2)."
+            "3 lines are not records of this version and were left out; the first is line 2."
         ]
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b'{"status": "ok", "path": "\xe9"}',
+            b'{"status": "ok", "path": ' + b"[" * 100_000,
+            msgspec.json.encode(verdict(-0.01)),
+            msgspec.json.encode(verdict(1.7e308)),
+            msgspec.json.encode(verdict(0.5, width=0)),
+            msgspec.json.encode(verdict(0.5, height=-3)),
+            msgspec.json.encode(verdict(0.5, crops=(Crop(-1, 0, 9, 9, 0.5),))),
+            msgspec.json.encode(verdict(0.5, crops=(Crop(0, 0, 0, 9, 0.5),))),
+            msgspec.json.encode(verdict(0.5, crops=(Crop(0, 992, 9, 9, 0.5),))),
+            msgspec.json.encode(verdict(0.5, crops=(Crop(0, 0, 9, 9, -1e9),))),
+        ],
+    )
+    def test_what_glass_run_never_wrote_is_left_out(self, line):
+        left_out = LeftOut()
+        assert list(read_records([line + b"\n", *lines_of(VERDICT)], left_out)) == [VERDICT]
+        assert left_out.sentences() == ["Line 1 is not a record of this version and was left out."]
 
     def test_a_torn_end_is_said_apart(self):
         whole, torn = lines_of(VERDICT, VERDICT)
         left_out = LeftOut()
         assert list(read_records([whole, torn[:50]], left_out)) == [VERDICT]
         [sentence] = left_out.sentences()
-        assert "not complete" in sentence
+        assert "incomplete" in sentence
 
     def test_a_last_line_that_only_lacks_its_end_is_a_record(self):
         assert list(read_records([lines_of(VERDICT)[0][:-1]], LeftOut())) == [VERDICT]
@@ -139,8 +160,16 @@ class TestSelection:
         assert len(scores("sample")) == 20
         assert sum(each.choice == "error" for each in chosen) == 10
 
+    def test_errors_take_the_rows_that_verdicts_leave(self):
+        selection = Selection(100, 0.5)
+        for record in [FAILURE] * 300 + [verdict(0.4)] * 20:
+            selection.add(record)
+        choices = [each.choice for each in selection.chosen()]
+        assert len(choices) == 100
+        assert choices.count("error") == 80
+
     def test_the_sample_is_drawn_from_all(self):
-        """Of 2,000 images, each of ten parts gets about a tenth of the sample."""
+        """Of 20,000 images, each of ten parts gets about a tenth of the sample."""
         selection = Selection(1000, None)
         for _ in range(20_000):
             selection.add(verdict(0.5))

@@ -17,6 +17,7 @@ from ...runtime.bundle.bundle import Bundle
 from ...runtime.claims.claims import ClaimOptions
 from ...runtime.claims.reading import read_claims
 from ...runtime.machine.environment import environment
+from ...runtime.machine.errors import ImageError
 from ...runtime.report.writing import FILES_SUFFIX
 from ...runtime.results.records import Verdict, decode_record
 from ..contenders.turns import in_turns
@@ -54,6 +55,7 @@ def measure_reports(
 
     Raises:
         EngineError: a program failed.
+        ImageError: none of the images could be judged.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -67,6 +69,8 @@ def measure_reports(
                 zip(WAYS, turns, strict=True)]  # fmt: skip
         lines = (folder / _RECORDS).read_bytes().splitlines(keepends=True)
         verdicts = [found for line in lines if isinstance(found := decode_record(line), Verdict)]
+        if not verdicts:
+            raise ImageError("none of the images could be judged.")
         costs = [_page(verdicts, rows, rounds, folder, beside=beside) for rows, beside in pages]
     return ReportCosts(
         schema=SCHEMA_VERSION,
@@ -80,7 +84,7 @@ def measure_reports(
         browser=_browser_name(),
         ways=tuple(ways),
         pages=tuple(costs),
-        claims=tuple(_claims(Path(images[0]))),
+        claims=tuple(_claims(Path(str(verdicts[0].path)))),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -58,7 +59,8 @@ class ClaimOptions(msgspec.Struct, frozen=True):
     """Which claims are read.
 
     ``orientation`` asks which way is up; ``provenance`` where the image says to come from;
-    ``trust_list`` holds certificates (PEM) to trust, empty for none.
+    ``trust_list`` holds certificates (PEM) to trust, a character for each byte of their file; empty
+    for none.
     """
 
     orientation: bool = False
@@ -73,8 +75,7 @@ class ClaimOptions(msgspec.Struct, frozen=True):
     @property
     def trust_digest(self) -> str | None:
         """SHA-256 of the trust list's text; ``None`` without one."""
-        text = self.trust_list.encode("utf-8", "replace")
-        return hashlib.sha256(text).hexdigest() if text else None
+        return _digest(self.trust_list) if self.trust_list else None
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -82,3 +83,8 @@ class Claims(msgspec.Struct, frozen=True):
 
     orientation: int = 1
     provenance: Provenance | None = None
+
+
+@lru_cache(1)
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("latin-1")).hexdigest()

@@ -52,7 +52,7 @@ def read_trust_list(path: Path) -> str:
     if len(content) > MOST_TRUST_BYTES:
         size = f"{MOST_TRUST_BYTES >> 20} MiB"
         raise InputError(f"the trust list {path} is larger than {size}; {_ADVICE}")
-    text = content.decode("utf-8", "replace")
+    text = content.decode("latin-1")  # each byte stays one: the digest is the file's
     certificates = _CERTIFICATE.findall(text)
     if not certificates:
         raise InputError(f"the trust list {path} holds no certificate; {_ADVICE}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -17,19 +17,22 @@ from ..bundle.bundle import Bundle
 from ..finding.files import did_you_mean, readable_path
 from ..images.encoded import DecodeOptions
 from ..machine.errors import InputError
+from ..machine.printable import printable
 from ..machine.progress import track
+from ..machine.signals import ending_on_sigterm
 from ..report.making import make_report
 from ..report.reading import LeftOut, read_records
 from ..report.review_tools import FORMATS, FileOrientations, Reviewable
 from ..report.rows import Setting
 from ..report.selection import Selection
 from ..report.summary import Summary, Threshold
-from ..report.writing import PageFile, write_pieces
+from ..report.writing import PageFile, check_new, write_pieces
 from ..results.records import Record
 from .console import GlassCommand
 from .inputs import settle_decoders
 from .options import Folder, common_options, force_option
 from .progress import on_console
+from .running.output import STANDARD_OUTPUT, StandardOutput
 from .running.report import EMBEDDED, check_report, say_where
 
 IN_FOLDER = 20_000
@@ -129,39 +132,47 @@ def main(
     if kind != HTML:
         export(records, output, kind, prefix, root, force=force)
         return
-    output = output or Path("report.html")
-    check_report(output, force=force)
+    page = output or Path("report.html")
+    check_report(page, force=force, folder=folder)
     opened = None if bundle is None else Bundle.open(bundle)
     settle_decoders()
-    with open_records(records) as lines:
+    with open_records(records) as lines, ending_on_sigterm():
         left_out = LeftOut()
         summary = summarise(lines, records, left_out)
         check_same_bundle(opened, summary)
         border = _threshold(threshold, opened, summary)
         selection = Selection(limit or (IN_FOLDER if folder else EMBEDDED), border.value)
-        lines.seek(0)
-        for record in read_records(lines, LeftOut()):
+        for record in read_records(_again(lines), LeftOut()):
             selection.add(record)
-    page = PageFile(output, folder=folder)
-    report = make_report(
-        summary,
-        border,
-        selection,
-        Setting(
+        setting = Setting(
             title="standard input" if records == "-" else readable_path(Path(records).name),
-            page=output,
+            page=page,
             root=root,
             bundle=opened,
             notes=tuple(left_out.sentences()),
             decode=DecodeOptions(allow_damaged=True),
-        ),
-        thumbnails=page.thumbnails,
-        progress=on_console,
+            repeat=() if threshold is None else ("--threshold", str(threshold)),
+            advice=": run glass-report where glass-run was run, or name that folder with --root",
+        )
+        write_report(summary, border, selection, setting, folder=folder)
+
+
+def write_report(
+    summary: Summary, border: Threshold, selection: Selection, setting: Setting, *, folder: bool
+) -> None:
+    """Make and write a page, and say on standard error what was written.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    page = PageFile(setting.page, folder=folder)
+    report = make_report(
+        summary, border, selection, setting, thumbnails=page.thumbnails, progress=on_console
     )
     page.write(report)
     for note in report.head.notes:
-        click.echo(f"Note: {note}", err=True)
-    say_where(output, report.head.shown, report.head.images)
+        click.echo(f"Note: {printable(note)}", err=True)
+    say_where(setting.page, report.head.shown, report.head.images)
 
 
 def _check_fits(kind: str, prefix: str, *, page_only: object) -> None:
@@ -188,17 +199,17 @@ def export(
         InputError: the records cannot be read, or the file exists.
         OutputError: it cannot be written.
     """
-    if output is not None and not force and os.path.lexists(output):
-        raise InputError(f"{output} exists already: choose another name, or --force to replace it.")
+    if output == Path(STANDARD_OUTPUT):
+        output = None
+    if output is not None:
+        check_new(output, force=force)
     reviewable, orientations, left_out = Reviewable(), FileOrientations(root), LeftOut()
-    with open_records(records) as lines:
-        verdicts = reviewable.among(
-            track(read_records(lines, left_out), "writing", None, on_console)
-        )
-        pieces = FORMATS[kind](verdicts, prefix, orientations)
+    with open_records(records) as lines, ending_on_sigterm():
+        found = track(read_records(lines, left_out), "writing", None, on_console)
+        pieces = FORMATS[kind](reviewable.among(_some(found, records)), prefix, orientations)
         if output is None:
             for piece in pieces:
-                click.echo(piece, nl=False)
+                StandardOutput().append(piece.encode())
         else:
             write_pieces(output, pieces)
     for note in (*left_out.sentences(), *reviewable.sentences(), *orientations.sentences()):
@@ -215,19 +226,31 @@ def open_records(source: str) -> Iterator[IO[bytes]]:
     if source == "-":
         if sys.stdin is None:
             raise InputError("standard input is closed, so there are no records to read.")
+        file: IO[bytes] = sys.stdin.buffer
+    else:
+        try:
+            file = open(source, "rb")  # noqa: SIM115
+        except FileNotFoundError:
+            missing = f"there is no {readable_path(source)}.{did_you_mean(source)}"
+            raise InputError(missing) from None
+        except OSError as error:
+            raise InputError(f"{readable_path(source)} cannot be read: {error.strerror}.") from None
+    with file:
+        if file.seekable():
+            yield file
+            return
         with tempfile.TemporaryFile() as copy:
-            shutil.copyfileobj(sys.stdin.buffer, copy)
+            shutil.copyfileobj(file, copy)
             copy.seek(0)
             yield copy
-        return
-    try:
-        file = open(source, "rb")  # noqa: SIM115
-    except FileNotFoundError:
-        raise InputError(f"there is no {readable_path(source)}.{did_you_mean(source)}") from None
-    except OSError as error:
-        raise InputError(f"{readable_path(source)} cannot be read: {error.strerror}.") from None
-    with file:
-        yield file
+
+
+def _again(lines: IO[bytes]) -> Iterator[bytes]:
+    """Read lines once more, and no further than before: a run may still be writing them."""
+    end = lines.tell()
+    lines.seek(0)
+    while lines.tell() < end:
+        yield lines.readline(end - lines.tell())
 
 
 def summarise(lines: IO[bytes], source: str, left_out: LeftOut) -> Summary:
@@ -237,15 +260,25 @@ def summarise(lines: IO[bytes], source: str, left_out: LeftOut) -> Summary:
         InputError: there are none.
     """
     summary = Summary()
-    records: Iterator[Record] = read_records(lines, left_out)
-    for record in track(records, "reading", None, on_console):
+    records = track(read_records(lines, left_out), "reading", None, on_console)
+    for record in _some(records, source):
         summary.add(record)
-    if not summary.images:
+    return summary
+
+
+def _some(records: Iterator[Record], source: str) -> Iterator[Record]:
+    """Return records, of which there must be one.
+
+    Raises:
+        InputError: there are none.
+    """
+    first = next(records, None)
+    if first is None:
         raise InputError(
             f"{'standard input' if source == '-' else readable_path(source)} holds no records: "
             "give a .jsonl file that this version of glass-run wrote with -o."
         )
-    return summary
+    return chain((first,), records)
 
 
 def check_same_bundle(bundle: Bundle | None, summary: Summary) -> None:

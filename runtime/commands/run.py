@@ -18,6 +18,7 @@ from ..judging.same_run import SameRun
 from ..machine.environment import cpu_flags
 from ..machine.errors import InputError
 from ..machine.progress import silent
+from ..report.writing import is_report
 from ..results.output_file import Opening, OutputFile
 from ..results.resume import Retry, take_up
 from .console import GlassCommand, check_libraries
@@ -88,7 +89,7 @@ def main(
     tested: bool,
 ) -> None:
     """Judge images; see ``glass-run --help``."""
-    if not (paths or tested):
+    if not paths and (report is not None or not tested):
         raise click.UsageError("Missing argument 'PATH...'.")
     options = DetectorOptions(
         engine=engine,
@@ -115,7 +116,7 @@ def main(
     images, total = chosen_images(paths, PassedOver(listed=list_skipped), null=null)
     check_output(output, force=force, resume=resume, bom=add_bom)
     if report is not None:
-        check_report(report, force=force or resume)
+        check_report(report, force=force or (resume and is_report(report)))
     bundle = chosen_bundle(bundle, paths)
     note_missing(paths)
     opened = Bundle.open(bundle, bundle_sha256)

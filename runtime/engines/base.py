@@ -139,7 +139,8 @@ class Engine(Protocol):
         """Judge ``n`` images by features that are there already.
 
         Args:
-            features: of each stream ``(n, D)``, of the one of several views ``(n, views, D)``.
+            features: of each stream ``(n, D)``, of the one of several views ``(n, views, D)``; in
+                the manifest's order.
                 Without an aggregator the only stream's are the logits.
 
         Raises:

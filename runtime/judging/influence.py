@@ -46,16 +46,18 @@ class Influence:
         found = []
         for first in range(0, len(crops), at_once):
             left_out = range(first, min(first + at_once, len(crops)))
-            others = {
-                name: np.repeat(own, len(left_out), axis=0)
-                for name, own in features.items()
-                if name != several
-            }
             without = np.stack([np.delete(crops, each, axis=0) for each in left_out])
             with timings.stage("aggregate"):
-                said = self._engine.aggregate({**others, several: without})
+                said = self._engine.aggregate(
+                    {
+                        name: without if name == several else np.repeat(own, len(left_out), axis=0)
+                        for name, own in features.items()
+                    }
+                )
             found.append(self._score(said.logits))
         influence = self._score(judged.logits) - np.concatenate(found)
+        if not np.isfinite(influence).all():
+            return judged  # a verdict is kept, whatever becomes of this
         return judged._replace(influence=influence.astype(np.float32))
 
     def _score(self, logits: Float32) -> Float64:

@@ -74,7 +74,7 @@ class DetectorOptions:
         isolate: decode in processes of their own, so that a crash in an image library costs
             one image its verdict and not the run (Linux).
         influence: also say by how much each crop moves P(fake), see
-            :func:`.influence.crop_influence`. The aggregator runs once more for each crop.
+            :class:`.influence.Influence`. The aggregator runs once more for each crop.
         thumbnails: make a small picture of each image, see :attr:`.detector.RecordStream`.
         claims: what files are asked of themselves. It has no part in any verdict.
     """

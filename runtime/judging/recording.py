@@ -34,8 +34,8 @@ class Judged(NamedTuple):
     @property
     def finite(self) -> bool:
         """Whether all of it is numbers."""
-        parts = (self.logits, self.attention, self.influence)
-        return all(bool(np.isfinite(each).all()) for each in parts if each is not None)
+        parts = [self.logits] if self.attention is None else [self.logits, self.attention]
+        return all(bool(np.isfinite(each).all()) for each in parts)
 
 
 def rows_of(found: Judgement) -> tuple[Float32, Sequence[Float32 | None]]:

@@ -18,11 +18,12 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
         exit_code: what shells expect, 128 plus the signal's number.
+        at_once: whether it did not wait for what was begun.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, at_once: bool = False) -> None:
         super().__init__()
-        self.exit_code = 128 + number
+        self.exit_code, self.at_once = 128 + number, at_once
 
 
 @contextmanager
@@ -72,4 +73,4 @@ def ending_on_sigterm() -> Iterator[None]:
 
 
 def _end_at_once(number: int, _: FrameType | None) -> None:
-    raise Interrupted(number)
+    raise Interrupted(number, at_once=True)

@@ -46,8 +46,8 @@ def make_report(
         row_of(each, pictures.get(row, Pictures()), setting, thumbnails)
         for row, each in enumerate(chosen)
     )
-    missing = sum(found.problem == GONE for found in pictures.values())
-    notes = [*setting.notes, *_notes(summary, threshold), *_missing(missing, len(pictures))]
+    missing = sum(row.note == GONE and row.thumbnail is None for row in rows)
+    notes = [*setting.notes, *_notes(summary, threshold), *_missing(missing, setting.advice)]
     drawn = summary.drawn > 0
     return Report(
         Head(
@@ -132,13 +132,17 @@ def _notes(summary: Summary, threshold: Threshold) -> Iterator[str]:
             yield f"The records were made with {len(names)} {what}, whose scores differ: {said}."
     if threshold.value is not None and summary.contradicts(threshold.value):
         yield f"Some of the verdicts were made with another threshold than {threshold.value:g}."
+    named = summary.called(summary.fake_class) + summary.called(summary.real_class)
+    if named < summary.verdicts and summary.fake_class is not None:
+        yield (
+            f"{summary.verdicts - named} verdicts name other classes than {summary.fake_class} and "
+            f"{summary.real_class}, and are in no count or bar."
+        )
     if summary.damaged:
         yield f"Of {summary.damaged} images a part is missing and was filled in."
 
 
-def _missing(missing: int, looked_for: int) -> Iterator[str]:
+def _missing(missing: int, advice: str) -> Iterator[str]:
     if missing:
-        yield (
-            f"{missing} of {looked_for} image files were not found, so that they are not shown: "
-            "run glass-report where glass-run was run, or name that folder with --root."
-        )
+        images = "1 image is" if missing == 1 else f"{missing} images are"
+        yield f"{images} shown without a picture, because the file was not found{advice}."

@@ -15,7 +15,6 @@ from ..images.encoded import DecodeOptions, EncodedImage
 from ..images.reading import read_image
 from ..images.thumbnail import Thumbnail, draft, thumbnail_of, webp
 from ..machine.cpus import available_cpus
-from ..machine.errors import ImageError
 from ..machine.progress import Progress, track
 from ..results.records import Verdict
 from ..streaming.view_maker import DEFAULT_MEMORY, ByteBudget
@@ -77,7 +76,7 @@ class PictureMaker:
             return Pictures(problem=CHANGED)
         try:
             return self._pictures(wanted) if wanted.thumbnail or wanted.previews else Pictures()
-        except (ImageError, MemoryError) as error:
+        except Exception as error:  # one image must not cost the page
             return Pictures(problem=f"Its file cannot be shown: {error}")
 
     def _pictures(self, wanted: Wanted) -> Pictures:
@@ -85,6 +84,8 @@ class PictureMaker:
         if not isinstance(content, bytes):
             raise TypeError("the content of a file is bytes")
         image = read_header(content, self._decode)
+        if (image.width, image.height) != (wanted.verdict.width, wanted.verdict.height):
+            return Pictures(problem=CHANGED)
         orientation = read_claims(content, _ORIENTATION).orientation
         with self._budget.holding(image.peak_bytes):
             if wanted.previews:

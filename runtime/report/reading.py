@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ..results.records import Record, decode_record
+from ..results.records import Crop, Failure, Record, Verdict, decode_record
 
 
 @dataclass
@@ -29,15 +29,16 @@ class LeftOut:
     def sentences(self) -> list[str]:
         """Say what was left out."""
         said = []
-        if self.count:
-            lines = (
-                "1 line is no record" if self.count == 1 else f"{self.count} lines are no records"
+        if self.count == 1:
+            said.append(f"Line {self.first} is not a record of this version and was left out.")
+        elif self.count:
+            said.append(
+                f"{self.count} lines are not records of this version and were left out; the first "
+                f"is line {self.first}."
             )
-            first = f"line {self.first}" if self.count == 1 else f"the first is line {self.first}"
-            said.append(f"{lines} of this version of glass-run and left out ({first}).")
         if self.torn:
             said.append(
-                "The last line is not complete and left out, as after a run that was killed."
+                "The last line is incomplete and was left out, as after a run that was killed."
             )
         return said
 
@@ -48,6 +49,32 @@ def read_records(lines: Iterable[bytes], left_out: LeftOut) -> Iterator[Record]:
         if not line.strip():
             continue
         try:
-            yield decode_record(line)
+            record = decode_record(line)
         except msgspec.MsgspecError:
             left_out.note(number, line)
+            continue
+        if _makes_sense(record):
+            yield record
+        else:
+            left_out.note(number, line)
+
+
+def _makes_sense(record: Record) -> bool:
+    """Whether a record could be one of glass-run's; files come from strangers."""
+    if isinstance(record, Failure):
+        return True
+    return (
+        0.0 <= record.score <= 1.0
+        and record.width > 0
+        and record.height > 0
+        and all(_lies_in(crop, record) for crop in record.crops)
+    )
+
+
+def _lies_in(crop: Crop, image: Verdict) -> bool:
+    return (
+        0 <= crop.top < crop.top + crop.height <= image.height
+        and 0 <= crop.left < crop.left + crop.width <= image.width
+        and 0.0 <= (crop.attention or 0.0) <= 1.0
+        and -1.0 <= (crop.influence or 0.0) <= 1.0
+    )

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from ..bundle.bundle import Bundle
 from ..engines.registry import engine_names
+from ..finding.files import readable_path
 from ..images.encoded import DecodeOptions
 from ..images.thumbnail import Thumbnail
 from ..judging.options import AUTO_CROPS
@@ -33,6 +34,8 @@ class Setting:
         seed: the run's seed in words, if it is known.
         notes: what the reader must know of the records.
         decode: how images were decoded.
+        repeat: options that repeat the run, beside those that follow from a record.
+        advice: what to do where image files are not found; continues a sentence.
     """
 
     title: str
@@ -42,6 +45,8 @@ class Setting:
     seed: str | None = None
     notes: tuple[str, ...] = ()
     decode: DecodeOptions = field(default_factory=DecodeOptions)
+    repeat: tuple[str, ...] = ()
+    advice: str = ""
 
 
 class Placed(NamedTuple):
@@ -102,7 +107,7 @@ def _original(record: Record, pictures: Pictures, setting: Setting) -> str | Non
         relative = os.path.relpath(setting.root / record.path, setting.page.parent)
     except ValueError:  # on another drive
         return (setting.root / record.path).resolve().as_uri()
-    return quote(Path(relative).as_posix())
+    return quote(os.fsencode(Path(relative).as_posix()))  # of any bytes
 
 
 def _command(verdict: Verdict, setting: Setting) -> str | None:
@@ -111,7 +116,7 @@ def _command(verdict: Verdict, setting: Setting) -> str | None:
         return None
     path = f"./{verdict.path}" if verdict.path.startswith("-") else verdict.path
     bundle = setting.bundle.path if setting.bundle else verdict.bundle.rpartition("@")[0]
-    words = ["glass-run", path, "--bundle", str(bundle)]
+    words = ["glass-run", path, "--bundle", readable_path(bundle)]
     engine = verdict.engine.partition(" ")[0]
     if engine in engine_names():
         words += ["--engine", engine]
@@ -120,4 +125,4 @@ def _command(verdict: Verdict, setting: Setting) -> str | None:
         words += ["--crops", str(crops), "--fixed-seed", str(verdict.seed)]
     if verdict.damaged:
         words.append("--allow-damaged")
-    return shlex.join([*words, "-o", "-"])
+    return shlex.join([*words, *setting.repeat, "-o", "-"])

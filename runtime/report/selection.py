@@ -1,7 +1,8 @@
 """Which images a report shows, where it cannot show all: decided as records come, in little memory.
 
 Errors have a tenth of the rows. Of the others, two fifths are the images with the highest scores,
-three tenths those nearest the threshold, and the rest a random sample.
+three tenths those nearest the threshold, and the rest a random sample. Rows that are left over show
+more errors.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Selection:
             if len(self._all) > self._limit:
                 self._all = None
         if isinstance(record, Failure):
-            if len(self._errors) < self._most_errors:
+            if len(self._errors) < self._limit:
                 self._errors.append(candidate)
             return
         self._highest.add(record, candidate)
@@ -75,10 +76,11 @@ class Selection:
             return [Chosen(each, "all") for each in self._all]
         found: dict[int, Chosen] = {}
         groups: tuple[tuple[Choice, list[Candidate]], ...] = (
-            ("error", self._errors),
+            ("error", self._errors[: self._most_errors]),
             ("highest", self._highest.found()),
             ("threshold", self._nearest.found()),
             ("sample", self._sample.found),
+            ("error", self._errors),
         )
         for choice, candidates in groups:
             for each in candidates:

@@ -104,9 +104,12 @@ def decode_record(line: bytes) -> Record:
     Raises:
         msgspec.MsgspecError: it is none of this version.
     """
-    status = msgspec.json.decode(line, type=_Status).status
-    kind: type[Record] = Verdict if status == "ok" else Failure
-    return msgspec.json.decode(line, type=kind)
+    try:
+        status = msgspec.json.decode(line, type=_Status).status
+        kind: type[Record] = Verdict if status == "ok" else Failure
+        return msgspec.json.decode(line, type=kind)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def record_schema() -> dict[str, Any]:

@@ -12,8 +12,9 @@ from ...finding.files import readable_path
 from ...images.thumbnail import Thumbnail
 from ...judging.detector import Detector
 from ...judging.options import DetectorOptions, decode_options
+from ...machine.errors import GlassError
 from ...machine.progress import Progress
-from ...machine.signals import Interrupted
+from ...machine.signals import Interrupted, ending_on_sigterm
 from ...report.making import make_report
 from ...report.reading import LeftOut, read_records
 from ...report.rows import Setting
@@ -46,6 +47,7 @@ class RunReport:
             bundle=detector.bundle,
             seed=_seed(detector.options),
             decode=decode_options(detector.options),
+            repeat=tuple(_repeated(detector.options)),
         )
 
     def add(self, record: Record, thumbnail: Thumbnail | None) -> None:
@@ -77,38 +79,59 @@ class RunReport:
         say_where(self._page.path, report.head.shown, report.head.images)
 
 
-def check_report(page: Path, *, force: bool) -> None:
-    """Refuse before the run a report that could not be written after it.
+def check_report(page: Path, *, force: bool, folder: bool = False) -> None:
+    """Refuse before the work a report that could not be written after it.
 
     Raises:
         InputError: a library is missing, or the name cannot be taken.
-        OutputError: the folder is not there or cannot be written to.
+        OutputError: the page, or its folder, cannot be written.
     """
     check_libraries("a report", REPORT_LIBRARIES, extra="report", reports=())
-    check_page(page, force=force)
+    check_page(page, force=force, folder=folder)
 
 
 @contextmanager
 def writing(report: RunReport | None, progress: Progress) -> Iterator[None]:
-    """Write the report at the end of the block, also if a signal ended it.
+    """Write the report at the end of the block, also if the run failed or was told to finish.
+
+    Whoever ended it at once gets none.
 
     Raises:
         OutputError: it cannot be written.
     """
     try:
         yield
-    except Interrupted:
-        if report is not None:
-            report.write(progress)
+    except (Interrupted, GlassError, BrokenPipeError) as error:
+        if report is not None and not (isinstance(error, Interrupted) and error.at_once):
+            _write(report, progress)
         raise
     if report is not None:
+        _write(report, progress)
+
+
+def _write(report: RunReport, progress: Progress) -> None:
+    with ending_on_sigterm():  # so that nothing unfinished is left behind
         report.write(progress)
 
 
 def say_where(page: Path, shown: int, images: int) -> None:
     """Say on standard error what was written."""
-    of_all = f"{images} images" if shown == images else f"{shown} of {images} images"
-    click.echo(f"report: {readable_path(page)} ({of_all})", err=True)
+    noun = "image" if images == 1 else "images"
+    count = str(images) if shown == images else f"{shown} of {images}"
+    click.echo(f"report: {readable_path(page)} ({count} {noun})", err=True)
+
+
+def _repeated(options: DetectorOptions) -> Iterator[str]:
+    """Yield the options of a run that a record does not hold."""
+    usual = DetectorOptions()
+    if options.threshold is not None:
+        yield from ("--threshold", str(options.threshold))
+    if options.sixteen_bit != usual.sixteen_bit:
+        yield from ("--sixteen-bit", options.sixteen_bit)
+    if options.max_pixels != usual.max_pixels:
+        yield from ("--max-pixels", str(options.max_pixels))
+    if options.device != usual.device:
+        yield from ("--device", options.device)
 
 
 def _title(paths: Sequence[str]) -> str:
