@@ -19,6 +19,7 @@ from urllib.parse import unquote
 import pytest
 from conftest import EXAMPLES, PROGRAMS, ROOT, call, launch, refusal
 from glass_edge.runtime.judging.joining import Joining
+from glass_edge.runtime.machine.printable import printable
 from glass_edge.runtime.report.writing import check_page
 from PIL import Image
 
@@ -188,6 +189,19 @@ def test_a_link_to_a_page_stays_one(judged, tmp_path):
     assert (tmp_path / "link.html").is_symlink()
     assert len(rows_of(tmp_path / "real.html")) == 13
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.html", "real.html"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash")
+def test_a_command_means_in_a_shell_what_it_says_whatever_an_image_is_called(judged, vit_bundle):
+    name = "a\x15touch pwned\n'\\ \u202e\u200b$(id)`id`.jpg"
+    shutil.copy(PHOTOGRAPHS[0], judged / name)
+    run(judged, name, "-b", vit_bundle.path, "--report", "hostile.html", "--force")
+    (row,) = rows_of(judged / "hostile.html")
+    assert printable(row["command"]) == row["command"]
+    script = row["command"].replace("glass-run", "printf '%s\\0'", 1)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, cwd=judged)
+    assert done.stdout.decode().split("\0")[0] == name
+    assert not (judged / "pwned").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import msgspec
+import numpy as np
 import pytest
 from glass_edge.runtime.report.reading import LeftOut, read_records
 from glass_edge.runtime.report.selection import Selection
@@ -98,7 +99,8 @@ class TestSummary:
 
     def test_bars_count_every_score_once_by_its_verdict(self):
         rng = random.Random(1)
-        scores = [0.0, 1.0, 0.5, *(rng.random() for _ in range(500))]
+        edges = [float(np.float32(n / 50)) for n in range(51)]
+        scores = [0.0, 1.0, 0.5, 0.58, 0.29, *edges, *(rng.random() for _ in range(500))]
         bars = summary_of(map(verdict, scores)).bars()
         assert sum(bar.fake for bar in bars) == sum(score >= 0.5 for score in scores)
         assert sum(bar.real for bar in bars) == sum(score < 0.5 for score in scores)

@@ -16,6 +16,7 @@ from ..finding.files import readable_path
 from ..images.encoded import DecodeOptions
 from ..images.thumbnail import Thumbnail
 from ..judging.options import AUTO_CROPS
+from ..machine.printable import printable
 from ..results.records import Record, Verdict
 from .model import Row
 from .pictures import Pictures
@@ -115,7 +116,8 @@ def _command(verdict: Verdict, setting: Setting) -> str | None:
     if verdict.path is None:
         return None
     path = f"./{verdict.path}" if verdict.path.startswith("-") else verdict.path
-    bundle = setting.bundle.path if setting.bundle else verdict.bundle.rpartition("@")[0]
+    named = verdict.bundle.rpartition("@")[0] or verdict.bundle
+    bundle = setting.bundle.path if setting.bundle else named
     words = ["glass-run", path, "--bundle", readable_path(bundle)]
     engine = verdict.engine.partition(" ")[0]
     if engine in engine_names():
@@ -125,4 +127,18 @@ def _command(verdict: Verdict, setting: Setting) -> str | None:
         words += ["--crops", str(crops), "--fixed-seed", str(verdict.seed)]
     if verdict.damaged:
         words.append("--allow-damaged")
-    return shlex.join([*words, *setting.repeat, "-o", "-"])
+    return " ".join(map(_quoted, [*words, *setting.repeat, "-o", "-"]))
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for a shell, also one that would drive the terminal it is pasted into."""
+    if printable(word) == word:
+        return shlex.quote(word)
+    escaped = "".join(map(_escaped, word))
+    return f"$'{escaped}'"
+
+
+def _escaped(sign: str) -> str:
+    if sign in ("\\", "'"):
+        return f"\\{sign}"
+    return sign if printable(sign) == sign else f"\\U{ord(sign):08x}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from ..results.records import Failure, Record, Verdict
 from .model import Bar, Counted
 
 _BARS = 50
+_EDGES = tuple(n / _BARS for n in range(_BARS))  # at which bars begin
 USUAL_THRESHOLD = 0.5
 
 
@@ -84,7 +86,8 @@ class Summary:
         none = [0] * _BARS
         fake = self._bars.get(self.fake_class or "", none)
         real = self._bars.get(self.real_class or "", none)
-        return tuple(Bar(n / _BARS, (n + 1) / _BARS, fake[n], real[n]) for n in range(_BARS))
+        edges = (*_EDGES, 1.0)
+        return tuple(Bar(edges[n], edges[n + 1], fake[n], real[n]) for n in range(_BARS))
 
     def threshold(self, given: float | None, source: str) -> Threshold:
         """Return the threshold that was given, or else the one that the verdicts show."""
@@ -113,7 +116,7 @@ class Summary:
     def _add_score(self, verdict: str, score: float) -> None:
         self._verdicts[verdict] += 1
         bars = self._bars.setdefault(verdict, [0] * _BARS)
-        bars[min(int(score * _BARS), _BARS - 1)] += 1
+        bars[bisect_right(_EDGES, score) - 1] += 1
         self._least[verdict] = min(score, self._least.get(verdict, score))
         self._greatest[verdict] = max(score, self._greatest.get(verdict, score))
 
