@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -235,7 +236,7 @@ def oldest(tmp_path_factory, wheel) -> Path:
     """The programs of an environment of the oldest libraries that pyproject.toml allows."""
     if sys.version_info >= (3, 13):
         pytest.skip("the oldest libraries have no wheels for this Python")
-    extras = ("cpu", "openvino", "heic", "eval", "calibrate", "quantize")
+    extras = ("cpu", "openvino", "heic", "eval", "calibrate", "quantize", "report", "provenance")
     return oldest_environment(tmp_path_factory.mktemp("oldest") / "venv", wheel, extras)
 
 
@@ -259,6 +260,13 @@ class TestTheOldestLibraries:
         command = [oldest / "glass-run", tmp_path / "phone.heic", "--bundle", vit_bundle.path]
         done = subprocess.run([*command, "--isolate", "-o", "-"], capture_output=True, check=True)
         assert json.loads(done.stdout)["width"] == 300
+
+    def test_write_a_page_and_read_claims(self, oldest, vit_bundle, photographs, tmp_path):
+        command = [oldest / "glass-run", photographs[5], "--bundle", vit_bundle.path]
+        options = ["--report", tmp_path / "page.html", "--provenance", "-o", "-"]
+        done = subprocess.run([*command, *options], capture_output=True, check=True)
+        assert json.loads(done.stdout)["provenance"]["c2pa"]["state"] == "none"
+        assert "Content-Security-Policy" in (tmp_path / "page.html").read_text()
 
     def test_evaluate_and_plot(self, oldest, vit_bundle, tmp_path):
         command = [oldest / "glass-eval", EXAMPLES, "--bundle", vit_bundle.path, "--crops", "2"]
@@ -308,6 +316,33 @@ def test_heic_says_what_it_lacks(torch_free, vit_bundle, photograph, tmp_path):
             assert "pip install 'glass-edge[heic]'" in record["error"]["message"]
         else:
             assert (record["width"], record["height"]) == (300, 200)
+
+
+def test_a_report_says_what_it_lacks_before_the_run(torch_free, vit_bundle, photographs, tmp_path):
+    command = [torch_free / "glass-run", photographs[5], "--bundle", vit_bundle.path]
+    done = subprocess.run(
+        [*command, "--report", tmp_path / "page.html"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "pip install 'glass-edge[report]'" in done.stderr
+    assert done.stdout == ""
+
+
+def test_claims_are_read_as_far_as_libraries_go(torch_free, vit_bundle, photographs, tmp_path):
+    signed = tmp_path / "marked.jpg"  # a segment that only looks like credentials
+    content = photographs[5].read_bytes()
+    signed.write_bytes(content[:2] + b"\xff\xeb\x00\x12JP\0\1\0\0\0\1jumdc2pa" + content[2:])
+    command = [torch_free / "glass-run", signed, "--bundle", vit_bundle.path, "-o", "-"]
+    done = subprocess.run([*command, "--provenance"], capture_output=True, text=True, check=True)
+    credentials = json.loads(done.stdout)["provenance"]["c2pa"]
+    assert credentials["state"] == "unread"
+    assert "pip install 'glass-edge[provenance]'" in credentials["codes"][0]
+
+
+def test_the_wheel_holds_the_page(wheel):
+    with zipfile.ZipFile(wheel) as files:
+        held = {Path(name).name for name in files.namelist() if "/report/page/" in name}
+    assert held == {path.name for path in (ROOT / "runtime" / "report" / "page").iterdir()}
 
 
 def test_the_export_says_what_it_lacks_without_torch(torch_free):
