@@ -116,9 +116,7 @@ def _command(verdict: Verdict, setting: Setting) -> str | None:
     if verdict.path is None:
         return None
     path = f"./{verdict.path}" if verdict.path.startswith("-") else verdict.path
-    named = verdict.bundle.rpartition("@")[0] or verdict.bundle
-    bundle = setting.bundle.path if setting.bundle else named
-    words = ["glass-run", path, "--bundle", readable_path(bundle)]
+    words = ["glass-run", path, "--bundle", _bundle_of(verdict, setting.bundle)]
     engine = verdict.engine.partition(" ")[0]
     if engine in engine_names():
         words += ["--engine", engine]
@@ -128,6 +126,14 @@ def _command(verdict: Verdict, setting: Setting) -> str | None:
     if verdict.damaged:
         words.append("--allow-damaged")
     return " ".join(map(_quoted, [*words, *setting.repeat, "-o", "-"]))
+
+
+def _bundle_of(verdict: Verdict, at_hand: Bundle | None) -> str:
+    """Return the bundle's place if it is at hand, else its name."""
+    name, _, digest = verdict.bundle.rpartition("@")
+    if at_hand is not None and at_hand.digest.startswith(digest):
+        return readable_path(at_hand.path)
+    return name or digest
 
 
 def _quoted(word: str) -> str:
