@@ -2,6 +2,8 @@
 
 const THINNEST = 1;
 const THICKEST = 4;
+/** With more crops than these, outlines are all alike and have no numbers. */
+const MOST_NUMBERED = { card: 32, details: 200 };
 
 /**
  * What the strongest stroke and the longest bars stand for: one scale for all images of a page.
@@ -28,10 +30,19 @@ function strokeWidth(attention, scales) {
 /** What the outlines over pictures are, in a sentence; empty if no record has crops. */
 function legendText(records, { attention }) {
   if (!records.some(({ crops }) => crops && crops.length > 0)) return "";
-  const outlined = "Outlined and numbered are the crops that the model looked at.";
-  if (attention === 0) return outlined;
-  const most = percentText(attention);
-  return `${outlined} The thicker a line, the more attention, up to ${most}: one scale for all images.`;
+  const sentences = ["The crops that the model looked at are outlined and numbered."];
+  if (attention > 0) {
+    const most = percentText(attention);
+    sentences.push(
+      `The thicker a line, the more attention, up to ${most}: one scale for all images.`,
+    );
+  }
+  if (records.some(({ crops }) => crops && crops.length > MOST_NUMBERED.card)) {
+    sentences.push(
+      `Of images with more than ${MOST_NUMBERED.card} crops, all lines are thin and without numbers.`,
+    );
+  }
+  return sentences.join(" ");
 }
 
 function percent(part, whole) {
@@ -39,13 +50,30 @@ function percent(part, whole) {
 }
 
 /** The outlines of a record's crops, to lie over its upright picture of any size. */
-function outlines(record, orientation, scales) {
-  const size = uprightSize(record.width, record.height, orientation);
-  const crops = record.crops.map((crop, index) => {
-    const place = uprightPlace(crop, record.width, record.height, orientation);
-    return outline(place, size, strokeWidth(crop.attention, scales), index + 1);
-  });
-  return drawn("svg", { class: "outlines", "aria-hidden": "true" }, crops);
+function outlines({ crops, width, height }, orientation, scales, mostNumbered) {
+  const size = uprightSize(width, height, orientation);
+  const places = crops.map((crop) => uprightPlace(crop, width, height, orientation));
+  const attributes = { class: "outlines", "aria-hidden": "true" };
+  if (crops.length > mostNumbered) return crowd(places, size, attributes);
+  const numbered = places.map((place, index) =>
+    outline(place, size, strokeWidth(crops[index].attention, scales), index + 1),
+  );
+  return drawn("svg", attributes, numbered);
+}
+
+/** Many outlines as one path, or they would be more elements than a browser can scroll. */
+function crowd(places, size, attributes) {
+  const view = { viewBox: `0 0 ${size.width} ${size.height}`, preserveAspectRatio: "none" };
+  const rectangles = places.map(
+    ({ left, top, width, height }) => `M${left} ${top}h${width}v${height}h${-width}z`,
+  );
+  const path = { d: rectangles.join(""), "vector-effect": "non-scaling-stroke" };
+  return drawn(
+    "svg",
+    { ...attributes, ...view },
+    drawn("path", { ...path, class: "halo", "stroke-width": 2 }),
+    drawn("path", { ...path, class: "line", "stroke-width": 1 }),
+  );
 }
 
 function outline(place, size, width, number) {
@@ -67,10 +95,14 @@ function outline(place, size, width, number) {
 /**
  * A picture of an image with its crops, scaled to fit where it is put.
  * @param {HTMLImageElement} image upright
+ * @param {object} row of the report
+ * @param {{attention: number, influence: number}} scales
+ * @param {number} mostNumbered one of MOST_NUMBERED
  */
-function framed(image, record, orientation, scales) {
+function framed(image, { record, orientation }, scales, mostNumbered) {
   const size = uprightSize(record.width, record.height, orientation);
-  const frame = element("div", { class: "frame" }, image, outlines(record, orientation, scales));
+  const over = outlines(record, orientation, scales, mostNumbered);
+  const frame = element("div", { class: "frame" }, image, over);
   frame.style.setProperty("--ratio", size.width / size.height);
   frame.style.setProperty("--most", `${size.width}px`);
   return frame;
@@ -84,14 +116,14 @@ function imageOf(url, alt) {
   return image;
 }
 
-/** What stands where there is no picture: the format by the file's suffix. */
-function placeholder(path) {
+/** What stands where there is no picture: the format by the file's suffix, and some words. */
+function placeholder(path, words = "no picture") {
   const suffix = /\.([A-Za-z0-9]{1,5})$/.exec(path || "");
   const label = suffix ? suffix[1].toUpperCase() : "?";
   return element(
     "div",
     { class: "placeholder" },
     element("span", { class: "format" }, label),
-    element("span", {}, "no picture"),
+    element("span", {}, words),
   );
 }
