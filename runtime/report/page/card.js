@@ -20,7 +20,7 @@ function pictureFace(item, scales) {
   const nothing = placeholder(record.path);
   if (pictureUrl(row.thumbnail) === null) return element("div", { class: "face" }, nothing);
   const image = imageOf(row.thumbnail, summaryOf(item));
-  const picture = framed(image, row, scales, MOST_NUMBERED.card);
+  const picture = framed(image, row, scales, MOST_OUTLINED.card);
   image.addEventListener("error", () => picture.replaceWith(nothing));
   return element("div", { class: "face" }, picture);
 }

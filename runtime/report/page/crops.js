@@ -199,7 +199,10 @@ function cropNotes({ record, previews }, scales, original) {
   const { crops } = record;
   if (crops.length === 0) return ["The detector looked at the whole image, resized. It cut no crop."];
   const notes = crops.some((crop) => crop.influence !== null) ? [MEASURES] : [];
-  if (crops.length > MOST_NUMBERED.details) notes.push("So many outlines have no numbers.");
+  if (crops.length > MOST_OUTLINED.details) {
+    const which = outlinedText(MOST_OUTLINED.details, scales.attention);
+    notes.push(`In the picture only ${which}.`);
+  }
   if (crops.every((crop) => crop.attention === null)) notes.push("This detector has no attention.");
   if (crops.every((crop) => crop.influence === null)) notes.push(influenceMissing(crops.length));
   if (original === null) {

@@ -48,6 +48,7 @@ class Detail {
     this.items = items;
     this.show(index, 0);
     this.dialog.showModal();
+    this.dialog.scrollTop = 0; // or it is where it was when it was closed
     (index + 1 < items.length ? this.next : this.close).focus();
     this.entered = inHistory(() => {
       history.scrollRestoration = "manual"; // going back leads to the card, not to an old place
@@ -163,7 +164,7 @@ class Detail {
   showOriginal(image) {
     image.alt = summaryOf(this.item);
     this.showPicture(
-      framed(image, this.item.row, this.scales, MOST_NUMBERED.details),
+      framed(image, this.item.row, this.scales, MOST_OUTLINED.details),
       "This is the file at that path now; its size in pixels is the record's.",
     );
     this.crops.showPixels(image);
@@ -175,7 +176,7 @@ class Detail {
     const missing = placeholder(row.record.path);
     if (pictureUrl(row.thumbnail) === null) return this.showPicture(missing, reason);
     const image = imageOf(row.thumbnail, summaryOf(this.item));
-    const picture = framed(image, row, this.scales, MOST_NUMBERED.details);
+    const picture = framed(image, row, this.scales, MOST_OUTLINED.details);
     image.addEventListener("error", () => {
       if (picture.isConnected) {
         this.showPicture(missing, `${reason} The thumbnail could not be loaded.`);

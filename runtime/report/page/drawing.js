@@ -2,8 +2,8 @@
 
 const THINNEST = 1;
 const THICKEST = 4;
-/** With more crops than these, outlines are all alike and have no numbers. */
-const MOST_NUMBERED = { card: 32, details: 200 };
+/** How many crops are outlined: more would hide the picture. */
+const MOST_OUTLINED = { card: 32, details: 100 };
 
 /**
  * What the strongest stroke and the longest bars stand for: one scale for all images of a page.
@@ -37,12 +37,16 @@ function legendText(records, { attention }) {
       `The thicker a line, the more attention, up to ${most}: one scale for all images.`,
     );
   }
-  if (records.some(({ crops }) => crops && crops.length > MOST_NUMBERED.card)) {
-    sentences.push(
-      `Of images with more than ${MOST_NUMBERED.card} crops, all lines are thin and without numbers.`,
-    );
+  if (records.some(({ crops }) => crops && crops.length > MOST_OUTLINED.card)) {
+    const which = outlinedText(MOST_OUTLINED.card, attention);
+    sentences.push(`Where there are more than ${MOST_OUTLINED.card}, only ${which}.`);
   }
   return sentences.join(" ");
+}
+
+/** Which crops are outlined if not all are. */
+function outlinedText(most, attention) {
+  return `the ${most} ${attention > 0 ? "with the most attention" : "first"} are outlined`;
 }
 
 function percent(part, whole) {
@@ -50,30 +54,21 @@ function percent(part, whole) {
 }
 
 /** The outlines of a record's crops, to lie over its upright picture of any size. */
-function outlines({ crops, width, height }, orientation, scales, mostNumbered) {
+function outlines({ crops, width, height }, orientation, scales, most) {
   const size = uprightSize(width, height, orientation);
-  const places = crops.map((crop) => uprightPlace(crop, width, height, orientation));
-  const attributes = { class: "outlines", "aria-hidden": "true" };
-  if (crops.length > mostNumbered) return crowd(places, size, attributes);
-  const numbered = places.map((place, index) =>
-    outline(place, size, strokeWidth(crops[index].attention, scales), index + 1),
-  );
-  return drawn("svg", attributes, numbered);
+  const drawnCrops = mostAttended(crops, most).map(({ crop, number }) => {
+    const place = uprightPlace(crop, width, height, orientation);
+    return outline(place, size, strokeWidth(crop.attention, scales), number);
+  });
+  return drawn("svg", { class: "outlines", "aria-hidden": "true" }, drawnCrops);
 }
 
-/** Many outlines as one path, or they would be more elements than a browser can scroll. */
-function crowd(places, size, attributes) {
-  const view = { viewBox: `0 0 ${size.width} ${size.height}`, preserveAspectRatio: "none" };
-  const rectangles = places.map(
-    ({ left, top, width, height }) => `M${left} ${top}h${width}v${height}h${-width}z`,
-  );
-  const path = { d: rectangles.join(""), "vector-effect": "non-scaling-stroke" };
-  return drawn(
-    "svg",
-    { ...attributes, ...view },
-    drawn("path", { ...path, class: "halo", "stroke-width": 2 }),
-    drawn("path", { ...path, class: "line", "stroke-width": 1 }),
-  );
+/** As many crops as may be outlined, by number; the first where there is no attention. */
+function mostAttended(crops, most) {
+  const numbered = crops.map((crop, index) => ({ crop, number: index + 1 }));
+  if (numbered.length <= most) return numbered;
+  numbered.sort((one, other) => (other.crop.attention || 0) - (one.crop.attention || 0));
+  return numbered.slice(0, most).sort((one, other) => one.number - other.number);
 }
 
 function outline(place, size, width, number) {
@@ -97,11 +92,11 @@ function outline(place, size, width, number) {
  * @param {HTMLImageElement} image upright
  * @param {object} row of the report
  * @param {{attention: number, influence: number}} scales
- * @param {number} mostNumbered one of MOST_NUMBERED
+ * @param {number} most one of MOST_OUTLINED
  */
-function framed(image, { record, orientation }, scales, mostNumbered) {
+function framed(image, { record, orientation }, scales, most) {
   const size = uprightSize(record.width, record.height, orientation);
-  const over = outlines(record, orientation, scales, mostNumbered);
+  const over = outlines(record, orientation, scales, most);
   const frame = element("div", { class: "frame" }, image, over);
   frame.style.setProperty("--ratio", size.width / size.height);
   frame.style.setProperty("--most", `${size.width}px`);

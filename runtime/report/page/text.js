@@ -32,7 +32,8 @@ function scoreText(score, threshold) {
   const limit = threshold ?? NaN; // which is on no side of anything
   if (score > 0.99995 && score < 1 && !(limit > 0.9999)) return ">0.9999";
   if (score < 0.00005 && score > 0 && !(limit < 0.0001)) return "<0.0001";
-  const isTrue = (rounded) => rounded >= limit === score >= limit && (rounded < 1 || score === 1);
+  const isTrue = (rounded) =>
+    rounded >= limit === score >= limit && (rounded === score || (rounded > 0 && rounded < 1));
   let digits = 4;
   while (digits < 20 && !isTrue(Number(score.toFixed(digits)))) digits += 1;
   return score.toFixed(digits);
