@@ -245,6 +245,8 @@ def test_the_policy_stops_what_is_not_of_the_page(browser: Browser, small: str):
         with pytest.raises(BlockingIOError):
             server.accept()
     assert opened.page.evaluate("window.ran") is None
+    policy = opened.page.locator("meta[http-equiv]").get_attribute("content")
+    assert "img-src data: file: 'self';" in policy
     for refused in ("script-src", "style-src", "img-src"):
         assert any(refused in complaint for complaint in opened.complaints), refused
 
@@ -433,6 +435,10 @@ def test_cards_say_what_must_be_known(tab: Page, small: str):
     )
     assert card(page, "b/ten.jpg").locator("img").get_attribute("alt") == (
         "b/ten.jpg: fake, P(fake) 0.9700"
+    )
+    assert page.locator("#legend").inner_text() == (
+        "The crops that the model looked at are outlined and numbered. The thicker a line, "
+        "the more attention, up to 75%: one scale for all images."
     )
     texts = [" ".join(text.split()) for text in page.locator(".card").all_inner_texts()]
     assert "C2PA valid: Example Camera 1.2" in texts[0]
@@ -650,7 +656,14 @@ def test_crops_are_ordered_by_number_or_influence(tab: Page, detailed):
 )
 def test_details_say_what_is_missing_and_why(tab: Page, detailed, name: str, sentences: list[str]):
     page = reopened(tab, detailed[0])
+    page.evaluate(
+        "new MutationObserver(() => window.opening ||= document.body.innerText.includes('Opening'))"
+        ".observe(document.querySelector('dialog'), {childList: true, subtree: true})"
+    )
     text = details(page, name)
+    assert bool(page.evaluate("window.opening")) == (
+        name in ("changed.png", "gone.png", "turned.png")
+    )
     for sentence in sentences:
         assert sentence in text
     assert page.locator("dialog canvas").count() == 0
@@ -1086,6 +1099,8 @@ def test_paper_shows_open_details_instead(browser: Browser, detailed):
     assert not page.locator("dialog button").first.is_visible()
     assert "A verdict is evidence, not proof." in page.locator("dialog").inner_text()
     assert page.locator("dialog canvas").count() == 3
+    wrapping = "it => getComputedStyle(it).overflowWrap"
+    assert page.eval_on_selector(".record pre", wrapping) == "anywhere"
 
 
 def luminance(colour: str) -> float:
@@ -1190,6 +1205,11 @@ def test_without_jinja_one_sentence_says_what_to_install(monkeypatch: pytest.Mon
 def test_a_page_is_written_piece_by_piece():
     rows = tuple(row(verdict(f"{index}.jpg")) for index in range(3000))
     assert len(list(render_page(Report(head(rows), rows)))) > 10
+
+
+def test_text_grows_with_the_reader_s_font_size():
+    for name in ("shared.css", "report.css"):
+        assert not re.search(r"font(-size)?: *[\d.]+px", asset(name)), name
 
 
 def test_scripts_cannot_end_their_element():
