@@ -747,7 +747,10 @@ def test_pictures_are_no_higher_than_their_place(tab: Page, unusual: str):
     assert max(page.eval_on_selector_all(".card .frame", heights)) <= 156
     for name in ("thin.jpg", "tall.jpg"):
         details(page, name)
-        assert 100 < page.eval_on_selector_all("dialog .frame", heights)[0] <= 560
+        place = page.locator("dialog .frame").bounding_box()
+        assert 100 < place["height"] <= 560
+        ratio = {"thin.jpg": 0, "tall.jpg": 0.25}[name]
+        assert place["width"] / place["height"] == pytest.approx(ratio, abs=0.01)
         assert "Seed" in page.locator("dialog .facts").first.inner_text()
         page.keyboard.press("Escape")
 
@@ -780,9 +783,10 @@ def test_many_crops_are_light(tab: Page, unusual: str):
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate(f"!{drawn}[0] && {drawn}.at(-1)")
     page.evaluate("window.original = document.querySelector('.picture img')")
+    page.evaluate("window.last = document.querySelector('.crop:last-child canvas')")
     page.keyboard.press("Escape")
     wait_until(page, "document.querySelector('dialog .body').childElementCount === 0")
-    assert page.evaluate("window.original.hasAttribute('src')") is False
+    assert page.evaluate("[window.original.hasAttribute('src'), window.last.width]") == [False, 0]
     details(page, "many.png")
     assert page.evaluate("document.querySelector('dialog').scrollTop") == 0
 
@@ -800,7 +804,7 @@ def test_keys_scroll_what_is_too_wide_and_page_elsewhere(browser: Browser, unusu
     page.keyboard.press("ArrowRight")
     assert page.locator("#detail-title").inner_text() == "lost.png"
     assert page.evaluate("document.activeElement.id") == "detail-title"
-    page.locator("dialog .claims p").first.click()
+    page.evaluate("document.activeElement.blur()")
     page.keyboard.press("ArrowLeft")
     assert page.locator("#detail-title").inner_text() == "wide.png"
     assert page.locator("dialog [aria-live=polite]:not(button)").all_text_contents() == [
@@ -841,6 +845,7 @@ def test_other_classes_are_counted_and_found(browser: Browser, small: str, unusu
     assert shown(page) == ["other.jpg"]
     details(page, "other.jpg")
     assert page.locator("dialog .score").inner_text() == "0.59999"
+    assert page.eval_on_selector("dialog .word", "it => it.scrollWidth - it.clientWidth") == 0
     assert page.eval_on_selector("dialog", "it => it.scrollWidth - it.clientWidth") == 0
     page.goto(small)
     assert page.locator("[name=verdict] option").all_inner_texts() == [
@@ -887,7 +892,18 @@ def test_back_closes_details(browser: Browser, small: str):
     page.evaluate("location.hash = '#sort=path'")
     wait_until(page, "!document.querySelector('dialog[open]')")
     wait_until(page, "document.activeElement.dataset.position === '4'")
-    assert len(shown(page)) == 6
+    assert page.locator("#count").inner_text() == "6 of 6 shown"
+    page.set_viewport_size({"width": 300, "height": 500})
+    wait_until(page, "document.getElementById('grid').ariaColCount === '1'")
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Escape")
+    wait_until(page, "history.state === null")
+    page.wait_for_timeout(50)
+    place = page.evaluate("document.activeElement.getBoundingClientRect().toJSON()")
+    assert 0 < place["top"] < place["bottom"] < 500
     page.locator(".card").first.click()
     page.evaluate("location.hash = '#search=zzz'")
     wait_until(page, "document.activeElement.name === 'search'")
