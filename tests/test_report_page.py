@@ -341,6 +341,13 @@ def test_scores_lie_on_their_side_of_the_threshold(scripts: Page):
     assert scripts.evaluate("scoreText(0.59999, null)") == "0.6000"
 
 
+def test_shares_are_short(scripts: Page):
+    shares = [0, 0.0004, 0.001, 0.0123, 0.5, 1]
+    assert scripts.evaluate("shares => shares.map(percentText)", shares) == [
+        *("0.0%", "<0.1%", "0.1%", "1.2%", "50%", "100%"),
+    ]
+
+
 def test_csv_has_columns_for_all_classes(scripts: Page):
     first = verdict("a.jpg")
     names = ("constructor", "fake")

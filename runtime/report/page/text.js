@@ -47,9 +47,10 @@ function distanceText(score, threshold) {
   return `${size} ${score >= threshold ? "above" : "below"}`;
 }
 
-/** A share from 0 to 1 in percent. */
+/** A share from 0 to 1 in percent; never rounded to nothing. */
 function percentText(share) {
   const percent = 100 * share;
+  if (percent > 0 && percent < 0.05) return "<0.1%";
   return `${percent.toFixed(percent < 10 ? 1 : 0)}%`;
 }
 
