@@ -49,7 +49,7 @@ ROWS = (
         verdict("b/ten.jpg", 0.97, provenance=SIGNED), thumbnail=embedded(thumbnail(PHOTOGRAPHS[0]))
     ),
     row(verdict("a/img10.jpg", 0.62, settled=False, crops=())),
-    row(failure("a/broken.jpg", "the file ends too early.")),
+    row(failure("a/broken.jpg", "the file of Zo\u00eb ends too early.")),
     row(verdict("a/img2.jpg", 0.1, provenance=NO_CLAIMS, settled=True), note="A remark."),
     row(verdict("c/twin.jpg", 0.1, provenance=DECLARED, damaged=True)),
     row(verdict(None, 0.58)),
@@ -180,6 +180,8 @@ def test_a_head_without_facts_says_so(browser: Browser, tmp_path: Path):
     opened = open_page(browser, url)
     assert opened.page.locator(".head").get_by_text("not known").count() == 7
     assert opened.page.locator("option[value=distance]").count() == 0
+    opened.page.evaluate("location.hash = '#sort=distance'")
+    assert opened.page.locator("[name=sort]").input_value() == "score"
     assert shown(opened.page) == ["a.jpg"]
     assert opened.complaints == []
 
@@ -243,6 +245,8 @@ def test_the_policy_stops_what_is_not_of_the_page(browser: Browser, small: str):
         with pytest.raises(BlockingIOError):
             server.accept()
     assert opened.page.evaluate("window.ran") is None
+    policy = opened.page.locator("meta[http-equiv]").get_attribute("content")
+    assert "img-src data: file: 'self';" in policy
     for refused in ("script-src", "style-src", "img-src"):
         assert any(refused in complaint for complaint in opened.complaints), refused
 
@@ -254,6 +258,8 @@ def test_only_files_and_embedded_pictures_are_followed(browser: Browser, tmp_pat
         "//example.org/a.webp",
         "\\\\example.org\\share\\a.webp",
         "file://example.org/share/a.webp",
+        "file:///%5C%5Cexample.org/share/a.webp",
+        "file:///%2Fexample.org/share/a.webp",
         "data:text/html,<script>alert(1)</script>",
         "data:image/svg+xml;base64,AAAA",
     )
@@ -266,7 +272,7 @@ def test_only_files_and_embedded_pictures_are_followed(browser: Browser, tmp_pat
         wait_until(
             opened.page, "document.querySelector('.shown p').textContent.includes('not found')"
         )
-        assert opened.page.locator(".pixels").count() == 0
+        assert opened.page.locator(".pixels > *").count() == 0
         assert opened.page.locator("dialog .placeholder").count() == 1
         opened.page.keyboard.press("ArrowRight")
     assert opened.requests == [page_url]
@@ -293,12 +299,72 @@ def test_the_page_is_one_file_of_html(small: str):
     )
 
 
-def test_text_is_escaped_as_on_a_terminal(browser: Browser):
-    text = "".join(map(chr, range(0x3000)))
-    page = browser.new_page()
-    page.add_script_tag(content=asset("text.js"))
-    escaped = page.evaluate("text => printable(text)", text)
-    assert escaped == printable(text)
+@pytest.fixture
+def scripts(tab: Page) -> Page:
+    """A page of nothing but the functions that need none."""
+    tab.goto("about:blank")
+    for name in ("text.js", "downloads.js"):
+        tab.add_script_tag(content=asset(name))
+    return tab
+
+
+UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff"
+    "\U000e0000-\U000e007f]"
+)
+
+
+def test_unseen_characters_are_escaped_and_all_others_stay(scripts: Page):
+    text = "".join(map(chr, (*range(0x3000), *range(0xFE00, 0xFF00), *range(0xE0000, 0xE0100))))
+    expected = UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    assert scripts.evaluate("text => printable(text)", text) == expected
+    shown = scripts.evaluate("text => readableJson([text])", text)
+    assert not UNSEEN.search(shown.replace("\n", ""))
+    assert json.loads(shown) == [text]
+
+
+def test_scores_lie_on_their_side_of_the_threshold(scripts: Page):
+    for score, threshold, text, distance in (
+        (0.59999, 0.6, "0.59999", "less than 0.0001 below"),
+        (0.60001, 0.6, "0.6000", "less than 0.0001 above"),
+        (0.6, 0.6, "0.6000", "none: the score is the threshold"),
+        (0.60002, 0.60002, "0.60002", "none: the score is the threshold"),
+        (0.9791, 0.6, "0.9791", "0.3791 above"),
+        (0.999999, 0.6, ">0.9999", "0.4000 above"),
+        (0.999999, 0.9999995, "0.999999", "less than 0.0001 below"),
+        (0.000001, 0.00001, "0.000001", "less than 0.0001 below"),
+        (1, 0.6, "1.0000", "0.4000 above"),
+    ):
+        pair = [score, threshold]
+        assert scripts.evaluate("pair => scoreText(...pair)", pair) == text
+        assert scripts.evaluate("pair => distanceText(...pair)", pair) == distance
+    assert scripts.evaluate("scoreText(0.59999, null)") == "0.6000"
+
+
+def test_shares_are_short(scripts: Page):
+    shares = [0, 0.0004, 0.001, 0.0123, 0.5, 1]
+    assert scripts.evaluate("shares => shares.map(percentText)", shares) == [
+        *("0.0%", "<0.1%", "0.1%", "1.2%", "50%", "100%"),
+    ]
+
+
+def test_csv_has_columns_for_all_classes(scripts: Page):
+    first = verdict("a.jpg")
+    names = ("constructor", "fake")
+    other = verdict(
+        "b.jpg",
+        verdict="constructor",
+        probabilities=dict.fromkeys(names, 0.5),
+        logits=dict.fromkeys(names, 0.25),
+    )
+    records = [failure("c.jpg"), first, other]
+    text = scripts.evaluate("csvOf", msgspec.to_builtins(records))
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert [name for name in lines[0] if name.startswith("logit_")] == [
+        *("logit_real", "logit_fake", "logit_constructor"),
+    ]
+    assert [line["probability_constructor"] for line in lines] == ["", "", "0.5"]
+    assert [line["probability_real"] for line in lines] == ["", "0.25", ""]
 
 
 # --- sort, filter, search ---------------------------------------------------------------------
@@ -340,6 +406,7 @@ def test_images_are_sorted(tab: Page, small: str, sort: str, turned: bool, expec
         (lambda p: p.fill("[name=search]", "IMG"), "search=IMG", ["a/img10", "a/img2"]),
         (lambda p: p.fill("[name=search]", "camera b/"), "search=camera+b%2F", ["b/ten"]),
         (lambda p: p.fill("[name=search]", "too early"), "search=too+early", ["a/broken"]),
+        (lambda p: p.fill("[name=search]", "ZOE\u0308"), "search=ZOE%CC%88", ["a/broken"]),
         (lambda p: p.fill("[name=search]", "trainedalgo"), "search=trainedalgo", ["c/twin"]),
     ],
 )
@@ -350,7 +417,7 @@ def test_images_are_filtered_and_the_address_says_how(
     act(page)
     assert [name.removesuffix(".jpg") for name in shown(page)] == expected
     assert page.locator("#count").inner_text() == f"{len(expected)} of 6 shown"
-    assert page.url == f"{small}#{address}"
+    page.wait_for_url(f"{small}#{address}")
     page.reload()
     assert [name.removesuffix(".jpg") for name in shown(page)] == expected
 
@@ -364,6 +431,8 @@ def test_an_address_opens_a_view(tab: Page, small: str):
     assert page.locator("#count").inner_text() == "0 of 6 shown"
     page.locator("#reset").click()
     assert len(shown(page)) == 6
+    page.fill("[name=search]", "fake")
+    assert page.locator("#count").inner_text() == "0 of 6 shown"
 
 
 def test_cards_say_what_must_be_known(tab: Page, small: str):
@@ -374,6 +443,10 @@ def test_cards_say_what_must_be_known(tab: Page, small: str):
     assert card(page, "b/ten.jpg").locator("img").get_attribute("alt") == (
         "b/ten.jpg: fake, P(fake) 0.9700"
     )
+    assert page.locator("#legend").inner_text() == (
+        "The crops that the model looked at are outlined and numbered. The thicker a line, "
+        "the more attention, up to 75%: one scale for all images."
+    )
     texts = [" ".join(text.split()) for text in page.locator(".card").all_inner_texts()]
     assert "C2PA valid: Example Camera 1.2" in texts[0]
     assert "640 \u00d7 427 · 2 crops" in texts[0]
@@ -382,7 +455,7 @@ def test_cards_say_what_must_be_known(tab: Page, small: str):
     assert "note" in texts[3]
     assert "damaged" in texts[4]
     assert "claims trainedAlgorithmicMedia (xmp:DigitalSourceType)" in texts[4]
-    assert "the file ends too early." in texts[5]
+    assert "the file of Zo\u00eb ends too early." in texts[5]
     assert card(page, "a/broken.jpg").locator("use").get_attribute("href") == "#shape-error"
     assert card(page, "b/ten.jpg").locator("use").get_attribute("href") == "#shape-fake"
     assert card(page, "a/img2.jpg").locator("use").get_attribute("href") == "#shape-real"
@@ -474,9 +547,9 @@ def test_native_crops_are_cut_from_upright_originals(browser: Browser, turned):
     page.locator(".card").first.click()
     for orientation in range(1, 9):
         canvas = page.locator(".crop canvas")
-        canvas.wait_for()
+        wait_until(page, "document.querySelector('.crop canvas')?.width > 0")
         assert page.locator("#detail-title").inner_text() == f"{orientation}.jpg"
-        assert page.locator(".shown p").inner_text() == "Shown is the original file."
+        assert page.locator(".shown p").inner_text().startswith("This is the file at that path now")
         picture = screenshot(page, canvas).convert("L")
         sides = (PLACE.width, PLACE.height)
         assert picture.size == (sides if orientation < 5 else sides[::-1])
@@ -528,16 +601,23 @@ def test_details_show_the_file_in_native_pixels(browser: Browser, detailed):
     url, picture = detailed
     page = open_page(browser, url, viewport={"width": 1200, "height": 1400}).page
     text = details(page, "same.png")
-    assert "Shown is the original file." in text
+    assert "This is the file at that path now; its size in pixels is the record's." in text
     assert page.locator(".picture .outlines text").all_text_contents() == ["1", "2", "3"]
     canvas = page.locator(".crop[data-crop='2'] canvas")
+    wait_until(page, "document.querySelector('.crop[data-crop=\"2\"] canvas').width > 0")
     found = np.asarray(screenshot(page, canvas).convert("RGB"))
     np.testing.assert_array_equal(found, np.asarray(picture.crop((200, 150, 264, 214))))
     assert "Where the model looked, and how each crop moved the score" in text
     assert "48.2 kB, changed 2026-11-02 09:12:44 UTC" in text
-    assert "attention 50 % raised P(fake) by 3.1 points" in text
-    assert "attention 20 % lowered P(fake) by 5.2 points" in text
-    assert "moved P(fake) by less than 0.1 points" in text
+    assert "attention 50% raised P(fake) by 0.031" in text
+    assert "attention 20% lowered P(fake) by 0.052" in text
+    assert "changed P(fake) by less than 0.001" in text
+    assert "Attention is a crop's weight in the verdict." in text
+    assert (
+        "All images of this page share one scale: a full attention bar is 50%, "
+        "an influence bar that reaches the edge is 0.052."
+    ) in text
+    assert "Distance to the threshold 0.3000 above" in text
     for words in ("is fake", "heat"):
         assert words not in text
     bars = page.eval_on_selector_all(
@@ -568,11 +648,14 @@ def test_crops_are_ordered_by_number_or_influence(tab: Page, detailed):
         (
             "gone.png",
             [
-                *("was moved or removed", "Shown is the thumbnail.", "has no attention."),
+                *("was moved or removed", "This is the thumbnail.", "has no attention."),
                 *("glass-run --influence does", "the original file is needed"),
             ],
         ),
-        ("null.png", ["was not found when this page was made.", "The crops are previews"]),
+        (
+            "null.png",
+            ["was not found when this page was made.", "Previews of crops are slightly compressed"],
+        ),
         ("whole.png", ["It cut no crop."]),
         ("one.png", ["There is no other crop", "the original file is needed"]),
         ("turned.png", ["This browser may not turn such a file upright."]),
@@ -580,7 +663,14 @@ def test_crops_are_ordered_by_number_or_influence(tab: Page, detailed):
 )
 def test_details_say_what_is_missing_and_why(tab: Page, detailed, name: str, sentences: list[str]):
     page = reopened(tab, detailed[0])
+    page.evaluate(
+        "new MutationObserver(() => window.opening ||= document.body.innerText.includes('Opening'))"
+        ".observe(document.querySelector('dialog'), {childList: true, subtree: true})"
+    )
     text = details(page, name)
+    assert bool(page.evaluate("window.opening")) == (
+        name in ("changed.png", "gone.png", "turned.png")
+    )
     for sentence in sentences:
         assert sentence in text
     assert page.locator("dialog canvas").count() == 0
@@ -595,7 +685,7 @@ def test_details_hold_claims_record_and_command(tab: Page, detailed):
         "Example Press",
         "Example Camera 1.2",
         "c2pa.created",
-        "who signed may be anybody",
+        "the signer could be anyone",
     ):
         assert claim in text
     assert json.loads(page.locator(".record pre").inner_text())["seed"] == 4294967295
@@ -627,6 +717,222 @@ def test_errors_have_details(tab: Page, detailed):
         assert part in text
 
 
+# --- images and browsers that are not as usual --------------------------------------------------
+
+MANY = tuple(
+    Crop(32 * (n // 32), 32 * (n % 32), 224, 224, 0.01 if n == 1 else n / 1e6, n / 1e6)
+    for n in range(1024)
+)
+LONG_PATH = "folder/" + 300 * "long name " + ".jpg"
+LONG_CLASS = "class" * 60
+
+
+@pytest.fixture(scope="module")
+def unusual(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("unusual")
+    Image.new("RGB", (1216, 1216), "teal").save(folder / "many.png")
+    picture = embedded(thumbnail(PHOTOGRAPHS[0]))
+    wide = (Crop(0, 0, 64, 1200, 0.5, 0.1), Crop(0, 0, 64, 64, 0.5, 0.1))
+    square = {"width": 1216, "height": 1216}
+    rows = (
+        row(verdict("thin.jpg", 0.99, width=10, height=1_000_000, crops=()), thumbnail=picture),
+        row(verdict("tall.jpg", 0.98, width=500, height=2000, crops=()), thumbnail=picture),
+        row(
+            verdict("many.png", 0.97, crops=MANY, **square), original="many.png", thumbnail=picture
+        ),
+        row(verdict("wide.png", 0.96, crops=wide, **square), original="many.png"),
+        row(verdict("lost.png", 0.95), thumbnail="lost.webp", previews=("lost.webp", picture)),
+        row(verdict(LONG_PATH, 0.94, views={}), command="glass-run 'a\u200b.jpg'"),
+        row(verdict("other.jpg", 0.59999, verdict=LONG_CLASS)),
+    )
+    return write_page(folder, *rows, title=" ", real_class=LONG_CLASS[:-1], real=0, fake=6)
+
+
+def test_pictures_are_no_higher_than_their_place(tab: Page, unusual: str):
+    page = reopened(tab, unusual)
+    heights = "frames => frames.map(frame => frame.getBoundingClientRect().height)"
+    assert max(page.eval_on_selector_all(".card .frame", heights)) <= 156
+    for name in ("thin.jpg", "tall.jpg"):
+        details(page, name)
+        place = page.locator("dialog .frame").bounding_box()
+        assert 100 < place["height"] <= 560
+        ratio = {"thin.jpg": 0, "tall.jpg": 0.25}[name]
+        assert place["width"] / place["height"] == pytest.approx(ratio, abs=0.01)
+        assert "Seed" in page.locator("dialog .facts").first.inner_text()
+        page.keyboard.press("Escape")
+
+
+def test_many_crops_are_light(tab: Page, unusual: str):
+    """A few are outlined; details hold the pixels near the screen, and none once closed."""
+    page = reopened(tab, unusual)
+    outlines = card(page, "many.png").locator(".outlines")
+    assert outlines.locator("text").all_text_contents() == [
+        *("2", *map(str, range(994, 1025))),
+    ]
+    assert (
+        page.locator("#legend")
+        .inner_text()
+        .endswith("Where there are more than 32, only the 32 with the most attention are outlined.")
+    )
+    assert "only the 100 with the most attention are outlined" in details(page, "many.png")
+    assert page.locator(".picture .outlines text").count() == 100
+    drawn = "Array.from(document.querySelectorAll('.crop canvas'), canvas => canvas.width > 0)"
+    wait_until(page, f"{drawn}[0]")
+    assert page.evaluate(f"{drawn}.filter(Boolean).length") < 100
+    page.evaluate("window.figure = document.querySelector('.crop')")
+    page.get_by_role("button", name="by influence").click()
+    assert page.locator(".crop strong").first.inner_text() == "Crop 1024"
+    assert page.evaluate("window.figure === document.querySelector('.crop:last-child')")
+    page.locator(".crop").last.scroll_into_view_if_needed()
+    wait_until(page, f"{drawn}.at(-1) && !{drawn}[0]")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(f"{drawn}[0] && {drawn}[63] && !{drawn}[64]")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(f"!{drawn}[0] && {drawn}.at(-1)")
+    page.evaluate("window.original = document.querySelector('.picture img')")
+    page.evaluate("window.last = document.querySelector('.crop:last-child canvas')")
+    page.keyboard.press("Escape")
+    wait_until(page, "document.querySelector('dialog .body').childElementCount === 0")
+    assert page.evaluate("[window.original.hasAttribute('src'), window.last.width]") == [False, 0]
+    details(page, "many.png")
+    assert page.evaluate("document.querySelector('dialog').scrollTop") == 0
+
+
+def test_keys_scroll_what_is_too_wide_and_page_elsewhere(browser: Browser, unusual: str):
+    page = open_page(browser, unusual, viewport={"width": 700, "height": 700}).page
+    details(page, "wide.png")
+    wait_until(page, "document.querySelector('.crop[data-crop=\"1\"] .pixels').tabIndex === 0")
+    assert page.locator(".crop[data-crop='2'] .pixels").get_attribute("tabindex") == "-1"
+    page.locator(".crop[data-crop='1'] .pixels").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#detail-title").inner_text() == "wide.png"
+    wait_until(page, "document.activeElement.scrollLeft > 0")
+    page.get_by_role("button", name="by influence").click()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#detail-title").inner_text() == "lost.png"
+    assert page.evaluate("document.activeElement.id") == "detail-title"
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#detail-title").inner_text() == "wide.png"
+    assert page.locator("dialog [aria-live=polite]:not(button)").all_text_contents() == [
+        "wide.png: fake, P(fake) 0.9600. 4 of 7"
+    ]
+
+
+def test_pictures_that_fail_to_load_say_so(tab: Page, unusual: str):
+    page = reopened(tab, unusual)
+    details(page, "lost.png")
+    page.locator(".crop", has_text="The preview could not be loaded.").wait_for()
+    page.locator(".shown .placeholder").wait_for()
+    assert page.locator(".shown p").inner_text() == (
+        "The file was not found when this page was made. The thumbnail could not be loaded."
+    )
+    assert page.locator(".pixels img").count() == 1
+
+
+def test_a_long_path_leaves_room_and_a_command_is_copied_as_shown(browser: Browser, unusual: str):
+    page = open_page(browser, unusual, permissions=["clipboard-read", "clipboard-write"]).page
+    page.locator(".card").nth(5).click()
+    assert page.locator("#detail-title").bounding_box()["height"] < 80
+    wait_until(page, "document.getElementById('detail-title').tabIndex === 0")
+    assert "Views" not in page.locator("dialog .facts").first.inner_text()
+    page.get_by_role("button", name="Copy the command").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == "glass-run 'a\\u200b.jpg'"
+    page.set_viewport_size({"width": 700, "height": 500})
+    assert page.eval_on_selector("dialog header", "it => getComputedStyle(it).position") == "static"
+
+
+def test_other_classes_are_counted_and_found(browser: Browser, small: str, unusual: str):
+    page = open_page(browser, unusual, viewport={"width": 400, "height": 700}).page
+    assert page.locator("h1").inner_text() == "images"
+    assert page.locator(".counts").get_by_text("of other classes").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    page.select_option("[name=verdict]", "other")
+    assert shown(page) == ["other.jpg"]
+    details(page, "other.jpg")
+    assert page.locator("dialog .score").inner_text() == "0.59999"
+    assert page.eval_on_selector("dialog .word", "it => it.scrollWidth - it.clientWidth") == 0
+    assert page.eval_on_selector("dialog", "it => it.scrollWidth - it.clientWidth") == 0
+    page.goto(small)
+    assert page.locator("[name=verdict] option").all_inner_texts() == [
+        *("all images", "fake", "real", "errors"),
+    ]
+    assert "Of the images called fake or real." in page.locator("#scores-text").inner_text()
+
+
+def test_only_a_press_on_the_backdrop_closes_details(tab: Page, small: str):
+    page = reopened(tab, small)
+    card(page, "b/ten.jpg").click()
+    page.mouse.move(640, 400)
+    page.mouse.down()
+    page.mouse.move(3, 400)
+    page.mouse.up()
+    assert page.locator("dialog").is_visible()
+    page.mouse.click(3, 400)
+    assert not page.locator("dialog").is_visible()
+
+
+def test_paging_fast_opens_no_file_on_the_way(browser: Browser, turned):
+    opened = open_page(browser, f"{turned[0]}#sort=path")
+    opened.page.locator(".card").first.click()
+    for _ in range(7):
+        opened.page.keyboard.press("ArrowRight")
+    wait_until(opened.page, "document.querySelector('.crop canvas')?.width > 0")
+    names = [url.rsplit("/", 1)[1] for url in opened.requests if url.endswith(".jpg")]
+    assert names == ["1.jpg", "8.jpg"]
+
+
+def test_back_closes_details(browser: Browser, small: str):
+    page = open_page(browser, f"{small}#verdict=real").page
+    entries = page.evaluate("history.length")
+    card(page, "c/twin.jpg").click()
+    assert page.evaluate("history.length") == entries + 1
+    page.go_back()
+    wait_until(page, "!document.querySelector('dialog[open]')")
+    assert page.url == f"{small}#verdict=real"
+    card(page, "c/twin.jpg").click()
+    page.keyboard.press("Escape")
+    wait_until(page, "history.state === null")
+    assert page.evaluate("document.activeElement.innerText").find("c/twin.jpg") >= 0
+    card(page, "c/twin.jpg").click()
+    page.evaluate("location.hash = '#sort=path'")
+    wait_until(page, "!document.querySelector('dialog[open]')")
+    wait_until(page, "document.activeElement.dataset.position === '4'")
+    assert page.locator("#count").inner_text() == "6 of 6 shown"
+    page.set_viewport_size({"width": 300, "height": 500})
+    wait_until(page, "document.getElementById('grid').ariaColCount === '1'")
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Escape")
+    wait_until(page, "history.state === null")
+    page.wait_for_timeout(50)
+    place = page.evaluate("document.activeElement.getBoundingClientRect().toJSON()")
+    assert 0 < place["top"] < place["bottom"] < 500
+    page.locator(".card").first.click()
+    page.evaluate("location.hash = '#search=zzz'")
+    wait_until(page, "document.activeElement.name === 'search'")
+    page.locator("#reset").click()
+    assert page.evaluate("document.activeElement.name") == "search"
+
+
+def test_a_browser_may_refuse_to_change_its_history(browser: Browser, small: str):
+    opened = open_page(browser, "about:blank")
+    page = opened.page
+    page.add_init_script(
+        "history.pushState = history.replaceState = () => { throw new DOMException() }"
+    )
+    page.goto(small)
+    page.fill("[name=search]", "b/ten")
+    card(page, "b/ten.jpg").click()
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog").is_visible()
+    assert page.locator("[name=search]").input_value() == "b/ten"
+    assert (page.url, opened.complaints) == (small, [])
+
+
 # --- keyboard ---------------------------------------------------------------------------------
 
 
@@ -648,8 +954,11 @@ def test_everything_is_reached_by_the_keyboard(browser: Browser, tmp_path: Path)
         ("ArrowLeft", columns),
         ("ArrowUp", 0),
         ("ArrowUp", 0),
+        ("ArrowRight", 1),
+        ("ArrowUp", 1),
         ("End", 299),
         ("ArrowRight", 299),
+        ("ArrowDown", 299),
         ("Home", 0),
     ]:
         page.keyboard.press(key)
@@ -785,13 +1094,22 @@ def test_paper_shows_the_first_cards_of_the_view(browser: Browser, tmp_path: Pat
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("#print-cards .card").count() == 200
-    assert page.locator("#print-cards > p").inner_text() == "The first 200 of 230 images."
+    assert page.locator("#print-cards > p").inner_text() == (
+        "230 images; sorted by P(fake), descending. The first 200 are printed."
+    )
     assert page.locator("h1").is_visible()
     assert not page.locator("#grid").is_visible()
     assert not page.locator("#controls").is_visible()
     assert page.locator("#grid .card").count() < 100
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("#print-cards .card").count() == 0
+    page.emulate_media(media="screen")
+    page.select_option("[name=verdict]", "fake")
+    page.fill("[name=search]", "022")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#print-cards > p").inner_text() == (
+        "1 of 230 images: fake only, found by “022”; sorted by P(fake), descending."
+    )
 
 
 def test_paper_shows_open_details_instead(browser: Browser, detailed):
@@ -804,6 +1122,8 @@ def test_paper_shows_open_details_instead(browser: Browser, detailed):
     assert not page.locator("dialog button").first.is_visible()
     assert "A verdict is evidence, not proof." in page.locator("dialog").inner_text()
     assert page.locator("dialog canvas").count() == 3
+    wrapping = "it => getComputedStyle(it).overflowWrap"
+    assert page.eval_on_selector(".record pre", wrapping) == "anywhere"
 
 
 def luminance(colour: str) -> float:
@@ -814,14 +1134,14 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out(browser: Browser, small: str, scheme: str):
-    """Contrast of at least 4.5 (WCAG AA) of every text colour on every ground it stands on."""
+    """Contrast (WCAG AA) of 4.5 of text, and of 3 of a control's border, on all their grounds."""
     page = open_page(browser, small, color_scheme=scheme).page
     colours = page.evaluate(
         """names => Object.fromEntries(names.map(name => {
             document.body.style.color = `var(--${name})`;
             return [name, getComputedStyle(document.body).color];
         }))""",
-        ["paper", "raised", "sunken", "notice", "ink", "quiet", "fake", "real", "error"],
+        ["paper", "raised", "sunken", "notice", "ink", "quiet", "fake", "real", "error", "control"],
     )
     dark = luminance(colours["paper"]) < 0.2
     assert dark == (scheme == "dark")
@@ -829,6 +1149,9 @@ def test_text_stands_out(browser: Browser, small: str, scheme: str):
         for text in ("ink", "quiet", "fake", "real", "error"):
             pair = sorted((luminance(colours[ground]), luminance(colours[text])))
             assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5, (ground, text)
+    for ground in ("paper", "raised"):
+        pair = sorted((luminance(colours[ground]), luminance(colours["control"])))
+        assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 3, ground
 
 
 @pytest.mark.parametrize("width", [360, 1440])
@@ -905,6 +1228,11 @@ def test_without_jinja_one_sentence_says_what_to_install(monkeypatch: pytest.Mon
 def test_a_page_is_written_piece_by_piece():
     rows = tuple(row(verdict(f"{index}.jpg")) for index in range(3000))
     assert len(list(render_page(Report(head(rows), rows)))) > 10
+
+
+def test_text_grows_with_the_reader_s_font_size():
+    for name in ("shared.css", "report.css"):
+        assert not re.search(r"font(-size)?: *[\d.]+px", asset(name)), name
 
 
 def test_scripts_cannot_end_their_element():

@@ -36,7 +36,7 @@ _JSON_IN_HTML = {
 }
 _POLICY = (
     "default-src 'none'",
-    "img-src data: blob: file: 'self'",
+    "img-src data: file: 'self'",
     "style-src {style}",
     "script-src {script}",
     "base-uri 'none'",

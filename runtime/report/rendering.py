@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..results.records import Verdict
 from .assets import (
     SHARED_SCRIPTS,
     SHARED_STYLES,
@@ -14,13 +15,13 @@ from .assets import (
     page_template,
 )
 from .histogram import histogram
-from .model import Report
+from .model import Head, Report, Row
 
 TEMPLATE = "page.html.jinja"
 STYLES = (*SHARED_STYLES, "report.css")
 SCRIPTS = (
     *SHARED_SCRIPTS,
-    *("grid.js", "view.js", "controls.js", "downloads.js", "printing.js", "main.js"),
+    *("grid.js", "view.js", "controls.js", "downloads.js", "printing.js", "address.js", "main.js"),
 )
 _PIECES_AT_ONCE = 256  # a template yields a piece for every value in it
 
@@ -41,7 +42,14 @@ def render_page(report: Report) -> Iterator[str]:
         style=style,
         script=script,
         head_json=json_in_html(report.head),
+        has_others=any(_is_of_other_class(row, report.head) for row in report.rows),
         rows_json=map(json_in_html, report.rows),
     )
     pieces.enable_buffering(_PIECES_AT_ONCE)
     return iter(pieces)
+
+
+def _is_of_other_class(row: Row, head: Head) -> bool:
+    """Whether an image was judged, and called neither fake nor real."""
+    record = row.record
+    return isinstance(record, Verdict) and record.verdict not in (head.fake_class, head.real_class)

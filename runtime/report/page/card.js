@@ -7,7 +7,7 @@ function cardOf(item, scales) {
     "button",
     { type: "button", class: `card ${item.kind}`, "aria-label": label, "aria-haspopup": "dialog", tabindex: -1 },
     item.kind === "error" ? errorFace(item) : pictureFace(item, scales),
-    item.kind === "error" ? null : verdictLine(item.record, item.kind),
+    item.kind === "error" ? null : verdictLine(item),
     pathLine(item),
     detailLine(item),
     item.kind === "error" ? null : claimsLineOf(item.record),
@@ -20,7 +20,7 @@ function pictureFace(item, scales) {
   const nothing = placeholder(record.path);
   if (pictureUrl(row.thumbnail) === null) return element("div", { class: "face" }, nothing);
   const image = imageOf(row.thumbnail, summaryOf(item));
-  const picture = framed(image, record, row.orientation, scales);
+  const picture = framed(image, row, scales, MOST_OUTLINED.card);
   image.addEventListener("error", () => picture.replaceWith(nothing));
   return element("div", { class: "face" }, picture);
 }
@@ -34,13 +34,13 @@ function errorFace({ record }) {
   );
 }
 
-function verdictLine(record, kind) {
+function verdictLine({ record, kind, scoreText: score }) {
   return element(
     "div",
     { class: "verdict" },
     shape(kind),
     isolated(record.verdict, { class: `word ${kind}` }),
-    element("span", { class: "score" }, scoreText(record.score)),
+    element("span", { class: "score" }, score),
   );
 }
 

@@ -1,10 +1,10 @@
 // What a file claims of its origin.
 
 const STATES = {
-  trusted: "The signature is right, and its certificate leads to one on the trust list.",
-  valid: "The signature is right; who signed may be anybody.",
+  trusted: "The signature is valid, and its certificate leads to one on the trust list.",
+  valid: "The signature is valid; the signer could be anyone.",
   invalid: "The file or the signature was changed, or breaks a rule of the specification.",
-  remote: "They lie at an address that the file names. It was not asked.",
+  remote: "They are stored at an address that the file names. That address was not contacted.",
   none: null,
   unread: "They could not be read.",
 };
@@ -54,7 +54,7 @@ function claimsSection(provenance) {
     ),
     provenance
       ? claimsList(provenance)
-      : element("p", {}, "The file was not asked (glass-run --provenance)."),
+      : element("p", {}, "The claims were not read: glass-run --provenance reads them."),
   );
 }
 
@@ -65,7 +65,7 @@ function claimsList({ declared, c2pa, trust_list: trustList }) {
     ["Generator", c2pa.generator],
     ["Source type", c2pa.source_type],
     ["Actions", c2pa.actions.join(", ") || null],
-    ["Why", c2pa.codes.join(", ") || null],
+    ["Reason codes", c2pa.codes.join(", ") || null],
     ["Trust list", trustList],
     ...declared.map(({ where, value }) => [`${where} (unsigned)`, value]),
   ];

@@ -4,16 +4,23 @@
 class Controls {
   /**
    * @param {HTMLFormElement} form
-   * @param {object} view to begin with
-   * @param {(view: object) => void} changed called when somebody chose something
+   * @param {(view: object, field: string) => void} changed called with the field that was changed
    */
-  constructor(form, view, changed) {
-    Object.assign(this, { form, view, changed });
+  constructor(form, changed) {
+    Object.assign(this, { form, changed });
     this.count = form.querySelector("#count");
     form.addEventListener("submit", (event) => event.preventDefault());
-    form.addEventListener("input", (event) => this.read(event.target));
+    form.addEventListener("input", (event) => this.choose(event.target));
     form.elements.turn.addEventListener("click", () => this.turn());
     new ResizeObserver(() => this.announceHeight()).observe(form);
+    this.read(location.hash);
+  }
+
+  /** Take a view over from an address. */
+  read(address) {
+    const values = ({ options }) => Array.from(options, ({ value }) => value);
+    const { sort, verdict } = this.form.elements;
+    this.view = viewOf(address, { sort: values(sort), verdict: values(verdict) });
     this.write();
   }
 
@@ -23,28 +30,39 @@ class Controls {
   }
 
   /** Take what the form says over into the view. */
-  read(field) {
+  choose(field) {
     const { elements } = this.form;
     const sort = elements.sort.value;
     const direction = field.name === "sort" ? SORTS[sort].direction : this.view.direction;
-    this.set({
+    const view = {
       sort,
       direction,
       verdict: elements.verdict.value,
       unsettled: elements.unsettled.checked,
       claims: elements.claims.checked,
       search: elements.search.value,
-    });
+    };
+    this.set(view, field.name);
   }
 
   turn() {
-    this.set({ ...this.view, direction: this.view.direction === "up" ? "down" : "up" });
+    this.set({ ...this.view, direction: this.view.direction === "up" ? "down" : "up" }, "turn");
   }
 
-  set(view) {
+  /** Show all images in the usual order. */
+  reset() {
+    this.set({ ...START }, "reset");
+    this.focus();
+  }
+
+  focus() {
+    this.form.elements.search.focus();
+  }
+
+  set(view, field) {
     this.view = view;
     this.write();
-    this.changed(view);
+    this.changed(view, field);
   }
 
   /** Make the form say what the view is. */
@@ -58,6 +76,23 @@ class Controls {
     elements.claims.checked = view.claims;
     const up = view.direction === "up";
     elements.turn.textContent = up ? "↑ ascending" : "↓ descending";
+  }
+
+  /** How many are shown, which, and in what order: a sentence for paper. */
+  sentence(shown, all) {
+    const { view } = this;
+    const { sort, verdict } = this.form.elements;
+    const filters = [];
+    if (view.verdict !== "all") filters.push(`${verdict.selectedOptions[0].text} only`);
+    if (view.unsettled) filters.push("not settled only");
+    if (view.claims) filters.push("with claims only");
+    if (view.search.trim()) filters.push(`found by “${view.search.trim()}”`);
+    const count =
+      filters.length > 0
+        ? `${countText(shown)} of ${plural(all, "image")}: ${filters.join(", ")}`
+        : plural(all, "image");
+    const order = view.direction === "up" ? "ascending" : "descending";
+    return `${count}; sorted by ${sort.selectedOptions[0].text}, ${order}.`;
   }
 
   /** Say how many are shown. */

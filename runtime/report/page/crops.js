@@ -13,55 +13,157 @@ const CROP_ORDERS = {
 
 /** What the two measures are, in plain words. */
 const MEASURES =
-  "Attention is a crop's weight in the verdict. Influence is by how much the score would differ " +
-  "without the crop. Neither says what in a crop is real or not.";
+  "Attention is a crop's weight in the verdict. Influence is how much P(fake) would change " +
+  "without the crop. Neither says what in a crop is real or made.";
 
-/**
- * The part of an image's details that shows where the model looked.
- * @param {object} row of the report
- * @param {{attention: number, influence: number}} scales
- * @param {string} order a key of CROP_ORDERS
- * @param {HTMLImageElement|null} original decoded and upright, if it can be used
- */
-function cropFigures(row, scales, order, original) {
-  const crops = row.record.crops.map((crop, index) => ({ crop, number: index + 1 }));
-  crops.sort(CROP_ORDERS[order].compare);
-  const figures = crops.map((entry) => cropFigure(row, scales, entry, original));
-  return element("div", { class: "crops" }, figures);
+const MOST_PRINTED_CROPS = 64;
+
+/** The part of an image's details that shows where the model looked. */
+class CropSection {
+  /**
+   * @param {object} row of the report
+   * @param {{attention: number, influence: number}} scales
+   * @param {string} order a key of CROP_ORDERS
+   * @param {HTMLElement} scroller in which the section lies
+   * @param {AbortSignal} signal upon which all pixels are dropped
+   */
+  constructor(row, scales, order, scroller, signal) {
+    Object.assign(this, { row, scales, cutter: new Cutter(scroller, signal) });
+    const { crops } = row.record;
+    this.entries = crops.map((crop, index) => cropEntry(row, scales, crop, index + 1));
+    this.notes = element("p", { class: "quiet" });
+    this.list = element("div", { class: "crops" });
+    const influences = crops.some(({ influence }) => influence !== null);
+    const ending = influences ? ", and how each crop moved the score" : "";
+    this.element = element(
+      "section",
+      { class: "looked" },
+      element("h3", {}, `Where the model looked${ending}`),
+      this.notes,
+      influences ? this.orderButtons() : null,
+      this.list,
+    );
+    this.orderBy(order);
+    this.showPixels(null);
+  }
+
+  orderButtons() {
+    const choices = Object.entries(CROP_ORDERS).map(([order, { label }]) =>
+      button(label, () => this.orderBy(order), { "data-order": order }),
+    );
+    return element("div", { class: "orders", role: "group", "aria-label": "Order" }, choices);
+  }
+
+  orderBy(order) {
+    this.order = order;
+    this.entries.sort(CROP_ORDERS[order].compare);
+    this.list.append(...this.entries.map(({ figure }) => figure));
+    for (const choice of this.element.querySelectorAll("[data-order]")) {
+      choice.setAttribute("aria-pressed", choice.dataset.order === order);
+    }
+  }
+
+  /**
+   * Show the crops in native pixels; without the original their previews, if there are any.
+   * @param {HTMLImageElement|null} original decoded and upright
+   */
+  showPixels(original) {
+    this.notes.textContent = cropNotes(this.row, this.scales, original).join(" ");
+    for (const entry of this.entries) {
+      const shown = original ? this.cutter.canvas(original, entry) : previewOf(this.row, entry);
+      entry.pixels.hidden = shown === null;
+      entry.pixels.replaceChildren(shown ?? "");
+    }
+  }
 }
 
-function cropFigure(row, scales, { crop, number }, original) {
-  const stored = row.orientation === 1 ? "" : " as stored";
-  const place = `left ${crop.left}, top ${crop.top}${stored}`;
+/** Cuts crops out of an original while they are near the screen: all at once may be gigabytes. */
+class Cutter {
+  constructor(scroller, signal) {
+    this.cuts = new Map();
+    this.near = new Set();
+    this.observer = new IntersectionObserver((changes) => this.changed(changes), {
+      root: scroller,
+      rootMargin: "600px 0px",
+    });
+    addEventListener("beforeprint", () => this.drawForPaper(), { signal });
+    addEventListener("afterprint", () => this.erase((canvas) => !this.near.has(canvas)), { signal });
+    signal.addEventListener("abort", () => {
+      this.observer.disconnect();
+      this.erase(() => true);
+    });
+  }
+
+  canvas(original, { place, label }) {
+    const canvas = element("canvas", { role: "img", "aria-label": label, width: 0, height: 0 });
+    canvas.style.width = `${place.width}px`;
+    canvas.style.height = `${place.height}px`;
+    this.cuts.set(canvas, { original, place });
+    this.observer.observe(canvas);
+    return canvas;
+  }
+
+  changed(changes) {
+    for (const { target, isIntersecting } of changes) {
+      if (isIntersecting) {
+        this.near.add(target);
+        this.draw(target);
+      } else {
+        this.near.delete(target);
+        target.width = 0;
+      }
+    }
+  }
+
+  draw(canvas) {
+    if (canvas.width > 0) return;
+    const { original, place } = this.cuts.get(canvas);
+    const { left, top, width, height } = place;
+    Object.assign(canvas, { width, height });
+    canvas.getContext("2d").drawImage(original, left, top, width, height, 0, 0, width, height);
+  }
+
+  drawForPaper() {
+    const shown = document.querySelectorAll(".crop canvas");
+    Array.from(shown).slice(0, MOST_PRINTED_CROPS).forEach((canvas) => this.draw(canvas));
+  }
+
+  erase(chosen) {
+    for (const canvas of this.cuts.keys()) if (chosen(canvas)) canvas.width = 0;
+  }
+}
+
+/** A crop's figure, and the box in it for pixels. */
+function cropEntry(row, scales, crop, number) {
+  const { record, orientation } = row;
+  const stored = orientation === 1 ? "" : " as stored";
+  const label = `crop ${number}, native pixels`;
   const caption = element(
     "figcaption",
     {},
     element("strong", {}, `Crop ${number}`),
-    element("div", { class: "quiet" }, `${crop.width} × ${crop.height} at ${place}`),
+    element(
+      "div",
+      { class: "quiet" },
+      `${crop.width} × ${crop.height} at left ${crop.left}, top ${crop.top}${stored}`,
+    ),
     attentionMeter(crop.attention, scales),
     influenceMeter(crop.influence, scales),
   );
-  const cut = nativePixels(row, crop, number, original);
-  return element("figure", { class: "crop", "data-crop": number }, cut, caption);
-}
-
-/** A crop's own pixels, one to one; a preview of them; or nothing. */
-function nativePixels(row, crop, number, original) {
-  const label = `crop ${number}, native pixels`;
-  if (original !== null) return cutOut(row, crop, original, label);
-  const preview = row.previews[number - 1];
-  if (preview === undefined || pictureUrl(preview) === null) return null;
-  return element("div", { class: "pixels" }, imageOf(preview, label));
-}
-
-function cutOut({ record, orientation }, crop, original, label) {
+  const pixels = element("div", { class: "pixels", role: "group", "aria-label": label });
+  reachedIfScrolled(pixels);
+  const figure = element("figure", { class: "crop", "data-crop": number }, pixels, caption);
   const place = uprightPlace(crop, record.width, record.height, orientation);
-  const canvas = element("canvas", { role: "img", "aria-label": label });
-  canvas.width = place.width;
-  canvas.height = place.height;
-  const { left, top, width, height } = place;
-  canvas.getContext("2d").drawImage(original, left, top, width, height, 0, 0, width, height);
-  return element("div", { class: "pixels" }, canvas);
+  return { crop, number, label, place, pixels, figure };
+}
+
+function previewOf({ record, previews }, { number, label }) {
+  const preview = previews[number - 1];
+  if (preview === undefined || pictureUrl(preview) === null) return null;
+  const image = imageOf(preview, label);
+  const missing = placeholder(record.path, "The preview could not be loaded.");
+  image.addEventListener("error", () => image.replaceWith(missing));
+  return image;
 }
 
 function attentionMeter(attention, scales) {
@@ -97,13 +199,17 @@ function cropNotes({ record, previews }, scales, original) {
   const { crops } = record;
   if (crops.length === 0) return ["The detector looked at the whole image, resized. It cut no crop."];
   const notes = crops.some((crop) => crop.influence !== null) ? [MEASURES] : [];
+  if (crops.length > MOST_OUTLINED.details) {
+    const which = outlinedText(MOST_OUTLINED.details, scales.attention);
+    notes.push(`In the picture only ${which}.`);
+  }
   if (crops.every((crop) => crop.attention === null)) notes.push("This detector has no attention.");
   if (crops.every((crop) => crop.influence === null)) notes.push(influenceMissing(crops.length));
   if (original === null) {
     const found = previews.length > 0;
     notes.push(
       found
-        ? "The crops are previews, slightly compressed: native pixels need the original file."
+        ? "Previews of crops are slightly compressed: native pixels need the original file."
         : "To see the crops in native pixels, the original file is needed.",
     );
   }
@@ -119,7 +225,9 @@ function influenceMissing(count) {
 
 function scaleNote({ attention, influence }) {
   const ends = [];
-  if (attention > 0) ends.push(`a full bar of attention is ${percentText(attention)}`);
-  if (influence > 0) ends.push(`a full half of influence is ${pointsText(influence)}`);
-  return `One scale for all images of this page: ${ends.join(", ")}.`;
+  if (attention > 0) ends.push(`a full attention bar is ${percentText(attention)}`);
+  if (influence > 0) {
+    ends.push(`an influence bar that reaches the edge is ${influence.toFixed(3)}`);
+  }
+  return `All images of this page share one scale: ${ends.join(", ")}.`;
 }

@@ -8,6 +8,7 @@
  * @property {string} kind "fake", "real", "other" or "error"
  * @property {string} name the path as people may see it
  * @property {number|null} score
+ * @property {string|null} scoreText the score as people read it
  * @property {number|null} distance to the threshold
  */
 
@@ -28,6 +29,7 @@ function itemOf(row, index, head) {
     kind: failed ? "error" : kindOf(record.verdict, head),
     name: nameOf(record, index),
     score,
+    scoreText: failed ? null : scoreText(score, head.threshold),
     distance: failed || head.threshold === null ? null : Math.abs(score - head.threshold),
   };
 }
@@ -41,19 +43,23 @@ function nameOf(record, index) {
   return record.path === null ? `image ${index + 1}` : printable(record.path);
 }
 
-/** What search looks in: path, claims and error, in lower case. */
+/** What search looks in: path, claims and error, as `searchable` makes them. */
 function searchedText(item) {
   const { record } = item;
   const parts = [item.name, record.path || ""];
   if (record.status === "error") parts.push(record.error.type, record.error.message);
-  else parts.push(record.verdict);
   parts.push(...claimedTexts(record.provenance));
-  return parts.join("\n").toLowerCase();
+  return searchable(parts.join("\n"));
+}
+
+/** Text in which case and the way accents are composed make no difference. */
+function searchable(text) {
+  return text.normalize("NFC").toLowerCase();
 }
 
 /** What an image is, in a line: its path, verdict and score, or its error. */
 function summaryOf(item) {
   const { record } = item;
   if (record.status === "error") return `${item.name}: error, ${record.error.message}`;
-  return `${item.name}: ${record.verdict}, P(fake) ${scoreText(record.score)}`;
+  return `${item.name}: ${record.verdict}, P(fake) ${item.scoreText}`;
 }

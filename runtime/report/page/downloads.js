@@ -9,8 +9,8 @@ function jsonLinesOf(records) {
 
 /** Records as CSV: text in quotes, and "'" before what a spreadsheet would compute. */
 function csvOf(records) {
-  const judged = records.find((record) => record.status === "ok");
-  const columns = columnsOf(judged ? Object.keys(judged.probabilities) : []);
+  const classes = records.flatMap((record) => Object.keys(record.probabilities ?? {}));
+  const columns = columnsOf([...new Set(classes)]);
   const names = columns.map(([name]) => quoted(name));
   const rows = records.map((record) => columns.map(([, value]) => csvCell(value(record))));
   return [names, ...rows].map((cells) => `${cells.join(",")}\n`).join("");
@@ -19,11 +19,12 @@ function csvOf(records) {
 function columnsOf(classes) {
   const plain = (name) => [name, (record) => record[name]];
   const json = (name) => [name, (record) => record[name] && JSON.stringify(record[name])];
+  const ofClass = (values, name) => (values && Object.hasOwn(values, name) ? values[name] : null);
   const word = (name) => [name, (record) => record[name]?.toString()];
   return [
     ...["path", "status", "verdict", "score"].map(plain),
-    ...classes.map((name) => [`probability_${name}`, (record) => record.probabilities?.[name]]),
-    ...classes.map((name) => [`logit_${name}`, (record) => record.logits?.[name]]),
+    ...classes.map((name) => [`probability_${name}`, ({ probabilities }) => ofClass(probabilities, name)]),
+    ...classes.map((name) => [`logit_${name}`, ({ logits }) => ofClass(logits, name)]),
     json("crops"),
     ...["width", "height", "seed", "bundle", "engine", "precision"].map(plain),
     ["error_type", (record) => record.error?.type],
@@ -39,7 +40,7 @@ function columnsOf(classes) {
 
 function csvCell(value) {
   if (typeof value === "number") return String(value);
-  const text = value ?? "";
+  const text = String(value ?? "");
   return quoted(FORMULAS.includes(text[0]) ? `'${text}` : text);
 }
 

@@ -2,6 +2,8 @@
 
 const THINNEST = 1;
 const THICKEST = 4;
+/** How many crops are outlined: more would hide the picture. */
+const MOST_OUTLINED = { card: 32, details: 100 };
 
 /**
  * What the strongest stroke and the longest bars stand for: one scale for all images of a page.
@@ -28,10 +30,23 @@ function strokeWidth(attention, scales) {
 /** What the outlines over pictures are, in a sentence; empty if no record has crops. */
 function legendText(records, { attention }) {
   if (!records.some(({ crops }) => crops && crops.length > 0)) return "";
-  const outlined = "Outlined and numbered are the crops that the model looked at.";
-  if (attention === 0) return outlined;
-  const most = percentText(attention);
-  return `${outlined} The thicker a line, the more attention, up to ${most}: one scale for all images.`;
+  const sentences = ["The crops that the model looked at are outlined and numbered."];
+  if (attention > 0) {
+    const most = percentText(attention);
+    sentences.push(
+      `The thicker a line, the more attention, up to ${most}: one scale for all images.`,
+    );
+  }
+  if (records.some(({ crops }) => crops && crops.length > MOST_OUTLINED.card)) {
+    const which = outlinedText(MOST_OUTLINED.card, attention);
+    sentences.push(`Where there are more than ${MOST_OUTLINED.card}, only ${which}.`);
+  }
+  return sentences.join(" ");
+}
+
+/** Which crops are outlined if not all are. */
+function outlinedText(most, attention) {
+  return `the ${most} ${attention > 0 ? "with the most attention" : "first"} are outlined`;
 }
 
 function percent(part, whole) {
@@ -39,13 +54,21 @@ function percent(part, whole) {
 }
 
 /** The outlines of a record's crops, to lie over its upright picture of any size. */
-function outlines(record, orientation, scales) {
-  const size = uprightSize(record.width, record.height, orientation);
-  const crops = record.crops.map((crop, index) => {
-    const place = uprightPlace(crop, record.width, record.height, orientation);
-    return outline(place, size, strokeWidth(crop.attention, scales), index + 1);
+function outlines({ crops, width, height }, orientation, scales, most) {
+  const size = uprightSize(width, height, orientation);
+  const drawnCrops = mostAttended(crops, most).map(({ crop, number }) => {
+    const place = uprightPlace(crop, width, height, orientation);
+    return outline(place, size, strokeWidth(crop.attention, scales), number);
   });
-  return drawn("svg", { class: "outlines", "aria-hidden": "true" }, crops);
+  return drawn("svg", { class: "outlines", "aria-hidden": "true" }, drawnCrops);
+}
+
+/** As many crops as may be outlined, by number; the first where there is no attention. */
+function mostAttended(crops, most) {
+  const numbered = crops.map((crop, index) => ({ crop, number: index + 1 }));
+  if (numbered.length <= most) return numbered;
+  numbered.sort((one, other) => (other.crop.attention || 0) - (one.crop.attention || 0));
+  return numbered.slice(0, most).sort((one, other) => one.number - other.number);
 }
 
 function outline(place, size, width, number) {
@@ -67,10 +90,14 @@ function outline(place, size, width, number) {
 /**
  * A picture of an image with its crops, scaled to fit where it is put.
  * @param {HTMLImageElement} image upright
+ * @param {object} row of the report
+ * @param {{attention: number, influence: number}} scales
+ * @param {number} most one of MOST_OUTLINED
  */
-function framed(image, record, orientation, scales) {
+function framed(image, { record, orientation }, scales, most) {
   const size = uprightSize(record.width, record.height, orientation);
-  const frame = element("div", { class: "frame" }, image, outlines(record, orientation, scales));
+  const over = outlines(record, orientation, scales, most);
+  const frame = element("div", { class: "frame" }, image, over);
   frame.style.setProperty("--ratio", size.width / size.height);
   frame.style.setProperty("--most", `${size.width}px`);
   return frame;
@@ -84,14 +111,14 @@ function imageOf(url, alt) {
   return image;
 }
 
-/** What stands where there is no picture: the format by the file's suffix. */
-function placeholder(path) {
+/** What stands where there is no picture: the format by the file's suffix, and some words. */
+function placeholder(path, words = "no picture") {
   const suffix = /\.([A-Za-z0-9]{1,5})$/.exec(path || "");
   const label = suffix ? suffix[1].toUpperCase() : "?";
   return element(
     "div",
     { class: "placeholder" },
     element("span", { class: "format" }, label),
-    element("span", {}, "no picture"),
+    element("span", {}, words),
   );
 }

@@ -44,6 +44,19 @@ function button(label, press, attributes = {}) {
   return made;
 }
 
+const scrolled = new ResizeObserver((changes) => {
+  for (const { target } of changes) {
+    const { scrollWidth, clientWidth, scrollHeight, clientHeight } = target;
+    target.tabIndex = scrollWidth > clientWidth || scrollHeight > clientHeight ? 0 : -1;
+  }
+});
+
+/** Let Tab reach a box while it hides a part of what it holds, so that keys scroll it. */
+function reachedIfScrolled(box) {
+  box.tabIndex = -1;
+  scrolled.observe(box);
+}
+
 /** Text of any direction that leaves the direction of its surroundings alone. */
 function isolated(text, attributes = {}) {
   return element("bdi", attributes, text);

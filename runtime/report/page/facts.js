@@ -22,12 +22,14 @@ function rowNote({ note }) {
 }
 
 function verdictFacts({ record, row, distance }, head) {
-  const above = distance !== null && record.score >= head.threshold;
   const settled = { true: "yes", false: "no: more crops could change the verdict" };
   return [
     ["Size", `${record.width} × ${record.height} pixels`],
-    ["From the threshold", distance === null ? null : `${distance.toFixed(4)} ${above ? "above" : "below"}`],
-    ["Views", Object.entries(record.views).map(([stream, views]) => `${stream} ${views}`).join(", ")],
+    [
+      "Distance to the threshold",
+      distance === null ? null : distanceText(record.score, head.threshold),
+    ],
+    ["Views", viewsText(record.views)],
     ["Settled", record.settled === null ? null : settled[record.settled]],
     ["Damaged", record.damaged ? "a part of the image is missing and was filled in" : null],
     ["Seed", record.seed],
@@ -36,6 +38,11 @@ function verdictFacts({ record, row, distance }, head) {
     ...fileFacts(record),
     choiceFact(row),
   ];
+}
+
+function viewsText(views) {
+  const counts = Object.entries(views).map(([stream, count]) => `${stream} ${count}`);
+  return counts.join(", ") || null;
 }
 
 function fileFacts({ file }) {
@@ -59,12 +66,13 @@ function recordSection(record) {
 
 function commandSection({ command }) {
   if (command === null) return "";
+  const shown = printable(command);
   return element(
     "section",
     { class: "command" },
     element("h3", {}, "Repeat the verdict"),
-    copyButton("Copy the command", () => command),
-    preformatted(printable(command)),
+    copyButton("Copy the command", () => shown),
+    preformatted(shown),
   );
 }
 

@@ -4,8 +4,8 @@ const SPARE_ROWS = 2; // above and below what is seen
 const MOVES = {
   ArrowLeft: () => -1,
   ArrowRight: () => 1,
-  ArrowUp: (grid) => -grid.columns,
-  ArrowDown: (grid) => grid.columns,
+  ArrowUp: (grid) => grid.vertically(-1),
+  ArrowDown: (grid) => grid.vertically(1),
   PageUp: (grid) => -grid.columns * grid.rowsSeen(),
   PageDown: (grid) => grid.columns * grid.rowsSeen(),
   Home: () => -Infinity,
@@ -78,6 +78,12 @@ class CardGrid {
 
   rowsSeen() {
     return Math.max(1, Math.floor(innerHeight / this.rowHeight));
+  }
+
+  /** How far it is to the card in the row above (-1) or below (1): 0 where there is none. */
+  vertically(rows) {
+    const by = rows * this.columns;
+    return this.items[this.active + by] === undefined ? 0 : by;
   }
 
   /** Bring the rows in the page up to date with what is seen. */

@@ -9,11 +9,18 @@ function start() {
   let shown = [];
   find("legend").textContent = legendText(all, scales);
 
-  const grid = new CardGrid(find("grid"), makeCard, (index) => detail.open(shown, index));
-  const detail = new Detail(find("detail"), head, scales, (index) => grid.focus(index));
-  const controls = new Controls(find("controls"), viewOf(location.hash), (view) => {
+  const address = new Address();
+  const controls = new Controls(find("controls"), (view, field) => {
     update();
-    history.replaceState(null, "", `#${addressOf(view)}`);
+    address.name(view, field === "search" ? PAUSE : 0);
+  });
+  const grid = new CardGrid(find("grid"), makeCard, (index) => {
+    address.write();
+    detail.open(shown, index);
+  });
+  const detail = new Detail(find("detail"), head, scales, (item) => {
+    if (shown.includes(item)) grid.focus(shown.indexOf(item));
+    else controls.focus();
   });
 
   function update() {
@@ -25,20 +32,25 @@ function start() {
     grid.show(shown);
   }
 
+  function navigated() {
+    detail.left();
+    if (!address.moved()) return;
+    controls.read(location.hash);
+    update();
+  }
+
   const records = () => shown.map(({ record }) => record);
-  find("reset").addEventListener("click", () => controls.set({ ...START }));
+  const sentence = () => controls.sentence(shown.length, items.length);
+  find("reset").addEventListener("click", () => controls.reset());
   find("save-csv").addEventListener("click", () =>
     save("verdicts.csv", csvOf(records()), "text/csv"),
   );
   find("save-jsonl").addEventListener("click", () =>
     save("verdicts.jsonl", jsonLinesOf(records()), "application/jsonl"),
   );
-  addEventListener("hashchange", () => {
-    controls.view = viewOf(location.hash);
-    controls.write();
-    update();
-  });
-  printCards(find("print-cards"), () => shown, makeCard);
+  addEventListener("popstate", navigated);
+  addEventListener("hashchange", navigated);
+  printCards(find("print-cards"), () => shown, makeCard, sentence);
   find("controls").hidden = false;
   update();
 }

@@ -1,20 +1,21 @@
 // Which picture stands for an image: its file if that is still the same, else the thumbnail.
 
+const NOT_FOUND = "The file was not found when this page was made.";
 const CHANGED = "The file has changed since it was judged";
 const TURNED_BY_BROWSERS = /\.jpe?g$/i;
 
 /**
  * Open an image's file.
  * @param {object} row of the report
+ * @param {AbortSignal} signal upon which the file is dropped, even if it was shown
  * @returns {Promise<{image: HTMLImageElement|null, reason: string|null}>} the decoded file, or
  *     why it cannot be used
  */
-async function openOriginal(row) {
+async function openOriginal(row, signal) {
   const { record, orientation } = row;
-  const url = pictureUrl(row.original);
-  if (url === null) return unusable("The file was not found when this page was made.");
   const image = new Image();
-  image.src = url;
+  signal.addEventListener("abort", () => image.removeAttribute("src"));
+  image.src = pictureUrl(row.original);
   try {
     await image.decode();
   } catch {

@@ -1,53 +1,64 @@
 // Text and numbers as people read them.
 
-const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g;
+const UNPRINTABLE =
+  /[\0-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\u{e0000}-\u{e007f}]/gu;
 const NAMED = { "\t": "\\t", "\n": "\\n", "\r": "\\r" };
 
-/** Escape a character as Python does: \n, \x1b, \u202e. */
+/** Escape a character as Python does: \n, \x1b, \u202e, \U000e0041. */
 function escapeCharacter(character) {
-  const code = character.charCodeAt(0);
-  const digits = code < 0x100 ? 2 : 4;
-  const hex = code.toString(16).padStart(digits, "0");
-  return NAMED[character] || (digits === 2 ? `\\x${hex}` : `\\u${hex}`);
+  const hex = character.codePointAt(0).toString(16);
+  const [letter, digits] = hex.length <= 2 ? ["x", 2] : hex.length <= 4 ? ["u", 4] : ["U", 8];
+  return NAMED[character] || `\\${letter}${hex.padStart(digits, "0")}`;
 }
 
-/** Escape what ends a line, drives a terminal or turns the direction of writing. */
+/** Escape what ends a line, drives a terminal, turns the direction of writing or is not seen. */
 function printable(text) {
   return String(text).replace(UNPRINTABLE, escapeCharacter);
 }
 
 /** JSON with indents; its text has no invisible mark and is still the same JSON. */
 function readableJson(value) {
+  const escapeUnit = (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
   const escape = (character) =>
-    character === "\n"
-      ? character
-      : `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+    character === "\n" ? character : character.split("").map(escapeUnit).join("");
   return JSON.stringify(value, null, 2).replace(UNPRINTABLE, escape);
 }
 
-/** P(fake) with four decimals; never rounded to certainty. */
-function scoreText(score) {
-  if (score > 0.99995 && score < 1) return ">0.9999";
-  if (score < 0.00005 && score > 0) return "<0.0001";
-  return score.toFixed(4);
+/**
+ * P(fake) with four decimals, or as many as put it on its side of the threshold; never rounded to
+ * certainty.
+ */
+function scoreText(score, threshold) {
+  const limit = threshold ?? NaN; // which is on no side of anything
+  if (score > 0.99995 && score < 1 && !(limit > 0.9999)) return ">0.9999";
+  if (score < 0.00005 && score > 0 && !(limit < 0.0001)) return "<0.0001";
+  const isTrue = (rounded) =>
+    rounded >= limit === score >= limit && (rounded === score || (rounded > 0 && rounded < 1));
+  let digits = 4;
+  while (digits < 20 && !isTrue(Number(score.toFixed(digits)))) digits += 1;
+  return score.toFixed(digits);
 }
 
-/** A share from 0 to 1 in percent. */
+/** How far a score is from the threshold, and on which side. */
+function distanceText(score, threshold) {
+  const distance = Math.abs(score - threshold);
+  if (distance === 0) return "none: the score is the threshold";
+  const size = distance < 0.0001 ? "less than 0.0001" : distance.toFixed(4);
+  return `${size} ${score >= threshold ? "above" : "below"}`;
+}
+
+/** A share from 0 to 1 in percent; never rounded to nothing. */
 function percentText(share) {
   const percent = 100 * share;
-  return `${percent.toFixed(percent < 10 ? 1 : 0)} %`;
-}
-
-/** A difference of probabilities in percentage points, without its sign. */
-function pointsText(difference) {
-  const points = Math.abs(100 * difference).toFixed(1);
-  return points === "0.0" ? "less than 0.1 points" : `${points} points`;
+  if (percent > 0 && percent < 0.05) return "<0.1%";
+  return `${percent.toFixed(percent < 10 ? 1 : 0)}%`;
 }
 
 /** How a crop moved the score, in words. */
 function influenceText(influence) {
-  if (Math.abs(influence) < 0.0005) return "moved P(fake) by less than 0.1 points";
-  return `${influence > 0 ? "raised" : "lowered"} P(fake) by ${pointsText(influence)}`;
+  const size = Math.abs(influence);
+  if (size < 0.001) return "changed P(fake) by less than 0.001";
+  return `${influence > 0 ? "raised" : "lowered"} P(fake) by ${size.toFixed(3)}`;
 }
 
 /** A whole number with separators: 12,345. */

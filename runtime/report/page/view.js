@@ -16,11 +16,10 @@ const SORTS = {
   path: { direction: "up", value: (item) => item.name },
   crops: { direction: "down", value: ({ record }) => record.crops?.length ?? null },
 };
-const VERDICTS = ["all", "fake", "real", "error"];
 
 /** The items of a view in its order; equal ones stay in the order of the page. */
 function itemsOfView(items, view) {
-  const words = view.search.toLowerCase().split(/\s+/).filter(Boolean);
+  const words = searchable(view.search).split(/\s+/).filter(Boolean);
   const shown = items.filter((item) => isShown(item, view, words));
   const { value } = SORTS[view.sort];
   const sign = view.direction === "up" ? 1 : -1;
@@ -50,18 +49,22 @@ function addressOf(view) {
   return new URLSearchParams(fields).toString();
 }
 
-/** The view that an address names; what it says wrongly is as at the start. */
-function viewOf(address) {
+/**
+ * The view that an address names; what it says wrongly is as at the start.
+ * @param {string} address
+ * @param {{sort: string[], verdict: string[]}} offered what may be chosen
+ */
+function viewOf(address, offered) {
   const fields = new URLSearchParams(address.replace(/^#/, ""));
   const known = (name, values, otherwise) => {
     const value = fields.get(name);
     return values.includes(value) ? value : otherwise;
   };
-  const sort = known("sort", Object.keys(SORTS), START.sort);
+  const sort = known("sort", offered.sort, START.sort);
   return {
     sort,
     direction: known("direction", ["up", "down"], SORTS[sort].direction),
-    verdict: known("verdict", VERDICTS, START.verdict),
+    verdict: known("verdict", offered.verdict, START.verdict),
     unsettled: fields.get("unsettled") === "true",
     claims: fields.get("claims") === "true",
     search: fields.get("search") ?? "",
