@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from conftest import encoded
 from glass_edge.runtime.images.decode import read_header
-from glass_edge.runtime.images.thumbnail import THUMBNAIL_SIDE, draft, thumbnail_of
+from glass_edge.runtime.images.thumbnail import (
+    THUMBNAIL_SIDE,
+    as_webp,
+    draft,
+    quick_thumbnail,
+    thumbnail_of,
+)
 from PIL import Image, ImageOps
 
 from glass_edge import Detector, DetectorOptions
@@ -42,11 +48,11 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 )
 def test_the_longest_side_is_at_most_192_and_nothing_is_enlarged(size, expected, photograph):
     rgb = np.asarray(photograph.resize(size))
-    assert picture(thumbnail_of(rgb).webp).size == expected
+    assert picture(thumbnail_of(rgb).content).size == expected
 
 
 def test_it_looks_like_pillows_reduction(photograph):
-    mine = picture(thumbnail_of(np.asarray(photograph)).webp)
+    mine = picture(thumbnail_of(np.asarray(photograph)).content)
     theirs = photograph.resize(mine.size, Image.Resampling.BOX)
     assert difference(mine, theirs) < ALIKE
     assert difference(mine, ImageOps.mirror(theirs)) > 2 * ALIKE
@@ -59,8 +65,21 @@ def test_it_is_upright_as_pillow_turns_images(orientation, photograph):
     exif[ORIENTATION] = orientation
     file = Image.open(io.BytesIO(encoded(stored, "PNG", exif=exif)))
     upright = ImageOps.exif_transpose(file).convert("RGB")
-    mine = picture(thumbnail_of(np.asarray(stored), orientation).webp)
+    mine = picture(thumbnail_of(np.asarray(stored), orientation).content)
     assert difference(mine, upright.resize(mine.size, Image.Resampling.BOX)) < ALIKE
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_stretched_view_serves_as_well(dtype, orientation, photograph):
+    stretched = np.asarray(photograph.resize((224, 224), Image.Resampling.BILINEAR), dtype)
+    quick = quick_thumbnail(stretched, photograph.size, orientation)
+    assert quick.orientation == orientation
+    mine = picture(as_webp(quick).content)
+    whole = picture(thumbnail_of(np.asarray(photograph), orientation).content)
+    assert mine.size == whole.size
+    assert difference(mine, whole) < ALIKE
+    assert as_webp(as_webp(quick)) == as_webp(quick)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -69,8 +88,8 @@ def test_a_draft_is_large_enough_for_it_and_like_the_image(kind, photograph):
     image = read_header(content)
     rough = draft(content, image)
     assert max(rough.shape) >= 2 * THUMBNAIL_SIDE
-    whole = picture(thumbnail_of(image.decode().rgb).webp)
-    assert difference(picture(thumbnail_of(rough).webp), whole) < ALIKE
+    whole = picture(thumbnail_of(image.decode().rgb).content)
+    assert difference(picture(thumbnail_of(rough).content), whole) < ALIKE
 
 
 def test_a_large_jpeg_is_not_decoded_whole(photograph):
@@ -86,7 +105,7 @@ def test_a_stream_gives_each_images_own_if_it_is_asked_for(vit_bundle, photograp
     assert found[1][1] is None
     for path, thumbnail in (found[0], found[2]):
         with Image.open(path) as image:
-            mine = picture(thumbnail.webp)
+            mine = picture(as_webp(thumbnail).content)
             expected = image.convert("RGB").resize(mine.size, Image.Resampling.BOX)
         assert difference(mine, expected) < ALIKE
     with Detector(vit_bundle).stream(photographs[4]) as records:

@@ -89,6 +89,7 @@ def _wanted(
             setting.root / record.path,
             thumbnail=candidate.thumbnail is None and thumbnails.find(record) is None,
             previews=row in few,
+            kept=candidate.thumbnail,
         )
         for row, (candidate, _) in enumerate(chosen)
         if isinstance(record := candidate.record, Verdict) and record.path is not None

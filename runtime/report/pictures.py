@@ -11,9 +11,9 @@ from ..claims.claims import ClaimOptions
 from ..claims.reading import read_claims
 from ..finding.files import image_file
 from ..images.decode import read_header
-from ..images.encoded import DecodeOptions, EncodedImage
+from ..images.encoded import DecodeOptions, Rgb
 from ..images.reading import read_image
-from ..images.thumbnail import Thumbnail, draft, thumbnail_of, webp
+from ..images.thumbnail import Thumbnail, as_webp, draft, thumbnail_of, webp
 from ..machine.cpus import available_cpus
 from ..machine.progress import Progress, track
 from ..results.records import Verdict
@@ -43,12 +43,16 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Wanted:
-    """An image: its record, its file, and which pictures are wanted of it."""
+    """An image: its record, its file, and which pictures are wanted of it.
+
+    ``kept`` is a thumbnail that it has already.
+    """
 
     verdict: Verdict
     path: Path
     thumbnail: bool
     previews: bool
+    kept: Thumbnail | None = None
 
 
 class PictureMaker:
@@ -69,35 +73,38 @@ class PictureMaker:
             yield from track(found, "pictures", len(wanted), progress)
 
     def _make(self, wanted: Wanted) -> Pictures:
+        kept = None if wanted.kept is None else as_webp(wanted.kept)
         now = image_file(wanted.path)
         if now is None:
-            return Pictures(problem=GONE)
+            return Pictures(kept, problem=GONE)
         if now != wanted.verdict.file:
-            return Pictures(problem=CHANGED)
+            return Pictures(kept, problem=CHANGED)
         try:
-            return self._pictures(wanted) if wanted.thumbnail or wanted.previews else Pictures()
+            return self._pictures(wanted, kept)
         except Exception as error:  # one image must not cost the page
-            return Pictures(problem=f"Its file cannot be shown: {error}")
+            return Pictures(kept, problem=f"Its file cannot be shown: {error}")
 
-    def _pictures(self, wanted: Wanted) -> Pictures:
+    def _pictures(self, wanted: Wanted, kept: Thumbnail | None) -> Pictures:
+        if not (wanted.thumbnail or wanted.previews):
+            return Pictures(kept)
         content = read_image(wanted.path)
         if not isinstance(content, bytes):
             raise TypeError("the content of a file is bytes")
         image = read_header(content, self._decode)
         if (image.width, image.height) != (wanted.verdict.width, wanted.verdict.height):
-            return Pictures(problem=CHANGED)
+            return Pictures(kept, problem=CHANGED)
         orientation = read_claims(content, _ORIENTATION).orientation
         with self._budget.holding(image.peak_bytes):
             if wanted.previews:
-                return _with_previews(image, wanted.verdict, orientation)
+                rgb = image.decode().rgb
+                thumbnail = kept or thumbnail_of(rgb, orientation)
+                return Pictures(thumbnail, _previews(rgb, wanted.verdict, orientation))
             return Pictures(thumbnail_of(draft(content, image), orientation))
 
 
-def _with_previews(image: EncodedImage, verdict: Verdict, orientation: int) -> Pictures:
-    rgb = image.decode().rgb
+def _previews(rgb: Rgb, verdict: Verdict, orientation: int) -> tuple[bytes, ...]:
     crops = (
         rgb[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
         for crop in verdict.crops
     )
-    previews = tuple(webp(each.copy(), orientation, _PREVIEW_QUALITY) for each in crops)
-    return Pictures(thumbnail_of(rgb, orientation), previews)
+    return tuple(webp(each.copy(), orientation, _PREVIEW_QUALITY) for each in crops)

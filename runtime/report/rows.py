@@ -85,8 +85,8 @@ def row_of(chosen: Chosen, pictures: Pictures, setting: Setting, thumbnails: Thu
         setting: what is known of the run.
         thumbnails: takes the image's.
     """
-    (_, record, kept), choice = chosen
-    thumbnail = pictures.thumbnail or kept
+    (_, record, _), choice = chosen
+    thumbnail = pictures.thumbnail
     placed = thumbnails.place(record, thumbnail) if thumbnail else thumbnails.find(record)
     return Row(
         record=record,

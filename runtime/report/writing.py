@@ -148,7 +148,7 @@ class Embedded:
 
     def place(self, record: Record, thumbnail: Thumbnail) -> Placed:
         """Put a thumbnail into its URL."""
-        return Placed(embedded(thumbnail.webp), thumbnail.orientation)
+        return Placed(embedded(thumbnail.content), thumbnail.orientation)
 
 
 class Beside:
@@ -181,7 +181,7 @@ class Beside:
         try:
             self._folder.mkdir(exist_ok=True)
             scratch = self._folder / f"{name}{PARTIAL}"
-            scratch.write_bytes(thumbnail.webp)
+            scratch.write_bytes(thumbnail.content)
             scratch.replace(self._folder / name)
         except OSError as error:
             raise OutputError(

@@ -123,7 +123,7 @@ def _svg(verdict: Verdict, thumbnail: Thumbnail) -> str:
         f'style="max-width:100%;height:auto;flex:none">'
         f"<title>{_text(f'the image and its {len(verdict.crops)} crops')}</title>"
         f'<image {size} preserveAspectRatio="none" href="data:image/webp;base64,'
-        f'{b64encode(thumbnail.webp).decode()}"/>{boxes}</svg>'
+        f'{b64encode(thumbnail.content).decode()}"/>{boxes}</svg>'
     )
 
 

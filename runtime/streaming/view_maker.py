@@ -17,7 +17,7 @@ from ..claims.reading import read_claims
 from ..images.decode import read_header
 from ..images.encoded import DecodeOptions, Rgb
 from ..images.reading import Content
-from ..images.thumbnail import thumbnail_of
+from ..images.thumbnail import Thumbnail, quick_thumbnail
 from ..isolation.decoder import IsolatedDecoder
 from ..machine.errors import ImageError
 from ..machine.timings import Timings
@@ -120,12 +120,23 @@ class ViewMaker:
                     rgb, damaged = image.decode(self._buffer(image.decoded_bytes))
                 with self._timings.stage("views"):
                     views = batch.fill(slot, rgb, self._sampling)
-                    thumbnail = thumbnail_of(rgb, claims.orientation) if self._thumbnails else None
+                    thumbnail = self._thumbnail(batch, slot, rgb, claims.orientation)
                 return replace(
                     views, damaged=damaged, thumbnail=thumbnail, provenance=claims.provenance
                 )
             finally:
                 self._give_back(image.peak_bytes)
+
+    def _thumbnail(
+        self, batch: ViewBatch, slot: int, rgb: Rgb, orientation: int
+    ) -> Thumbnail | None:
+        """Make a thumbnail, if asked to: of the view of the whole image, if there is one."""
+        if not self._thumbnails:
+            return None
+        overview = self._sampling.spec.overview
+        pixels = rgb if overview is None else batch.views[overview][slot]
+        height, width = rgb.shape[:2]
+        return quick_thumbnail(pixels, (width, height), orientation)
 
     def _give_back(self, taken: int) -> None:
         """Keep no more than a buffer may have of what an image has taken."""

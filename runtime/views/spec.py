@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from ..images.thumbnail import THUMBNAIL_SIDE
 from .places import Centre, Cover, Five, Guided, Places, Stratified, Ten, Tiles
 from .sizes import Side
 
@@ -137,6 +138,18 @@ class ViewSpec:
     def several(self) -> str | None:
         """The stream that may have several views of an image; ``None`` if none has."""
         return next((name for name, views in self.streams.items() if views.several), None)
+
+    @property
+    def overview(self) -> str | None:
+        """A stream that shows the whole image, large enough for a thumbnail; ``None`` if none."""
+        return next(
+            (
+                name
+                for name, views in self.streams.items()
+                if views.places is None and views.size >= THUMBNAIL_SIDE
+            ),
+            None,
+        )
 
     @property
     def singles(self) -> tuple[str, ...]:
