@@ -16,7 +16,7 @@ from .summary import Summary, Threshold, counted
 
 MOST_CROPS_SHOWN = 64  # for which previews are embedded
 
-_FEW = 6  # images with the highest scores, and nearest the threshold, of which crops are embedded
+_FEW = 4  # images with the highest scores, and nearest the threshold, of which crops are embedded
 
 
 def make_report(
