@@ -279,13 +279,18 @@ def pipelines() -> str:
 
 def report_costs() -> str:
     """What a report costs a run, and a page a browser."""
-    report = read("report", ReportCosts)
-    return (
-        f"{report.run_table()}\n\n{report.page_table()}\n\n"
-        f"`{report.command}`: {report.images} photographs of {report.megapixels:.1f} million "
-        f"pixels on\n{_processor(report.environment.processor)}, {report.environment.cpus} CPUs; "
-        "medians (quartiles) of whole processes ([whole report](reports/report.md))."
-    )
+    parts = []
+    for name in ("report", "report-small"):
+        report = read(name, ReportCosts)
+        parts += [
+            f"**{report.images} photographs of {report.megapixels:.1f} million pixels** on "
+            f"{_processor(report.environment.processor)}, {report.environment.cpus} CPUs; medians "
+            f"(quartiles) of whole\nprocesses ([report](reports/{name}.md)):",
+            report.run_table(),
+            report.page_table(),
+            f"`{report.command}`",
+        ]
+    return "\n\n".join(parts)
 
 
 def claims() -> str:
