@@ -98,7 +98,7 @@ $(VENV)/.test: pyproject.toml setup.py
 
 # The tests of reports look at them in a real browser.
 $(VENV)/.browser:
-	command -v chromium chromium-browser google-chrome | grep -q . \
+	command -v chromium chromium-browser google-chrome google-chrome-stable | grep -q . \
 	    || { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } \
 	    || { echo 'make test needs a browser: install Chromium or Chrome'; exit 1; }
 	touch $@

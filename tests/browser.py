@@ -5,31 +5,23 @@ A test module makes a fixture of it: ``browser = pytest.fixture(chromium, scope=
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
-
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
+from glass_edge.benchmarks.reports.browser import BROWSERS, browser, find_browser
+from playwright.sync_api import Browser, Page
 
 
 def chromium() -> Iterator[Browser]:
     """Chromium of this machine, without a window."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    program = find_browser()
     if program is None:
-        pytest.fail(f"tests of pages need a browser: install one of {', '.join(PROGRAMS)}.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield browser
-        browser.close()
+        pytest.fail(f"tests of pages need a browser: install one of {', '.join(BROWSERS)}.")
+    with browser(program) as started:
+        yield started
 
 
 PATIENCE = 10.0  # seconds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import ssl
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,6 +55,8 @@ def read_trust_list(path: Path) -> str:
     certificates = _CERTIFICATE.findall(text)
     if not certificates:
         raise InputError(f"the trust list {path} holds no certificate; {_ADVICE}")
+    import ssl  # which takes longer than all of this room
+
     try:
         ssl.create_default_context(cadata="\n".join(certificates))
     except ssl.SSLError:

@@ -42,10 +42,16 @@ def read_image(source: ImageSource, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Co
         )
     if not os.fspath(source):
         raise ImageError("its name is empty.")
-    return _read(Path(source), max_bytes)
+    return read_file(Path(source), max_bytes=max_bytes)
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
+def read_file(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
+    """Return a file's bytes, see :func:`read_image`.
+
+    Raises:
+        ImageError: it is no file, or one that is too large.
+        UnreadableError: it is not there or cannot be read.
+    """
     try:
         found = path.stat()
         if stat.S_ISREG(found.st_mode):  # else left alone: some devices act on being opened

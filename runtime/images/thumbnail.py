@@ -18,7 +18,7 @@ THUMBNAIL_SIDE = 192
 """Pixels; no side of a thumbnail is longer, unless asked for."""
 
 _QUALITY = 60  # libwebp's; the eye sees no difference to 80 at this size
-_EFFORT = 1  # libwebp's method: a third of its default's time, for a fifth more bytes
+_EFFORT = 1  # libwebp's method: a third of its default's time, for a quarter more bytes
 _JPEG, _JPEG_QUALITY = b"\xff\xd8", 92
 _SAMPLES = 2  # in each direction for each pixel of a thumbnail
 # What turns stored pixels upright, by EXIF's orientation.

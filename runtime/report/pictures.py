@@ -12,7 +12,7 @@ from ..claims.reading import read_claims
 from ..finding.files import image_file
 from ..images.decode import read_header
 from ..images.encoded import DecodeOptions, Rgb
-from ..images.reading import read_image
+from ..images.reading import read_file
 from ..images.thumbnail import Thumbnail, as_webp, draft, thumbnail_of, webp
 from ..machine.cpus import available_cpus
 from ..machine.progress import Progress, track
@@ -87,9 +87,7 @@ class PictureMaker:
     def _pictures(self, wanted: Wanted, kept: Thumbnail | None) -> Pictures:
         if not (wanted.thumbnail or wanted.previews):
             return Pictures(kept)
-        content = read_image(wanted.path)
-        if not isinstance(content, bytes):
-            raise TypeError("the content of a file is bytes")
+        content = read_file(wanted.path)
         image = read_header(content, self._decode)
         if (image.width, image.height) != (wanted.verdict.width, wanted.verdict.height):
             return Pictures(kept, problem=CHANGED)

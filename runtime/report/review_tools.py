@@ -22,7 +22,7 @@ from ..claims.claims import ClaimOptions
 from ..claims.reading import read_claims
 from ..finding.files import image_file
 from ..finding.signatures import SIGNATURE_BYTES, file_format
-from ..images.reading import Content, read_image
+from ..images.reading import read_file
 from ..images.thumbnail import Box, upright_box, upright_size
 from ..machine.errors import ImageError
 from ..results.records import Crop, Failure, Record, Verdict
@@ -108,7 +108,7 @@ class FileOrientations:
         path = self.root / (verdict.path or "")
         try:
             if verdict.file is not None and image_file(path) == verdict.file:
-                return _orientation(read_image(path))
+                return _orientation(read_file(path))
         except (ImageError, MemoryError):
             pass
         self.unknown += 1
@@ -283,10 +283,8 @@ def _items(values: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     yield "\n"
 
 
-def _orientation(content: Content) -> int:
+def _orientation(content: bytes) -> int:
     """Return by which orientation a browser shows a file."""
-    if not isinstance(content, bytes):
-        raise TypeError("the content of a file is bytes")
     found = file_format(content[:SIGNATURE_BYTES])
     if found and found.name in _NEVER_TURNED:
         return 1

@@ -16,7 +16,7 @@ from ..claims.reading import read_claims
 from ..finding.files import image_file
 from ..images.decode import read_header
 from ..images.encoded import DecodeOptions
-from ..images.reading import read_image
+from ..images.reading import read_file
 from ..images.thumbnail import Box, Thumbnail, draft, thumbnail_of, upright_box, upright_size
 from ..machine.printable import printable
 
@@ -77,9 +77,7 @@ def _picture(verdict: Verdict) -> Thumbnail | str:
         return f"its file was not found{start}."
     if now != verdict.file:
         return "its file has changed since it was judged."
-    content = read_image(verdict.path)
-    if not isinstance(content, bytes):
-        raise TypeError("the content of a file is bytes")
+    content = read_file(Path(verdict.path))
     image = read_header(content, DecodeOptions(allow_damaged=verdict.damaged))
     orientation = read_claims(content, _ORIENTATION).orientation
     return thumbnail_of(draft(content, image, _SIDE), orientation, _SIDE)
