@@ -25,6 +25,7 @@ from glass_edge.runtime.isolation.protocol import LOOK
 from glass_edge.runtime.isolation.protocol import request as request_of
 from glass_edge.runtime.machine.interpreter import python_command
 from glass_edge.runtime.machine.timings import Timings
+from glass_edge.runtime.streaming.orders import Look
 from glass_edge.runtime.streaming.view_maker import ViewMaker
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
 from PIL import Image
@@ -237,22 +238,21 @@ def test_a_process_that_waits_holds_no_large_image(photographs):
     spec = glass_views(224, 4)
     small, large = photographs[2].read_bytes(), photographs[-1].read_bytes()
     maker = ViewMaker(
-        Sampling(spec),
         threads=1,
         memory=8 << 20,
         decode=DecodeOptions(LIMIT),
         timings=Timings(),
         isolate=True,
     )
-    batch, expected = ViewBatch(1, spec), ViewBatch(1, spec)
+    batch, expected, look = ViewBatch(1, spec), ViewBatch(1, spec), Look(Sampling(spec))
     for content in (small, large, small):
-        maker.make(batch, 0, content)
+        maker.make(batch, 0, content, look)
         rgb = decode(content)
         expected.fill(0, rgb, Sampling(spec))
         assert np.array_equal(batch.views["local"], expected.views["local"])
         assert 0 < shared_bytes() <= 2 << 20
     with pytest.raises(ImageError, match="truncated or damaged"):
-        maker.make(batch, 0, large[: len(large) // 2])
+        maker.make(batch, 0, large[: len(large) // 2], look)
     assert shared_bytes() <= 2 << 20
     maker.close()
     assert shared_bytes() == 0

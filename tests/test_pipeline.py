@@ -139,7 +139,7 @@ def test_files_being_read_count_as_held(tmp_path, monkeypatch):
         for path in paths:
             path.write_bytes(bytes(size))
         changed = threading.Condition()
-        reader = Intake(paths, changed, Timings(), window=99, files=99, file_bytes=1000)
+        reader = Intake(paths, None, changed, Timings(), window=99, files=99, file_bytes=1000)
         with ThreadPoolExecutor(4) as pool:
             for _ in range(4):
                 pool.submit(reader.read)

@@ -15,7 +15,8 @@ from glass_edge.runtime.engines.registry import open_engine
 from glass_edge.runtime.images import jpeg
 from glass_edge.runtime.judging.options import most_waiting, within_memory
 from glass_edge.runtime.machine.errors import EngineError, InputError
-from glass_edge.runtime.streaming.sharing import More, PipelineOptions
+from glass_edge.runtime.streaming.orders import More
+from glass_edge.runtime.streaming.sharing import PipelineOptions
 from glass_edge.runtime.streaming.unfinished import Unfinished
 from glass_edge.runtime.views import batch
 

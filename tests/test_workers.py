@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from glass_edge.export.paper import glass_views
 from glass_edge.runtime.images.encoded import DecodeOptions
 from glass_edge.runtime.machine.timings import Timings
+from glass_edge.runtime.streaming.orders import Look
 from glass_edge.runtime.streaming.view_maker import ByteBudget, ViewMaker
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
 from PIL import Image
@@ -26,14 +28,14 @@ SPEC = glass_views(224, 4)
 def make_views(batch, contents, threads, *, memory=1 << 28):
     """Make the views of images in so many threads, all by one maker."""
     maker = ViewMaker(
-        Sampling(SPEC),
         threads=threads,
         memory=memory,
         decode=DecodeOptions(10**9),
         timings=Timings(),
     )
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(maker.make, [batch] * len(contents), range(len(contents)), contents))
+        make = partial(maker.make, look=Look(Sampling(SPEC)))
+        return list(pool.map(make, [batch] * len(contents), range(len(contents)), contents))
 
 
 def test_the_budget_holds_back_what_would_exceed_it():
@@ -88,6 +90,7 @@ from pathlib import Path
 import numpy as np
 from concurrent.futures import ThreadPoolExecutor
 from glass_edge.runtime.images.encoded import DecodeOptions
+from glass_edge.runtime.streaming.orders import Look
 from glass_edge.runtime.streaming.view_maker import ViewMaker
 from glass_edge.runtime.machine.timings import Timings
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
@@ -101,12 +104,11 @@ spec = glass_views(224, 10)
 small, large, count, memory = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 batch = ViewBatch(8, spec)
 batch.views["local"][:], batch.views["global"][:] = 1, 1  # else the system gives its memory later
-maker = ViewMaker(
-    Sampling(spec), threads=4, memory=memory, decode=DecodeOptions(10**9), timings=Timings()
-)
+maker = ViewMaker(threads=4, memory=memory, decode=DecodeOptions(10**9), timings=Timings())
+look = Look(Sampling(spec))
 with ThreadPoolExecutor(4) as pool:
     def make(slot, path):
-        return pool.submit(lambda: maker.make(batch, slot, Path(path).read_bytes()))
+        return pool.submit(lambda: maker.make(batch, slot, Path(path).read_bytes(), look))
 
     make(0, small).result()
     before = peak()
@@ -163,6 +165,7 @@ import resource, sys
 from glass_edge import ImageError
 from glass_edge.runtime.images.reading import read_image
 from glass_edge.runtime.images.encoded import DecodeOptions
+from glass_edge.runtime.streaming.orders import Look
 from glass_edge.runtime.streaming.view_maker import ViewMaker
 from glass_edge.runtime.machine.timings import Timings
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
@@ -171,16 +174,17 @@ from glass_edge.export.paper import glass_views
 small, large, memory, isolate = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "True"
 spec = glass_views(224, 4)
 batch = ViewBatch(1, spec)
-maker = ViewMaker(Sampling(spec), threads=1, memory=memory, decode=DecodeOptions(10**9),
-                  timings=Timings(), isolate=isolate)
-maker.make(batch, 0, read_image(small))
+maker = ViewMaker(threads=1, memory=memory, decode=DecodeOptions(10**9), timings=Timings(),
+                  isolate=isolate)
+look = Look(Sampling(spec))
+maker.make(batch, 0, read_image(small), look)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), -1))
 try:
-    maker.make(batch, 0, read_image(large))
+    maker.make(batch, 0, read_image(large), look)
 except ImageError as error:
     print(error)
-maker.make(batch, 0, read_image(small))
+maker.make(batch, 0, read_image(small), look)
 maker.close()
 """
 

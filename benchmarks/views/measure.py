@@ -24,6 +24,7 @@ from ...runtime.machine.environment import environment
 from ...runtime.machine.progress import track
 from ...runtime.machine.timings import Timings
 from ...runtime.results.tables import markdown_table
+from ...runtime.streaming.orders import Look
 from ...runtime.streaming.view_maker import DEFAULT_MEMORY, ViewMaker
 from ...runtime.views.batch import Sampling, ViewBatch, plan
 from ...runtime.views.spec import ViewSpec
@@ -258,17 +259,17 @@ def _time_workers(content: bytes, spec: ViewSpec, threads: int) -> float:
     """Return seconds per image of the runtime's own pool, after its buffers have grown."""
     count = threads * _IMAGES_PER_WORKER
     batch = ViewBatch(count, spec)
+    look = Look(Sampling(spec))
     maker = ViewMaker(
-        Sampling(spec),
         threads=threads,
         memory=4 * DEFAULT_MEMORY,
         decode=DecodeOptions(max_pixels=1 << 30),
         timings=Timings(),
     )
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda slot: maker.make(batch, slot, content), range(threads)))
+        list(pool.map(lambda slot: maker.make(batch, slot, content, look), range(threads)))
         started = time.perf_counter()
-        list(pool.map(lambda slot: maker.make(batch, slot, content), range(count)))
+        list(pool.map(lambda slot: maker.make(batch, slot, content, look), range(count)))
         return (time.perf_counter() - started) / count
 
 

@@ -19,7 +19,7 @@ from ..bundle.stopping import Stopping, logit
 from ..engines.base import Engine, Float32, class_margins
 from ..machine.errors import InputError
 from ..machine.timings import Timings
-from ..streaming.sharing import More
+from ..streaming.orders import More
 from ..views.batch import ViewInfo, Views
 from ..views.later import Crops
 from .influence import Influence

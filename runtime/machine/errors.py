@@ -25,6 +25,10 @@ class UnreadableError(ImageError):
     """An image's file is missing or could not be read: a cause that may pass, so it is retried."""
 
 
+class FaultError(ImageError):
+    """Something else went wrong than what glass-edge foresees, while it dealt with an image."""
+
+
 class EngineError(GlassError):
     """An engine is unknown, not installed, or cannot run the bundle as asked."""
 

@@ -3,25 +3,59 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from ..views.batch import Sampling, ViewBatch, ViewInfo
+from ..views.batch import ViewBatch, ViewInfo, Views
+from .orders import Road
 
 _Owner = TypeVar("_Owner")
 
 
-@dataclass
+@dataclass(eq=False)
 class Batch(Generic[_Owner]):
     """Room for the views of some images: whose each slot is, and what came into it.
 
-    ``infos`` holds ``None`` for a slot that is not filled, or never will be.
+    ``infos`` holds ``None`` for a slot that is not filled, or never will be. ``filled`` are the
+    slots that wait to be judged, and ``judging`` tells how many runs have some of the others.
     """
 
     views: ViewBatch
+    road: Road[Any]
     owners: list[_Owner] = field(default_factory=list)
     infos: list[ViewInfo | None] = field(default_factory=list)
     awaited: int = 0
+    filled: list[int] = field(default_factory=list)
+    judging: int = 0
+
+
+@dataclass(frozen=True)
+class Piece(Generic[_Owner]):
+    """Slots of a batch that are judged together: all of them, or those that did not wait."""
+
+    batch: Batch[_Owner]
+    slots: Sequence[int]
+
+    @property
+    def owners(self) -> list[_Owner]:
+        """Whose the slots are."""
+        return [self.batch.owners[slot] for slot in self.slots]
+
+    @property
+    def infos(self) -> list[ViewInfo]:
+        """What came into them."""
+        infos = self.batch.infos
+        return [info for slot in self.slots if (info := infos[slot]) is not None]
+
+    @property
+    def views(self) -> Views:
+        """The slots' part of the arrays."""
+        rows: Sequence[int] | slice = self.slots
+        first, last = self.slots[0], self.slots[-1]
+        if last - first + 1 == len(self.slots):
+            rows = slice(first, last + 1)  # nothing between is missing, so nothing need be copied
+        return {name: pixels[rows] for name, pixels in self.batch.views.views.items()}
 
 
 class Assembly(Generic[_Owner]):
@@ -31,18 +65,22 @@ class Assembly(Generic[_Owner]):
     needs at once. Not safe for threads: the pipeline's lock guards it.
     """
 
-    def __init__(self, sampling: Sampling, *, images: int, most: int) -> None:
-        """Make batches of ``images`` images, at most ``most`` at once."""
-        self._sampling, self._images, self._most = sampling, images, most
-        self._spare: list[ViewBatch] = []
-        self._used = 0
+    def __init__(self, *, most: int) -> None:
+        """Keep at most so many batches at once."""
+        self._most = most
+        self._spare: deque[tuple[tuple[int, int], ViewBatch]] = deque()
+        self._begun: list[Batch[_Owner]] = []  # in use, the oldest first
         self._open: Batch[_Owner] | None = None
         self._complete: deque[Batch[_Owner]] = deque()
 
-    @property
-    def has_room(self) -> bool:
-        """Whether another image can be given a slot."""
-        return self._open is not None or self._used < self._most
+    def has_room(self, road: Road[Any]) -> bool:
+        """Whether an image of this road can be given a slot.
+
+        A batch that it cannot join is complete from here on.
+        """
+        if self._open is not None and not self._open.road.joins(road):
+            self.close_open()
+        return self._open is not None or len(self._begun) < self._most
 
     @property
     def has_open(self) -> bool:
@@ -54,43 +92,74 @@ class Assembly(Generic[_Owner]):
         """Whether a batch waits to be judged."""
         return bool(self._complete)
 
-    def reserve(self, owner: _Owner) -> tuple[Batch[_Owner], int]:
+    @property
+    def has_some(self) -> bool:
+        """Whether an image waits to be judged, though others of its batch are not ready."""
+        return any(batch.filled for batch in self._begun)
+
+    def reserve(self, owner: _Owner, road: Road[Any]) -> tuple[Batch[_Owner], int]:
         """Give an image the next slot; there must be room."""
         if self._open is None:
-            self._open = Batch(self._spare.pop() if self._spare else self._new_views())
-            self._used += 1
+            self._open = Batch(self._views(road), road)
+            self._begun.append(self._open)
         batch, slot = self._open, len(self._open.owners)
         batch.owners.append(owner)
         batch.infos.append(None)
         batch.awaited += 1
-        if len(batch.owners) == self._images:
+        if len(batch.owners) == road.images:
             self._open = None
         return batch, slot
 
-    def _new_views(self) -> ViewBatch:
-        return ViewBatch(
-            self._images, self._sampling.spec, self._sampling.draws * self._sampling.laid
-        )
+    def _views(self, road: Road[Any]) -> ViewBatch:
+        for place, (room, views) in enumerate(self._spare):
+            if room == road.room:
+                del self._spare[place]
+                return views
+        if len(self._begun) + len(self._spare) >= self._most:
+            self._spare.popleft()
+        images, crops = road.room
+        return ViewBatch(images, road.look.sampling.spec, crops)
 
     def fill(self, batch: Batch[_Owner], slot: int, info: ViewInfo | None) -> None:
         """Note that a slot is filled, or with ``None`` that it stays empty."""
         batch.infos[slot] = info
         batch.awaited -= 1
-        if not batch.awaited and batch is not self._open:
-            self._complete.append(batch)
+        if info is not None:
+            batch.filled.append(slot)
+        self._look_after(batch)
 
     def close_open(self) -> bool:
         """Let the batch that has room still be judged as it is; say whether there was one."""
         batch, self._open = self._open, None
-        if batch is not None and not batch.awaited:
-            self._complete.append(batch)
+        if batch is not None:
+            self._look_after(batch)
         return batch is not None
 
-    def take(self) -> Batch[_Owner]:
-        """Return a batch to judge; there must be one."""
-        return self._complete.popleft()
+    def take(self) -> Piece[_Owner]:
+        """Return a complete batch to judge; there must be one."""
+        return self._piece(self._complete.popleft())
 
-    def release(self, batch: Batch[_Owner]) -> None:
-        """Take a judged batch's arrays back."""
-        self._used -= 1
-        self._spare.append(batch.views)
+    def take_some(self) -> Piece[_Owner]:
+        """Return images that wait in a batch, however many; there must be some."""
+        return self._piece(next(batch for batch in self._begun if batch.filled))
+
+    def _piece(self, batch: Batch[_Owner]) -> Piece[_Owner]:
+        slots, batch.filled = sorted(batch.filled), []
+        batch.judging += 1
+        return Piece(batch, slots)
+
+    def release(self, piece: Piece[_Owner]) -> None:
+        """Note that a piece was judged; take the arrays back of a batch that has no others."""
+        piece.batch.judging -= 1
+        self._look_after(piece.batch)
+
+    def _look_after(self, batch: Batch[_Owner]) -> None:
+        """Have a batch judged, or take its arrays back, if nothing more comes into it."""
+        if batch is self._open or batch.awaited:
+            return
+        if batch.filled:
+            if batch not in self._complete:
+                self._complete.append(batch)
+        elif not batch.judging:
+            self._begun.remove(batch)
+            self._spare.append((batch.road.room, batch.views))

@@ -1,12 +1,16 @@
-"""Where images enter: taken from their source in order, their files read ahead."""
+"""Where images enter: taken from their source in order, their files read ahead.
+
+And where they leave: in the same order, or each as soon as its outcome is known.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -16,6 +20,7 @@ from ..finding.files import ImageFile, image_file, readable_path
 from ..images.reading import Content, ImageSource, read_image
 from ..machine.errors import ImageError
 from ..machine.timings import Timings
+from .orders import Asker, Order, Road
 
 _Result = TypeVar("_Result")
 
@@ -29,11 +34,28 @@ class Origin:
 
 
 @dataclass
+class Moments:
+    """When an image began the parts of its way, by :func:`time.perf_counter`.
+
+    ``judging`` is when it was first given to what judges it. ``None`` is what it has not begun.
+    """
+
+    begun: float = field(default_factory=time.perf_counter)
+    viewing: float | None = None
+    viewed: float | None = None
+    judging: float | None = None
+    done: float | None = None
+
+
+@dataclass
 class Ticket(Generic[_Result]):
     """An image's place in the order of the source, and what has become of it."""
 
     origin: Origin
+    road: Road[_Result]
+    asker: Asker | None = None
     outcome: _Result | ImageError | None = None
+    moments: Moments = field(default_factory=Moments)
 
 
 class Intake(Generic[_Result]):
@@ -47,27 +69,32 @@ class Intake(Generic[_Result]):
 
     def __init__(
         self,
-        images: Iterable[ImageSource],
+        images: Iterable[ImageSource | Order[_Result]],
+        road: Road[_Result],
         changed: threading.Condition,
         timings: Timings,
         *,
         window: int,
         files: int,
         file_bytes: int,
+        in_order: bool = True,
     ) -> None:
         """Take images only as they are wanted.
 
         Args:
             images: may block; is asked for one image at a time.
+            road: of those that come without an order.
             changed: guards this object, and is notified of what happens to it.
             timings: where the time of reading is added.
             window: the most images begun and not given back.
             files: the most files read and not taken up.
             file_bytes: the size of such files and of those being read, from which no more are
                 begun.
+            in_order: whether an image is given back only after those begun before it.
         """
         self.ended = False
-        self._source = iter(images)
+        self._source, self._road = iter(images), road
+        self._in_order = in_order
         self._asking = threading.Lock()  # held while the source is asked for its next image
         self._changed = changed
         self._timings = timings
@@ -100,6 +127,11 @@ class Intake(Generic[_Result]):
                 self._changed.notify_all()
             del begun, image, content  # before blocking, or the last image would stay alive
 
+    @property
+    def next_road(self) -> Road[_Result]:
+        """The road of the next image that was read; there must be one."""
+        return self._read[0][0].road
+
     def take(self) -> tuple[Ticket[_Result], Content]:
         """Return the next image that was read; there must be one."""
         ticket, content = self._read.popleft()
@@ -108,11 +140,20 @@ class Intake(Generic[_Result]):
         return ticket, content
 
     def give_back(self) -> Ticket[_Result] | None:
-        """Return the first image begun if its outcome is known, and forget it."""
-        if self.known:
-            self._changed.notify_all()
-            return self._tickets.popleft()
-        return None
+        """Return the image to give back next if its outcome is known, and forget it."""
+        place = self._next_known()
+        if place is None:
+            return None
+        self._changed.notify_all()
+        ticket = self._tickets[place]
+        del self._tickets[place]
+        return ticket
+
+    def _next_known(self) -> int | None:
+        """Return the place of the image to give back next, if its outcome is known."""
+        considered = islice(self._tickets, 1 if self._in_order else None)
+        known = (place for place, each in enumerate(considered) if each.outcome is not None)
+        return next(known, None)
 
     @property
     def ready(self) -> bool:
@@ -136,8 +177,8 @@ class Intake(Generic[_Result]):
 
     @property
     def known(self) -> bool:
-        """Whether the outcome of the first image begun is known, so that it can be given back."""
-        return bool(self._tickets) and self._tickets[0].outcome is not None
+        """Whether an outcome is known, so that an image can be given back."""
+        return self._next_known() is not None
 
     @property
     def empty(self) -> bool:
@@ -161,9 +202,11 @@ class Intake(Generic[_Result]):
                     self.ended = True
                     self._changed.notify_all()
                     return None
-                (image,) = found
-                origin = _origin(image)
-                ticket: Ticket[_Result] = Ticket(origin)
+                order = found.pop()
+                if not isinstance(order, Order):
+                    order = Order(order, self._road)
+                image, origin = order.image, _origin(order.image, order.name)
+                ticket = Ticket(origin, order.road, order.asker)
                 expected = origin.file.bytes if origin.file else 0
                 self._tickets.append(ticket)
                 self._reading += 1
@@ -178,9 +221,9 @@ class Intake(Generic[_Result]):
         )
 
 
-def _origin(image: ImageSource) -> Origin:
+def _origin(image: ImageSource, name: str | None) -> Origin:
     if not isinstance(image, str | os.PathLike):
-        return Origin()
+        return Origin(name)
     # Looked at before it is read: what changes in between counts as changed afterwards.
     return Origin(readable_path(image), image_file(image))
 

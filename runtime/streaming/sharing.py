@@ -4,29 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from ..claims.claims import ClaimOptions
 from ..images.encoded import DecodeOptions
 from ..machine.cpus import available_cpus
 from ..machine.timings import Timings
-from ..views.batch import ViewInfo, Views
+from .orders import Judging, More
 from .view_maker import DEFAULT_MEMORY
 
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True)
-class More:
-    """What is left to compute of an image.
-
-    Attributes:
-        rows: how many views that is.
-        state: what whoever computes it must know of the image.
-    """
-
-    rows: int
-    state: Any
 
 
 @dataclass(frozen=True)
@@ -34,16 +21,14 @@ class LastStage(Generic[_Result]):
     """What is done with the views of a batch: an engine judges them, for one.
 
     Attributes:
-        run: is given what the views come from, the views of all draws and the timings to add to;
-            returns a result for each image, or what is left to compute of it.
-            The arrays are used again for other images when it returns.
+        run: judges images that take no road of their own.
         lanes: how many threads may run it at once.
         on_host: whether it takes the host's CPUs.
         go_on: is given what was left to compute of some images; returns as ``run`` does.
         batch: how many rows it is given then, if there are so many.
     """
 
-    run: Callable[[Sequence[ViewInfo], Views, Timings], Sequence[_Result | More]]
+    run: Judging[_Result]
     lanes: int
     on_host: bool
     go_on: Callable[[Sequence[More], Timings], Sequence[_Result | More]] | None = None
@@ -64,6 +49,8 @@ class PipelineOptions:
             ahead of an image that takes long.
         thumbnails: whether a small picture of each image is made.
         claims: what files are asked of themselves.
+        prompt: give each image back as soon as its outcome is known, in no order, and hold none
+            back: whatever can be judged is judged as soon as there is nothing better to do.
     """
 
     images: int
@@ -74,6 +61,7 @@ class PipelineOptions:
     window: int | None = None
     thumbnails: bool = False
     claims: ClaimOptions = field(default_factory=ClaimOptions)
+    prompt: bool = False
 
     def __post_init__(self) -> None:
         if not self.workers:
@@ -83,6 +71,9 @@ class PipelineOptions:
 def batches_at_once(options: PipelineOptions, lanes: int) -> int:
     """Return how many batches of views there are at most.
 
-    That is one for each run of the last stage, enough open ones for all workers, and one more.
+    That is one for each run of the last stage, enough open ones for all workers, and one more. A
+    prompt pipeline judges an image before the others of its batch, if those take long: each worker
+    may keep a batch for the one that it is at.
     """
-    return lanes + -(-options.workers // options.images) + 1
+    for_views = options.workers if options.prompt else -(-options.workers // options.images)
+    return lanes + for_views + 1

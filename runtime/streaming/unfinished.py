@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Generic, TypeVar
 
-from .sharing import More
+from .orders import More
 
 _Owner = TypeVar("_Owner")
 

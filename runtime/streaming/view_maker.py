@@ -12,19 +12,19 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from ..claims.claims import ClaimOptions, Claims
+from ..claims.claims import Claims
 from ..claims.reading import read_claims
 from ..images.decode import read_header
 from ..images.encoded import DecodeOptions, Rgb
 from ..images.reading import Content
-from ..images.thumbnail import Thumbnail, quick_thumbnail
+from ..images.thumbnail import quick_thumbnail
 from ..isolation.decoder import IsolatedDecoder
 from ..machine.errors import ImageError
 from ..machine.timings import Timings
-from ..views.batch import HeaderReader, Sampling, ViewBatch, ViewInfo, open_image
+from ..views.batch import HeaderReader, ViewBatch, ViewInfo, open_image
+from .orders import Look
 
 DEFAULT_MEMORY = 1 << 30  # bytes
-_NO_CLAIMS = ClaimOptions()
 # glibc keeps freed memory in an arena for each thread; malloc_trim gives it back.
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
 
@@ -67,38 +67,29 @@ class ViewMaker:
 
     def __init__(
         self,
-        sampling: Sampling,
         *,
         threads: int,
         memory: int,
         decode: DecodeOptions,
         timings: Timings,
         isolate: bool = False,
-        thumbnails: bool = False,
-        claims: ClaimOptions = _NO_CLAIMS,
     ) -> None:
-        """Serve so many ``threads``; with ``isolate`` each has a process that decodes for it.
-
-        With ``thumbnails`` a small picture of each image is made, too; ``claims`` says what files
-        are asked of themselves.
-        """
-        self._sampling = sampling
+        """Serve so many ``threads``; with ``isolate`` each has a process that decodes for it."""
         self._isolated: list[IsolatedDecoder] | None = [] if isolate else None
-        self._decode, self._thumbnails = decode, thumbnails
-        self._asked = msgspec.structs.replace(claims, orientation=claims.orientation or thumbnails)
+        self._decode = decode
         self._timings = timings
         self._budget = ByteBudget(memory, timings)
         self._largest_kept = memory // (4 * threads)
         self._own = threading.local()
 
-    def make(self, batch: ViewBatch, slot: int, content: Content) -> ViewInfo:
+    def make(self, batch: ViewBatch, slot: int, content: Content, look: Look) -> ViewInfo:
         """Write an image's views into a batch's slot, as soon as the memory may be held.
 
         Raises:
             ImageError: the image cannot be judged, or takes more memory than there is.
         """
         try:
-            return self._make(batch, slot, content)
+            return self._make(batch, slot, content, look)
         except MemoryError:
             raise ImageError(
                 "the image takes more memory than is left; scale it down, or decode fewer at once."
@@ -109,34 +100,28 @@ class ViewMaker:
         for decoder in self._isolated or ():
             decoder.close()
 
-    def _make(self, batch: ViewBatch, slot: int, content: Content) -> ViewInfo:
+    def _make(self, batch: ViewBatch, slot: int, content: Content, look: Look) -> ViewInfo:
         with self._timings.stage("decode"):
-            claims = self._claims(content)
+            claims = self._claims(content, look)
         image = open_image(content, self._decode, self._look())
-        resizing = self._sampling.resizing_bytes(image.height, image.width)
+        resizing = look.sampling.resizing_bytes(image.height, image.width)
         with self._budget.holding(image.peak_bytes + resizing):
             try:
                 with self._timings.stage("decode"):
                     rgb, damaged = image.decode(self._buffer(image.decoded_bytes))
                 with self._timings.stage("views"):
-                    views = batch.fill(slot, rgb, self._sampling)
-                    thumbnail = self._thumbnail(batch, slot, rgb, claims.orientation)
+                    views = batch.fill(slot, rgb, look.sampling)
+                    thumbnail = None
+                    if look.thumbnails:
+                        overview = look.sampling.spec.overview
+                        seen = rgb if overview is None else batch.views[overview][slot]
+                        size = (views.width, views.height)
+                        thumbnail = quick_thumbnail(seen, size, claims.orientation)
                 return replace(
                     views, damaged=damaged, thumbnail=thumbnail, provenance=claims.provenance
                 )
             finally:
                 self._give_back(image.peak_bytes)
-
-    def _thumbnail(
-        self, batch: ViewBatch, slot: int, rgb: Rgb, orientation: int
-    ) -> Thumbnail | None:
-        """Make a thumbnail, if asked to: of the view of the whole image, if there is one."""
-        if not self._thumbnails:
-            return None
-        overview = self._sampling.spec.overview
-        pixels = rgb if overview is None else batch.views[overview][slot]
-        height, width = rgb.shape[:2]
-        return quick_thumbnail(pixels, (width, height), orientation)
 
     def _give_back(self, taken: int) -> None:
         """Keep no more than a buffer may have of what an image has taken."""
@@ -146,12 +131,15 @@ class ViewMaker:
         if decoder is not None:
             decoder.shrink(self._largest_kept)
 
-    def _claims(self, content: Content) -> Claims:
+    def _claims(self, content: Content, look: Look) -> Claims:
         """Return what a file says of itself; pixels say nothing."""
-        if not (self._asked.any and isinstance(content, bytes)):
+        asked = look.claims
+        if look.thumbnails and not asked.orientation:
+            asked = msgspec.structs.replace(asked, orientation=True)
+        if not (asked.any and isinstance(content, bytes)):
             return Claims()
         decoder = self._decoder()
-        return (read_claims if decoder is None else decoder.read_claims)(content, self._asked)
+        return (read_claims if decoder is None else decoder.read_claims)(content, asked)
 
     def _look(self) -> HeaderReader:
         """Return what looks at files for this thread."""
