@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from itertools import repeat, starmap
 
 import numpy as np
 from PIL import Image
@@ -23,20 +22,12 @@ from ..machine.timings import Timings
 from ..results.records import Failure, Record, Verdict
 from ..streaming.intake import Origin
 from ..streaming.pipeline import Pipeline
-from ..streaming.sharing import LastStage
-from ..views.batch import ViewInfo, Views, open_image
-from .influence import Influence
-from .joining import Joining
-from .options import (
-    DetectorOptions,
-    decode_options,
-    engine_options,
-    pipeline_options,
-    sampling,
-    within_memory,
-)
-from .recording import Judged, Recorder, rows_of
-from .settling import Settling, stopping_rule
+from ..views.batch import open_image
+from .desk import Desk
+from .options import DetectorOptions, decode_options, engine_options, pipeline_options, sampling
+from .recording import Judged
+from .roads import Roads, threshold_of
+from .settling import stopping_rule
 
 _SINGLE = (str, os.PathLike, bytes, np.ndarray, Image.Image)
 
@@ -80,27 +71,15 @@ class Detector:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.options = options or DetectorOptions()
         manifest = self.bundle.manifest
-        rule = self._rule = stopping_rule(self.options, self.bundle)
+        rule = stopping_rule(self.options, self.bundle)
         self._sampling = sampling(self.options, manifest.views, rule)
-        # Of so few crops that global views count, too: both together make a batch. Not where a
-        # graph computes a full batch in any case, which crops alone shall fill.
-        counted = rule is not None and not manifest.backbone.fixed_batch
+        pipeline = pipeline_options(self.options, manifest, self._sampling)
         usual = self._sampling.spec.usual
-        pipeline = pipeline_options(self.options, (self._sampling.laid or usual) + counted)
         settings = engine_options(self.options, pipeline, self._sampling.crops or usual, progress)
-        if manifest.views.apart:
-            # What waits to be judged is as large as the image: no more than one for each batch.
-            pipeline = replace(pipeline, images=1)
         self._engine = open_engine(self.bundle, self.options.engine, settings)
         ensure_tested(self.bundle, self._engine)
-        if rule is not None:
-            pipeline = within_memory(
-                pipeline, self._engine.lanes, settings.batch_size, self._sampling.image_bytes
-            )
-        self._pipeline = pipeline
-        threshold = self.options.threshold
-        self.threshold = manifest.threshold if threshold is None else threshold
-        self._recorder = Recorder(self.bundle, self._engine, self.threshold)
+        self._pipeline = replace(pipeline, images=self._roads().road(self.options).images)
+        self.threshold = threshold_of(self.options, manifest)
 
     @property
     def engine(self) -> str:
@@ -159,29 +138,23 @@ class Detector:
         """
         timings = Timings()
         several = [images] if isinstance(images, _SINGLE) else images
-        pipeline = Pipeline(several, self._last_stage(), self._sampling, self._pipeline, timings)
-        return RecordStream(pipeline, self._recorder.record, timings)
+        roads = self._roads()
+        last = roads.last_stage(roads.road(self.options), alone=self._pipeline.images == 1)
+        pipeline = Pipeline(several, last, self._sampling, self._pipeline, timings)
+        return RecordStream(pipeline, roads.recorder(self.options).record, timings)
 
-    def _last_stage(self) -> LastStage[Judged]:
-        lanes, on_host = self._engine.lanes, self._engine.on_host
-        manifest = self.bundle.manifest
-        spec = manifest.views
-        influence = Influence(self._engine, manifest) if self.options.influence else None
-        if self._rule is None:
-            if spec.apart or (influence and spec.several):
-                joining = Joining(self._engine, spec, influence)
-                return LastStage(joining.judge, lanes, on_host)
-            return LastStage(self._judge, lanes, on_host)
-        settling = Settling(self._engine, manifest, self._rule, influence)
-        # In latency mode no other image comes to share a batch.
-        several = spec.several
-        batch = self._engine.largest[several] if several and self._pipeline.images > 1 else 1
-        return LastStage(settling.begin, lanes, on_host, settling.go_on, batch)
+    def desk(self, waiting: int) -> Desk:
+        """Open a desk at which any thread may have single images judged, see :class:`.desk.Desk`.
 
-    def _judge(self, infos: Sequence[ViewInfo], views: Views, timings: Timings) -> list[Judged]:
-        logits, attention = rows_of(self._engine.judge(views, timings))
-        looked = repeat(max(1, self._sampling.crops), len(infos))
-        return list(starmap(Judged, zip(infos, logits, attention, looked, strict=True)))
+        Args:
+            waiting: images handed in and not given back, at most. In throughput mode no image
+                waits for another that takes longer.
+        """
+        options = replace(self._pipeline, prompt=True, window=self._pipeline.window or waiting)
+        return Desk(self._roads(), self.options, options)
+
+    def _roads(self) -> Roads:
+        return Roads(self.bundle, self._engine)
 
 
 class RecordStream:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
+from ..bundle.manifest import Manifest
 from ..bundle.stopping import Stopping
 from ..claims.claims import ClaimOptions
 from ..engines.base import EngineOptions
@@ -156,11 +157,17 @@ def sampling(options: DetectorOptions, views: ViewSpec, rule: Stopping | None) -
     )
 
 
-def pipeline_options(options: DetectorOptions, views: int) -> PipelineOptions:
-    """Say how many images of so many views share a batch, and how many threads compute."""
+def pipeline_options(
+    options: DetectorOptions, manifest: Manifest, views: Sampling
+) -> PipelineOptions:
+    """Say how many images of these views share a batch, and how many threads compute."""
     alone = options.mode == "latency"
+    # Of so few crops that global views count, too: both together make a batch. Not where a graph
+    # computes a full batch in any case, which crops alone shall fill.
+    counted = options.crops == AUTO_CROPS and not manifest.backbone.fixed_batch
+    together = (views.laid or manifest.views.usual) + counted
     return PipelineOptions(
-        images=1 if alone else max(1, options.batch_size // views),
+        images=1 if alone else max(1, options.batch_size // together),
         workers=1 if alone else options.workers,
         memory=options.memory,
         decode=decode_options(options),

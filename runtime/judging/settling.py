@@ -34,13 +34,14 @@ class _Open:
 
     ``others`` are the features of its other views by stream, ``(1, D)`` each; ``features``
     ``(n, D)`` those of the crops that were looked at. ``step`` is how many it is judged by next, if
-    it has places for so many.
+    it has places for so many. ``influence`` is asked what each crop did, once it is settled.
     """
 
     views: ViewInfo
     others: Mapping[str, Float32]
     features: Float32
     step: int
+    influence: Influence | None
 
     @property
     def left(self) -> int:
@@ -90,16 +91,8 @@ def stopping_rule(options: DetectorOptions, bundle: Bundle) -> Stopping | None:
 class Settling:
     """A stopping rule at work on an engine; the last stage of a pipeline."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        manifest: Manifest,
-        rule: Stopping,
-        influence: Influence | None = None,
-    ) -> None:
-        """Judge by a rule; with ``influence`` those that are settled also without each crop."""
+    def __init__(self, engine: Engine, manifest: Manifest, rule: Stopping) -> None:
         self._engine, self._manifest, self._rule = engine, manifest, rule
-        self._influence = influence
         several = manifest.views.several
         if several is None:
             raise ValueError("a stopping rule needs a stream of several views")
@@ -108,7 +101,12 @@ class Settling:
         self._crop_area = manifest.views.crop_size**2
 
     def begin(
-        self, infos: Sequence[ViewInfo], views: Views, timings: Timings
+        self,
+        infos: Sequence[ViewInfo],
+        views: Views,
+        timings: Timings,
+        *,
+        influence: Influence | None = None,
     ) -> list[Judged | More]:
         """Judge images by their first crops.
 
@@ -116,6 +114,7 @@ class Settling:
             infos: what their views come from.
             views: of every stream; of several the first of their sequences.
             timings: where the time is added.
+            influence: judges those that are settled also without each crop.
 
         Raises:
             EngineError: the engine failed.
@@ -129,7 +128,13 @@ class Settling:
         none = np.empty((0, self._manifest.streams[self._several].width), np.float32)
         step = self._rule.steps[0]
         images = [
-            _Open(info, {name: each[row : row + 1] for name, each in others.items()}, none, step)
+            _Open(
+                views=info,
+                others={name: each[row : row + 1] for name, each in others.items()},
+                features=none,
+                step=step,
+                influence=influence,
+            )
             for row, info in enumerate(infos)
         ]
         first = [own[: image.rows] for image, own in zip(images, views[self._several], strict=True)]
@@ -153,12 +158,12 @@ class Settling:
             for image in images
         ]
         said = judge_features(self._engine, features, timings)
-        outcomes = list(map(self._outcome, images, said))
-        if self._influence is None:
-            return outcomes
+        outcomes = map(self._outcome, images, said)
         return [
-            self._influence.added(each, own, timings) if isinstance(each, Judged) else each
-            for each, own in zip(outcomes, features, strict=True)
+            image.influence.added(outcome, own, timings)
+            if image.influence is not None and isinstance(outcome, Judged)
+            else outcome
+            for image, outcome, own in zip(images, outcomes, features, strict=True)
         ]
 
     def _outcome(self, image: _Open, said: Said) -> Judged | More:

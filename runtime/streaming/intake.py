@@ -37,7 +37,8 @@ class Origin:
 class Moments:
     """When an image began the parts of its way, by :func:`time.perf_counter`.
 
-    ``judging`` is when it was first given to what judges it. ``None`` is what it has not begun.
+    ``judging`` is when it was first given to what judges it, ``together`` with so many images.
+    ``None`` is what it has not begun.
     """
 
     begun: float = field(default_factory=time.perf_counter)
@@ -45,6 +46,7 @@ class Moments:
     viewed: float | None = None
     judging: float | None = None
     done: float | None = None
+    together: int = 0
 
 
 @dataclass

@@ -201,7 +201,7 @@ class Work(Generic[_Result]):
     def _judge(self, piece: Piece[Ticket[_Result]]) -> None:
         now = time.perf_counter()
         for ticket in piece.owners:
-            ticket.moments.judging = now
+            ticket.moments.judging, ticket.moments.together = now, len(piece.slots)
         results = piece.batch.road.run(piece.infos, piece.views, self._timings)
         with self._changed:
             self._assembly.release(piece)
