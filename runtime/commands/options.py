@@ -44,7 +44,7 @@ class Folder(click.Path):
             self.fail(f"{error.message}{printable(did_you_mean(value))}", param, ctx)
 
 
-class CropsChoice(click.IntRange):
+class CropsChoice(click.types.IntParamType):
     """A number of crops, or ``auto``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import click
 
 from ..bundle.bundle import Bundle
-from ..claims.claims import ClaimOptions
-from ..claims.reading import read_trust_list
-from ..images.encoded import SixteenBit
 from ..judging.detector import Detector
-from ..judging.options import SEED_KEY, DetectorOptions, Mode
+from ..judging.options import DetectorOptions
 from ..judging.same_run import SameRun
 from ..machine.environment import cpu_flags
-from ..machine.errors import InputError
 from ..machine.progress import silent
 from ..report.writing import is_report
 from ..results.output_file import Opening, OutputFile
 from ..results.resume import Retry, take_up
-from .console import GlassCommand, check_libraries
+from .console import GlassCommand
 from .inputs import PassedOver, chosen_bundle, chosen_images, note_missing, settle_decoders
+from .judging import judging_options
 from .options import common_options
 from .progress import on_console
 from .running.advice import int8_note
@@ -50,6 +46,7 @@ Examples:
     "of paths on standard input.",
 )
 @run_options
+@judging_options
 @common_options
 @click.pass_context
 def main(
@@ -64,26 +61,8 @@ def main(
     add_bom: bool,
     null: bool,
     list_skipped: bool,
-    threshold: float | None,
-    crops: int | Literal["auto"] | None,
-    seed: int,
-    fixed_seed: int | None,
-    engine: str,
-    device: str,
-    engine_dir: Path | None,
-    mode: Mode,
-    batch_size: int,
-    threads: int,
-    workers: int,
-    memory: int,
-    max_pixels: int,
-    allow_damaged: bool,
-    sixteen_bit: SixteenBit,
-    isolate: bool,
+    judging: DetectorOptions,
     report: Path | None,
-    influence: bool,
-    provenance: bool,
-    trust_list: Path | None,
     timings: bool,
     strict: bool,
     tested: bool,
@@ -91,27 +70,10 @@ def main(
     """Judge images; see ``glass-run --help``."""
     if not paths and (report is not None or not tested):
         raise click.UsageError("Missing argument 'PATH...'.")
-    options = DetectorOptions(
-        engine=engine,
-        device=device,
-        engine_folder=engine_dir,
-        crops=crops,
-        seed=seed,
-        seed_key=os.environ.get(SEED_KEY, ""),
-        fixed_seed=fixed_seed,
-        threshold=threshold,
-        mode=mode,
-        batch_size=batch_size,
-        threads=threads,
-        workers=workers,
-        memory=memory << 20,
-        max_pixels=max_pixels,
-        allow_damaged=allow_damaged,
-        sixteen_bit=sixteen_bit,
-        isolate=isolate,
-        influence=influence or report is not None,
+    options = replace(
+        judging,
+        influence=judging.influence or report is not None,
         thumbnails=report is not None,
-        claims=claim_options(trust_list, provenance=provenance),
     )
     images, total = chosen_images(paths, PassedOver(listed=list_skipped), null=null)
     check_output(output, force=force, resume=resume, bom=add_bom)
@@ -126,7 +88,7 @@ def main(
     if not paths:
         return
     _advise(detector)
-    settle_decoders(max_pixels)
+    settle_decoders(options.max_pixels)
     manifest = detector.bundle.manifest
     shown = None if report is None else RunReport(report, paths, detector)
     opening: Opening = "keep" if resume else "replace" if force else "new"
@@ -147,22 +109,6 @@ def main(
             failures = run.judge(images, total=total, progress=progress)
     if strict and failures:
         ctx.exit(1)
-
-
-def claim_options(trust_list: Path | None, *, provenance: bool) -> ClaimOptions:
-    """Say what files are asked of their origin.
-
-    Raises:
-        InputError: a trust list without ``provenance``, or one that cannot be used.
-    """
-    if trust_list is None:
-        return ClaimOptions(provenance=provenance)
-    if not provenance:
-        raise InputError(
-            "--trust-list says whom to trust of those that --provenance names: give both."
-        )
-    check_libraries("--trust-list", ("c2pa",), extra="provenance", reports=())
-    return ClaimOptions(provenance=True, trust_list=read_trust_list(trust_list))
 
 
 def _advise(detector: Detector) -> None:

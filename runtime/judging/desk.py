@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -51,12 +52,15 @@ class Handed:
         recorder: what its record is made with.
         left: whether nobody waits for it any more. Whoever handed it in may set this, so that
             nothing is computed for it.
+        since: when it was handed in, by :func:`time.perf_counter`.
     """
 
     def __init__(self, recorder: Recorder) -> None:
         self.answer: Future[Answer] = Future()
+        self.answer.set_running_or_notify_cancel()  # so that whoever awaits it cannot cancel it
         self.recorder = recorder
         self.left = False
+        self.since = time.perf_counter()
 
 
 class Desk:
@@ -141,7 +145,8 @@ class Desk:
             handed.answer.set_exception(outcome)
             return
         record = handed.recorder.record(ticket.origin, outcome)
-        handed.answer.set_result(Answer(record, _parts(ticket.moments), ticket.moments.together))
+        seconds = _parts(handed.since, ticket.moments)
+        handed.answer.set_result(Answer(record, seconds, ticket.moments.together))
 
     def _end(self, failure: BaseException | None) -> None:
         """Take no more images, and answer those that wait with why they were not judged."""
@@ -155,9 +160,9 @@ class Desk:
             handed.answer.set_exception(why)
 
 
-def _parts(moments: Moments) -> dict[Part, float]:
+def _parts(since: float, moments: Moments) -> dict[Part, float]:
     """Return the seconds between the moments that there were."""
-    ways = (moments.begun, moments.viewing, moments.viewed, moments.judging, moments.done)
+    ways = (since, moments.viewing, moments.viewed, moments.judging, moments.done)
     return {
         part: end - start
         for part, start, end in zip(PARTS, ways, ways[1:], strict=False)

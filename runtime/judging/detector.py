@@ -91,6 +91,11 @@ class Detector:
         """The type that the engine really computes in."""
         return self._engine.precision
 
+    @property
+    def on_host(self) -> bool:
+        """Whether the engine takes this machine's CPUs, and not a device of its own."""
+        return self._engine.on_host
+
     def self_test(self) -> SelfTest:
         """Judge the bundle's reference views now, see :func:`.selftest.self_test`."""
         return self_test(self.bundle, self._engine)

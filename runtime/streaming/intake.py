@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -35,13 +34,12 @@ class Origin:
 
 @dataclass
 class Moments:
-    """When an image began the parts of its way, by :func:`time.perf_counter`.
+    """When an image began the parts of its way, by :func:`time.perf_counter`, and ended it.
 
     ``judging`` is when it was first given to what judges it, ``together`` with so many images.
     ``None`` is what it has not begun.
     """
 
-    begun: float = field(default_factory=time.perf_counter)
     viewing: float | None = None
     viewed: float | None = None
     judging: float | None = None

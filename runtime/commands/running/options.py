@@ -8,19 +8,11 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from ...images.encoded import DEFAULT_MAX_PIXELS, SIXTEEN_BIT
-from ...judging.options import DEFAULT_BATCH_SIZE, MODES
 from ...results.resume import Retry
-from ...streaming.view_maker import DEFAULT_MEMORY
 from ..options import (
-    CropsChoice,
     bundle_option,
-    device_option,
-    engine_folder_option,
-    engine_option,
     force_option,
     list_skipped_option,
-    threshold_option,
 )
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -70,115 +62,11 @@ _OPTIONS = (
         "ends.",
     ),
     list_skipped_option,
-    threshold_option,
-    click.option(
-        "--crops",
-        type=CropsChoice(),
-        metavar="N|auto",
-        help="Crops per image, up to 1024; or auto for as many as its verdict needs, which takes a "
-        "bundle made by glass-calibrate. Default: the bundle's number.",
-    ),
-    click.option(
-        "--seed",
-        type=int,
-        default=0,
-        show_default=True,
-        help="The run's seed. It places the crops, together with the image's pixels and the secret "
-        "in the environment variable GLASS_SEED_KEY, if that is set.",
-    ),
-    click.option(
-        "--fixed-seed",
-        type=int,
-        metavar="SEED",
-        help="Use this generator seed for every image, as the reference's tests do.",
-    ),
-    engine_option,
-    device_option,
-    engine_folder_option,
-    click.option(
-        "--mode",
-        type=click.Choice(MODES),
-        default=MODES[0],
-        show_default=True,
-        help="The most images a second, or each image as soon as can be, one at a time.",
-    ),
-    click.option(
-        "--batch-size",
-        type=int,
-        default=DEFAULT_BATCH_SIZE,
-        show_default=True,
-        help="The most views given to the engine at once.",
-    ),
-    click.option(
-        "--threads",
-        type=int,
-        default=0,
-        help="CPU threads of one run of the engine. Default: 1, and as many runs at once as CPUs; "
-        "in latency mode all.",
-    ),
-    click.option(
-        "--workers",
-        type=int,
-        default=0,
-        help="Threads that decode and, on a CPU, judge. Default: one per CPU.",
-    ),
-    click.option(
-        "--memory",
-        metavar="MIB",
-        type=click.IntRange(min=1),  # here, because DetectorOptions counts bytes
-        default=DEFAULT_MEMORY >> 20,
-        show_default=True,
-        help="MiB that decoded images may take at once.",
-    ),
-    click.option(
-        "--max-pixels",
-        type=int,
-        default=DEFAULT_MAX_PIXELS,
-        show_default=True,
-        help="Refuse larger images.",
-    ),
-    click.option(
-        "--allow-damaged",
-        is_flag=True,
-        help="Judge images of which a part is missing, instead of refusing them; their records say "
-        "damaged: true.",
-    ),
-    click.option(
-        "--sixteen-bit",
-        type=click.Choice(SIXTEEN_BIT),
-        default=SIXTEEN_BIT[0],
-        show_default=True,
-        help="Grey values of more than 8 bits: clip them at 255, as training did, or scale them to "
-        "8 bits. If clipping leaves nothing of an image, it is an error.",
-    ),
-    click.option(
-        "--isolate",
-        is_flag=True,
-        help="Decode in processes of their own: a file that crashes an image library is a record, "
-        "not the end of the run. Slower.",
-    ),
     click.option(
         "--report",
         metavar="FILE",
         type=click.Path(path_type=Path),
         help="Write a page (.html) that shows the images, their crops and what each crop did.",
-    ),
-    click.option(
-        "--influence",
-        is_flag=True,
-        help="Add to records by how much each crop moved P(fake); --report does so, too.",
-    ),
-    click.option(
-        "--provenance",
-        is_flag=True,
-        help="Add to records what each file says of its origin. It has no part in the verdict.",
-    ),
-    click.option(
-        "--trust-list",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="With --provenance, certificates (PEM) of whose holders content credentials are "
-        "called trusted. Default: none are.",
     ),
     click.option(
         "--timings", is_flag=True, help="Show where the time went, and what bounds the run."

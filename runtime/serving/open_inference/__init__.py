@@ -1,0 +1,1 @@
+"""The Open Inference Protocol: image files in, scores and records out."""
