@@ -1,0 +1,1 @@
+"""Judging over HTTP, for programs and for people."""
