@@ -1,0 +1,1 @@
+"""The server's description in OpenAPI."""
