@@ -19,7 +19,7 @@ import pytest
 from browser import chromium, open_page, wait_until
 from glass_edge.runtime.machine.errors import InputError
 from glass_edge.runtime.machine.printable import printable
-from glass_edge.runtime.report.assets import asset, json_in_html
+from glass_edge.runtime.pages.assets import asset, json_in_html
 from glass_edge.runtime.report.model import Report
 from glass_edge.runtime.report.rendering import SCRIPTS, render_page
 from glass_edge.runtime.results.records import Crop, Record, decode_record
