@@ -109,6 +109,7 @@ def page_template(name: str, extra: str) -> jinja2.Template:
     environment.filters |= {
         "printable": printable,
         "thousands": "{:,}".format,
+        "mebibytes": lambda size: f"{size / 2**20:.4g} MiB",
         "moment": lambda moment: f"{moment[:10]} {moment[11:16]} UTC",
     }
     return environment.get_template(name)
