@@ -41,6 +41,11 @@ PHOTOGRAPHS = tuple(
 )
 HOSTILE = "<img src=x onerror=alert(1)>\u202egpj.exe\"'&amp;.jpg"
 EXIF_ORIENTATION = 274
+OPENS = """async (url) => {
+    const image = new Image();
+    image.src = url;
+    return image.decode().then(() => true, () => false);
+}"""
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ def test_the_page_says_what_judges_and_what_a_verdict_is_not(opened: Opened, ser
     assert "A verdict is evidence, not proof" in text
     assert all(limit in text for limit in facts.limits)
     assert "sent to this server, judged and not stored. Up to 4 MiB each." in text
-    assert opened.requests == [served.url, "data:,"] or opened.requests == [served.url]
+    assert [url for url in opened.requests if url != "data:,"] == [served.url]
 
 
 def test_facts_are_the_detectors(served: Server, vit_bundle: Bundle):
@@ -191,10 +196,10 @@ def test_facts_are_the_detectors(served: Server, vit_bundle: Bundle):
 @pytest.mark.parametrize(
     ("options", "crops", "auto"),
     [
-        (DetectorOptions(), 4, True),
+        (DetectorOptions(), 10, True),
         (DetectorOptions(crops=2), 2, True),
         (DetectorOptions(crops="auto"), "auto", True),
-        (DetectorOptions(threshold=0.9), 4, False),
+        (DetectorOptions(threshold=0.9), 10, False),
     ],
 )
 def test_facts_say_how_many_crops_are_drawn(options, crops, auto, calibrated: Bundle):
@@ -240,7 +245,8 @@ def test_several_pictures_are_judged_as_python_judges_them(opened: Opened, serve
         assert name == f"{path.name}: {verdict.verdict}, P(fake) {verdict.score:.4f}"
     records = [json.loads(line) for line in saved(page, "#save-jsonl").splitlines()]
     for record, path, verdict in zip(records, PHOTOGRAPHS, verdicts, strict=False):
-        assert record == msgspec.to_builtins(verdict) | {"path": path.name}
+        expected = msgspec.structs.replace(verdict, path=path.name)
+        assert msgspec.convert(record, Verdict) == expected
     rows = [*csv.DictReader(io.StringIO(saved(page, "#save-csv")))]
     assert [float(row["score"]) for row in rows] == [verdict.score for verdict in verdicts]
 
@@ -256,10 +262,9 @@ def test_a_picture_can_be_dropped_and_pasted(event, opened: Opened, served: Serv
 
 def test_pictures_are_chosen_with_the_keyboard(opened: Opened):
     page = opened.page
+    page.on("filechooser", lambda chooser: chooser.set_files(PHOTOGRAPHS[:2]))
     page.keyboard.press("Tab")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(PHOTOGRAPHS[:2])
+    page.keyboard.press("Enter")
     first, second = cards(page, 2)
     first.focus()
     page.keyboard.press("Enter")
@@ -436,13 +441,14 @@ def test_a_name_cannot_become_markup(opened: Opened):
     card.click()
     assert page.locator("#detail-title").inner_text() == shown
     assert page.locator("img[src=x]").count() == 0
-    assert json.loads(saved(page, "#save-jsonl"))["path"] == HOSTILE if False else True
+    page.keyboard.press("Escape")
+    assert json.loads(saved(page, "#save-jsonl"))["path"] == HOSTILE
 
 
 def test_no_more_than_four_pictures_are_sent_at_once(opened: Opened):
     page = opened.page
     held: list[Route] = []
-    page.route("**/v1/judge*", held.append)
+    page.route("**/v1/judge*", lambda route: held.append(route))
     choose(page, PHOTOGRAPHS[:6])
     page.get_by_text("being judged").nth(3).wait_for()
     page.wait_for_timeout(200)
@@ -465,11 +471,11 @@ def test_clear_removes_all_and_lets_go_of_the_files(opened: Opened):
     cards(page, 3)
     urls = page.eval_on_selector_all(".card img", "images => images.map(({ src }) => src)")
     assert len(set(urls)) == 3
+    assert all(page.evaluate(OPENS, url) for url in urls)
     page.locator("#clear").click()
     assert page.locator(".card").count() == 0
     assert not page.locator("#bar").is_visible()
-    opens = "url => new Promise((done) => { const i = new Image(); i.onload = () => done(true); i.onerror = () => done(false); i.src = url; })"
-    assert not any(page.evaluate(opens, url) for url in urls)
+    assert not any(page.evaluate(OPENS, url) for url in urls)
     opened.complaints.clear()  # that these addresses lead nowhere
     choose(page, PHOTOGRAPHS[:1])
     cards(page, 1)
