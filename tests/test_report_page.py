@@ -262,6 +262,8 @@ def test_only_files_and_embedded_pictures_are_followed(browser: Browser, tmp_pat
         "file:///%2Fexample.org/share/a.webp",
         "data:text/html,<script>alert(1)</script>",
         "data:image/svg+xml;base64,AAAA",
+        "blob:https://example.org/5b2fb95b-0c3e-4f0c-8a42-5d8a8d0ad4a1",
+        "blob:null/5b2fb95b-0c3e-4f0c-8a42-5d8a8d0ad4a1",
     )
     rows = [row(verdict(), thumbnail=url, original=url, previews=(url, url)) for url in urls]
     page_url = write_page(tmp_path, *rows)

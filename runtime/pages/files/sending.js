@@ -42,7 +42,7 @@ async function judged(file, say, signal) {
     say("being judged");
     const answer = await sent(file, signal);
     if (answer === null) {
-      return failureOf(file, "NoAnswer", "The server could not be reached. Choose the picture again.");
+      return failureOf(file, "NoAnswer", "the server could not be reached: choose the picture again.");
     }
     if (answer.status !== BUSY || attempt === MOST_TRIES) return recordOf(answer, file);
     const seconds = secondsToWait(answer);
@@ -70,6 +70,6 @@ function secondsToWait(answer) {
 async function recordOf(answer, file) {
   const found = await answer.json().catch(() => null);
   if (["ok", "error"].includes(found?.status)) return { ...found, path: file.name };
-  const sentence = typeof found?.error === "string" ? found.error : "The server did not say why.";
+  const sentence = typeof found?.error === "string" ? found.error : "the server did not say why.";
   return failureOf(file, `HTTP ${answer.status}`, sentence);
 }

@@ -23,19 +23,22 @@ function takeFiles(input, zone, take) {
   });
 }
 
-/** How many pictures were judged, and as what: "3 of 4 judged: 1 fake, 2 real". */
+/** How many pictures were judged, and as what: "3 of 4 done: 1 fake, 2 real". */
 function progressText(uploads, head) {
   const { items, entries } = uploads;
-  const counts = [
-    ["fake", head.fake_class],
-    ["real", head.real_class],
-    ["other", "of other classes"],
-  ].map(([kind, name]) => [items.filter((item) => item.kind === kind).length, printable(name)]);
-  const said = counts.filter(([count]) => count > 0).map(([count, name]) => `${countText(count)} ${name}`);
-  const errors = items.filter(({ kind }) => kind === "error").length;
-  if (errors > 0) said.push(plural(errors, "error"));
-  const all = countText(entries.length);
-  const done = items.length === entries.length ? plural(entries.length, "picture") : `${countText(items.length)} of ${all} done`;
+  const count = (kind) => items.filter((item) => item.kind === kind).length;
+  const said = [
+    [count("fake"), `${countText(count("fake"))} ${printable(head.fake_class)}`],
+    [count("real"), `${countText(count("real"))} ${printable(head.real_class)}`],
+    [count("error"), plural(count("error"), "error")],
+  ]
+    .filter(([number]) => number > 0)
+    .map(([, words]) => words);
+  const all = entries.length;
+  const done =
+    items.length === all
+      ? plural(all, "picture")
+      : `${countText(items.length)} of ${countText(all)} done`;
   return said.length > 0 ? `${done}: ${said.join(", ")}` : done;
 }
 
@@ -61,7 +64,7 @@ function start() {
     if (files.length === 0) return;
     const first = uploads.entries.length === 0;
     uploads.add(files);
-    if (first) find("bar").scrollIntoView({ block: "nearest" });
+    if (first) find("results").firstElementChild.scrollIntoView({ block: "nearest" });
   });
   find("clear").addEventListener("click", () => {
     uploads.clear();
@@ -74,7 +77,9 @@ function start() {
     save("verdicts.jsonl", jsonLinesOf(records()), "application/jsonl"),
   );
   addEventListener("popstate", () => detail.left());
-  if (matchMedia("(max-width: 760px)").matches) find("limits").open = false;
+  if (matchMedia("(max-width: 760px)").matches) {
+    for (const id of ["judge", "limits"]) find(id).open = false;
+  }
   find("drop").hidden = false;
 }
 

@@ -42,7 +42,7 @@ async function judgedRow(file, url, say, signal) {
   try {
     turn = await orientationOf(file);
   } catch {
-    const sentence = "It cannot be read. Of a folder, choose the pictures that are in it.";
+    const sentence = "it cannot be read: of a folder, choose the pictures that are in it.";
     return plainRow(failureOf(file, "NotReadable", sentence));
   }
   const record = await judged(file, say, signal);

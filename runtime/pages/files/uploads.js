@@ -50,8 +50,8 @@ class Uploads {
     this.list.append(entry.place);
     const { max_bytes: most } = this.head;
     if (file.size > most) {
-      const sizes = `${countText(file.size)} bytes, and this server takes ${countText(most)} at most`;
-      this.show(entry, plainRow(failureOf(file, "TooLarge", `It was not sent: it has ${sizes}.`)));
+      const sizes = `it has ${countText(file.size)} bytes, and this server takes ${countText(most)}`;
+      this.show(entry, plainRow(failureOf(file, "TooLarge", `${sizes} at most: it was not sent.`)));
       return;
     }
     entry.url = addressOfFile(file);
