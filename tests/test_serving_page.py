@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -132,6 +133,17 @@ def cards(page: Tab, count: int) -> list[Locator]:
     return page.locator("button.card").all()
 
 
+def hold(page: Tab) -> list[Route]:
+    """Keep back what the page sends; it goes on by ``continue_``."""
+    held: list[Route] = []
+
+    def keep(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/v1/judge*", keep)
+    return held
+
+
 def saved(page: Tab, button: str) -> str:
     with page.expect_download() as download:
         page.locator(button).click()
@@ -255,11 +267,11 @@ def test_a_picture_can_be_dropped_and_pasted(event, opened: Opened, served: Serv
     assert card.locator(".word").inner_text() == served.verdict(content).verdict
 
 
-def test_pictures_are_chosen_with_the_keyboard(opened: Opened):
+def test_the_keyboard_is_enough(opened: Opened):
     page = opened.page
-    page.on("filechooser", lambda chooser: chooser.set_files(PHOTOGRAPHS[:2]))
     page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "files"
+    choose(page, PHOTOGRAPHS[:2])
     first, second = cards(page, 2)
     first.focus()
     page.keyboard.press("Enter")
@@ -311,14 +323,25 @@ def test_crops_are_cut_from_the_file_itself(opened: Opened, served: Server):
     np.testing.assert_array_equal(found[..., :3], expected)
 
 
+def exif_of(orientation: int, order: str) -> bytes:
+    """EXIF that says nothing but an orientation, in a byte order of ``struct``."""
+    mark = b"II" if order == "<" else b"MM"
+    entry = struct.pack(f"{order}HHIHH", EXIF_ORIENTATION, 3, 1, orientation, 0)
+    header = mark + struct.pack(f"{order}HIH", 42, 8, 1)
+    return b"Exif\0\0" + header + entry + bytes(4)
+
+
 @pytest.mark.parametrize(
-    ("kind", "orientation"), [("JPEG", 2), ("JPEG", 3), ("JPEG", 6), ("JPEG", 8), ("PNG", 6)]
+    ("kind", "orientation", "order"),
+    [
+        *[("JPEG", 2, "<"), ("JPEG", 3, "<"), ("JPEG", 6, "<"), ("JPEG", 6, ">")],
+        *[("JPEG", 8, "<"), ("JPEG", 9, "<"), ("PNG", 6, "<")],
+    ],
 )
 def test_crops_are_drawn_where_they_were_on_a_turned_photograph(
-    kind, orientation, opened: Opened, served: Server
+    kind, orientation, order, opened: Opened, served: Server
 ):
-    exif = Image.Exif()
-    exif[EXIF_ORIENTATION] = orientation
+    exif = exif_of(orientation, order)
     content = encoded(Image.open(PHOTOGRAPHS[0]).resize((520, 390)), kind, exif=exif)
     verdict = served.verdict(content)
     assert (verdict.width, verdict.height) == (520, 390)
@@ -326,7 +349,7 @@ def test_crops_are_drawn_where_they_were_on_a_turned_photograph(
     [card] = cards(opened.page, 1)
     expected = upright_places(verdict, orientation)
     assert rectangles(card) == [pytest.approx(each, abs=1e-3) for each in expected]
-    upright = (390, 520) if orientation >= 5 else (520, 390)
+    upright = (390, 520) if 5 <= orientation <= 8 else (520, 390)
     image = card.locator("img").element_handle()
     wait_until(opened.page, "document.querySelector('.card img').complete")
     assert tuple(image.evaluate("each => [each.naturalWidth, each.naturalHeight]")) == upright
@@ -427,6 +450,21 @@ def test_a_file_that_is_too_large_is_not_sent(opened: Opened):
     assert not any("judge" in url for url in opened.requests)
 
 
+def test_a_file_that_is_gone_is_said(opened: Opened, tmp_path: Path):
+    page = opened.page
+    held = hold(page)
+    removed = tmp_path / "removed.jpg"
+    removed.write_bytes(PHOTOGRAPHS[0].read_bytes())
+    choose(page, [*PHOTOGRAPHS[:4], removed])
+    page.get_by_text("being judged").nth(3).wait_for()
+    removed.unlink()
+    while held:
+        held.pop().continue_()
+    card = page.locator("button.card", has_text="removed.jpg")
+    assert "it cannot be read" in card.inner_text()
+    cards(page, 5)
+
+
 def test_a_name_cannot_become_markup(opened: Opened):
     page = opened.page
     choose(page, payload(PHOTOGRAPHS[0].read_bytes(), HOSTILE))
@@ -442,8 +480,7 @@ def test_a_name_cannot_become_markup(opened: Opened):
 
 def test_no_more_than_four_pictures_are_sent_at_once(opened: Opened):
     page = opened.page
-    held: list[Route] = []
-    page.route("**/v1/judge*", lambda route: held.append(route))
+    held = hold(page)
     choose(page, PHOTOGRAPHS[:6])
     page.get_by_text("being judged").nth(3).wait_for()
     page.wait_for_timeout(200)
