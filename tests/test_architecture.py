@@ -29,7 +29,7 @@ MAY_IMPORT = {
 }
 ROOMS = (
     *("machine", "finding", "images", "claims", "isolation", "views", "bundle", "engines"),
-    *("results", "streaming", "judging", "report", "commands"),
+    *("results", "pages", "streaming", "judging", "report", "serving", "commands"),
 )
 """Of the runtime; each may import those before it, and itself."""
 CALIBRATION: dict[str, set[str]] = {
@@ -341,8 +341,8 @@ def test_claims_are_read_as_far_as_libraries_go(torch_free, vit_bundle, photogra
 
 def test_the_wheel_holds_the_page(wheel):
     with zipfile.ZipFile(wheel) as files:
-        held = {Path(name).name for name in files.namelist() if "/report/page/" in name}
-    assert held == {path.name for path in (ROOT / "runtime" / "report" / "page").iterdir()}
+        held = {Path(name).name for name in files.namelist() if "/pages/files/" in name}
+    assert held == {path.name for path in (ROOT / "runtime" / "pages" / "files").iterdir()}
 
 
 def test_the_export_says_what_it_lacks_without_torch(torch_free):

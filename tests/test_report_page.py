@@ -19,7 +19,7 @@ import pytest
 from browser import chromium, open_page, wait_until
 from glass_edge.runtime.machine.errors import InputError
 from glass_edge.runtime.machine.printable import printable
-from glass_edge.runtime.report.assets import asset, json_in_html
+from glass_edge.runtime.pages.assets import asset, json_in_html
 from glass_edge.runtime.report.model import Report
 from glass_edge.runtime.report.rendering import SCRIPTS, render_page
 from glass_edge.runtime.results.records import Crop, Record, decode_record
@@ -262,6 +262,8 @@ def test_only_files_and_embedded_pictures_are_followed(browser: Browser, tmp_pat
         "file:///%2Fexample.org/share/a.webp",
         "data:text/html,<script>alert(1)</script>",
         "data:image/svg+xml;base64,AAAA",
+        "blob:https://example.org/5b2fb95b-0c3e-4f0c-8a42-5d8a8d0ad4a1",
+        "blob:null/5b2fb95b-0c3e-4f0c-8a42-5d8a8d0ad4a1",
     )
     rows = [row(verdict(), thumbnail=url, original=url, previews=(url, url)) for url in urls]
     page_url = write_page(tmp_path, *rows)

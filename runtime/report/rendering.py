@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..results.records import Verdict
-from .assets import (
+from ..pages.assets import (
     SHARED_SCRIPTS,
     SHARED_STYLES,
     content_security_policy,
@@ -14,15 +13,17 @@ from .assets import (
     json_in_html,
     page_template,
 )
+from ..results.records import Verdict
 from .histogram import histogram
 from .model import Head, Report, Row
 
-TEMPLATE = "page.html.jinja"
+TEMPLATE = "report.html.jinja"
 STYLES = (*SHARED_STYLES, "report.css")
 SCRIPTS = (
     *SHARED_SCRIPTS,
-    *("grid.js", "view.js", "controls.js", "downloads.js", "printing.js", "address.js", "main.js"),
+    *("grid.js", "view.js", "controls.js", "printing.js", "address.js", "report.js"),
 )
+_LOADED = "img-src data: file: 'self'"
 _PIECES_AT_ONCE = 256  # a template yields a piece for every value in it
 
 
@@ -35,10 +36,10 @@ def render_page(report: Report) -> Iterator[str]:
         InputError: Jinja2 is not installed.
     """
     style, script = joined_styles(STYLES), joined_scripts(SCRIPTS)
-    pieces = page_template(TEMPLATE).stream(
+    pieces = page_template(TEMPLATE, "report").stream(
         head=report.head,
         histogram=histogram(report.head.bars, report.head.threshold),
-        policy=content_security_policy(style, script),
+        policy=content_security_policy(style, script, _LOADED),
         style=style,
         script=script,
         head_json=json_in_html(report.head),

@@ -20,13 +20,13 @@ from ..machine.printable import printable
 if TYPE_CHECKING:
     import jinja2
 
-SHARED_STYLES = ("shared.css",)
+SHARED_STYLES = ("shared.css", "head.css")
 SHARED_SCRIPTS = (
-    *("text.js", "elements.js", "geometry.js", "urls.js", "drawing.js", "data.js"),
-    *("facts.js", "claims.js", "card.js", "picture.js", "crops.js", "detail.js"),
+    *("text.js", "elements.js", "geometry.js", "urls.js", "drawing.js", "data.js", "history.js"),
+    *("facts.js", "claims.js", "card.js", "picture.js", "crops.js", "detail.js", "downloads.js"),
 )
-"""What draws an image and its details, in any page."""
-_FOLDER = "page"
+"""What draws an image and its details and saves its record, in any page."""
+_FOLDER = "files"
 _JSON_IN_HTML = {
     "<": "\\u003c",
     ">": "\\u003e",
@@ -36,7 +36,7 @@ _JSON_IN_HTML = {
 }
 _POLICY = (
     "default-src 'none'",
-    "img-src data: file: 'self'",
+    "{loaded}",
     "style-src {style}",
     "script-src {script}",
     "base-uri 'none'",
@@ -60,12 +60,14 @@ def joined_scripts(names: Iterable[str]) -> str:
     return f'\n(() => {{\n"use strict";\n{parts}}})();\n'
 
 
-def content_security_policy(style: str, script: str) -> str:
+def content_security_policy(style: str, script: str, loaded: str) -> str:
     """Return the policy by which a page runs one inline style sheet and one inline script.
 
-    Nothing else runs, whatever the data of the page are, and nothing is loaded but pictures.
+    Nothing else runs, whatever the data of the page are, and nothing is loaded but what the
+    directives ``loaded`` allow.
     """
-    return "; ".join(_POLICY).format(style=_source(style), script=_source(script))
+    sources = {"style": _source(style), "script": _source(script)}
+    return "; ".join(_POLICY).format(loaded=loaded, **sources)
 
 
 def _source(text: str) -> str:
@@ -81,8 +83,12 @@ def json_in_html(value: Any) -> str:
     return text
 
 
-def page_template(name: str) -> jinja2.Template:
+def page_template(name: str, extra: str) -> jinja2.Template:
     """Return a template; what it does not know is an error, and what it is given is escaped.
+
+    Args:
+        name: of its file.
+        extra: of the package, with which Jinja2 is installed for such a page.
 
     Raises:
         InputError: Jinja2 is not installed.
@@ -91,7 +97,7 @@ def page_template(name: str) -> jinja2.Template:
         import jinja2
     except ImportError:
         raise InputError(
-            "a page needs Jinja2, which is not installed: pip install 'glass-edge[report]'."
+            f"a page needs Jinja2, which is not installed: pip install 'glass-edge[{extra}]'."
         ) from None
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(asset),
@@ -103,6 +109,7 @@ def page_template(name: str) -> jinja2.Template:
     environment.filters |= {
         "printable": printable,
         "thousands": "{:,}".format,
+        "mebibytes": lambda size: f"{size / 2**20:.4g} MiB",
         "moment": lambda moment: f"{moment[:10]} {moment[11:16]} UTC",
     }
     return environment.get_template(name)

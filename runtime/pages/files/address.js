@@ -1,17 +1,6 @@
-// The page's address says which view is shown. A browser may refuse to change it or the history:
-// for files, or when it is asked too often.
+// The page's address says which view is shown.
 
 const PAUSE = 300; // milliseconds without typing
-
-/** Change the history, if the browser allows it. */
-function inHistory(change) {
-  try {
-    change();
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 class Address {
   constructor() {

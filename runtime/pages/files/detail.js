@@ -6,12 +6,13 @@ const PAGING_PAUSE = 150; // milliseconds, so that paging fast opens no file on 
 class Detail {
   /**
    * @param {HTMLDialogElement} dialog
-   * @param {object} head of the report; `threshold` is used
+   * @param {object} head of the page; `threshold` is used
    * @param {{attention: number, influence: number}} scales
+   * @param {FileWords} words
    * @param {(item: object) => void} closed called with the item shown last
    */
-  constructor(dialog, head, scales, closed) {
-    Object.assign(this, { dialog, head, scales, closed });
+  constructor(dialog, head, scales, words, closed) {
+    Object.assign(this, { dialog, head, scales, words, closed });
     this.build();
     dialog.addEventListener("close", () => this.clear());
     dialog.addEventListener("pointerdown", (event) => (this.pressed = this.isBackdrop(event)));
@@ -151,11 +152,11 @@ class Detail {
   async showFile(pause) {
     const { row } = this.item;
     const { signal } = this.wanted;
-    if (pictureUrl(row.original) === null) return this.showThumbnail(NOT_FOUND);
+    if (pictureUrl(row.original) === null) return this.showThumbnail(`${this.words.missing}.`);
     this.showThumbnail("Opening the file …");
     await new Promise((resolve) => setTimeout(resolve, pause));
     if (signal.aborted) return;
-    const { image, reason } = await openOriginal(row, signal);
+    const { image, reason } = await openOriginal(row, this.words, signal);
     if (signal.aborted) return;
     if (image === null) this.showThumbnail(reason);
     else this.showOriginal(image);
@@ -165,7 +166,7 @@ class Detail {
     image.alt = summaryOf(this.item);
     this.showPicture(
       framed(image, this.item.row, this.scales, MOST_OUTLINED.details),
-      "This is the file at that path now; its size in pixels is the record's.",
+      `${this.words.shown}.`,
     );
     this.crops.showPixels(image);
   }

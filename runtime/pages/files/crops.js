@@ -210,7 +210,8 @@ function cropNotes({ record, previews }, scales, original) {
     notes.push(
       found
         ? "Previews of crops are slightly compressed: native pixels need the original file."
-        : "To see the crops in native pixels, the original file is needed.",
+        : "To see the crops in native pixels, the original file is needed, in a format that this " +
+            "browser shows.",
     );
   }
   if (scales.attention > 0 || scales.influence > 0) notes.push(scaleNote(scales));

@@ -13,11 +13,21 @@
  */
 
 function readReport() {
-  const { head, rows } = JSON.parse(document.getElementById("report-data").textContent);
+  const { head, rows } = pageData();
   return { head, items: rows.map((row, index) => itemOf(row, index, head)) };
 }
 
-/** @returns {Item} */
+/** What the page was given as JSON. */
+function pageData() {
+  return JSON.parse(document.getElementById("page-data").textContent);
+}
+
+/**
+ * @param {object} row
+ * @param {number} index
+ * @param {object} head `threshold`, `fake_class` and `real_class` are used
+ * @returns {Item}
+ */
 function itemOf(row, index, head) {
   const { record } = row;
   const failed = record.status === "error";

@@ -17,7 +17,7 @@ function cardOf(item, scales) {
 
 function pictureFace(item, scales) {
   const { row, record } = item;
-  const nothing = placeholder(record.path);
+  const nothing = placeholder(record.path, row.missing);
   if (pictureUrl(row.thumbnail) === null) return element("div", { class: "face" }, nothing);
   const image = imageOf(row.thumbnail, summaryOf(item));
   const picture = framed(image, row, scales, MOST_OUTLINED.card);

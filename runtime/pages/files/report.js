@@ -1,4 +1,11 @@
-// Starts the page.
+// Starts the page of a report.
+
+const FILE_WORDS = {
+  shown: "This is the file at that path now; its size in pixels is the record's",
+  missing: "The file was not found when this page was made",
+  unreadable: "The file was moved or removed, or this browser does not read its format",
+  other: "The file has changed since it was judged, or is not shown as it was judged",
+};
 
 function start() {
   const { head, items } = readReport();
@@ -18,7 +25,7 @@ function start() {
     address.write();
     detail.open(shown, index);
   });
-  const detail = new Detail(find("detail"), head, scales, (item) => {
+  const detail = new Detail(find("detail"), head, scales, FILE_WORDS, (item) => {
     if (shown.includes(item)) grid.focus(shown.indexOf(item));
     else controls.focus();
   });

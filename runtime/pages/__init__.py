@@ -1,0 +1,1 @@
+"""What pages for people are made of: templates, styles and scripts, joined into one file."""
