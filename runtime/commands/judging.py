@@ -137,7 +137,6 @@ _OPTIONS = (
 
 def judging_options(function: _Function) -> _Function:
     """Add what says how images are judged; the command is given it as ``judging``."""
-    names: list[str] = []
 
     @wraps(function)
     def collected(*args: Any, **kwargs: Any) -> Any:
@@ -146,7 +145,8 @@ def judging_options(function: _Function) -> _Function:
 
     for each in reversed(_OPTIONS):
         each(collected)
-    names += [parameter.name for parameter in vars(collected)["__click_params__"]]
+    parameters = vars(collected)["__click_params__"]  # which click appends to, each time
+    names = [parameter.name for parameter in parameters[-len(_OPTIONS) :]]
     return collected  # type: ignore[return-value]  # click's decorators keep no types either
 
 

@@ -58,8 +58,9 @@ def error_handlers(max_bytes: int) -> Mapping[Any, ExceptionHandler]:
     async def of_http(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
-        sentence = sentences.get(error.status_code, lambda _: error.detail)
-        return refusal(error.status_code, sentence(request), error.headers)
+        known = sentences.get(error.status_code)
+        sentence = error.detail if known is None else known(request)
+        return refusal(error.status_code, sentence, error.headers)
 
     async def busy(_: Request, error: Exception) -> Response:
         after = error.retry_after if isinstance(error, BusyError) else 1

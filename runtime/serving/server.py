@@ -60,7 +60,8 @@ def serve(service: Service, listener: socket.socket, lines: Lines) -> int:
     try:
         listener.listen(_BACKLOG)
     except OSError as error:
-        raise _not_had(*listener.getsockname()[:2], error) from None
+        host, port = listener.getsockname()[:2]
+        raise _not_had(host, port, error) from None
     _allow_connections()
     server.run([listener])
     if service.failure is not None:
