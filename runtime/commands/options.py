@@ -44,7 +44,7 @@ class Folder(click.Path):
             self.fail(f"{error.message}{printable(did_you_mean(value))}", param, ctx)
 
 
-class CropsChoice(click.types.IntParamType):
+class CropsChoice(click.IntRange):
     """A number of crops, or ``auto``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

@@ -24,7 +24,14 @@ from ..streaming.intake import Origin
 from ..streaming.pipeline import Pipeline
 from ..views.batch import open_image
 from .desk import Desk
-from .options import DetectorOptions, decode_options, engine_options, pipeline_options, sampling
+from .options import (
+    DetectorOptions,
+    decode_options,
+    engine_options,
+    pipeline_options,
+    sampling,
+    views_together,
+)
 from .recording import Judged
 from .roads import Roads, threshold_of
 from .settling import stopping_rule
@@ -73,7 +80,8 @@ class Detector:
         manifest = self.bundle.manifest
         rule = stopping_rule(self.options, self.bundle)
         self._sampling = sampling(self.options, manifest.views, rule)
-        pipeline = pipeline_options(self.options, manifest, self._sampling)
+        together = views_together(self.options, manifest, self._sampling)
+        pipeline = pipeline_options(self.options, together)
         usual = self._sampling.spec.usual
         settings = engine_options(self.options, pipeline, self._sampling.crops or usual, progress)
         self._engine = open_engine(self.bundle, self.options.engine, settings)

@@ -157,17 +157,19 @@ def sampling(options: DetectorOptions, views: ViewSpec, rule: Stopping | None) -
     )
 
 
-def pipeline_options(
-    options: DetectorOptions, manifest: Manifest, views: Sampling
-) -> PipelineOptions:
-    """Say how many images of these views share a batch, and how many threads compute."""
-    alone = options.mode == "latency"
+def views_together(options: DetectorOptions, manifest: Manifest, views: Sampling) -> int:
+    """Return how many views of an image count towards a batch."""
     # Of so few crops that global views count, too: both together make a batch. Not where a graph
     # computes a full batch in any case, which crops alone shall fill.
     counted = options.crops == AUTO_CROPS and not manifest.backbone.fixed_batch
-    together = (views.laid or manifest.views.usual) + counted
+    return (views.laid or manifest.views.usual) + counted
+
+
+def pipeline_options(options: DetectorOptions, views: int) -> PipelineOptions:
+    """Say how many images of so many views share a batch, and how many threads compute."""
+    alone = options.mode == "latency"
     return PipelineOptions(
-        images=1 if alone else max(1, options.batch_size // together),
+        images=1 if alone else max(1, options.batch_size // views),
         workers=1 if alone else options.workers,
         memory=options.memory,
         decode=decode_options(options),

@@ -16,7 +16,13 @@ from ..streaming.sharing import LastStage
 from ..views.batch import ViewInfo, Views
 from .influence import Influence
 from .joining import Joining
-from .options import DetectorOptions, pipeline_options, sampling, within_memory
+from .options import (
+    DetectorOptions,
+    pipeline_options,
+    sampling,
+    views_together,
+    within_memory,
+)
 from .recording import Judged, Recorder, rows_of
 from .settling import Settling, stopping_rule
 
@@ -49,7 +55,7 @@ class Roads:
         manifest = self._bundle.manifest
         rule = stopping_rule(options, self._bundle)
         views = sampling(options, manifest.views, rule)
-        shared = pipeline_options(options, manifest, views)
+        shared = pipeline_options(options, views_together(options, manifest, views))
         several = manifest.views.several
         if manifest.views.apart:
             # What waits to be judged is as large as the image: no more than one for each batch.
