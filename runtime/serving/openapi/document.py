@@ -175,23 +175,25 @@ def _option(name: str, schema: dict[str, Any], description: str) -> dict[str, An
 
 
 def _operating_paths() -> dict[str, Any]:
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    yes = answer("Yes.")
     return {
-        "/healthz": _probe("healthz", "Is the server alive?", failures(500)),
-        "/readyz": _probe("readyz", "Does the server take images now?", failures(503)),
-        "/metrics": _probe(
-            "metrics", "Measurements for Prometheus", {}, {"text/plain": {"schema": BINARY}}
+        "/healthz": _operating("healthz", "Is the server alive?", {"200": yes, **failures(500)}),
+        "/readyz": _operating(
+            "readyz", "Does the server take images now?", {"200": yes, **failures(503)}
+        ),
+        "/metrics": _operating(
+            "metrics", "What Prometheus collects", {"200": answer("The measurements.", text)}
         ),
     }
 
 
-def _probe(
-    name: str, summary: str, failing: dict[str, Any], content: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def _operating(name: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
     return {
         "get": {
             "operationId": name,
             "summary": summary,
             "tags": ["operating"],
-            "responses": {"200": answer("Yes." if failing else "They are.", content), **failing},
+            "responses": responses,
         }
     }
