@@ -16,7 +16,6 @@ from ..images.encoded import DEFAULT_MAX_PIXELS, SIXTEEN_BIT
 from ..judging.options import DEFAULT_BATCH_SIZE, MODES, SEED_KEY, DetectorOptions
 from ..machine.errors import InputError
 from ..streaming.view_maker import DEFAULT_MEMORY
-from ..views.sizes import MOST_VIEWS
 from .console import check_libraries
 from .options import (
     CropsChoice,
@@ -32,9 +31,9 @@ _OPTIONS = (
     threshold_option,
     click.option(
         "--crops",
-        type=CropsChoice(1, MOST_VIEWS),
+        type=CropsChoice(),
         metavar="N|auto",
-        help="Crops per image; or auto for as many as its verdict needs, which takes a "
+        help="Crops per image, up to 1024; or auto for as many as its verdict needs, which takes a "
         "bundle made by glass-calibrate. Default: the bundle's number.",
     ),
     click.option(
