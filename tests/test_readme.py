@@ -18,6 +18,7 @@ import pytest
 from conftest import EXAMPLES, ROOT, call
 from PIL import Image
 from safetensors.torch import save_file
+from serving import serving
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROGRAMS = Path(sys.executable).parent
@@ -102,8 +103,8 @@ def test_the_server_answers_what_is_asked_of_it(demo, place):
         printed("glass-export gl_vit.pt -o gl_vit.glass", place)
     (served,) = (line for line in COMMANDS if line.startswith("glass-serve"))
     (sent,) = (line for line in COMMANDS if line.startswith("curl"))
-    with serving(*shlex.split(served, comments=True)[1:], place=place) as server:
-        done = run(sent.replace("http://127.0.0.1:8000", server.address), place)
+    with serving(*shlex.split(served, comments=True)[1:], cwd=place) as server:
+        done = run(sent.replace("http://127.0.0.1:8000", server.url), place)
     assert json.loads(done.stdout)["verdict"] in ("fake", "real")
 
 
