@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import numpy as np
 
@@ -42,8 +44,8 @@ class Load(msgspec.Struct, frozen=True):
 
     @property
     def longest(self) -> float:
-        """Seconds of the slowest request, whatever came of it."""
-        return max(map(max, self.latencies.values()))
+        """Seconds of the slowest request, whatever came of it; NaN if none was due."""
+        return max(map(max, self.latencies.values()), default=math.nan)
 
     @property
     def cpu_share(self) -> float:
@@ -56,4 +58,4 @@ class Load(msgspec.Struct, frozen=True):
         NaN if there are none.
         """
         found = self.latencies.get(ANSWERED)
-        return float(np.percentile(found, percent)) if found else float("nan")
+        return float(np.percentile(found, percent)) if found else math.nan

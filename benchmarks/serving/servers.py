@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import subprocess
 import tempfile
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -161,7 +161,7 @@ def _free_port() -> int:
 
 
 def _answers(url: str) -> bool:
-    with contextlib.suppress(OSError):  # not yet, or an answer of another status
-        with urllib.request.urlopen(url, timeout=_ANSWER_TIMEOUT):  # noqa: S310 - http
-            return True
+    # An error: it does not listen yet, or it answers that it is not ready.
+    with suppress(OSError), urllib.request.urlopen(url, timeout=_ANSWER_TIMEOUT):  # noqa: S310
+        return True
     return False
