@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import socketserver
 import statistics
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,18 +20,20 @@ from fastapi.testclient import TestClient
 from glass_edge.benchmarks.measuring.samples import Samples
 from glass_edge.benchmarks.serving import client, load, measure, servers
 from glass_edge.benchmarks.serving.answers import LOST, TIMED_OUT, Load
+from glass_edge.benchmarks.serving.entry import Entry, ServeOptions
 from glass_edge.benchmarks.serving.load import LoadGenerator, Target
 from glass_edge.benchmarks.serving.report import Overload, ServerResult, ServingReport
 from glass_edge.benchmarks.serving.servers import Server, ServerCommand
 from glass_edge.benchmarks.serving.straightforward import SEED, make_app
 from glass_edge.runtime.machine.environment import environment
 
-from glass_edge import Detector, DetectorOptions, EngineError
+from glass_edge import Bundle, Detector, DetectorOptions, EngineError, ImageError
 
 run = partial(call, "glass-bench", ROOT, "serve")
 PHOTOS = sorted(map(str, EXAMPLES.glob("*/*.jpg")))
 TINY = ServerCommand("tiny", "tiny_server", (), ready="/ready", path="/slow", form=False)
 SECONDS = tiny_server.SECONDS
+LINUX = Path("/proc/self/smaps_rollup").exists()
 
 
 @pytest.fixture(scope="module")
@@ -162,13 +164,7 @@ def test_percentiles_are_those_of_the_standard_library():
 
 def test_a_server_that_does_not_start_is_an_error_with_its_sentence():
     with pytest.raises(EngineError, match=r"tiny ended: Error: there is no such bundle\."):
-        Server(msgspec_replace(TINY, arguments=("--refuse",)))
-
-
-def msgspec_replace(command: ServerCommand, **changes) -> ServerCommand:
-    from dataclasses import replace
-
-    return replace(command, **changes)
+        Server(replace(TINY, arguments=("--refuse",)))
 
 
 def test_a_server_ends_with_its_block():
@@ -177,69 +173,92 @@ def test_a_server_ends_with_its_block():
     assert LoadGenerator([PHOTOS[0]]).every_image(Target(port, "/slow")) == [LOST]
 
 
-class TestTheStraightforwardServer:
-    @pytest.fixture(scope="class")
-    def scores(self, vit_bundle):
-        """P(fake) of each photograph."""
-        with TestClient(make_app(vit_bundle)) as asked:
-            answers = [asked.post("/judge", files={"file": open(each, "rb")}) for each in PHOTOS]
-        return [answer.json()["score"] for answer in answers]
-
-    def test_judges_as_a_detector_that_is_given_the_same_crops(self, scores, vit_bundle):
-        detector = Detector(vit_bundle, DetectorOptions(fixed_seed=SEED))
-        expected = [verdict.score for verdict in detector.detect(PHOTOS)]
-        assert scores == pytest.approx(expected, abs=1e-3)
-
-    def test_other_crops_would_have_been_seen(self, scores, vit_bundle):
-        detector = Detector(vit_bundle, DetectorOptions(fixed_seed=SEED + 1))
-        other = [verdict.score for verdict in detector.detect(PHOTOS)]
-        assert max(abs(a - b) for a, b in zip(scores, other, strict=True)) > 3e-3
-
-
 @pytest.fixture(scope="module")
-def measured(vit_bundle, make_precision, tmp_path_factory):
-    """The screen and the report of a run in which a straightforward server is glass-serve's."""
+def scores(vit_bundle) -> list[float]:
+    """P(fake) of each photograph, as the straightforward server answers."""
+    with TestClient(make_app(vit_bundle)) as asked:
+        answers = [
+            asked.post("/judge", files={"file": Path(each).read_bytes()}).json() for each in PHOTOS
+        ]
+    return [answer["score"] for answer in answers]
 
-    def in_its_place(bundle, engine):
-        return msgspec_replace(servers.straightforward(bundle), name="glass-serve")
 
-    folder = tmp_path_factory.mktemp("serve")
-    options = ["--straightforward-bundle", make_precision("vit", "bf16").path, "--rounds", 2]
-    options += ["--seconds", 0.5, "--overload", 1, "--connections", 3]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "glass_serve", in_its_place)
-        patch.setattr(load, "ANSWER_TIMEOUT", 5.0)
-        done = run(*PHOTOS[:2], "-b", vit_bundle.path, *options,
-                   "-o", folder / "serve.json", "-o", folder / "serve.md")  # fmt: skip
+def detected(bundle: Bundle, seed: int) -> list[float]:
+    detector = Detector(bundle, DetectorOptions(fixed_seed=seed))
+    return [verdict.score for verdict in detector.detect(PHOTOS)]
+
+
+def test_the_straightforward_server_judges_as_a_detector_given_the_same_crops(scores, vit_bundle):
+    assert scores == pytest.approx(detected(vit_bundle, SEED), abs=1e-3)
+
+
+def test_other_crops_would_have_been_noticed(scores, vit_bundle):
+    other = detected(vit_bundle, SEED + 1)
+    assert max(abs(a - b) for a, b in zip(scores, other, strict=True)) > 3e-3
+
+
+class TestAnEntry:
+    OPTIONS = ServeOptions(seconds=0.5, connections=3, overload=1)
+
+    def test_is_measured_in_rounds_and_then_under_overload(self, light, tiny):
+        entry = Entry(tiny, InThisProcess(light), self.OPTIONS)
+        entry.warm_up(["image"])
+        for _ in range(2):
+            entry.measure()
+        entry.measure_overload()
+        found = entry.result()
+        assert [len(found.alone), len(found.saturated), len(found.half)] == [2, 2, 2]
+        rates = [each.rate for each in found.saturated]
+        assert found.overload.rate == pytest.approx(5 * statistics.median(rates))
+        assert found.overload.load.percentile(50) > found.half[0].percentile(50)
+        assert found.overload.after.rate > 0
+        assert bool(found.overload.held) == LINUX
+        assert len(list(found.loads)) == 8
+
+    def test_that_refuses_an_image_names_it(self, generator, at, tiny, monkeypatch):
+        monkeypatch.setattr(tiny, "target", at("/full"))
+        entry = Entry(tiny, InThisProcess(generator), self.OPTIONS)
+        with pytest.raises(ImageError, match=r"small\.jpg: tiny answered 503\. Leave it out"):
+            entry.warm_up(["small.jpg", "large.jpg"])
+
+    def test_that_judges_nothing_is_an_error(self, light, at, tiny, monkeypatch):
+        monkeypatch.setattr(tiny, "target", at("/full"))
+        entry = Entry(tiny, InThisProcess(light), self.OPTIONS)
+        with pytest.raises(EngineError, match=r"did not judge images steadily .*\d x 503"):
+            entry.measure()
+
+
+class InThisProcess:
+    """Stands for the load generator's own process, which takes seconds to start."""
+
+    def __init__(self, generator: LoadGenerator) -> None:
+        self._generator = generator
+
+    def ask(self, method, *arguments):
+        return method(self._generator, *arguments)
+
+
+@pytest.mark.slow
+def test_everyone_takes_part_or_says_why_not(vit_bundle, make_precision, tmp_path, monkeypatch):
+    """A straightforward server stands in glass-serve's place."""
+    monkeypatch.setattr(
+        measure,
+        "glass_serve",
+        lambda bundle, _: replace(servers.straightforward(bundle), name="glass-serve"),
+    )
+    half = make_precision("vit", "bf16")
+    done = run(*PHOTOS[:2], "-b", vit_bundle.path, "--straightforward-bundle", half.path,
+               "--rounds", 2, "--seconds", 1, "--overload", 1, "--connections", 3,
+               "-o", tmp_path / "serve.json", "-o", tmp_path / "serve.md")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert (folder / "serve.md").read_text() == done.stdout
-    return done.stdout, msgspec.json.decode((folder / "serve.json").read_bytes(), type=ServingReport)
-
-
-def test_everyone_is_measured_in_every_round_and_under_overload(measured, vit_bundle):
-    screen, report = measured
-    assert [each.name for each in report.servers] == [
-        "glass-serve",
-        f"straightforward, {vit_bundle.name}",
-    ]
-    assert len(report.files.seconds) == 2
-    for server in report.servers:
-        assert [len(server.alone), len(server.saturated), len(server.half)] == [2, 2, 2]
-        assert all(set(each.counts) == {"200"} for each in (*server.alone, *server.saturated))
-        assert server.overload.rate == pytest.approx(
-            5 * statistics.median(each.rate for each in server.saturated)
-        )
-        assert server.overload.after.rate > 0
-        assert Path("/proc/self/smaps_rollup").exists() == bool(server.overload.held)
-    assert screen == report.to_markdown()
-    assert report.images == 2
+    report = msgspec.json.decode((tmp_path / "serve.json").read_bytes(), type=ServingReport)
+    assert (tmp_path / "serve.md").read_text() == done.stdout == report.to_markdown()
+    plain = f"straightforward, {vit_bundle.name}"
+    assert [each.name for each in report.servers] == ["glass-serve", plain]
+    assert all(len(each.half) == len(report.files.seconds) == 2 for each in report.servers)
     assert {"fastapi", "uvicorn", "h11"} <= report.libraries.keys()
-
-
-def test_what_cannot_serve_is_refused_with_its_reason(measured):
-    _, report = measured
     (refused,) = report.refusals
-    assert refused.name.startswith("straightforward, vit.bf16")
+    assert refused.name == f"straightforward, {half.name}"
     assert "ended: " in refused.reason
 
 
@@ -328,6 +347,5 @@ def test_an_image_that_cannot_be_judged_is_named(vit_bundle, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(Path(PHOTOS[0]).read_bytes()[:3000])
     done = run(broken, "-b", vit_bundle.path, "--seconds", 0.1)
-    assert done.returncode == 1
-    assert str(broken) in done.stderr
-    assert "Leave it out of the benchmark." in " ".join(done.stderr.split())
+    assert f"{broken}: " in (said := refusal(done))
+    assert "Leave it out of the benchmark." in said

@@ -84,7 +84,8 @@ def serve(
     ]
     opened = Bundle.open(chosen_bundle(bundle, images))
     beside = Bundle.open(other) if other is not None else None
-    from .measure import ServeOptions, measure_serving
+    from .entry import ServeOptions
+    from .measure import measure_serving
 
     options = ServeOptions(engine, rounds, seconds, connections, overload)
     measured = measure_serving(found, opened, beside, options, command=command_line())
