@@ -174,8 +174,8 @@ class ServingReport(BenchReport, frozen=True):
             f"{self.images} images of {self.image_bytes / _MB:.2f} MB on average, sent in turn; "
             f"glass-serve and glass-run judge with bundle {self.bundle} on {self.engine}. "
             "straightforward: FastAPI, Pillow and ONNX Runtime with their defaults, each image "
-            f"judged by itself. {self.rounds} rounds in turns, of {self.seconds:g} s for each "
-            "load: median (quartiles); ratios are medians of those within a round. "
+            f"judged by itself, with one seed for the crops of all. {self.rounds} rounds in "
+            f"turns, of {self.seconds:g} s for each load: median (quartiles); ratios are medians of those within a round. "
             f"{self._generator()}",
             refusals_table(self.refusals) if self.refusals else "",
             f"One client alone; then images/s with {self.connections} clients, each of which sends "
