@@ -29,6 +29,7 @@ from glass_edge.benchmarks.pipeline import PipelineReport
 from glass_edge.benchmarks.reports.report import ReportCosts
 from glass_edge.benchmarks.run.report import RunReport
 from glass_edge.benchmarks.run.tables import end_to_end_table, run_markdown
+from glass_edge.benchmarks.serving.report import ServingReport
 from glass_edge.benchmarks.views.decoders import DecodersReport, FormatResult
 from glass_edge.benchmarks.views.measure import ViewsReport
 from glass_edge.calibration.making.explored import Exploration
@@ -54,6 +55,8 @@ QUANTISED = TRAINED | {
     "vitb16": "ViT-B/16, random weights",
 }
 """Of the comparisons of INT8, by file name."""
+SERVED = {"demo": "EfficientNet-lite0 (the demo), FP32", "resnet50": "ResNet-50, INT8"}
+"""Of the reports of servers, by file name."""
 ONE_VIEW = {
     "commfor": "ViT-S/16 at 384, Community Forensics' shape",
     "cnnspot": "ResNet-50, CNNSpot's shape",
@@ -293,6 +296,25 @@ def report_costs() -> str:
     return "\n\n".join(parts)
 
 
+def serving_costs() -> str:
+    """What serving costs and gains, and how servers bear overload."""
+    parts = []
+    for name, network in SERVED.items():
+        report = read(f"serve-{name}", ServingReport)
+        parts += [
+            f"**{network}**, {report.images} photographs of {report.image_bytes / 1e6:.1f} MB on "
+            f"average, {_processor(report.environment.processor)}, {report.environment.cpus} CPUs "
+            f"for servers\nand clients together; medians (quartiles) "
+            f"([report](reports/serve-{name}.md)):",
+            report.speed_table(),
+            report.half_table(),
+            report.overload_table(),
+            report.endurance_table(),
+            f"`{report.command}`",
+        ]
+    return "\n\n".join(parts)
+
+
 def claims() -> str:
     """What it costs to ask files of their origin."""
     return read("report", ReportCosts).claims_table()
@@ -342,6 +364,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/gpu.md": {"GPU": gpu},
     "docs/provenance.md": {"CLAIMS": claims},
     "docs/report.md": {"REPORT": report_costs},
+    "docs/serving.md": {"SERVING": serving_costs},
     "docs/steadiness.md": {"STEADINESS": steadiness_page},
     "docs/throughput.md": {"PIPELINE": pipelines},
     "docs/views.md": {"DECODERS": decoders, "VIEWS": views},
@@ -387,6 +410,7 @@ _TABLES: dict[
         | Int8Report
         | PipelineReport
         | ReportCosts
+        | ServingReport
         | SteadinessReport
         | ViewsReport
     ],
@@ -400,6 +424,7 @@ _TABLES: dict[
     "int8": Int8Report,
     "pipeline": PipelineReport,
     "report": ReportCosts,
+    "serve": ServingReport,
     "steadiness": SteadinessReport,
     "views": ViewsReport,
 }
