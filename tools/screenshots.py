@@ -62,7 +62,7 @@ def counted(sent: tuple[str, ...]) -> str:
 def served(bundle: str) -> Iterator[str]:
     """Serve a bundle at a free port while the block lasts; yield its address."""
     program = Path(sys.executable).with_name("glass-serve")
-    command = [program, bundle, "--port", "0", "--drain-delay", "0"]
+    command = [str(program), bundle, "--port", "0", "--drain-delay", "0"]
     with subprocess.Popen(  # noqa: S603
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as server:
