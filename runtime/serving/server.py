@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import sys
@@ -63,6 +64,7 @@ def serve(service: Service, listener: socket.socket, lines: Lines) -> int:
         host, port = listener.getsockname()[:2]
         raise _not_had(host, port, error) from None
     _allow_connections()
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # strangers' nonsense is no news
     server.run([listener])
     if service.failure is not None:
         raise EngineError(f"the engine failed, so the server has ended: {service.failure}")
@@ -101,7 +103,7 @@ class _Server(uvicorn.Server):
                 lifespan="off",
                 ws="none",
                 log_config=None,
-                log_level="error",  # strangers' nonsense is no news
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
