@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -148,8 +149,8 @@ def main(
         lines = Lines(sys.stdout.fileno())
         try:
             service.try_out()
-            click.echo(_greeting(address_of(listener), detector), err=True)
-            lost = serve(service, listener, lines)
+            greeting = _greeting(address_of(listener), detector)
+            lost = serve(service, listener, lines, partial(click.echo, greeting, err=True))
         finally:
             service.close()
             lines.close()

@@ -74,7 +74,9 @@ async def read_body(
         async with aclosing(_pieces(request, held, most, scope)) as pieces:
             return await consume(pieces)
     raise HTTPException(
-        408, f"the body came too slowly: send {LEAST >> 10} KiB or its end every {PATIENCE:g} s."
+        408,
+        f"the body came too slowly: send {LEAST >> 10} KiB or its end every {PATIENCE:g} s.",
+        {"Connection": "close"},  # or what still comes would keep it open for ever
     )
 
 

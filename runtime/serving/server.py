@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
@@ -46,12 +47,20 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(service: Service, listener: socket.socket, lines: Lines) -> int:
+def serve(
+    service: Service, listener: socket.socket, lines: Lines, begun: Callable[[], None]
+) -> int:
     """Answer requests until SIGINT or SIGTERM; return how many were not answered in the end.
 
     After SIGTERM requests are answered for the drain delay, while readiness fails. Then no
     connection is accepted, and what is in flight has its grace. SIGINT takes no delay; a second
     signal of either kind ends the delay, and a third one the grace.
+
+    Args:
+        service: what answers.
+        listener: is bound, and closed in the end.
+        lines: take a line for each request.
+        begun: called as soon as clients can connect.
 
     Raises:
         InputError: another program has taken the address in between.
@@ -63,6 +72,7 @@ def serve(service: Service, listener: socket.socket, lines: Lines) -> int:
     except OSError as error:
         host, port = listener.getsockname()[:2]
         raise _not_had(host, port, error) from None
+    begun()
     _allow_connections()
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # strangers' nonsense is no news
     server.run([listener])
