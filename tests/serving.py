@@ -85,7 +85,6 @@ class Server:
         """Wait for the next line that the server writes of a request."""
         return json.loads(self._lines.get(timeout=PATIENCE))
 
-
     def line_of(self, identity: str) -> dict[str, Any]:
         """Wait for the line of a request; those before it are passed over."""
         while (line := self.line())["id"] != identity:

@@ -417,9 +417,7 @@ def test_a_client_may_wait_until_its_body_is_asked_for(server, picture):
         assert statuses(received(connection)) == [200]
 
 
-@pytest.mark.parametrize(
-    ("query", "length", "status"), [("?crops=0", 10, 400), ("", 1 << 40, 413)]
-)
+@pytest.mark.parametrize(("query", "length", "status"), [("?crops=0", 10, 400), ("", 1 << 40, 413)])
 def test_a_body_that_would_be_refused_is_not_asked_for(query, length, status, server):
     with server.connect() as connection:
         lines = (f"Content-Length: {length}", "Expect: 100-continue", "Connection: close")
