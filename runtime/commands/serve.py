@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -146,7 +147,7 @@ def main(
         detector = Detector(opened, judging, on_console)
         settle_decoders(judging.max_pixels)
         service = Service(detector, options)
-        lines = Lines(sys.stdout.fileno())
+        lines = Lines(_output())
         try:
             service.try_out()
             greeting = _greeting(address_of(listener), detector)
@@ -157,6 +158,11 @@ def main(
     if lost:
         click.echo(f"{lost} requests were not answered within the grace.", err=True)
         ctx.exit(1)
+
+
+def _output() -> int:
+    """Return the descriptor of standard output; where there is none, one that leads nowhere."""
+    return os.open(os.devnull, os.O_WRONLY) if sys.stdout is None else sys.stdout.fileno()
 
 
 def _greeting(address: str, detector: Detector) -> str:

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import NamedTuple, TypeVar
 
 import anyio
+import python_multipart  # noqa: F401  # Starlette looks for it when the first form comes
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
