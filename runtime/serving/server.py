@@ -60,19 +60,18 @@ def serve(
         service: what answers.
         listener: is bound, and closed in the end.
         lines: take a line for each request.
-        begun: called as soon as clients can connect.
+        begun: called as soon as requests are answered and signals obeyed.
 
     Raises:
         InputError: another program has taken the address in between.
         EngineError: the engine failed.
     """
-    server = _Server(service, lines)
+    server = _Server(service, lines, begun)
     try:
         listener.listen(_BACKLOG)
     except OSError as error:
         host, port = listener.getsockname()[:2]
         raise _not_had(host, port, error) from None
-    begun()
     _allow_connections()
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # strangers' nonsense is no news
     server.run([listener])
@@ -105,7 +104,7 @@ class _Server(uvicorn.Server):
         lost: requests that the end cut off.
     """
 
-    def __init__(self, service: Service, lines: Lines) -> None:
+    def __init__(self, service: Service, lines: Lines, begun: Callable[[], None]) -> None:
         options = service.options
         super().__init__(
             uvicorn.Config(
@@ -122,8 +121,13 @@ class _Server(uvicorn.Server):
             )
         )
         self.lost = 0
-        self._service = service
+        self._service, self._begun = service, begun
         self._closes_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer, and say so."""
+        await super().startup(sockets)
+        self._begun()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end; see :func:`serve`. Signals are not raised again: the exit is our own."""
