@@ -249,26 +249,37 @@ def test_what_does_not_end_within_the_grace_is_said(third, vit_bundle):
         assert server.errors[-1] == "1 requests were not answered within the grace.\n"
 
 
+CLIENTS = 20
+
+
 @pytest.mark.parametrize("turns", [2, slow(50)])
 def test_under_load_no_accepted_request_is_lost(turns, vit_bundle, picture):
     """Clients that keep their connections, and open no more when it is not ready."""
     for _ in range(turns):
         with serving(vit_bundle, "--drain-delay", 0.5, "--workers", 1) as server:
-            stop = threading.Event()
-            with ThreadPoolExecutor(20) as pool:
-                clients = [pool.submit(keep_asking, server, picture, stop) for _ in range(20)]
-                time.sleep(0.5)
+            asking, ending = threading.Barrier(CLIENTS + 1), threading.Event()
+            with ThreadPoolExecutor(CLIENTS) as pool:
+                clients = [
+                    pool.submit(keep_asking, server, picture, asking, ending)
+                    for _ in range(CLIENTS)
+                ]
+                asking.wait(PATIENCE)
                 server.signal(TERM)
                 counts = sum((each.result(PATIENCE) for each in clients), Counter())
             assert server.wait() == 0, server.errors
             assert set(counts) == {200}, counts
-            assert counts[200] > 20
+            assert counts[200] >= 2 * CLIENTS
 
 
-def keep_asking(server: Server, picture: bytes, stop: threading.Event) -> Counter[int | str]:
+def keep_asking(
+    server: Server, picture: bytes, asking: threading.Barrier, ending: threading.Event
+) -> Counter[int | str]:
+    """Ask until an answer says that the server ends; count the answers by their statuses."""
     counts: Counter[int | str] = Counter()
     with server.client() as client:
-        while not stop.is_set():
+        counts[client.post(JUDGE, content=picture).status_code] += 1
+        asking.wait(PATIENCE)
+        while not ending.is_set():
             try:
                 answer = client.post(JUDGE, content=picture)
             except httpx.HTTPError as error:
@@ -276,7 +287,7 @@ def keep_asking(server: Server, picture: bytes, stop: threading.Event) -> Counte
                 break
             counts[answer.status_code] += 1
             if answer.headers.get("Connection") == "close":
-                stop.set()  # as /readyz would tell everybody
+                ending.set()
     return counts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conftest import with_rule
@@ -75,3 +76,22 @@ def test_not_ready_is_as_described(path: str, described: BaseSchema, vit_bundle:
         described[path]["GET"].validate_response(answer)
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/judge", "/v2/models/glass/infer"])
+def test_verdicts_are_as_described(
+    path: str, described: BaseSchema, server: Server, photographs: list[Path]
+):
+    """Which random bytes never get."""
+    raw = {"Inference-Header-Content-Length": "0"}
+    first, second = (path.read_bytes() for path in photographs[1:3])
+    with server.client() as client:
+        answers = [client.post(path, content=first, headers=raw)]
+        if path == "/v1/judge":
+            query = {"crops": "auto", "influence": "true", "provenance": "true"}
+            files = [("file", ("a.png", first)), ("file", ("b.jpg", second)), ("file", ("c", b""))]
+            answers += [client.post(path, files=some, params=query) for some in (files, files[:1])]
+    for answer in answers:
+        assert answer.status_code == 200
+        answer.request.read()  # which a form is not yet
+        described[path]["POST"].validate_response(answer)
