@@ -6,9 +6,7 @@ import base64
 import csv
 import io
 import json
-import socket
 import struct
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,19 +15,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-import uvicorn
 from browser import Opened, chromium, open_page, wait_until
 from conftest import EXAMPLES, encoded, with_rule
 from glass_edge.runtime.claims.claims import ClaimOptions
-from glass_edge.runtime.results.records import Failure, Verdict
+from glass_edge.runtime.results.records import Verdict
 from glass_edge.runtime.serving.page import Facts, facts_of, render_page
 from PIL import Image, ImageOps
 from playwright.sync_api import Browser, FilePayload, Locator, Route
 from playwright.sync_api import Page as Tab
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route as Served
+from serving import serving
 
 from glass_edge import Bundle, Detector, DetectorOptions
 
@@ -63,31 +57,14 @@ class Server:
 
 @pytest.fixture(scope="module")
 def served(vit_bundle: Bundle) -> Iterator[Server]:
-    """The page, and a server that judges."""
+    """The page of the real server."""
     options = DetectorOptions(influence=True, claims=ClaimOptions(provenance=True))
     detector = Detector(vit_bundle, options)
     facts = facts_of(detector, MAX_BYTES)
-    page = render_page(facts)
-
-    def index(request: Request) -> Response:
-        headers = {"Content-Security-Policy": page.policy}
-        return Response(page.html, media_type="text/html", headers=headers)
-
-    async def judge(request: Request) -> Response:
-        if not request.headers["content-type"].startswith(("image/", "application/octet-stream")):
-            return Response(b'{"error":"send an image."}', 415, media_type="application/json")
-        [record] = detector.stream([await request.body()])
-        status = 422 if isinstance(record, Failure) else 200
-        return Response(msgspec.json.encode(record), status, media_type="application/json")
-
-    app = Starlette(routes=[Served("/", index), Served("/v1/judge", judge, methods=["POST"])])
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        yield Server(f"http://127.0.0.1:{listening.getsockname()[1]}/", detector, facts)
-        server.should_exit = True
-        thread.join()
+    with serving(
+        vit_bundle, "--influence", "--provenance", "--max-bytes", MAX_BYTES >> 20
+    ) as server:
+        yield Server(f"{server.url}/", detector, facts)
 
 
 @pytest.fixture
@@ -402,7 +379,7 @@ def test_an_answer_without_a_record_shows_its_sentence(opened: Opened):
     choose(opened.page, payload(b"words", "notes.txt", "text/plain"))
     [card] = cards(opened.page, 1)
     assert "HTTP 415" in card.inner_text()
-    assert "send an image." in card.inner_text()
+    assert "a body of type text/plain is not judged" in card.inner_text()
 
 
 def test_a_busy_server_is_asked_again(opened: Opened):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -145,17 +147,22 @@ def main(
         detector = Detector(opened, judging, on_console)
         settle_decoders(judging.max_pixels)
         service = Service(detector, options)
-        lines = Lines(sys.stdout.fileno())
+        lines = Lines(_output())
         try:
             service.try_out()
-            click.echo(_greeting(address_of(listener), detector), err=True)
-            lost = serve(service, listener, lines)
+            greeting = _greeting(address_of(listener), detector)
+            lost = serve(service, listener, lines, partial(click.echo, greeting, err=True))
         finally:
             service.close()
             lines.close()
     if lost:
         click.echo(f"{lost} requests were not answered within the grace.", err=True)
         ctx.exit(1)
+
+
+def _output() -> int:
+    """Return the descriptor of standard output; where there is none, one that leads nowhere."""
+    return os.open(os.devnull, os.O_WRONLY) if sys.stdout is None else sys.stdout.fileno()
 
 
 def _greeting(address: str, detector: Detector) -> str:

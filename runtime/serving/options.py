@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -15,6 +17,8 @@ from ..machine.errors import InputError
 ASKED = ("crops", "seed", "threshold", "provenance", "influence")
 """What a request may ask."""
 _Number = TypeVar("_Number", int, float)
+_DECIMAL = re.compile(r"[-+.\dEe]+", re.ASCII)  # Python reads 1_000 and other scripts' digits, too
+_QUOTED = 40  # characters of what was given that an error repeats
 _YES_OR_NO = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -68,7 +72,7 @@ def asked_of(
         if name not in ASKED:
             close = get_close_matches(name, ASKED, n=1)
             meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(ASKED)}."
-            raise InputError(f"there is no option {name!r}: {meant}")
+            raise InputError(f"there is no option {_quoted(name)}: {meant}")
         if name in changes:
             raise InputError(f"{name} is given twice: give it once.")
         changes[name] = _value_of(name, value, max_crops)
@@ -96,12 +100,16 @@ def _value_of(name: str, value: str, max_crops: int) -> Any:
 def _yes_or_no(name: str, value: str) -> bool:
     answer = _YES_OR_NO.get(value.lower())
     if answer is None:
-        raise InputError(f"{name} must be true or false, not {value!r}.")
+        raise InputError(f"{name} must be true or false, not {_quoted(value)}.")
     return answer
 
 
 def _number(kind: Callable[[str], _Number], name: str, value: str, what: str) -> _Number:
-    try:
-        return kind(value)
-    except ValueError:
-        raise InputError(f"{name} must be {what}, not {value!r}.") from None
+    with suppress(ValueError):
+        if _DECIMAL.fullmatch(value):
+            return kind(value)
+    raise InputError(f"{name} must be {what}, not {_quoted(value)}.")
+
+
+def _quoted(text: str) -> str:
+    return repr(text[:_QUOTED])

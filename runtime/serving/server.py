@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
@@ -45,24 +47,33 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(service: Service, listener: socket.socket, lines: Lines) -> int:
+def serve(
+    service: Service, listener: socket.socket, lines: Lines, begun: Callable[[], None]
+) -> int:
     """Answer requests until SIGINT or SIGTERM; return how many were not answered in the end.
 
     After SIGTERM requests are answered for the drain delay, while readiness fails. Then no
     connection is accepted, and what is in flight has its grace. SIGINT takes no delay; a second
     signal of either kind ends the delay, and a third one the grace.
 
+    Args:
+        service: what answers.
+        listener: is bound, and closed in the end.
+        lines: take a line for each request.
+        begun: called as soon as requests are answered and signals obeyed.
+
     Raises:
         InputError: another program has taken the address in between.
         EngineError: the engine failed.
     """
-    server = _Server(service, lines)
+    server = _Server(service, lines, begun)
     try:
         listener.listen(_BACKLOG)
     except OSError as error:
         host, port = listener.getsockname()[:2]
         raise _not_had(host, port, error) from None
     _allow_connections()
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # strangers' nonsense is no news
     server.run([listener])
     if service.failure is not None:
         raise EngineError(f"the engine failed, so the server has ended: {service.failure}")
@@ -93,7 +104,7 @@ class _Server(uvicorn.Server):
         lost: requests that the end cut off.
     """
 
-    def __init__(self, service: Service, lines: Lines) -> None:
+    def __init__(self, service: Service, lines: Lines, begun: Callable[[], None]) -> None:
         options = service.options
         super().__init__(
             uvicorn.Config(
@@ -101,7 +112,7 @@ class _Server(uvicorn.Server):
                 lifespan="off",
                 ws="none",
                 log_config=None,
-                log_level="error",  # strangers' nonsense is no news
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
@@ -110,8 +121,13 @@ class _Server(uvicorn.Server):
             )
         )
         self.lost = 0
-        self._service = service
+        self._service, self._begun = service, begun
         self._closes_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer, and say so."""
+        await super().startup(sockets)
+        self._begun()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end; see :func:`serve`. Signals are not raised again: the exit is our own."""

@@ -20,6 +20,7 @@ from .admission import Admission, Held
 from .bodies import Picture
 from .journal import entry_in
 from .metrics import Metrics
+from .open_inference.request import EncodingError, check_encoding
 from .options import ServingOptions
 
 _GREY = np.full((256, 256, 3), 128, np.uint8)
@@ -76,9 +77,13 @@ class Service:
         """Refuse a request before its body is read.
 
         Raises:
-            HTTPException: the body is too large.
+            HTTPException: the body is compressed or too large.
             BusyError: there is no room.
         """
+        try:
+            check_encoding(request.headers.get("content-encoding"))
+        except EncodingError as error:
+            raise HTTPException(415, str(error)) from None
         size = int(request.headers.get("content-length", "0"))
         if size > self.options.max_bytes:
             raise HTTPException(413)

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import TypeAlias
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,7 +13,7 @@ from ..answers import json_answer
 from ..bodies import Picture, joined, read_body
 from ..options import asked_of
 from ..service import Service
-from .request import HEADER_LENGTH, EncodingError, check_encoding, parse_infer
+from .request import HEADER_LENGTH, parse_infer
 from .response import MODEL, VERSION, infer_response, model_metadata, server_metadata
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -63,13 +62,9 @@ class OpenInference:
 
     async def _infer(self, request: Request) -> Response:
         service, options = self._service, self._service.options
-        try:
-            check_encoding(request.headers.get("content-encoding"))
-        except EncodingError as error:
-            raise HTTPException(415, str(error)) from None
         service.check(request)
         with service.admission.hold() as held:
-            body = await read_body(request, held, joined)
+            body = await read_body(request, held, options.max_bytes, joined)
             length = request.headers.get(HEADER_LENGTH)
             wanted = parse_infer(body, length, most_images=options.max_queue)
             del body

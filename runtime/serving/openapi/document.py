@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ...results.records import Crop, ErrorInfo, Failure, Verdict
-from .inference import INFERENCE_SCHEMAS, inference_paths
+from .inference import INFERENCE_SCHEMAS, inference_paths, yes_or_no
 from .parts import BINARY, answer, failures, json_answer, reference
 
 _DESCRIPTION = """\
@@ -176,12 +176,9 @@ def _option(name: str, schema: dict[str, Any], description: str) -> dict[str, An
 
 def _operating_paths() -> dict[str, Any]:
     text = {"text/plain": {"schema": {"type": "string"}}}
-    yes = answer("Yes.")
     return {
-        "/healthz": _operating("healthz", "Is the server alive?", {"200": yes, **failures(500)}),
-        "/readyz": _operating(
-            "readyz", "Does the server take images now?", {"200": yes, **failures(503)}
-        ),
+        "/healthz": _operating("healthz", "Is the server alive?", yes_or_no("Liveness")),
+        "/readyz": _operating("readyz", "Does the server take images now?", yes_or_no("Readiness")),
         "/metrics": _operating(
             "metrics", "What Prometheus collects", {"200": answer("The measurements.", text)}
         ),

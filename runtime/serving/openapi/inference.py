@@ -31,6 +31,16 @@ _TENSORS: Final = {
     },
 }
 INFERENCE_SCHEMAS: Final[dict[str, Any]] = {
+    "Liveness": {
+        "type": "object",
+        "properties": {"live": {"type": "boolean"}},
+        "required": ["live"],
+    },
+    "Readiness": {
+        "type": "object",
+        "properties": {"name": _TEXT, "ready": {"type": "boolean"}},
+        "required": ["name", "ready"],
+    },
     "InferResponse": {
         "description": "The outputs SCORE (P(fake)) and RECORD (the record as JSON text).",
         "type": "object",
@@ -82,14 +92,16 @@ def inference_paths(body_bytes: int, images: int) -> dict[str, Any]:
     )
     paths = {
         "/v2": _get("server_metadata", "What is the server?", {"200": version}),
-        "/v2/health/live": _probe("server_live", "Is the server alive?"),
-        "/v2/health/ready": _probe("server_ready", "Does the server take images now?"),
+        "/v2/health/live": _probe("server_live", "Is the server alive?", "Liveness"),
+        "/v2/health/ready": _probe("server_ready", "Does the server take images now?", "Readiness"),
     }
     for path, suffix in (("", ""), (f"/versions/{VERSION}", "_version")):
         model = f"/v2/models/{MODEL}{path}"
         described = json_answer("Its tensors.", reference("ModelMetadata"), model=model_metadata())
         paths[model] = _get(f"model_metadata{suffix}", "What is the model?", {"200": described})
-        paths[f"{model}/ready"] = _probe(f"model_ready{suffix}", "Does the model take images now?")
+        paths[f"{model}/ready"] = _probe(
+            f"model_ready{suffix}", "Does the model take images now?", "Readiness"
+        )
         paths[f"{model}/infer"] = {"post": _infer(f"model_infer{suffix}", body_bytes, images)}
     return paths
 
@@ -105,8 +117,16 @@ def _get(name: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _probe(name: str, summary: str) -> dict[str, Any]:
-    return _get(name, summary, {"200": answer("Yes."), **failures(503)})
+def _probe(name: str, summary: str, schema: str) -> dict[str, Any]:
+    return _get(name, summary, yes_or_no(schema))
+
+
+def yes_or_no(schema: str) -> dict[str, Any]:
+    """Return the responses to a question of load balancers; most look at the status alone."""
+    return {
+        "200": json_answer("Yes.", reference(schema)),
+        "503": json_answer("No.", reference(schema)),
+    }
 
 
 def _infer(name: str, body_bytes: int, images: int) -> dict[str, Any]:
