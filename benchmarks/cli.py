@@ -46,6 +46,7 @@ from .reports.cli import report
 from .run.plots import plot_run
 from .run.report import RunReport
 from .run.tables import run_markdown
+from .serving.cli import serve
 from .views.cli import decoders, views
 
 _COMPARING = "comparing with PyTorch"
@@ -89,6 +90,7 @@ main.add_command(decoders)
 main.add_command(int8)
 main.add_command(detector)
 main.add_command(report)
+main.add_command(serve)
 
 
 @main.command(

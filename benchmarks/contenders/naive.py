@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.streams import Role
-from ...runtime.engines.base import softmax
+from ...runtime.engines.base import Float32, softmax
 from ...runtime.machine.errors import EngineError
 from ..measuring.clock import StageClock
 from ..views.libraries import opencv_crops
@@ -46,16 +46,27 @@ class NaiveContender:
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
-class _LoadedNaive:
-    def __init__(self, bundle: Bundle, setup: Setup) -> None:
+class PlainGraphs:
+    """The three graphs of a GLASS as sessions with ONNX Runtime's defaults.
+
+    Attributes:
+        engine: the library and its version.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Load every graph.
+
+        Raises:
+            EngineError: ONNX Runtime is not installed.
+        """
         try:
             import onnxruntime
         except ImportError:
             raise EngineError(
                 "ONNX Runtime is not installed: pip install 'glass-edge[cpu]'."
             ) from None
-        self._engine = f"onnxruntime {onnxruntime.__version__}"
-        self._fake, self._side = bundle.manifest.fake_index, setup.views.crop_size
+        self.engine = f"onnxruntime {onnxruntime.__version__}"
+        self._fake = bundle.manifest.fake_index
         there = onnxruntime.get_available_providers()
         providers = [name for name in PROVIDERS if name in there]
         self._sessions: dict[Role, ort.InferenceSession] = {
@@ -63,13 +74,36 @@ class _LoadedNaive:
             for role in bundle.manifest.roles
         }
 
+    def score(self, overview: npt.NDArray[np.float32], crops: npt.NDArray[np.uint8]) -> float:
+        """Return P(fake) by a global view ``(1, p, p, 3)`` and crops ``(n, p, p, 3)``, RGB."""
+        return self.aggregate(*self.features(overview, crops))
+
+    def features(
+        self, overview: npt.NDArray[np.float32], crops: npt.NDArray[np.uint8]
+    ) -> tuple[Float32, Float32]:
+        """Return the features of a global view ``(1, D)`` and of crops ``(n, D)``."""
+        (global_features,) = self._sessions["global"].run(None, {"pixels": overview})
+        (local_features,) = self._sessions["local"].run(None, {"pixels": crops})
+        return global_features, local_features
+
+    def aggregate(self, global_features: Float32, local_features: Float32) -> float:
+        """Return P(fake) by features."""
+        features = {"global_features": global_features, "local_features": local_features[None]}
+        logits, _ = self._sessions["aggregator"].run(None, features)
+        return float(softmax(logits)[0, self._fake])
+
+
+class _LoadedNaive:
+    def __init__(self, bundle: Bundle, setup: Setup) -> None:
+        self._graphs, self._side = PlainGraphs(bundle), setup.views.crop_size
+
     def judge(self, photos: Photos) -> Judged:
         """Judge one image after the other."""
         clock = StageClock()
         started = time.perf_counter()
         scores = tuple(self._judge(*self._views(photo, clock), clock) for photo in photos)
         return Judged(
-            engine=self._engine,
+            engine=self._graphs.engine,
             precision="fp32",
             scores=scores,
             placements=tuple(photo.placements for photo in photos),
@@ -97,10 +131,8 @@ class _LoadedNaive:
     def _judge(
         self, overview: npt.NDArray[np.float32], crops: npt.NDArray[np.uint8], clock: StageClock
     ) -> float:
-        (global_features,) = self._sessions["global"].run(None, {"pixels": overview})
-        (local_features,) = self._sessions["local"].run(None, {"pixels": crops})
+        features = self._graphs.features(overview, crops)
         clock.done("infer")
-        features = {"global_features": global_features, "local_features": local_features[None]}
-        logits, _ = self._sessions["aggregator"].run(None, features)
+        score = self._graphs.aggregate(*features)
         clock.done("aggregate")
-        return float(softmax(logits)[0, self._fake])
+        return score

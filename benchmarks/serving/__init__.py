@@ -1,0 +1,1 @@
+"""What serving costs and gains: glass-serve, the straightforward server, and glass-run."""
