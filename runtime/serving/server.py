@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ import uvicorn
 from ..machine.errors import EngineError, InputError
 from .app import application
 from .journal import Lines
+from .protocol import Protocol
 from .service import Service
 
 _IDLE = 75  # seconds that an idle connection is kept; longer than load balancers keep theirs
@@ -98,6 +100,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 application(service, lines.write),
+                http=Protocol,
                 lifespan="off",
                 ws="none",
                 log_config=None,
@@ -109,6 +112,8 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=options.grace,
             )
         )
+        # It says of each bad form what is wrong with it, where nobody has set up logging.
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)
         self.lost = 0
         self._service = service
         self._closes_at: float | None = None
