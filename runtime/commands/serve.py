@@ -148,8 +148,8 @@ def main(
         lines = Lines(sys.stdout.fileno())
         try:
             service.try_out()
-            click.echo(_greeting(address_of(listener), detector), err=True)
-            lost = serve(service, listener, lines)
+            greeting = _greeting(address_of(listener), detector)
+            lost = serve(service, listener, lines, lambda: click.echo(greeting, err=True))
         finally:
             service.close()
             lines.close()

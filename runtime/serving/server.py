@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
@@ -47,8 +48,12 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(service: Service, listener: socket.socket, lines: Lines) -> int:
+def serve(
+    service: Service, listener: socket.socket, lines: Lines, listening: Callable[[], None]
+) -> int:
     """Answer requests until SIGINT or SIGTERM; return how many were not answered in the end.
+
+    Calls ``listening`` as soon as clients can connect.
 
     After SIGTERM requests are answered for the drain delay, while readiness fails. Then no
     connection is accepted, and what is in flight has its grace. SIGINT takes no delay; a second
@@ -64,6 +69,7 @@ def serve(service: Service, listener: socket.socket, lines: Lines) -> int:
     except OSError as error:
         host, port = listener.getsockname()[:2]
         raise _not_had(host, port, error) from None
+    listening()
     _allow_connections()
     server.run([listener])
     if service.failure is not None:
