@@ -44,7 +44,6 @@ def application(service: Service, write: Callable[[bytes], None]) -> ASGIApp:
             _Named(path, answer, methods=[method]) for path, method, answer in _routes(service)
         ],
         exception_handlers=dict(error_handlers(options.max_bytes)),
-        max_body_size=options.max_bytes,
     )
     return FinishReading(Journal(app, service.metrics, write, closing=lambda: service.draining))
 
@@ -78,7 +77,7 @@ def _judge(service: Service) -> _Endpoint:
         asked = asked_of(service.detector.options, query, options.max_crops)
         service.check(request)
         with service.admission.hold() as held:
-            pictures = await pictures_in(request, held, options.max_queue)
+            pictures = await pictures_in(request, held, options)
             answers = await service.judge(request, held, pictures, asked)
         return records_answer([answer.record for answer in answers])
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .admission import Held
+from .options import ServingOptions
 
 PATIENCE = 10.0
 """Seconds within which another :data:`LEAST` bytes of a body must come, or its end."""
@@ -34,39 +35,43 @@ class Picture(NamedTuple):
     name: str | None = None
 
 
-async def pictures_in(request: Request, held: Held, most: int) -> list[Picture]:
-    """Read the images of a request, at most so many.
+async def pictures_in(request: Request, held: Held, options: ServingOptions) -> list[Picture]:
+    """Read the images of a request, as many and as large as is allowed.
 
     Raises:
-        HTTPException: the body is of a type that is not judged, is no proper multipart, has no or
-            too many images, or comes too slowly.
+        HTTPException: the body is of a type that is not judged, is too large, is no proper
+            multipart, has no or too many images, or comes too slowly.
         BusyError: more bytes are held than are allowed.
     """
     kind = request.headers.get("content-type", OCTETS).partition(";")[0].strip().lower()
     if kind == MULTIPART:
-        return await read_body(request, held, lambda pieces: _parts(request, pieces, most))
+        most = options.max_queue
+        return await read_body(
+            request, held, options.max_bytes, lambda pieces: _parts(request, pieces, most)
+        )
     if kind != OCTETS and not kind.startswith("image/"):
         raise HTTPException(
             415,
             f"a body of type {kind} is not judged: send an image's bytes as image/* or {OCTETS}, "
             f"or a form as {MULTIPART}.",
         )
-    return [Picture(await read_body(request, held, joined))]
+    return [Picture(await read_body(request, held, options.max_bytes, joined))]
 
 
 async def read_body(
     request: Request,
     held: Held,
+    most: int,
     consume: Callable[[AsyncGenerator[bytes, None]], Awaitable[_Body]],
 ) -> _Body:
     """Let ``consume`` read a request's body piece by piece; each piece counts as held.
 
     Raises:
-        HTTPException: it comes too slowly.
+        HTTPException: it has more than ``most`` bytes, or comes too slowly.
         BusyError: more bytes are held than are allowed.
     """
     with anyio.move_on_after(PATIENCE) as scope:
-        async with aclosing(_pieces(request, held, scope)) as pieces:
+        async with aclosing(_pieces(request, held, most, scope)) as pieces:
             return await consume(pieces)
     raise HTTPException(
         408, f"the body came too slowly: send {LEAST >> 10} KiB or its end every {PATIENCE:g} s."
@@ -79,12 +84,15 @@ async def joined(pieces: AsyncGenerator[bytes, None]) -> bytes:
 
 
 async def _pieces(
-    request: Request, held: Held, scope: anyio.CancelScope
+    request: Request, held: Held, most: int, scope: anyio.CancelScope
 ) -> AsyncGenerator[bytes, None]:
     """Yield a body's pieces, and move the deadline on as enough of them come."""
-    recent = 0
+    total = recent = 0
     async with aclosing(request.stream()) as stream:
         async for piece in stream:
+            total += len(piece)
+            if total > most:
+                raise HTTPException(413)
             held.add(size=len(piece))
             recent += len(piece)
             if recent >= LEAST:

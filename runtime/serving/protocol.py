@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with what it leaves open: a bound on heads, and its own answers."""
+"""HTTP/1.1 as uvicorn speaks it, but heads are bounded in time, and refusals are as ours are."""
 
 from __future__ import annotations
 

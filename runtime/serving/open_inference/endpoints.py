@@ -69,7 +69,7 @@ class OpenInference:
             raise HTTPException(415, str(error)) from None
         service.check(request)
         with service.admission.hold() as held:
-            body = await read_body(request, held, joined)
+            body = await read_body(request, held, options.max_bytes, joined)
             length = request.headers.get(HEADER_LENGTH)
             wanted = parse_infer(body, length, most_images=options.max_queue)
             del body
