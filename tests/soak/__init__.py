@@ -1,1 +1,1 @@
-"""Requests by the thousand at a real server, good ones among every kind of bad: ``python -m soak``."""
+"""Requests by the thousand, good ones among every kind of bad: ``python -m soak``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import tempfile
 from pathlib import Path
@@ -10,40 +9,30 @@ from pathlib import Path
 import click
 from glass_edge.runtime.results.tables import markdown_table
 
-from .polite import MAX_BYTES, MAX_CROPS
-from .run import Soak, Tally
-from .server import Server
+from .endurance import endure
+from .run import Tally
 
-ARGUMENTS = ("--max-bytes", str(MAX_BYTES >> 20), "--max-crops", str(MAX_CROPS),
-             "--max-queue", "1000", "--timeout", "300", "--drain-delay", "0")  # fmt: skip
-"""Of a server that refuses none of the requests for want of room or time."""
+_PHASES = 4
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True))
 @click.option("--exchanges", default=20_000, show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Other exchanges.")
-@click.option("--isolate", is_flag=True)
 @click.option("--slow", default=20, show_default=True, help="Clients that send a byte a second.")
-def main(bundle: Path, exchanges: int, seed: int, isolate: bool, slow: int) -> None:
-    """Exit with 1 if an answer was wrong or missing, or if the server said anything."""
-    arguments = (*ARGUMENTS, *(["--isolate"] if isolate else []))
-    with tempfile.TemporaryDirectory() as folder, Server(Path(folder), bundle, *arguments) as server:
-        soak = Soak(server.port, seed)
-        asyncio.run(_run(soak, server, exchanges, slow))
-        alive, said = server.alive(), server.said
-        click.echo(f"exit code {server.stop()}", err=True)
-    report(soak.tally)
-    click.echo(said)
-    sys.exit(bool(soak.tally.complaints or said or not alive))
-
-
-async def _run(soak: Soak, server: Server, exchanges: int, slow: int) -> None:
-    trickling = asyncio.create_task(soak.trickle(slow, 3600))
-    for _ in range(4):
-        await soak.run(exchanges // 4)
-        click.echo(await asyncio.to_thread(server.settle), err=True)
-    trickling.cancel()
+@click.option("--isolate", is_flag=True, help="As the server's option.")
+def main(bundle: Path, exchanges: int, seed: int, slow: int, isolate: bool) -> None:
+    """Exit with 1 if an answer was wrong or missing, or if the server complained."""
+    phases = [exchanges // _PHASES] * _PHASES
+    arguments = ["--isolate"] if isolate else []
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = endure(bundle, Path(folder), phases, slow=slow, seed=seed, arguments=arguments)
+    report(outcome.tally)
+    for held in outcome.held:
+        click.echo(held)
+    click.echo(f"journal: {dict(outcome.statuses)}; exit code {outcome.exit_code}")
+    click.echo(outcome.said)
+    sys.exit(bool(outcome.tally.complaints or outcome.said or outcome.exit_code))
 
 
 def report(tally: Tally) -> None:

@@ -77,17 +77,13 @@ class Connection:
 
     async def _parsed(self, parser: h11.Connection) -> Answer | None:
         head: h11.Response | None = None
-        body, begun, ended = b"", bool(self._left), False
+        body = b""
         if self._left:
             parser.receive_data(self._left)
         while True:
             event = parser.next_event()
             if event is h11.NEED_DATA:
-                if ended:
-                    raise ComplaintError("the connection ended within an answer")
-                data = await self._read()
-                begun, ended = begun or bool(data), not data
-                parser.receive_data(data)
+                parser.receive_data(await self._read())
             elif isinstance(event, h11.Response):
                 head = event
             elif isinstance(event, h11.Data):
@@ -203,9 +199,10 @@ def check(answer: Answer, expected: Expected) -> None:
 
 def _check_body(answer: Answer, expected: Expected) -> None:
     if answer.status >= 400:
-        value = json.loads(answer.body)
-        error = value.get("error")
-        sentence = error.get("message") if answer.status == 422 and isinstance(error, dict) else error
+        error = _json(answer).get("error")
+        sentence = (
+            error.get("message") if answer.status == 422 and isinstance(error, dict) else error
+        )
         if not isinstance(sentence, str) or not sentence:
             raise ComplaintError(f"no sentence says what is wrong: {answer.body[:200]!r}")
     elif expected.records is not None:
@@ -214,9 +211,16 @@ def _check_body(answer: Answer, expected: Expected) -> None:
             raise ComplaintError(f"not {expected.records} records: {answer.body[:200]!r}")
 
 
+def _json(answer: Answer) -> Any:
+    try:
+        return json.loads(answer.body)
+    except ValueError:
+        raise ComplaintError(f"{answer.status}, not in JSON: {answer.body[:200]!r}") from None
+
+
 def records_in(answer: Answer) -> list[dict[str, Any]]:
     """Return the records of an answer of ``/v1/judge``."""
-    value = json.loads(answer.body)
+    value = _json(answer)
     return value if isinstance(value, list) else [value]
 
 

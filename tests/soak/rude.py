@@ -19,7 +19,8 @@ _BAD_LENGTHS = ("-1", "+5", "1 2", "0x10", "\u0661".encode().decode("latin-1"), 
 _NO_HTTP = (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + bytes(300), b"\r\n" * 1000,
             b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
-            b"GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
+            b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
             b"GET / HTTP/1.1\r\nHost: a\r\nA: " + b"a" * 100_000, b"A" * 200_000, b"\0" * 1000,
             b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
@@ -82,11 +83,11 @@ RUDE: dict[Maker, int] = {
 """How often each is made."""
 
 
-def trickle(chance: random.Random, seconds: int) -> Exchange:
-    """A client that sends a byte a second, in the head or in the body."""
+def trickle(chance: random.Random) -> Exchange:
+    """A client that sends a byte a second for a minute, in the head or in the body."""
     request = Request("/v1/judge", chance.choice(photographs()))
     content = request.written()
     start = content.index(b"\r\n\r\n") + 4 if chance.random() < 0.5 else 1
-    pieces = (content[:start], *(bytes([byte]) for byte in content[start : start + seconds]))
+    pieces = (content[:start], *(bytes([byte]) for byte in content[start : start + 60]))
     answers = (Expected({408}, "POST"),)
     return Exchange("trickle", pieces, answers, surely=False, pause=1.0)

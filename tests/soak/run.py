@@ -104,11 +104,13 @@ class Soak:
         self._made += exchanges
         await asyncio.gather(*(self._client(numbers) for _ in range(_CLIENTS)))
 
-    async def trickle(self, clients: int, seconds: int) -> None:
-        """Let so many clients send a byte a second, for so long."""
-        chance = random.Random(self._seed)
-        slow = [trickle(chance, seconds) for _ in range(clients)]
-        await asyncio.gather(*(self._carry_out(each, None, stays=False) for each in slow))
+    async def trickle(self, clients: int) -> None:
+        """Let so many clients send a byte a second, again and again, until this is cancelled."""
+        await asyncio.gather(*(self._trickle(random.Random(number)) for number in range(clients)))
+
+    async def _trickle(self, chance: random.Random) -> None:
+        while True:
+            await self._carry_out(trickle(chance), None, stays=False)
 
     async def _client(self, numbers: Iterator[int]) -> None:
         connection: Connection | None = None
@@ -135,6 +137,9 @@ class Soak:
             self.tally.complain(exchange, why)
             connection.close()
             return None
+        except asyncio.CancelledError:
+            connection.close()
+            raise
         if connection.stays and exchange.answers:
             return connection
         connection.close()
