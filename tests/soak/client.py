@@ -83,7 +83,10 @@ class Connection:
         while True:
             event = parser.next_event()
             if event is h11.NEED_DATA:
-                parser.receive_data(await self._read())
+                data = await self._read()
+                if not (data or head or parser.trailing_data[0]):
+                    return None
+                parser.receive_data(data)
             elif isinstance(event, h11.Response):
                 head = event
             elif isinstance(event, h11.Data):
@@ -93,8 +96,6 @@ class Connection:
                 self.stays = parser.their_state is h11.DONE
                 headers = {name.decode(): value.decode() for name, value in head.headers}
                 return Answer(head.status_code, headers, body, self.stays)
-            elif isinstance(event, h11.ConnectionClosed):
-                return None
 
     async def _read(self) -> bytes:
         try:

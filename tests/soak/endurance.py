@@ -65,7 +65,7 @@ def endure(
         arguments: more of them for the server.
     """
     with Server(folder, bundle, *_ARGUMENTS, *arguments) as server:
-        before, files = _record(server), server.held().files
+        files, before = server.held().files, _record(server)
         soak, held = Soak(server.port, seed), []
         for exchanges in phases:
             asyncio.run(_phase(soak, exchanges, slow))

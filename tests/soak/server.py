@@ -92,7 +92,7 @@ class Server:
         """Wait until nothing is held, and no more files are open than given; return what is."""
         _until(lambda: self.gauge("glass_queue_images") + self.gauge("glass_queue_bytes") == 0, 120)
         if files is not None:
-            _until(lambda: self.held().files <= files, 30, fails=False)
+            _until(lambda: self.held().files <= files, 5, fails=False)
         return self.held()
 
     def held(self) -> Held:
