@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import socketserver
 import statistics
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +23,7 @@ import tiny_server
 from conftest import EXAMPLES, ROOT, call, refusal
 from fastapi.testclient import TestClient
 from glass_edge.benchmarks.measuring.samples import Samples
+from glass_edge.benchmarks.measuring.usage import cpu_seconds
 from glass_edge.benchmarks.serving import client, load, measure, servers
 from glass_edge.benchmarks.serving.answers import LOST, TIMED_OUT, Load
 from glass_edge.benchmarks.serving.entry import Entry, ServeOptions
@@ -25,6 +31,7 @@ from glass_edge.benchmarks.serving.load import LoadGenerator, Target
 from glass_edge.benchmarks.serving.report import Overload, ServerResult, ServingReport
 from glass_edge.benchmarks.serving.servers import Server, ServerCommand
 from glass_edge.benchmarks.serving.straightforward import SEED, make_app
+from glass_edge.benchmarks.serving.watching import MemoryCurve, wait_for_rest
 from glass_edge.runtime.machine.environment import environment
 
 from glass_edge import Bundle, Detector, DetectorOptions, EngineError, ImageError
@@ -112,21 +119,22 @@ class TestNothingIsDropped:
         assert good + refused <= found.requests
         assert refused == pytest.approx(good / 2, abs=2)
 
-    def test_answers_that_come_before_all_is_sent_are_counted(self, generator, at):
-        outcomes = {generator.every_image(at("/full"))[0] for _ in range(3)}
-        assert outcomes <= {"503", LOST}
-        assert "503" in outcomes
+    def test_an_answer_that_comes_before_all_is_sent_is_taken(self, generator, at, monkeypatch):
+        monkeypatch.setattr(load, "ANSWER_TIMEOUT", 5.0)
+        assert generator.every_image(at("/full")) == ["503", "503"]
+        busy = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        with answering(busy, stay=True) as port:
+            assert generator.every_image(Target(port, "/")) == ["503", "503"]
 
     def test_lost_connections_are_counted(self, light):
-        """One that is closed within an answer, and then nobody listens."""
-        with half_answers() as port:
+        """Those that are closed within an answer, and then nobody listens."""
+        with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this") as port:
             assert light.every_image(Target(port, "/")) == [LOST]
             found = light.open(Target(port, "/"), 50, 0.5)
-            assert found.counts.keys() == {LOST}
-            assert sum(found.counts.values()) <= found.requests
-        assert light.closed(Target(port, "/"), 2, 0.5).counts.keys() == {LOST}
+        assert found.counts.keys() == {LOST}
         assert math.isnan(found.percentile(50))
         assert found.rate == 0
+        assert light.closed(Target(port, "/"), 2, 0.5).counts.keys() == {LOST}
 
     def test_clients_give_up(self, light, at, monkeypatch):
         monkeypatch.setattr(load, "ANSWER_TIMEOUT", 0.3)
@@ -141,16 +149,24 @@ def test_large_images_arrive_whole_as_bodies_and_as_forms(generator, at):
 
 
 @contextmanager
-def half_answers() -> Iterator[int]:
+def answering(reply: bytes, *, stay: bool = False) -> Iterator[int]:
+    """Reply as soon as anything comes, read no more, and close the connection or stay."""
+    ended = threading.Event()
+
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            self.request.recv(1 << 16)
-            self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this")
+            self.request.recv(1 << 10)
+            self.request.sendall(reply)
+            if stay:
+                ended.wait()
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_address[1]
-        server.shutdown()
+        try:
+            yield server.server_address[1]
+        finally:
+            ended.set()
+            server.shutdown()
 
 
 def test_percentiles_are_those_of_the_standard_library():
@@ -226,6 +242,32 @@ class TestAnEntry:
         entry = Entry(tiny, InThisProcess(light), self.OPTIONS)
         with pytest.raises(EngineError, match=r"did not judge images steadily .*\d x 503"):
             entry.measure()
+
+    def test_whose_server_dies_of_overload_is_refused(self, light):
+        refusals = []
+        with Server(TINY) as server:
+            entry = Entry(server, InThisProcess(light), self.OPTIONS)
+            entry.measure()
+            os.kill(server.pid, signal.SIGKILL)
+            measure.measure_overloads([entry], refusals)
+        assert entry.result().overload is None
+        assert [(each.name, each.reason.split(":")[0]) for each in refusals] == [
+            ("tiny, overload", "tiny ended")
+        ]
+
+
+@pytest.mark.skipif(not LINUX, reason="Linux only")
+def test_memory_is_watched_and_rest_is_waited_for():
+    code = "held = bytearray(10**8); sum(range(10**8)); import time; time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5); " + code]) as busy:
+        with MemoryCurve(busy.pid) as memory:
+            time.sleep(1)
+            wait_for_rest("busy", busy.pid)
+        used = cpu_seconds(busy.pid)
+        time.sleep(0.5)
+        assert cpu_seconds(busy.pid) - used < 0.1
+        busy.kill()
+    assert memory.held[-1] - memory.held[0] > 9e7
 
 
 class InThisProcess:
@@ -338,9 +380,12 @@ def test_the_page_says_what_the_load_generator_took(report):
     assert "in at most 500 connections; clients give up after 30 s" in words
 
 
-def test_wrong_usage_is_one_sentence(vit_bundle, tmp_path):
+def test_wrong_usage_is_one_sentence(vit_bundle, fake_second_bundle):
     assert "no-such-folder" in refusal(run("no-such-folder/*.jpg", "-b", vit_bundle.path))
     assert "not-there.glass" in refusal(run(PHOTOS[0], "-b", "not-there.glass"))
+    beside = ("--straightforward-bundle", fake_second_bundle.path)
+    said = refusal(run(PHOTOS[0], "-b", vit_bundle.path, *beside))
+    assert "do not tell the same classes apart" in said
 
 
 def test_an_image_that_cannot_be_judged_is_named(vit_bundle, tmp_path):

@@ -18,6 +18,7 @@ import pytest
 from conftest import EXAMPLES, ROOT, call
 from PIL import Image
 from safetensors.torch import save_file
+from serving import serving
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROGRAMS = Path(sys.executable).parent
@@ -89,11 +90,22 @@ def test_the_record_is_the_one_shown(demo, place):
 
 
 def test_every_command_runs(demo, place):
-    ours = [line for line in COMMANDS if line.startswith("glass-")]
+    ours = [line for line in COMMANDS if line.startswith(OURS)]
     assert len(ours) >= 6
     for command in ours:
         # So few photographs show no smaller risk.
         printed(command.replace("glass-calibrate", "glass-calibrate --risk 0.5"), place)
+
+
+def test_the_server_answers_what_is_asked_of_it(demo, place):
+    """The command that serves, and the one that sends a photograph to it."""
+    if not (place / "gl_vit.glass").exists():
+        printed("glass-export gl_vit.pt -o gl_vit.glass", place)
+    (served,) = (line for line in COMMANDS if line.startswith("glass-serve"))
+    (sent,) = (line for line in COMMANDS if line.startswith("curl"))
+    with serving(*shlex.split(served, comments=True)[1:], cwd=place) as server:
+        done = run(sent.replace("http://127.0.0.1:8000", server.url), place)
+    assert json.loads(done.stdout)["verdict"] in ("fake", "real")
 
 
 def test_every_make_target_is_there():

@@ -369,16 +369,20 @@ def test_a_picture_that_browsers_do_not_show_has_its_verdict(opened: Opened, ser
 def test_all_outlines_follow_one_scale(opened: Opened, served: Server):
     """Also those that were drawn before a picture with more attention on one crop came."""
     page = opened.page
-    attention = {}
-    for path in PHOTOGRAPHS[:3]:
+    attention = {
+        path: [crop.attention for crop in served.verdict(path.read_bytes()).crops]
+        for path in PHOTOGRAPHS[:4]
+    }
+    rising = sorted(attention, key=lambda path: max(attention[path]))
+    for count, path in enumerate(rising, 1):
         choose(page, path)
-        attention[path.name] = [crop.attention for crop in served.verdict(path.read_bytes()).crops]
-        found = cards(page, len(attention))
-    most = max(map(max, attention.values()))
-    for card, shares in zip(found, attention.values(), strict=True):
+        found = cards(page, count)
+    most = max(attention[rising[-1]])
+    assert max(attention[rising[0]]) < 0.95 * most
+    for card, path in zip(found, rising, strict=True):
         lines = card.locator(".outlines .line").all()
         widths = [float(line.get_attribute("stroke-width")) for line in lines]
-        assert widths == pytest.approx([1 + 3 * share / most for share in shares], abs=0.01)
+        assert widths == pytest.approx([1 + 3 * each / most for each in attention[path]], abs=0.006)
 
 
 # --- what goes wrong --------------------------------------------------------------------------

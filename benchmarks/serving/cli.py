@@ -26,6 +26,7 @@ from ..cli_common import (
     tables_option,
     write,
 )
+from ..measuring.bundles import common_views
 
 _COMPARING = "comparing servers"
 _MODULES = ("fastapi", "uvicorn", "h11", "multipart", "onnxruntime")
@@ -84,6 +85,8 @@ def serve(
     ]
     opened = Bundle.open(chosen_bundle(bundle, images))
     beside = Bundle.open(other) if other is not None else None
+    if beside is not None:
+        common_views([opened, beside], None)  # else more than servers would differ
     from .entry import ServeOptions
     from .measure import measure_serving
 

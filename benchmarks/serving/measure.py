@@ -13,8 +13,9 @@ from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.progress import on_console
 from ...runtime.machine.cuda import gpu_present
 from ...runtime.machine.environment import environment
+from ...runtime.machine.errors import EngineError
 from ...runtime.machine.progress import track
-from ..contenders.turns import check_takes_part, opening, refusing
+from ..contenders.turns import check_takes_part, opening
 from ..measuring.process import OwnProcess
 from ..measuring.report import SCHEMA_VERSION
 from ..measuring.samples import Refusal, Samples
@@ -67,9 +68,7 @@ def measure_serving(
             from_files.append(files.seconds_per_image())
             for entry in entries:
                 entry.measure()
-        for entry in track(entries, "overload", len(entries), on_console):
-            with refusing(f"{entry.server.name}, overload", refusals):
-                entry.measure_overload()
+        measure_overloads(entries, refusals)
     return ServingReport(
         schema=SCHEMA_VERSION,
         command=command,
@@ -88,6 +87,15 @@ def measure_serving(
         servers=tuple(entry.result() for entry in entries),
         refusals=tuple(refusals),
     )
+
+
+def measure_overloads(entries: Sequence[Entry], refusals: list[Refusal]) -> None:
+    """Overload each server; note those that do not outlive it, and go on."""
+    for entry in track(entries, "overload", len(entries), on_console):
+        try:
+            entry.measure_overload()
+        except EngineError as error:
+            refusals.append(Refusal(f"{entry.server.name}, overload", str(error)))
 
 
 def _straightforward(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import msgspec
 
@@ -11,10 +10,10 @@ from ...runtime.results.tables import markdown_table
 from ..measuring.report import BenchReport
 from ..measuring.samples import Refusal, Samples, median_ratio, refusals_table, three_digits
 from .answers import Load
+from .cells import MB, images_per_second, listed, megabytes, milliseconds, percentiles, summed
 from .load import ANSWER_TIMEOUT, MOST_CONNECTIONS
 
 _PERCENTILES = (50, 90, 99)
-_MB = 1e6
 
 
 class Overload(msgspec.Struct, frozen=True):
@@ -100,8 +99,8 @@ class ServingReport(BenchReport, frozen=True):
         rows = [
             [
                 server.name,
-                _percentile(server.alone, 50).milliseconds(),
-                _rate(server.per_image),
+                percentiles(server.alone, 50).milliseconds(),
+                images_per_second(server.per_image),
                 f"{median_ratio(self.files, server.per_image):.2f}",
                 f"{median_ratio(server.per_image, ours):.2f}",
             ]
@@ -110,7 +109,7 @@ class ServingReport(BenchReport, frozen=True):
         files = [
             "glass-run",
             "",
-            _rate(self.files),
+            images_per_second(self.files),
             "1.00",
             f"{median_ratio(self.files, ours):.2f}",
         ]
@@ -119,14 +118,14 @@ class ServingReport(BenchReport, frozen=True):
     def half_table(self) -> str:
         """Return a row for each server at half of what it can do."""
         names = [f"p{percent}: ms" for percent in _PERCENTILES]
-        header = ["server", "images/s", *names, "longest: ms", "answers"]
+        header = ["server", "sent/s", *names, "longest: ms", "answers"]
         rows = [
             [
                 server.name,
                 f"{1 / server.per_image.median / 2:.1f}",
-                *(_percentile(server.half, percent).milliseconds() for percent in _PERCENTILES),
-                _milliseconds(max(load.longest for load in server.half)),
-                _counts(_sum(server.half)),
+                *(percentiles(server.half, percent).milliseconds() for percent in _PERCENTILES),
+                milliseconds(max(load.longest for load in server.half)),
+                listed(summed(server.half)),
             ]
             for server in self.servers
         ]
@@ -140,9 +139,9 @@ class ServingReport(BenchReport, frozen=True):
                 server.name,
                 f"{overload.rate:.1f}",
                 f"{overload.load.rate:.1f}",
-                *(_milliseconds(overload.load.percentile(percent)) for percent in (50, 99)),
-                _milliseconds(overload.load.longest),
-                _counts(overload.load.counts),
+                *(milliseconds(overload.load.percentile(percent)) for percent in (50, 99)),
+                milliseconds(overload.load.longest),
+                listed(overload.load.counts),
             ]
             for server in self.servers
             if (overload := server.overload) is not None
@@ -156,7 +155,7 @@ class ServingReport(BenchReport, frozen=True):
         rows = [
             [
                 server.name,
-                *_memory(overload.held),
+                *megabytes(overload.held),
                 f"{overload.rest_seconds:.1f}",
                 f"{overload.after.rate:.1f}",
                 f"{overload.after.rate * server.per_image.median:.2f}",
@@ -171,11 +170,12 @@ class ServingReport(BenchReport, frozen=True):
         return self.page(
             "What serving costs and gains",
             ", ".join(f"{name} {number}" for name, number in self.libraries.items()),
-            f"{self.images} images of {self.image_bytes / _MB:.2f} MB on average, sent in turn; "
+            f"{self.images} images of {self.image_bytes / MB:.2f} MB on average, sent in turn; "
             f"glass-serve and glass-run judge with bundle {self.bundle} on {self.engine}. "
             "straightforward: FastAPI, Pillow and ONNX Runtime with their defaults, each image "
-            f"judged by itself. {self.rounds} rounds in turns, of {self.seconds:g} s for each "
-            "load: median (quartiles); ratios are medians of those within a round. "
+            f"judged by itself, with one seed for the crops of all. {self.rounds} rounds in "
+            f"turns, of {self.seconds:g} s for each load: median (quartiles); ratios are medians "
+            "of those within a round. "
             f"{self._generator()}",
             refusals_table(self.refusals) if self.refusals else "",
             f"One client alone; then images/s with {self.connections} clients, each of which sends "
@@ -204,37 +204,3 @@ class ServingReport(BenchReport, frozen=True):
             f"{three_digits(each * 1e3)} ms of a CPU for a request, and at most {share:.1%} of "
             "one CPU."
         )
-
-
-def _percentile(loads: tuple[Load, ...], percent: float) -> Samples:
-    """Return a percentile of each load's answers."""
-    return Samples(tuple(load.percentile(percent) for load in loads))
-
-
-def _rate(per_image: Samples) -> str:
-    """Return ``median (quartile to quartile)`` of the images in a second."""
-    high, middle, low = (1 / seconds for seconds in per_image.quartiles())
-    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
-
-
-def _milliseconds(seconds: float) -> str:
-    """Return a time, or nothing for NaN."""
-    return "" if math.isnan(seconds) else Samples((seconds,)).milliseconds()
-
-
-def _sum(loads: tuple[Load, ...]) -> dict[str, int]:
-    names = sorted({name for load in loads for name in load.counts})
-    return {name: sum(load.counts.get(name, 0) for load in loads) for name in names}
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    """Return ``200: 1,234; 503: 56``."""
-    return "; ".join(f"{name}: {count:,}" for name, count in counts.items())
-
-
-def _memory(held: tuple[int, ...]) -> list[str]:
-    """Return what was held at the start, in the middle, at the end, and at most."""
-    if not held:
-        return [""] * 4
-    return [f"{bytes_ / _MB:.0f}" for bytes_ in
-            (held[0], held[len(held) // 2], held[-1], max(held))]  # fmt: skip
