@@ -1,24 +1,28 @@
-"""glass-serve under thousands of requests of every kind: each has its answer, and nothing is left."""
+"""glass-serve under thousands of requests: each has its answer, and nothing is left."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from glass_edge.benchmarks.serving.load import LoadGenerator, Target
+from glass_edge.benchmarks.serving.watching import MemoryCurve
 from soak.client import Answer, ComplaintError, Connection, carry_out, check
 from soak.endurance import Outcome, endure
 from soak.exchange import OK, Exchange, Expected
 from soak.run import Tally, alike
+from soak.server import Server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
 SHORT = (100, 200)
 LONG = (5_000, 5_000, 5_000, 5_000)
 ISOLATED = (500, 500, 500)
+GROWTH = 40e6  # bytes
+QUEUE = 64
+CLIENTS = 16
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,44 @@ def check_end(outcome: Outcome) -> None:
     assert last.threads <= first.threads
     assert last.files <= first.files
     assert (last.children, last.zombies) == (first.children, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("phases", "arguments", "growth"),
+    [(LONG, (), GROWTH), (ISOLATED, ("--isolate",), GROWTH)],
+    ids=["in process", "isolated"],
+)
+def test_twenty_thousand(phases, arguments, growth, vit_bundle, tmp_path):
+    outcome = endure(vit_bundle.path, tmp_path, phases, slow=20, arguments=arguments)
+    assert outcome.tally.complaints == []
+    assert not [status for status in outcome.tally.statuses if status >= 500]
+    check_end(outcome)
+    first, last = outcome.held[0], outcome.held[-1]
+    assert last.memory - first.memory < growth
+    assert last.helpers - first.helpers < growth
+
+
+@pytest.mark.slow
+def test_five_times_what_it_can_do(vit_bundle, calibration_images, tmp_path):
+    """Whoever is accepted is answered soon, everybody else is sent away, and nothing is left."""
+    generator = LoadGenerator([str(path) for path in sorted(calibration_images.iterdir())])
+    with Server(tmp_path, vit_bundle.path, "--max-queue", str(QUEUE)) as server:
+        target = Target(server.port, "/v1/judge")
+        generator.closed(target, CLIENTS, 5)  # every size of batch has been seen
+        before = generator.closed(target, CLIENTS, 10)
+        with MemoryCurve(server.pid) as memory:
+            load = generator.open(target, 5 * before.rate, 60)
+        server.settle()
+        after = generator.closed(target, CLIENTS, 10)
+        said = server.said
+    assert set(load.counts) == {"200", "503"}
+    assert load.rate > before.rate / 2  # refusals cost something, and so does the generator
+    assert load.percentile(99) < 3 * QUEUE / load.rate  # at the worst moment of a shared machine
+    early, late = memory.held[: len(memory.held) // 2], memory.held[len(memory.held) // 2 :]
+    assert max(late) - max(early) < GROWTH
+    assert after.rate > 0.7 * before.rate
+    assert said == ""
 
 
 # --- the harness notices --------------------------------------------------------------------

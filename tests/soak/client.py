@@ -170,11 +170,13 @@ async def _answers(
 async def _perhaps(hearing: Any, expected: Expected, saying: asyncio.Task[None]) -> list[Answer]:
     """Hear what is answered to nonsense, if anything is."""
     listening = asyncio.ensure_future(hearing)
-    await asyncio.wait({listening, saying}, return_when=asyncio.FIRST_COMPLETED)
     try:
+        await asyncio.wait({listening, saying}, return_when=asyncio.FIRST_COMPLETED)
         answer = await asyncio.wait_for(listening, _NONSENSE)
     except asyncio.TimeoutError:
         return []
+    finally:
+        listening.cancel()
     if answer is None:
         return []
     check(answer, expected)
