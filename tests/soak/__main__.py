@@ -26,7 +26,9 @@ def main(bundle: Path, exchanges: int, seed: int, slow: int, isolate: bool) -> N
     phases = [exchanges // _PHASES] * _PHASES
     arguments = ["--isolate"] if isolate else []
     with tempfile.TemporaryDirectory() as folder:
-        outcome = endure(bundle, Path(folder), phases, slow=slow, seed=seed, arguments=arguments)
+        outcome = endure(
+            bundle, Path(folder), phases, slow=slow, warm=True, seed=seed, arguments=arguments
+        )
     report(outcome.tally)
     for held in outcome.held:
         click.echo(held)

@@ -26,7 +26,7 @@ class Outcome:
 
     Attributes:
         tally: what it answered.
-        held: what it held after each phase, when everybody had left.
+        held: what it held after it was warmed up and after each phase, when everybody had left.
         ready: the status of ``/readyz`` then.
         records: of one photograph, before the first phase and after the last.
         journal: how many lines it wrote for each identity.
@@ -51,6 +51,7 @@ def endure(
     phases: Sequence[int],
     *,
     slow: int,
+    warm: bool = False,
     seed: int = 0,
     arguments: Sequence[str] = (),
 ) -> Outcome:
@@ -61,12 +62,16 @@ def endure(
         folder: takes what it writes.
         phases: so many exchanges in each.
         slow: clients that send a byte a second meanwhile.
+        warm: warm the server up, and note what it holds then, too.
         seed: other ones make other exchanges.
         arguments: more of them for the server.
     """
     with Server(folder, bundle, *_ARGUMENTS, *arguments) as server:
         files, before = server.held().files, _record(server)
         soak, held = Soak(server.port, seed), []
+        if warm:
+            asyncio.run(soak.warm_up())
+            held.append(server.settle(files))
         for exchanges in phases:
             asyncio.run(_phase(soak, exchanges, slow))
             held.append(server.settle(files))

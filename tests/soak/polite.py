@@ -79,6 +79,16 @@ def photographs_in_form(chance: random.Random) -> Exchange:
     return Exchange("form", cut(request.written(), chance), (expected,))
 
 
+def crowd(chance: random.Random) -> Exchange:
+    """Many photographs, looked at as often as is allowed."""
+    asked = chance.choice((f"crops={MAX_CROPS}&influence=true", f"crops={MAX_CROPS}", ""))
+    contents = [chance.choice(photographs()) for _ in range(8)]
+    name = identity(chance)
+    request = Request(f"{_JUDGE}?{asked}", form([part(each) for each in contents]), KIND,
+                      identity=name)  # fmt: skip
+    return Exchange("crowd", (request.written(),), (Expected(OK, "POST", name, len(contents)),))
+
+
 def hostile_image(chance: random.Random) -> Exchange:
     """An image of a hostile kind."""
     name = identity(chance)

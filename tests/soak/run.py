@@ -13,11 +13,12 @@ from typing import Any
 
 from .client import Answer, ComplaintError, Connection, carry_out
 from .exchange import Exchange, Maker
-from .polite import POLITE
+from .polite import POLITE, crowd
 from .rude import RUDE, trickle
 
 KINDS: Mapping[Maker, int] = {**POLITE, **RUDE}
 _CLIENTS = 16
+_CROWDS = 8  # of each client
 _STAYS = 0.8  # of clients keep their connection for the next exchange
 _NEAR = 1e-4  # by which equal images' numbers may differ: batches of other sizes round otherwise
 _MOST_COMPLAINTS = 50
@@ -98,11 +99,16 @@ class Soak:
         self._port, self._seed, self._kinds = port, seed, kinds
         self._made = 0
 
+    async def warm_up(self) -> None:
+        """Let the server have its largest batches: engines keep the memory that those take."""
+        numbers = iter(range(_CROWDS * _CLIENTS))
+        await asyncio.gather(*(self._client(numbers, {crowd: 1}) for _ in range(_CLIENTS)))
+
     async def run(self, exchanges: int) -> None:
         """Carry out so many exchanges more."""
         numbers = iter(range(self._made, self._made + exchanges))
         self._made += exchanges
-        await asyncio.gather(*(self._client(numbers) for _ in range(_CLIENTS)))
+        await asyncio.gather(*(self._client(numbers, self._kinds) for _ in range(_CLIENTS)))
 
     async def trickle(self, clients: int) -> None:
         """Let so many clients send a byte a second, again and again, until this is cancelled."""
@@ -112,11 +118,11 @@ class Soak:
         while True:
             await self._carry_out(trickle(chance), None, stays=False)
 
-    async def _client(self, numbers: Iterator[int]) -> None:
+    async def _client(self, numbers: Iterator[int], kinds: Mapping[Maker, int]) -> None:
         connection: Connection | None = None
         for number in numbers:
             chance = random.Random(f"{self._seed} {number}")
-            (make,) = chance.choices([*self._kinds], [*self._kinds.values()])
+            (make,) = chance.choices([*kinds], [*kinds.values()])
             stays = chance.random() < _STAYS
             connection = await self._carry_out(make(chance), connection, stays=stays)
         if connection is not None:

@@ -19,8 +19,8 @@ from conftest import PROGRAMS
 _START = 120.0  # seconds
 _STOP = 60.0
 _GREETING = re.compile(r"http://127\.0\.0\.1:(\d+)")
-# With one arena, what threads leave free in theirs does not look like growth.
-_ENVIRONMENT = os.environ | {"MALLOC_ARENA_MAX": "1"}
+# With one arena, and large blocks given back at once, what is free does not look like growth.
+_ENVIRONMENT = os.environ | {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
 @dataclass(frozen=True)
