@@ -21,11 +21,13 @@ from fuzz.seeds import seeds
 from glass_edge.runtime.commands.running.advice import int8_note
 from glass_edge.runtime.engines.base import X86
 from PIL import Image
+from tiffs import Page, written
 
 from glass_edge import Detector
 
 pytestmark = pytest.mark.usefixtures("every_cpu")
 
+SAMPLES_PER_PIXEL = 277
 PROGRAM = PROGRAMS / "glass-run"
 run = partial(call, "glass-run")
 
@@ -362,6 +364,8 @@ def damaged(tmp_path: Path) -> Path:
     broken = bytearray(known["png"][0])
     broken[broken.index(b"IDAT") + 20] ^= 0xFF
     (folder / "broken.png").write_bytes(broken)
+    many = Page(np.zeros((4, 4, 3), np.uint8), {SAMPLES_PER_PIXEL: (2048,)})
+    (folder / "many.tif").write_bytes(written(many))
     return folder
 
 
@@ -369,7 +373,7 @@ def test_what_libraries_say_of_damaged_images_stays_off_the_terminal(damaged, vi
     done = launch("glass-run", damaged.parent, "damaged", "-b", vit_bundle.path, "-o", "out.jsonl")
     assert done.returncode == 0
     (summary,) = done.stderr.splitlines()
-    assert re.search(r"17 images in .*: 0 fake, 0 real, 17 errors", summary)
+    assert re.search(r"18 images in .*: 0 fake, 0 real, 18 errors", summary)
     assert done.stdout == ""
 
 

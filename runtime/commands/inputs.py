@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections import Counter
@@ -107,6 +108,7 @@ def settle_decoders(max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
 
     ``max_pixels`` replaces Pillow's own limit, and image libraries print nothing.
     """
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # the file's record says what is wrong
     settle_pillow(max_pixels)
     keep_libraries_off_stderr()
 

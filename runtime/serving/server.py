@@ -16,6 +16,7 @@ import uvicorn
 from ..machine.errors import EngineError, InputError
 from .app import application
 from .journal import Lines
+from .protocol import Protocol
 from .service import Service
 
 _IDLE = 75  # seconds that an idle connection is kept; longer than load balancers keep theirs
@@ -73,7 +74,6 @@ def serve(
         host, port = listener.getsockname()[:2]
         raise _not_had(host, port, error) from None
     _allow_connections()
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # strangers' nonsense is no news
     server.run([listener])
     if service.failure is not None:
         raise EngineError(f"the engine failed, so the server has ended: {service.failure}")
@@ -109,6 +109,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 application(service, lines.write),
+                http=Protocol,
                 lifespan="off",
                 ws="none",
                 log_config=None,
@@ -120,6 +121,8 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=options.grace,
             )
         )
+        # It says of each bad form what is wrong with it, where nobody has set up logging.
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)
         self.lost = 0
         self._service, self._begun = service, begun
         self._closes_at: float | None = None

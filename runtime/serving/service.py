@@ -136,11 +136,18 @@ async def _answers(request: Request, handed: Sequence[Handed], timeout: float) -
     if judged.done():
         return judged.result()
     judged.cancel()
+    judged.add_done_callback(_drop)
     if gone.done():
         raise ClientDisconnect
     raise HTTPException(
         504, f"no verdict came within {timeout:g} s: try again later, or send a smaller image."
     )
+
+
+def _drop(judged: asyncio.Future[list[Answer]]) -> None:
+    """Take an outcome that nobody waits for, or asyncio would report its error as forgotten."""
+    if not judged.cancelled():
+        judged.exception()
 
 
 async def _gone(request: Request) -> None:

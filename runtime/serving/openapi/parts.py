@@ -11,7 +11,7 @@ BINARY: Final = {
 }
 _FAILURES: Final = {
     400: "The request is malformed, or an option is wrong.",
-    408: "The body came too slowly.",
+    408: "The request came too slowly.",
     413: "The body is too large.",
     415: "The body is compressed, or of a type that is not read.",
     500: "The server failed.",

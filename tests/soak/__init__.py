@@ -1,0 +1,1 @@
+"""Requests by the thousand, good ones among every kind of bad: ``python -m soak``."""
