@@ -22,11 +22,15 @@ import onnx
 import pytest
 from conftest import Done, encoded, launch, refusal, slow
 from glass_edge.runtime.bundle.bundle import sha256_of
+from glass_edge.runtime.serving import journal
+from glass_edge.runtime.serving.options import ServingOptions
+from glass_edge.runtime.serving.server import address_of, bound, serve
+from glass_edge.runtime.serving.service import Service
 from PIL import Image
 from serving import PATIENCE, Server, command, serving
 from test_bundle import change, graph_of
 
-from glass_edge import Bundle
+from glass_edge import Bundle, Detector, EngineError
 
 JUDGE = "/v1/judge"
 TERM, INT = signal.SIGTERM, signal.SIGINT
@@ -291,6 +295,30 @@ def keep_asking(
     return counts
 
 
+def test_an_engine_that_fails_ends_the_server(vit_bundle, picture, monkeypatch):
+    """Which its supervisor starts anew; until then nobody is sent there."""
+    detector = Detector(vit_bundle)
+    service = Service(detector, ServingOptions())
+
+    def broken(*_: object) -> None:
+        raise EngineError("the device is out of memory.")
+
+    monkeypatch.setattr(detector._engine, "run", broken)
+    begun, lines = threading.Event(), journal.Lines(os.open(os.devnull, os.O_WRONLY))
+    with bound("127.0.0.1", 0) as listener, ThreadPoolExecutor(1) as pool:
+        served = pool.submit(serve, service, listener, lines, begun.set)
+        assert begun.wait(PATIENCE)
+        assert service.ready
+        answer = httpx.post(address_of(listener) + JUDGE, content=picture, trust_env=False)
+        assert answer.status_code == 500
+        assert answer.json() == {"error": "glass-edge failed at this; its log says how."}
+        with pytest.raises(EngineError, match="so the server has ended: the device is out of mem"):
+            served.result(PATIENCE)
+    assert not service.ready
+    service.close()
+    lines.close()
+
+
 # --- who reads its lines ----------------------------------------------------------------------
 
 
@@ -321,6 +349,19 @@ def test_standard_output_that_nobody_reads_holds_nobody_up(vit_bundle, picture):
     began = time.monotonic()
     assert server.stop() == 0
     assert time.monotonic() < began + 10
+    os.close(read)
+
+
+def test_lines_that_nobody_reads_are_lost_in_the_end(monkeypatch):
+    monkeypatch.setattr(journal, "_MOST_LINES", 10)
+    read, write = os.pipe()
+    lines = journal.Lines(write)
+    began = time.monotonic()
+    for _ in range(20_000):
+        lines.write(bytes(100))
+    lines.close()
+    assert time.monotonic() < began + 5
+    assert os.read(read, 101) == bytes(100) + b"\n"
     os.close(read)
 
 

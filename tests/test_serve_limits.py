@@ -280,9 +280,9 @@ def test_a_body_that_comes_too_slowly_is_408(vit_bundle, picture, monkeypatch):
                 assert slow.recv(1) == b""
         with socket.create_connection(address, PATIENCE) as steady:
             steady.sendall(head(f"Content-Length: {len(picture)}"))
-            for start in range(0, len(picture), 1500):
-                steady.sendall(picture[start : start + 1500])
-                time.sleep(0.05)
+            for start in range(0, len(picture), 1100):  # longer than the patience, in all
+                steady.sendall(picture[start : start + 1100])
+                time.sleep(0.1)
             assert answer_of(steady)[0] == 200
 
 
