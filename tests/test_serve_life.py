@@ -43,8 +43,8 @@ def picture(photograph: Image.Image) -> bytes:
 
 @pytest.fixture(scope="module")
 def lengthy() -> bytes:
-    """An image of few bytes that takes a second or more: 64 megapixels of one colour."""
-    return encoded(Image.new("RGB", (8_000, 8_000), "tan"), "PNG")
+    """An image of few bytes that takes long: 36 megapixels of one colour."""
+    return encoded(Image.new("RGB", (6_000, 6_000), "tan"), "PNG")
 
 
 def refused(bundle: Bundle | Path, *options: object) -> str:
