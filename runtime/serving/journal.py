@@ -158,7 +158,7 @@ class Lines:
     def close(self) -> None:
         """Write what waits, as far as it is read soon."""
         with suppress(queue.Full):
-            self._waiting.put_nowait(None)
+            self._waiting.put(None, timeout=_CLOSING)
         self._thread.join(_CLOSING)
 
     def _write_all(self) -> None:
