@@ -48,7 +48,7 @@ TORCH = {"torch", "torchvision", "timm", "onnxscript", "safetensors"}
 RUNTIME_LIBRARIES = {
     *("numpy", "cv2", "PIL", "simplejpeg", "pillow_heif", "msgspec", "click", "rich"),
     *("onnxruntime", "openvino", "tensorrt", "cuda", "pycuda", "filelock", "c2pa", "jinja2"),
-    *("starlette", "anyio", "uvicorn", "prometheus_client"),
+    *("starlette", "anyio", "uvicorn", "h11", "prometheus_client"),
 }
 
 
