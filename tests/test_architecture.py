@@ -48,7 +48,11 @@ TORCH = {"torch", "torchvision", "timm", "onnxscript", "safetensors"}
 RUNTIME_LIBRARIES = {
     *("numpy", "cv2", "PIL", "simplejpeg", "pillow_heif", "msgspec", "click", "rich"),
     *("onnxruntime", "openvino", "tensorrt", "cuda", "pycuda", "filelock", "c2pa", "jinja2"),
+<<<<<<< HEAD
     *("starlette", "anyio", "uvicorn", "prometheus_client", "python_multipart"),
+=======
+    *("starlette", "anyio", "uvicorn", "h11", "prometheus_client"),
+>>>>>>> wt-soak
 }
 
 
