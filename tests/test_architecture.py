@@ -48,11 +48,7 @@ TORCH = {"torch", "torchvision", "timm", "onnxscript", "safetensors"}
 RUNTIME_LIBRARIES = {
     *("numpy", "cv2", "PIL", "simplejpeg", "pillow_heif", "msgspec", "click", "rich"),
     *("onnxruntime", "openvino", "tensorrt", "cuda", "pycuda", "filelock", "c2pa", "jinja2"),
-<<<<<<< HEAD
-    *("starlette", "anyio", "uvicorn", "prometheus_client", "python_multipart"),
-=======
-    *("starlette", "anyio", "uvicorn", "h11", "prometheus_client"),
->>>>>>> wt-soak
+    *("starlette", "anyio", "uvicorn", "h11", "python_multipart", "prometheus_client"),
 }
 
 
