@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ import test_spai
 from conftest import encoded, with_rule
 from glass_edge.runtime.claims.claims import ClaimOptions
 from glass_edge.runtime.judging.desk import PARTS, Answer, Desk
+from glass_edge.runtime.machine.errors import FaultError
 from glass_edge.runtime.streaming.view_maker import ViewMaker
 from PIL import Image
 from test_detector_bundles import exported
@@ -144,6 +146,24 @@ def test_what_cannot_be_judged_has_a_record_that_says_why(detector, desk, conten
         assert answer.record == msgspec.structs.replace(expected, path="bad")
         assert answer.together == 0
         assert list(answer.seconds) == ["queue", "views"]
+
+
+def test_what_is_no_image_at_all_is_a_fault_that_others_survive(desk, contents):
+    answer = desk.hand_in(42).answer.result(PATIENCE)
+    assert isinstance(answer.fault, FaultError)
+    assert "not as int" in answer.record.error.message
+    assert isinstance(desk.hand_in(contents[0]).answer.result(PATIENCE).record, Verdict)
+
+
+def test_nothing_of_an_image_is_kept_once_it_was_answered(desk):
+    """Not by threads that wait for the next one, either."""
+    pixels = np.zeros((300, 400, 3), np.uint8)
+    gone = threading.Event()
+    weakref.finalize(pixels, gone.set)
+    answer = desk.hand_in(pixels).answer
+    del pixels
+    answer.result(PATIENCE)
+    assert gone.wait(PATIENCE)
 
 
 def test_a_file_that_is_not_there_has_a_record(desk):
@@ -296,9 +316,12 @@ def test_a_fault_costs_one_image_its_verdict(desk, contents, monkeypatch):
     handed = [desk.hand_in(content) for content in contents * 3]
     for place, each in enumerate(handed):
         if place % len(contents) == 1:
-            error = each.answer.exception(PATIENCE)
-            assert type(error).__name__ == "FaultError"
-            assert str(error) == "RuntimeError: a library is at fault"
+            answer = each.answer.result(PATIENCE)
+            assert isinstance(answer.fault, FaultError)
+            assert isinstance(answer.fault.__cause__, RuntimeError)
+            assert answer.record.error.message == (
+                "RuntimeError: a library is at fault. This is a fault of glass-edge."
+            )
         else:
             assert isinstance(each.answer.result(PATIENCE).record, Verdict)
     assert desk.failure is None

@@ -22,7 +22,7 @@ import onnx
 import pytest
 from conftest import Done, encoded, launch, refusal, slow
 from glass_edge.runtime.bundle.bundle import sha256_of
-from glass_edge.runtime.serving import journal
+from glass_edge.runtime.serving import lines as lines_module
 from glass_edge.runtime.serving.options import ServingOptions
 from glass_edge.runtime.serving.server import address_of, bound, serve
 from glass_edge.runtime.serving.service import Service
@@ -63,7 +63,7 @@ def test_a_port_that_is_taken_is_said(vit_bundle):
     assert (
         f"the server cannot listen at 127.0.0.1, port {port} (address already in use)" in sentence
     )
-    assert "choose another --port or --host, or end the program that has it." in sentence
+    assert "choose another --host or --port, or end the program that has this one." in sentence
 
 
 def test_a_port_is_taken_before_the_bundle_is_loaded_and_not_listened_at(vit_bundle):
@@ -73,9 +73,11 @@ def test_a_port_is_taken_before_the_bundle_is_loaded_and_not_listened_at(vit_bun
         assert f"port {port}" in refused(Path("missing.glass"), "--port", port)
 
 
-@pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1"])
+@pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1", "a..b"])
 def test_a_host_that_is_not_here_is_said(host, vit_bundle):
-    assert f"the server cannot listen at {host}" in refused(vit_bundle, "--host", host)
+    sentence = refused(vit_bundle, "--host", host)
+    assert f"the server cannot listen at {host}" in sentence
+    assert sentence.endswith("choose another --host or --port.")
 
 
 def test_a_bundle_that_is_not_there_is_said(tmp_path):
@@ -90,6 +92,7 @@ def test_bounds_that_contradict_each_other_are_refused(vit_bundle):
     assert "raise --max-queue-bytes" in refused(
         vit_bundle, "--max-bytes", 20, "--max-queue-bytes", 10
     )
+    assert "raise --max-crops" in refused(vit_bundle, "--crops", 9, "--max-crops", 8)
 
 
 def test_an_engine_that_computes_other_numbers_serves_nobody(copied_bundle):
@@ -304,7 +307,7 @@ def test_an_engine_that_fails_ends_the_server(vit_bundle, picture, monkeypatch):
         raise EngineError("the device is out of memory.")
 
     monkeypatch.setattr(detector._engine, "run", broken)
-    begun, lines = threading.Event(), journal.Lines(os.open(os.devnull, os.O_WRONLY))
+    begun, lines = threading.Event(), lines_module.Lines(os.open(os.devnull, os.O_WRONLY))
     with bound("127.0.0.1", 0) as listener, ThreadPoolExecutor(1) as pool:
         served = pool.submit(serve, service, listener, lines, begun.set)
         assert begun.wait(PATIENCE)
@@ -353,9 +356,9 @@ def test_standard_output_that_nobody_reads_holds_nobody_up(vit_bundle, picture):
 
 
 def test_lines_that_nobody_reads_are_lost_in_the_end(monkeypatch):
-    monkeypatch.setattr(journal, "_MOST_LINES", 10)
+    monkeypatch.setattr(lines_module, "_MOST_WAITING", 1000)
     read, write = os.pipe()
-    lines = journal.Lines(write)
+    lines = lines_module.Lines(write)
 
     def write_many() -> None:
         for _ in range(20_000):

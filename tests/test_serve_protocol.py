@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -18,15 +19,17 @@ from glass_edge.runtime.serving.protocol import Protocol  # noqa: E402
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 IDLE = 0.6  # seconds
 LATE = 0.3
+LARGE = 30 << 20  # bytes, more than systems keep for a connection
 
 
 async def application(scope, receive, send):
     """Answer at once, whatever still comes; ``/wait`` waits for what comes first."""
     if scope["path"] == "/wait":
         await receive()
-    headers = [(b"content-length", b"2")]
+    body = bytes(LARGE) if scope["path"] == "/large" else b"ok"
+    headers = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"ok"})
+    await send({"type": "http.response.body", "body": body})
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,7 @@ def port() -> Iterator[int]:
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.MonkeyPatch.context() as patch:
         patch.setattr(protocol, "HEAD_TIMEOUT", LATE)
+        patch.setattr(protocol, "READ_TIMEOUT", 2 * LATE)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         yield listener.getsockname()[1]
@@ -69,6 +73,22 @@ def refused(said: bytes) -> tuple[int, str]:
     assert len(fields["x-request-id"]) == 32
     assert len(body) == int(fields["content-length"])
     return int(lines[0].split()[1]), json.loads(body)["error"]
+
+
+def test_who_does_not_read_an_answer_is_given_up(client):
+    client.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+    time.sleep(IDLE + 4 * LATE)
+    with suppress(ConnectionResetError):
+        assert len(everything(client)) < LARGE
+
+
+def test_who_reads_slowly_has_the_whole_answer(client):
+    client.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    size = 0
+    while data := client.recv(1 << 20):
+        size += len(data)
+        time.sleep(0.005)
+    assert size > LARGE
 
 
 def test_a_head_that_is_never_complete_is_refused(client):
@@ -108,7 +128,7 @@ def test_a_body_is_not_timed_as_a_head_is(client):
 def test_who_never_asks_is_sent_away_without_a_word(client):
     started = time.monotonic()
     assert everything(client) == b""
-    assert time.monotonic() - started >= IDLE
+    assert time.monotonic() - started >= IDLE - LATE
 
 
 @pytest.mark.parametrize("said", [b"GET\r\n\r\n", b"\x16\x03\x01" * 9, b"GET / HTTP/1.1\r\n\r\n"])

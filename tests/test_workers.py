@@ -38,7 +38,8 @@ def make_views(batch, contents, threads, *, memory=1 << 28):
         return list(pool.map(make, [batch] * len(contents), range(len(contents)), contents))
 
 
-def test_the_budget_holds_back_what_would_exceed_it():
+def test_the_budget_holds_back_what_would_exceed_it_and_what_came_later():
+    """Else a large image might wait for ever, while small ones come and go."""
     budget, entered = ByteBudget(100), []
 
     def hold(size: int) -> None:
@@ -46,15 +47,16 @@ def test_the_budget_holds_back_what_would_exceed_it():
             entered.append(size)
 
     with budget.holding(60):
-        waiting = threading.Thread(target=hold, args=(50,))
-        passing = threading.Thread(target=hold, args=(40,))
-        waiting.start()
-        passing.start()
-        passing.join(5)
-        time.sleep(0.05)
+        hold(40)
+        large = threading.Thread(target=hold, args=(50,))
+        small = threading.Thread(target=hold, args=(40,))
+        for thread in (large, small):
+            thread.start()
+            time.sleep(0.05)
         assert entered == [40]
-    waiting.join(5)
-    assert entered == [40, 50]
+    large.join(5)
+    small.join(5)
+    assert entered == [40, 50, 40]
 
 
 def test_what_exceeds_the_whole_budget_goes_alone():

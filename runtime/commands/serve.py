@@ -12,6 +12,7 @@ import click
 from ..bundle.bundle import Bundle
 from ..judging.detector import Detector
 from ..judging.options import DetectorOptions
+from ..machine.errors import InputError
 from ..machine.printable import printable
 from .console import GlassCommand, needing_libraries
 from .inputs import chosen_bundle, settle_decoders
@@ -24,7 +25,7 @@ _EXAMPLES = """
 Examples:
   glass-serve gl_vit.glass                     http://127.0.0.1:8000, for people and for programs
   curl -T photo.jpg -X POST -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/v1/judge
-  curl -F file=@photo.jpg http://127.0.0.1:8000/v1/judge?crops=8
+  curl -F file=@photo.jpg 'http://127.0.0.1:8000/v1/judge?crops=8'
   glass-serve gl_vit.glass --host 0.0.0.0 --port 80 --isolate --no-page
 """
 
@@ -109,9 +110,7 @@ Examples:
 @click.option("--page/--no-page", default=True, show_default=True, help="The page for people at /.")
 @judging_options
 @common_options
-@click.pass_context
 def main(
-    ctx: click.Context,
     bundle: Path | None,
     host: str,
     port: int,
@@ -128,7 +127,7 @@ def main(
 ) -> None:
     """Serve a bundle; see ``glass-serve --help``."""
     with needing_libraries("glass-serve", extra="serve"):
-        from ..serving.journal import Lines
+        from ..serving.lines import Lines
         from ..serving.options import ServingOptions
         from ..serving.server import address_of, bound, serve
         from ..serving.service import Service
@@ -142,6 +141,11 @@ def main(
         grace=grace,
         page=page,
     )
+    if isinstance(judging.crops, int) and judging.crops > max_crops:
+        raise InputError(
+            f"--crops {judging.crops} is more than the {max_crops} that requests may ask for: "
+            "raise --max-crops."
+        )
     with bound(host, port) as listener:
         opened = Bundle.open(chosen_bundle(bundle, option=None), bundle_sha256)
         detector = Detector(opened, judging, on_console)
@@ -152,12 +156,13 @@ def main(
             service.try_out()
             greeting = _greeting(address_of(listener), detector)
             lost = serve(service, listener, lines, partial(click.echo, greeting, err=True))
+            if lost:
+                click.echo(f"{lost} requests were not answered within the grace.", err=True)
+                lines.close()
+                os._exit(1)  # without waiting for what is being computed for them
         finally:
             service.close()
             lines.close()
-    if lost:
-        click.echo(f"{lost} requests were not answered within the grace.", err=True)
-        ctx.exit(1)
 
 
 def _output() -> int:

@@ -36,11 +36,13 @@ class Answer:
         record: its record.
         seconds: how long each part of its way took; parts that it did not come to are left out.
         together: how many images the engine was first given together with it, itself counted.
+        fault: of glass-edge itself, if that is why the image was not judged.
     """
 
     record: Record
     seconds: dict[Part, float]
     together: int
+    fault: FaultError | None = None
 
 
 class Handed:
@@ -48,7 +50,7 @@ class Handed:
 
     Attributes:
         answer: what becomes of it; done when nothing of the image is held any more, also if nobody
-            waits for it. It has an exception where the engine failed, or glass-edge is at fault.
+            waits for it. It has an exception where the engine failed.
         recorder: what its record is made with.
         left: whether nobody waits for it any more. Whoever handed it in may set this, so that
             nothing is computed for it.
@@ -127,6 +129,7 @@ class Desk:
     def _handed_in(self) -> Iterator[Order[Judged]]:
         while (order := self._orders.get()) is not None:
             yield order
+            del order  # before blocking, or its image would stay alive
 
     def _answer_all(self) -> None:
         try:
@@ -141,12 +144,15 @@ class Desk:
             raise TypeError("an image was not handed in at the desk")
         with self._lock:
             self._waiting.discard(handed)
-        if isinstance(outcome, FaultError):
-            handed.answer.set_exception(outcome)
-            return
-        record = handed.recorder.record(ticket.origin, outcome)
-        seconds = _parts(handed.since, ticket.moments)
-        handed.answer.set_result(Answer(record, seconds, ticket.moments.together))
+        try:
+            record = handed.recorder.record(ticket.origin, outcome)
+            seconds = _parts(handed.since, ticket.moments)
+            fault = outcome if isinstance(outcome, FaultError) else None
+            answer = Answer(record, seconds, ticket.moments.together, fault)
+        except BaseException as error:
+            handed.answer.set_exception(error)
+            raise
+        handed.answer.set_result(answer)
 
     def _end(self, failure: BaseException | None) -> None:
         """Take no more images, and answer those that wait with why they were not judged."""

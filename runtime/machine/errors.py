@@ -28,6 +28,13 @@ class UnreadableError(ImageError):
 class FaultError(ImageError):
     """Something else went wrong than what glass-edge foresees, while it dealt with an image."""
 
+    @classmethod
+    def of(cls, error: Exception) -> FaultError:
+        """Return an error that says what went wrong, and is caused by it."""
+        fault = cls(f"{type(error).__name__}: {error}. This is a fault of glass-edge.")
+        fault.__cause__ = error
+        return fault
+
 
 class EngineError(GlassError):
     """An engine is unknown, not installed, or cannot run the bundle as asked."""

@@ -8,7 +8,7 @@ from collections import deque
 from types import TracebackType
 
 _RECENT = 32  # answers by which the time until there is room again is estimated
-_LONGEST = 60  # seconds that a client is told to stay away, at most
+_MOST_RETRY_AFTER = 60  # seconds
 
 
 class BusyError(Exception):
@@ -46,10 +46,7 @@ class Admission:
         Raises:
             BusyError: there is no room for another image, or for so many bytes.
         """
-        if self.images >= self._most_images:
-            raise self._busy(f"{self.images} images wait already")
-        if self.size + size > self._most_bytes:
-            raise self._busy(f"{self.size >> 20} MiB of requests are held already")
+        self._refuse(1, size)
 
     def hold(self) -> Held:
         """Return an account for a request; leave its context when the request is answered."""
@@ -61,10 +58,7 @@ class Admission:
         Raises:
             BusyError: there is no room.
         """
-        if images and self.images + images > self._most_images:
-            raise self._busy(f"{self.images} images wait already")
-        if size and self.size + size > self._most_bytes:
-            raise self._busy(f"{self.size >> 20} MiB of requests are held already")
+        self._refuse(images, size)
         self.images += images
         self.size += size
 
@@ -73,16 +67,24 @@ class Admission:
         self.images -= images
         self.size -= size
         self._answered.extend([time.monotonic()] * images)
+        if not self.images:
+            self._answered.clear()  # how long nobody came says nothing of how quick this server is
 
-    def _busy(self, what: str) -> BusyError:
-        return BusyError(f"{what}: try again later.", self._seconds_to_room())
+    def _refuse(self, images: int, size: int) -> None:
+        what = None
+        if images and self.images + images > self._most_images:
+            what = f"{self.images} images wait already"
+        elif size and self.size + size > self._most_bytes:
+            what = f"{self.size >> 20} MiB of requests are held already"
+        if what is not None:
+            raise BusyError(f"{what}: try again later.", self._seconds_to_room())
 
     def _seconds_to_room(self) -> int:
         """Estimate when half of what waits is done, by how quickly the last answers came."""
         if len(self._answered) < _RECENT:
             return 1
-        per_image = (time.monotonic() - self._answered[0]) / _RECENT
-        return min(_LONGEST, max(1, math.ceil(per_image * self.images / 2)))
+        per_image = (self._answered[-1] - self._answered[0]) / (_RECENT - 1)
+        return min(_MOST_RETRY_AFTER, max(1, math.ceil(per_image * self.images / 2)))
 
 
 class Held:

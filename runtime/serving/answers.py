@@ -14,9 +14,10 @@ from starlette.types import ExceptionHandler
 from ..machine.errors import InputError
 from ..results.records import Failure, Record
 from .admission import BusyError
-from .journal import LEFT
 
 JSON = "application/json"
+LEFT = 499
+"""The status of a request whose client has left; nobody sees it but the log."""
 UNJUDGED = 422
 """The status of an image alone that cannot be judged."""
 

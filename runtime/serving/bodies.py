@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import NamedTuple, TypeVar
 
 import anyio
-import python_multipart  # noqa: F401  # Starlette looks for it when the first form comes
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -17,16 +17,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .admission import Held
 from .options import ServingOptions
 
-PATIENCE = 10.0
-"""Seconds within which another :data:`LEAST` bytes of a body must come, or its end."""
-LEAST = 1 << 16
-PART = "file"
+BODY_TIMEOUT = 10.0
+"""Seconds within which another :data:`BODY_PROGRESS` bytes of a body must come, or its end."""
+BODY_PROGRESS = 1 << 16
+FILE_FIELD = "file"
 """What a part with an image is called."""
 MULTIPART = "multipart/form-data"
 OCTETS = "application/octet-stream"
 
 _Body = TypeVar("_Body")
-_FIELD = 1 << 10  # bytes of a part that is no file, which is refused anyway
+_QUOTED = 60  # characters of a client's content type that an error repeats
 
 
 class Picture(NamedTuple):
@@ -53,8 +53,8 @@ async def pictures_in(request: Request, held: Held, options: ServingOptions) -> 
     if kind != OCTETS and not kind.startswith("image/"):
         raise HTTPException(
             415,
-            f"a body of type {kind} is not judged: send an image's bytes as image/* or {OCTETS}, "
-            f"or a form as {MULTIPART}.",
+            f"a body of type {kind[:_QUOTED]!r} is not judged: send an image's bytes as image/* or "
+            f"{OCTETS}, or a form as {MULTIPART}.",
         )
     return [Picture(await read_body(request, held, options.max_bytes, joined))]
 
@@ -71,13 +71,13 @@ async def read_body(
         HTTPException: it has more than ``most`` bytes, or comes too slowly.
         BusyError: more bytes are held than are allowed.
     """
-    with anyio.move_on_after(PATIENCE) as scope:
+    with anyio.move_on_after(BODY_TIMEOUT) as scope:
         async with aclosing(_pieces(request, held, most, scope)) as pieces:
             return await consume(pieces)
     raise HTTPException(
         408,
-        f"the body came too slowly: send {LEAST >> 10} KiB or its end every {PATIENCE:g} s.",
-        {"Connection": "close"},  # or what still comes would keep it open for ever
+        f"the body came too slowly: send {BODY_PROGRESS >> 10} KiB or its end every "
+        f"{BODY_TIMEOUT:g} s.",
     )
 
 
@@ -98,9 +98,9 @@ async def _pieces(
                 raise HTTPException(413)
             held.add(size=len(piece))
             recent += len(piece)
-            if recent >= LEAST:
+            if recent >= BODY_PROGRESS:
                 recent = 0
-                scope.deadline = anyio.current_time() + PATIENCE
+                scope.deadline = anyio.current_time() + BODY_TIMEOUT
             yield piece
 
 
@@ -112,15 +112,14 @@ class _InMemory(MultiPartParser):
 
 async def _parts(request: Request, pieces: AsyncGenerator[bytes, None], most: int) -> list[Picture]:
     try:
-        parser = _InMemory(
-            request.headers, pieces, max_files=most, max_fields=0, max_part_size=_FIELD
-        )
+        parser = _InMemory(request.headers, pieces, max_files=most, max_fields=0)
         form = await parser.parse()
-    except MultiPartException as error:
+    except (MultiPartException, FormParserError) as error:
+        reason = error.message if isinstance(error, MultiPartException) else "it is no multipart"
         raise HTTPException(
             400,
-            f"the form cannot be read ({error.message.rstrip('.')}): send one to {most} files as "
-            f"parts named {PART!r}, and options in the URL.",
+            f"the form cannot be read ({reason.rstrip('.')}): send one to {most} files as "
+            f"parts named {FILE_FIELD!r} that have a filename, and options in the URL.",
         ) from None
     try:
         return [await _picture(name, part) for name, part in _some(form.multi_items())]
@@ -130,23 +129,25 @@ async def _parts(request: Request, pieces: AsyncGenerator[bytes, None], most: in
 
 def _some(items: list[tuple[str, UploadFile | str]]) -> list[tuple[str, UploadFile | str]]:
     if not items:
-        raise HTTPException(400, f"the form has no file: send a part named {PART!r}.")
+        raise HTTPException(400, f"the form has no file: send a part named {FILE_FIELD!r}.")
     return items
 
 
 async def _picture(name: str, part: UploadFile | str) -> Picture:
-    if name != PART or isinstance(part, str):
+    if name != FILE_FIELD or isinstance(part, str):
         raise HTTPException(
-            400, f"the form has a part named {name!r}: name the files' parts {PART!r}."
+            400, f"the form has a part named {name!r}: name the files' parts {FILE_FIELD!r}."
         )
-    return Picture(await part.read(), part.filename or None)
+    # A form may choose its charset, and some give halves of characters, which are none.
+    sent = (part.filename or "").encode("utf-8", "replace").decode()
+    return Picture(await part.read(), sent or None)
 
 
 class FinishReading:
-    """Reads what is left of a body before the connection is closed after an answer.
+    """Closes the connection after an answer that does not wait for the whole body.
 
-    Closed with bytes unread, a connection is reset, and the client may never see the answer. Where
-    it stays open, the server throws away what still comes.
+    What is left of the body is read first, for a while: closed with bytes unread, a connection is
+    reset, and the client may never see the answer.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -154,32 +155,27 @@ class FinishReading:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request by the application within."""
-        names = dict(scope["headers"])
-        left = b"expect" not in names  # else nothing comes before it is asked for
-        closes = scope.get("http_version") == "1.0" or _says_close(scope["headers"])
+        headers = dict(scope["headers"])
+        unread = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+        on_its_way = b"expect" not in headers  # else it comes only when it is asked for
 
         async def received() -> Message:
-            nonlocal left
+            nonlocal unread, on_its_way
+            on_its_way = True
             message = await receive()
-            left = message["type"] == "http.request" and message.get("more_body", False)
+            unread = message["type"] == "http.request" and message.get("more_body", False)
             return message
 
         async def sent(message: Message) -> None:
-            nonlocal closes
-            if message["type"] == "http.response.start":
-                closes = closes or _says_close(message.get("headers", ()))
-            elif closes and left and not message.get("more_body", False):
+            if message["type"] == "http.response.start" and unread:
+                closing = (b"connection", b"close")
+                message = {**message, "headers": [*message.get("headers", ()), closing]}
+            elif unread and on_its_way and not message.get("more_body", False):
                 await send({**message, "more_body": True})
-                with anyio.move_on_after(PATIENCE):
-                    while left:
+                with anyio.move_on_after(BODY_TIMEOUT):
+                    while unread:
                         await received()
                 message = {"type": "http.response.body"}
             await send(message)
 
         await self._app(scope, received, sent)
-
-
-def _says_close(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    return any(
-        name.lower() == b"connection" and b"close" in value.lower() for name, value in headers
-    )

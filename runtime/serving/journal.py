@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import queue
+import asyncio
 import re
-import threading
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,16 +16,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..judging.desk import Answer
 from ..results.records import Verdict
+from .answers import LEFT, refusal
 from .metrics import Metrics
 
 REQUEST_ID = "x-request-id"
-LEFT = 499
-"""The status of a request whose client has left; nobody sees it but the log."""
 _ID = REQUEST_ID.encode()
 _ENTRY = "glass_edge.entry"
 _USABLE_ID = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
-_MOST_LINES = 10_000  # that wait to be written, if nobody reads them
-_CLOSING = 2.0  # seconds that lines which wait have in the end
 _ELSEWHERE = "elsewhere"
 
 
@@ -95,6 +89,10 @@ class Journal:
 
         try:
             await self._app(scope, received, sent)
+        except asyncio.CancelledError:  # the server ends, and its grace is over
+            if entry.status != LEFT:
+                raise
+            await refusal(503, "the server has ended.")(scope, received, sent)
         finally:
             seconds = time.perf_counter() - started
             self._metrics.count_request(entry.route, entry.status, seconds)
@@ -135,34 +133,3 @@ def _said(answer: Answer) -> dict[str, Any]:
         found = {"error": record.error.type}
     parts = {part: round(seconds * 1e3, 1) for part, seconds in answer.seconds.items()}
     return {**found, "ms": parts, "batch": answer.together}
-
-
-class Lines:
-    """Writes lines from a thread of its own, so that no request waits for whoever reads them.
-
-    Where nobody reads, lines are lost rather than hold the server up or fill its memory.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        """Write to an open file."""
-        self._descriptor = descriptor
-        self._waiting: queue.Queue[bytes | None] = queue.Queue(_MOST_LINES)
-        self._thread = threading.Thread(target=self._write_all, name="glass-lines", daemon=True)
-        self._thread.start()
-
-    def write(self, line: bytes) -> None:
-        """Have a line written; its end is added."""
-        with suppress(queue.Full):
-            self._waiting.put_nowait(line + b"\n")
-
-    def close(self) -> None:
-        """Write what waits, as far as it is read soon."""
-        with suppress(queue.Full):
-            self._waiting.put(None, timeout=_CLOSING)
-        self._thread.join(_CLOSING)
-
-    def _write_all(self) -> None:
-        with suppress(OSError):  # nobody reads any more
-            while (line := self._waiting.get()) is not None:
-                while line:
-                    line = line[os.write(self._descriptor, line) :]

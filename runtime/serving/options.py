@@ -76,6 +76,8 @@ def asked_of(
         if name in changes:
             raise InputError(f"{name} is given twice: give it once.")
         changes[name] = _value_of(name, value, max_crops)
+    if "seed" in changes and usual.fixed_seed is not None:
+        raise InputError("this server has one seed for all images: leave the seed out.")
     provenance = changes.pop("provenance", usual.claims.provenance)
     claims = msgspec.structs.replace(usual.claims, provenance=provenance)
     return replace(usual, **changes, claims=claims)

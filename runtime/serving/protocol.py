@@ -14,18 +14,21 @@ from .journal import REQUEST_ID
 
 HEAD_TIMEOUT = 10.0
 """Seconds from a head's first byte within which it must be complete."""
+READ_TIMEOUT = 30.0
+"""Seconds that a client may take to read some of its answer."""
 _ANSWERABLE = (h11.IDLE, h11.SEND_RESPONSE)
 
 
 class Protocol(H11Protocol):
     """One connection.
 
-    uvicorn bounds the time between requests alone: a client that never sends one, or sends its
-    head a byte at a time, would hold a connection for ever. And what it answers itself, to what is
-    no HTTP, is none of our answers.
+    uvicorn bounds the time between requests alone: a client that never sends one, sends its head a
+    byte at a time, or never reads its answer would hold a connection for ever. And what it answers
+    itself, to what is no HTTP, is none of our answers.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; a connection that has sent nothing yet is kept as long as an idle one."""
@@ -42,9 +45,26 @@ class Protocol(H11Protocol):
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._head_is_late)
 
+    def pause_writing(self) -> None:
+        """Note that the client does not read, and give it up if it goes on so."""
+        super().pause_writing()
+        self._read_timer = self.loop.call_later(READ_TIMEOUT, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Note that it does."""
+        self._stop_read_timer()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, whether or not its client reads what was sent last."""
+        super().timeout_keep_alive_handler()
+        self._stop_read_timer()
+        self._read_timer = self.loop.call_later(READ_TIMEOUT, self.transport.abort)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._stop_timer()
+        self._stop_read_timer()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
@@ -61,6 +81,11 @@ class Protocol(H11Protocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _stop_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
     def _refuse(self, status: int, sentence: str) -> None:
         """Answer, unless an answer has begun, and close the connection."""

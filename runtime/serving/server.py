@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -15,7 +17,7 @@ import uvicorn
 
 from ..machine.errors import EngineError, InputError
 from .app import application
-from .journal import Lines
+from .lines import Lines
 from .protocol import Protocol
 from .service import Service
 
@@ -34,10 +36,14 @@ def bound(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         found = socket.socket(family, kind, protocol)
-        if sys.platform != "win32":  # where it would let two programs have one port
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    except (OSError, UnicodeError) as error:  # of a name that no host may have
+        raise _not_had(host, port, error) from None
+    if sys.platform != "win32":  # where it would let two programs have one port
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
         found.bind(address)
     except OSError as error:
+        found.close()
         raise _not_had(host, port, error) from None
     return found
 
@@ -54,8 +60,8 @@ def serve(
     """Answer requests until SIGINT or SIGTERM; return how many were not answered in the end.
 
     After SIGTERM requests are answered for the drain delay, while readiness fails. Then no
-    connection is accepted, and what is in flight has its grace. SIGINT takes no delay; a second
-    signal of either kind ends the delay, and a third one the grace.
+    connection is accepted, and what is in flight has its grace. SIGINT takes no delay. A further
+    signal of either kind ends the delay, and one after that the grace.
 
     Args:
         service: what answers.
@@ -80,11 +86,12 @@ def serve(
     return server.lost
 
 
-def _not_had(host: str, port: int, error: OSError) -> InputError:
-    reason = (error.strerror or str(error)).lower()
+def _not_had(host: str, port: int, error: OSError | UnicodeError) -> InputError:
+    reason = str(getattr(error, "strerror", None) or error).lower()
+    used = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
     return InputError(
-        f"the server cannot listen at {host}, port {port} ({reason}): choose another --port or "
-        "--host, or end the program that has it."
+        f"the server cannot listen at {host}, port {port} ({reason}): choose another --host or "
+        f"--port{', or end the program that has this one' if used else ''}."
     )
 
 
@@ -129,6 +136,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer, and say so."""
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self._begun()
 
@@ -137,11 +145,19 @@ class _Server(uvicorn.Server):
         now = time.monotonic()
         if self.should_exit:
             self.force_exit = True
+            self._loop.call_soon_threadsafe(self._cut)
         elif self._closes_at is None and sig == signal.SIGTERM:
             self._closes_at = now + self._service.options.drain_delay
         else:
             self._closes_at = now
         self._service.draining = True
+
+    def _cut(self) -> None:
+        """Close all connections now: newer Pythons wait for the last one before they end."""
+        self.lost = len(self.server_state.tasks)
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to end now; asked ten times a second."""
@@ -152,4 +168,4 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close, and count what did not end in time."""
         await super().shutdown(sockets)
-        self.lost = len(self.server_state.tasks)
+        self.lost = max(self.lost, len(self.server_state.tasks))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from ..judging.desk import Answer, Handed
 from ..judging.detector import Detector
 from ..judging.options import DetectorOptions
+from ..machine.errors import EngineError
+from ..results.records import Failure
 from .admission import Admission, Held
 from .bodies import Picture
 from .journal import entry_in
@@ -23,6 +26,7 @@ from .metrics import Metrics
 from .open_inference.request import EncodingError, check_encoding
 from .options import ServingOptions
 
+_LOGGER = logging.getLogger("glass_edge")
 _GREY = np.full((256, 256, 3), 128, np.uint8)
 
 
@@ -67,7 +71,9 @@ class Service:
             drawn = self.detector.bundle.manifest.views.drawn
             most = self.options.max_crops if drawn else None
             utmost = replace(self.detector.options, crops=most, influence=True)
-            self._desk.hand_in(_GREY, utmost).answer.result()
+            record = self._desk.hand_in(_GREY, utmost).answer.result().record
+            if isinstance(record, Failure):
+                raise EngineError(f"the engine was tried out: {record.error.message}")
 
     def close(self) -> None:
         """Judge nothing any more."""
@@ -101,19 +107,32 @@ class Service:
             GlassError: the engine, or glass-edge itself, is at fault.
         """
         held.add(images=len(pictures))
-        loop = asyncio.get_running_loop()
-        handed = []
-        for picture in pictures:
-            handed.append(self._desk.hand_in(picture.content, asked, picture.name))
-            held.share()
-            handed[-1].answer.add_done_callback(partial(_release, loop, held))
+        handed: list[Handed] = []
         try:
+            for picture in pictures:
+                handed.append(self._desk.hand_in(picture.content, asked, picture.name))
+                held.share()
+                release = partial(_release, asyncio.get_running_loop(), held)
+                handed[-1].answer.add_done_callback(release)
             answers = await _answers(request, handed, self.options.timeout)
         finally:
             for each in handed:
                 each.left = True
         entry_in(request.scope).answers.extend(answers)
+        _report_faults(answers)
         return answers
+
+
+def _report_faults(answers: Sequence[Answer]) -> None:
+    """Log what glass-edge is at fault for; alone it is the request's answer.
+
+    Raises:
+        FaultError: the only image met one.
+    """
+    for fault in (answer.fault for answer in answers if answer.fault is not None):
+        if len(answers) == 1:
+            raise fault
+        _LOGGER.error("an image among others was not judged", exc_info=fault)
 
 
 def _release(loop: asyncio.AbstractEventLoop, held: Held, _: object) -> None:

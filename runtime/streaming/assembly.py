@@ -150,6 +150,8 @@ class Assembly(Generic[_Owner]):
 
     def release(self, piece: Piece[_Owner]) -> None:
         """Note that a piece was judged; take the arrays back of a batch that has no others."""
+        for slot in piece.slots:
+            piece.batch.infos[slot] = None  # it may hold pixels, and the batch may go on for long
         piece.batch.judging -= 1
         self._look_after(piece.batch)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..finding.files import ImageFile, image_file, readable_path
 from ..images.reading import Content, ImageSource, read_image
-from ..machine.errors import ImageError
+from ..machine.errors import FaultError, ImageError
 from ..machine.timings import Timings
 from .orders import Asker, Order, Road
 
@@ -108,7 +108,7 @@ class Intake(Generic[_Result]):
         """Read files until the source ends or :attr:`ended` is set. Run by threads of its own.
 
         Raises:
-            Exception: whatever the source raises.
+            Exception: whatever the source raises, or the reading of an image that nobody asks for.
         """
         while (begun := self._next()) is not None:
             ticket, image, expected = begun
@@ -118,6 +118,10 @@ class Intake(Generic[_Result]):
                     content = read_image(image)
             except ImageError as error:
                 ticket.outcome = error
+            except Exception as error:
+                if ticket.asker is None:
+                    raise
+                ticket.outcome = FaultError.of(error)  # others wait for theirs
             with self._changed:
                 self._reading -= 1
                 self._held -= expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,23 +33,33 @@ _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "po
 class ByteBudget:
     """Lets threads proceed while what they hold together stays within a limit.
 
-    What is larger than the whole limit proceeds alone.
+    They proceed in the order in which they came: else what is large might wait for ever. What is
+    larger than the whole limit proceeds alone.
     """
 
     def __init__(self, limit: int, timings: Timings | None = None) -> None:
         self._limit, self._timings = limit, timings or Timings()
         self._held = 0
+        self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
         """Wait until ``size`` bytes may be held, and hold them."""
         size = min(size, self._limit)
+        place = object()
+
+        def may_proceed() -> bool:
+            return self._waiting[0] is place and self._held + size <= self._limit
+
         with self._changed:
-            if self._held + size > self._limit:
+            self._waiting.append(place)
+            if not may_proceed():
                 with self._timings.waiting("memory"):
-                    self._changed.wait_for(lambda: self._held + size <= self._limit)
+                    self._changed.wait_for(may_proceed)
+            self._waiting.popleft()
             self._held += size
+            self._changed.notify_all()
         try:
             yield
         finally:

@@ -71,6 +71,7 @@ class Work(Generic[_Result]):
         try:
             while (task := self._next_task(views, judges)) is not None:
                 task()
+                del task  # before blocking, or its image would stay alive
         finally:
             with self._changed:
                 self._working -= 1
@@ -166,15 +167,16 @@ class Work(Generic[_Result]):
         return "records" if self._intake.known else None
 
     def _make_views(self, batch: Batch[Ticket[_Result]], slot: int, content: Content) -> None:
-        ticket, info = batch.owners[slot], None
+        ticket, info, failure = batch.owners[slot], None, None
         ticket.moments.viewing = time.perf_counter()
         try:
             info = self._views_of(ticket, batch.views, slot, content)
         except ImageError as error:
-            ticket.outcome = error
+            failure = error
         ticket.moments.viewed = time.perf_counter()
         with self._changed:
             self._viewing -= 1
+            ticket.outcome = failure
             self._assembly.fill(batch, slot, info)
             self._changed.notify_all()
 
@@ -196,7 +198,7 @@ class Work(Generic[_Result]):
         except Exception as error:
             if not self._options.prompt:
                 raise
-            raise FaultError(f"{type(error).__name__}: {error}") from error
+            raise FaultError.of(error) from error
 
     def _judge(self, piece: Piece[Ticket[_Result]]) -> None:
         now = time.perf_counter()
@@ -204,8 +206,8 @@ class Work(Generic[_Result]):
             ticket.moments.judging, ticket.moments.together = now, len(piece.slots)
         results = piece.batch.road.run(piece.infos, piece.views, self._timings)
         with self._changed:
-            self._assembly.release(piece)
             self._take_in(piece.owners, results)
+            self._assembly.release(piece)
 
     def _go_on(self, waiting: Sequence[tuple[Ticket[_Result], More]]) -> None:
         tickets, left = zip(*waiting, strict=True)
