@@ -326,7 +326,7 @@ def test_a_request_is_one_line_that_tells_no_secrets(client, server, picture):
     assert {name: good[name] for name in ("verdict", "score", "width", "height")} == {
         name: record[name] for name in ("verdict", "score", "width", "height")
     }
-    assert (good["crops"], good["batch"]) == (len(record["crops"]), 1)
+    assert (good["crops"], good["together"]) == (len(record["crops"]), 1)
     assert list(good["ms"]) == ["queue", "views", "batch", "judge"]
     assert sum(good["ms"].values()) <= line["ms"]
     assert bad["error"] == "ImageError"

@@ -68,8 +68,8 @@ class Handed:
 class Desk:
     """Judges each image that is handed in, and answers as soon as it is judged.
 
-    Images that are there at the same time share batches; none waits for others to come, or, in
-    throughput mode, for another that takes long. Close it, or its threads go on. Made by
+    Images that are there at the same time share batches; none waits for others to come. In
+    throughput mode one that takes long keeps one worker, and no other image. Close it, or its threads go on. Made by
     :meth:`.detector.Detector.desk`.
 
     Attributes:

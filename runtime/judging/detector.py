@@ -160,8 +160,7 @@ class Detector:
         """Open a desk at which any thread may have single images judged, see :class:`.desk.Desk`.
 
         Args:
-            waiting: images handed in and not given back, at most. In throughput mode no image
-                waits for another that takes longer.
+            waiting: images being worked at and not given back, at most. In latency mode it is one.
         """
         options = replace(self._pipeline, prompt=True, window=self._pipeline.window or waiting)
         return Desk(self._roads(), self.options, options)

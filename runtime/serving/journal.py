@@ -132,4 +132,4 @@ def _said(answer: Answer) -> dict[str, Any]:
     else:
         found = {"error": record.error.type}
     parts = {part: round(seconds * 1e3, 1) for part, seconds in answer.seconds.items()}
-    return {**found, "ms": parts, "batch": answer.together}
+    return {**found, "ms": parts, "together": answer.together}

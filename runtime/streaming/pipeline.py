@@ -9,8 +9,9 @@ wait for it, and the workers only make views.
 After a batch, some images may need more computed. They wait until together they fill a batch,
 unless many others already wait to be given back after them, or nothing else can go on.
 
-A prompt pipeline holds nothing back, so that a large image delays no small one: whatever can be
-judged is judged as soon as there is nothing better to do, and outcomes come in no order.
+A prompt pipeline holds nothing back, so that a large image keeps one worker and no other image:
+whatever can be judged is judged as soon as there is nothing better to do, and outcomes come in no
+order.
 
 What is held is bounded: files read ahead, decoded pixels in flight, batches of views, and
 images begun but not given back.
