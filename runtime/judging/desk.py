@@ -69,8 +69,8 @@ class Desk:
     """Judges each image that is handed in, and answers as soon as it is judged.
 
     Images that are there at the same time share batches; none waits for others to come. In
-    throughput mode one that takes long keeps one worker, and no other image. Close it, or its threads go on. Made by
-    :meth:`.detector.Detector.desk`.
+    throughput mode one that takes long keeps one worker, and no other image. Close it, or its
+    threads go on. Made by :meth:`.detector.Detector.desk`.
 
     Attributes:
         timings: where the time has gone so far.

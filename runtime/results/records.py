@@ -36,11 +36,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     ``score`` is P(fake); ``verdict`` a class name; ``views`` how many views the detector looked at,
     by its streams' names. ``crops`` are those that were cut from the image as it is, and ``seed``
     the seed of the generator that placed them, null where nothing was drawn. ``width`` and
-    ``height`` are the image's size in pixels. ``settled`` says whether the crops were as many as
-    the verdict needs; it is null where their number was fixed. ``path`` is null for images given as
-    bytes, arrays or PIL images, unless they came with a name, and ``file`` is. ``provenance`` is what the file says of its
-    origin, null if it was not asked; it has no part in the verdict. ``damaged`` says that a part of
-    the image was missing and filled in.
+    ``height`` are the image's size in pixels. ``settled`` says whether the crops were as many
+    as the verdict needs; it is null where their number was fixed. ``path`` is null for images
+    given as bytes, arrays or PIL images, unless they came with a name, and ``file`` is.
+    ``provenance`` is what the file says of its origin, null if it was not asked; it has no part
+    in the verdict. ``damaged`` says that a part of the image was missing and filled in.
     """
 
     path: str | None
