@@ -38,9 +38,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     the seed of the generator that placed them, null where nothing was drawn. ``width`` and
     ``height`` are the image's size in pixels. ``settled`` says whether the crops were as many
     as the verdict needs; it is null where their number was fixed. ``path`` is null for images
-    given as bytes, arrays or PIL images, unless they came with a name, and ``file`` is.
-    ``provenance`` is what the file says of its origin, null if it was not asked; it has no part
-    in the verdict. ``damaged`` says that a part of the image was missing and filled in.
+    given as bytes, arrays or PIL images, unless they came with a name; ``file`` is null for all of
+    them. ``provenance`` is what the file says of its origin, null if it was not asked; it has no
+    part in the verdict. ``damaged`` says that a part of the image was missing and filled in.
     """
 
     path: str | None
