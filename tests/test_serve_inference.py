@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from serving import Server, serving
+from serving import Server, serving, until
 
 from glass_edge import Bundle, Detector, DetectorOptions, Failure, Verdict
 
@@ -171,12 +171,11 @@ def test_what_is_too_large_is_said(client, contents):
 
 
 def test_it_is_not_ready_while_it_drains_and_still_answers(vit_bundle, contents):
-    with serving(vit_bundle, "--drain-delay", 3) as server:
+    with serving(vit_bundle, "--drain-delay", 600) as server:
         client = client_of(server)
         assert client.is_server_ready()
         server.signal(signal.SIGTERM)
-        while client.is_server_ready():
-            pass
+        until(lambda: not client.is_server_ready())
         assert client.is_server_live()
         assert not client.is_model_ready("glass")
         check_alike(
