@@ -278,6 +278,7 @@ def test_under_load_no_accepted_request_is_lost(turns, vit_bundle, picture):
             until(lambda: server.metrics()["glass_queue_images"] > 1)
             server.signal(TERM)
             until(lambda: is_closed(server))
+            time.sleep(0.3)  # nor are they cut off a little later
             for each in slow_clients:
                 each.send(picture[len(picture) // 2 :])
             assert [each.getresponse().status for each in slow_clients] == [200] * SLOW_CLIENTS
