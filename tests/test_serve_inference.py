@@ -133,12 +133,15 @@ def test_a_raw_request_is_one_image(server, vit_bundle, contents):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"parameters": {"crop": 4}}, "There is no parameter 'crop'. Did you mean crops?"),
+        ({"parameters": {"crop": 4}}, "there is no parameter 'crop': did you mean crops?"),
         ({"parameters": {"crops": 65}}, "65 crops are more than the 64 that this server allows."),
         ({"parameters": {"crops": "auto"}}, "crops"),
         ({"parameters": {"threshold": 2}}, "threshold must lie between 0 and 1, not 2.0."),
-        ({"priority": 3}, "The parameter priority is not supported here: leave it out."),
-        ({"outputs": [triton.InferRequestedOutput("SCORES")]}, "There is no output 'SCORES'."),
+        ({"priority": 3}, "the parameter priority is not supported here: leave it out."),
+        (
+            {"outputs": [triton.InferRequestedOutput("SCORES")]},
+            "there is no output 'SCORES': did you mean SCORE?",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_said_in_a_sentence(options, sentence, client, contents):
