@@ -24,7 +24,7 @@ from conftest import EXAMPLES, ROOT, call, refusal
 from fastapi.testclient import TestClient
 from glass_edge.benchmarks.measuring.samples import Samples
 from glass_edge.benchmarks.measuring.usage import cpu_seconds
-from glass_edge.benchmarks.serving import client, load, measure, servers
+from glass_edge.benchmarks.serving import load, measure, servers
 from glass_edge.benchmarks.serving.answers import LOST, TIMED_OUT, Load
 from glass_edge.benchmarks.serving.entry import Entry, ServeOptions
 from glass_edge.benchmarks.serving.load import LoadGenerator, Target
@@ -38,7 +38,7 @@ from glass_edge import Bundle, Detector, DetectorOptions, EngineError, ImageErro
 
 run = partial(call, "glass-bench", ROOT, "serve")
 PHOTOS = sorted(map(str, EXAMPLES.glob("*/*.jpg")))
-TINY = ServerCommand("tiny", "tiny_server", (), ready="/ready", path="/slow", form=False)
+TINY = ServerCommand("tiny", "tiny_server", (), ready="/ready", path="/slow")
 SECONDS = tiny_server.SECONDS
 LINUX = Path("/proc/self/smaps_rollup").exists()
 
@@ -52,7 +52,7 @@ def tiny() -> Iterator[Server]:
 @pytest.fixture
 def at(tiny):
     """A path of the tiny server."""
-    return lambda path, request=client.raw: Target(tiny.target.port, path, request)
+    return partial(Target, tiny.target.port)
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +143,8 @@ class TestNothingIsDropped:
         assert 0.3 <= found.longest < 3
 
 
-def test_large_images_arrive_whole_as_bodies_and_as_forms(generator, at):
-    for request in (client.raw, client.form):
-        assert generator.every_image(at("/slow", request)) == ["200", "200"]
+def test_large_images_arrive_whole(generator, at):
+    assert generator.every_image(at("/slow")) == ["200", "200"]
 
 
 @contextmanager
@@ -181,6 +180,15 @@ def test_percentiles_are_those_of_the_standard_library():
 def test_a_server_that_does_not_start_is_an_error_with_its_sentence():
     with pytest.raises(EngineError, match=r"tiny ended: Error: there is no such bundle\."):
         Server(replace(TINY, arguments=("--refuse",)))
+
+
+def test_a_proxy_is_not_asked_for_this_machine(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setattr(servers, "START_TIMEOUT", 30.0)
+    with Server(TINY) as server:
+        server.check_alive()
 
 
 def test_a_server_ends_with_its_block():

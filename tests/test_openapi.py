@@ -156,6 +156,8 @@ def test_every_answer_names_its_request_and_every_failure_says_why(path, method,
     for status, response in operation["responses"].items():
         assert "X-Request-Id" in response["headers"]
         assert ("Retry-After" in response["headers"]) == (status == "503" and not probes)
+        for header in (each for name, each in response["headers"].items() if name == "Retry-After"):
+            assert not validator(header["schema"]).is_valid(0)
         if status not in ("200", "422") and not probes:
             schema = response["content"]["application/json"]["schema"]
             assert schema == {"$ref": "#/components/schemas/Error"}

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from serving import Server, serving
+from serving import Server, serving, until
 
 from glass_edge import Bundle, Detector, DetectorOptions, Failure, Verdict
 
@@ -133,12 +133,15 @@ def test_a_raw_request_is_one_image(server, vit_bundle, contents):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"parameters": {"crop": 4}}, "There is no parameter 'crop'. Did you mean crops?"),
+        ({"parameters": {"crop": 4}}, "there is no parameter 'crop': did you mean crops?"),
         ({"parameters": {"crops": 65}}, "65 crops are more than the 64 that this server allows."),
         ({"parameters": {"crops": "auto"}}, "crops"),
         ({"parameters": {"threshold": 2}}, "threshold must lie between 0 and 1, not 2.0."),
-        ({"priority": 3}, "The parameter priority is not supported here: leave it out."),
-        ({"outputs": [triton.InferRequestedOutput("SCORES")]}, "There is no output 'SCORES'."),
+        ({"priority": 3}, "the parameter priority is not supported here: leave it out."),
+        (
+            {"outputs": [triton.InferRequestedOutput("SCORES")]},
+            "there is no output 'SCORES': did you mean SCORE?",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_said_in_a_sentence(options, sentence, client, contents):
@@ -171,12 +174,11 @@ def test_what_is_too_large_is_said(client, contents):
 
 
 def test_it_is_not_ready_while_it_drains_and_still_answers(vit_bundle, contents):
-    with serving(vit_bundle, "--drain-delay", 3) as server:
+    with serving(vit_bundle, "--drain-delay", 600) as server:
         client = client_of(server)
         assert client.is_server_ready()
         server.signal(signal.SIGTERM)
-        while client.is_server_ready():
-            pass
+        until(lambda: not client.is_server_ready())
         assert client.is_server_live()
         assert not client.is_model_ready("glass")
         check_alike(

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -20,7 +20,7 @@ from glass_edge.runtime.serving.app import application
 from glass_edge.runtime.serving.options import ServingOptions
 from glass_edge.runtime.serving.service import Service
 from PIL import Image
-from serving import PATIENCE, Server, serving
+from serving import PATIENCE, Server, serving, until
 
 from glass_edge import Bundle, Detector, DetectorOptions
 
@@ -59,13 +59,6 @@ def picture(photograph: Image.Image) -> bytes:
 def lengthy() -> bytes:
     """An image of few bytes that takes long: 36 megapixels of one colour."""
     return encoded(Image.new("RGB", (6_000, 6_000), "tan"), "PNG")
-
-
-def until(true: Callable[[], bool], patience: float = PATIENCE) -> None:
-    deadline = time.monotonic() + patience
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def queue_of(server: Server) -> tuple[float, float]:
@@ -196,10 +189,13 @@ def test_a_client_that_has_left_costs_nothing(server, lengthy, picture):
     """Its image waits behind another one, and is not even decoded."""
     before = server.metrics()['glass_image_seconds_count{part="views"}']
     with server.connect() as first, server.connect() as second:
-        for connection, name in ((first, "first"), (second, "second")):
-            lines = (f"Content-Length: {len(lengthy)}", f"X-Request-Id: {name}")
-            connection.sendall(head(*lines) + lengthy)
-            until(lambda: queue_of(server)[0] == (1 if connection is first else 2))  # noqa: B023
+        size = f"Content-Length: {len(lengthy)}"
+        second.sendall(head(size, "X-Request-Id: second") + lengthy[:-1])
+        until(lambda: queue_of(server) == (0, len(lengthy) - 1))
+        first.sendall(head(size, "X-Request-Id: first") + lengthy)
+        until(lambda: queue_of(server)[0] == 1)
+        second.sendall(lengthy[-1:])
+        until(lambda: queue_of(server)[0] == 2)
         second.close()
         line = server.line_of("second")
         assert (line["status"], line["images"]) == (499, [])

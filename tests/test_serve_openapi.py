@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import with_rule
 from hypothesis import HealthCheck, Phase, given, settings
-from serving import Server, serving
+from serving import Server, serving, until
 
 from glass_edge import Bundle
 
@@ -70,8 +70,8 @@ def test_not_ready_is_as_described(path: str, described: BaseSchema, vit_bundle:
     with serving(vit_bundle, "--drain-delay", 60) as server:
         server.signal(signal.SIGTERM)
         case = described[path]["GET"].Case()
-        while (answer := case.call(base_url=server.url)).status_code == 200:
-            pass
+        until(lambda: case.call(base_url=server.url).status_code != 200)
+        answer = case.call(base_url=server.url)
         assert answer.status_code == 503
         described[path]["GET"].validate_response(answer)
         server.signal(signal.SIGTERM)

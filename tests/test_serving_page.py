@@ -330,6 +330,7 @@ def test_crops_are_drawn_where_they_were_on_a_turned_photograph(
     image = card.locator("img").element_handle()
     wait_until(opened.page, "document.querySelector('.card img').complete")
     assert tuple(image.evaluate("each => [each.naturalWidth, each.naturalHeight]")) == upright
+    assert image.evaluate("each => each.loading") == "lazy"
 
 
 def test_a_picture_that_browsers_do_not_show_has_its_verdict(opened: Opened, served: Server):
@@ -400,6 +401,25 @@ def test_a_busy_server_is_asked_again(opened: Opened):
     [card] = cards(page, 1)
     assert card.locator(".word").count() == 1
     assert times[1] - times[0] >= 2
+
+
+@pytest.mark.parametrize("asked", ["60", "3600"])
+def test_a_busy_server_is_left_alone_for_a_minute_at_most(asked: str, opened: Opened):
+    def busy(route: Route) -> None:
+        body = '{"error": "the queue is full."}'
+        route.fulfill(status=503, headers={"Retry-After": asked}, body=body)
+
+    opened.page.route("**/v1/judge*", busy)
+    choose(opened.page, PHOTOGRAPHS[0])
+    opened.page.get_by_text("try 2 of 6 in 60 seconds.").wait_for()
+
+
+def test_a_browser_may_leave_pictures_far_from_the_screen_unread(opened: Opened):
+    hold(opened.page)
+    choose(opened.page, PHOTOGRAPHS[:2])
+    opened.page.locator(".card.waiting img").first.wait_for(state="attached")
+    loading = "images => images.map((image) => image.loading)"
+    assert set(opened.page.eval_on_selector_all(".card img", loading)) == {"lazy"}
 
 
 def test_a_server_that_stays_busy_is_given_up(opened: Opened):

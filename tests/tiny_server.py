@@ -20,11 +20,8 @@ _stalls = iter([STALL])
 
 
 async def slow(request: Request) -> Response:
-    """Takes one at a time, for :data:`SECONDS` each; forms and bodies must be whole."""
-    if request.headers["content-type"].startswith("multipart"):
-        content = await (await request.form())["file"].read()
-    else:
-        content = await request.body()
+    """Takes one at a time, for :data:`SECONDS` each; forms must be whole."""
+    content = await (await request.form())["file"].read()
     async with _turn:
         await asyncio.sleep(SECONDS)
     return Response(status_code=200 if content.startswith(b"image") else 422)

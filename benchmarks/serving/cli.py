@@ -29,7 +29,7 @@ from ..cli_common import (
 from ..measuring.bundles import common_views
 
 _COMPARING = "comparing servers"
-_MODULES = ("fastapi", "uvicorn", "h11", "multipart", "onnxruntime")
+_MODULES = ("fastapi", "uvicorn", "h11", "python_multipart", "onnxruntime")
 _EXAMPLES = """
 \b
 Examples:

@@ -26,11 +26,6 @@ class Request(NamedTuple):
     parts: tuple[bytes, ...]
 
 
-def raw(path: str, content: bytes) -> Request:
-    """Return a request whose body is the image."""
-    return Request(path, b"application/octet-stream", (content,))
-
-
 def form(path: str, content: bytes) -> Request:
     """Return a request with the image as the part ``file`` of a form."""
     head = (

@@ -12,7 +12,7 @@ import itertools
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +30,10 @@ _DIGITS = 5  # of a second
 
 @dataclass(frozen=True)
 class Target:
-    """Where images are sent, and how they become requests."""
+    """Where images are sent."""
 
     port: int
     path: str
-    request: Callable[[str, bytes], Request] = client.raw
 
 
 class LoadGenerator:
@@ -71,7 +70,7 @@ class _Sender:
     """One load on one server."""
 
     def __init__(self, target: Target, images: Sequence[bytes], seconds: float) -> None:
-        requests = [target.request(target.path, content) for content in images]
+        requests = [client.form(target.path, content) for content in images]
         self._port, self._requests = target.port, itertools.cycle(requests)
         self._seconds, self._lead = seconds, min(1.0, seconds / 5)
         self._limit = asyncio.Semaphore(MOST_CONNECTIONS)

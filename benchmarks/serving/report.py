@@ -170,8 +170,9 @@ class ServingReport(BenchReport, frozen=True):
         return self.page(
             "What serving costs and gains",
             ", ".join(f"{name} {number}" for name, number in self.libraries.items()),
-            f"{self.images} images of {self.image_bytes / MB:.2f} MB on average, sent in turn; "
-            f"glass-serve and glass-run judge with bundle {self.bundle} on {self.engine}. "
+            f"{self.images} images of {self.image_bytes / MB:.2f} MB on average, sent in "
+            f"turn as forms; glass-serve and glass-run judge with bundle {self.bundle} on "
+            f"{self.engine}. "
             "straightforward: FastAPI, Pillow and ONNX Runtime with their defaults, each image "
             f"judged by itself, with one seed for the crops of all. {self.rounds} rounds in "
             f"turns, of {self.seconds:g} s for each load: median (quartiles); ratios are medians "

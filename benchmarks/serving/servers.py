@@ -25,6 +25,8 @@ START_TIMEOUT = 1800.0  # seconds; an engine may have to be built first
 _STOP_TIMEOUT = 30.0
 _POLL_INTERVAL = 0.1
 _ANSWER_TIMEOUT = 5.0
+# A proxy that the environment names knows nothing of this machine's ports.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,7 @@ class ServerCommand:
         module: whose ``main`` serves, and takes ``--port``.
         arguments: what else it is given.
         ready: the path that answers with 200 as soon as images may come.
-        path: where images go.
-        form: whether they go as the part ``file`` of a form, or as the body.
+        path: where images go, as the part ``file`` of a form.
     """
 
     name: str
@@ -45,7 +46,6 @@ class ServerCommand:
     arguments: tuple[str, ...]
     ready: str
     path: str
-    form: bool
 
 
 def glass_serve(bundle: Bundle, engine: str) -> ServerCommand:
@@ -56,7 +56,6 @@ def glass_serve(bundle: Bundle, engine: str) -> ServerCommand:
         arguments=(str(bundle.path), "--engine", engine),
         ready="/v2/health/ready",
         path="/v1/judge",
-        form=False,
     )
 
 
@@ -68,7 +67,6 @@ def straightforward(bundle: Bundle) -> ServerCommand:
         arguments=(str(bundle.path),),
         ready="/openapi.json",
         path="/judge",
-        form=True,
     )
 
 
@@ -87,8 +85,7 @@ class Server:
             EngineError: it ended, or is not ready in time; the last line it said is why.
         """
         self.name, port = command.name, _free_port()
-        request = client.form if command.form else client.raw
-        self.target = Target(port, command.path, request)
+        self.target = Target(port, command.path)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the block
         code = f"from {command.module} import main; main()"
         self._process = subprocess.Popen(  # noqa: S603
@@ -162,6 +159,6 @@ def _free_port() -> int:
 
 def _answers(url: str) -> bool:
     # An error: it does not listen yet, or it answers that it is not ready.
-    with suppress(OSError), urllib.request.urlopen(url, timeout=_ANSWER_TIMEOUT):  # noqa: S310
+    with suppress(OSError), _DIRECT.open(url, timeout=_ANSWER_TIMEOUT):
         return True
     return False

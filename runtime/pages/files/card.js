@@ -19,7 +19,8 @@ function pictureFace(item, scales) {
   const { row, record } = item;
   const nothing = placeholder(record.path, row.missing);
   if (pictureUrl(row.thumbnail) === null) return element("div", { class: "face" }, nothing);
-  const image = imageOf(row.thumbnail, summaryOf(item));
+  const whole = row.thumbnail === row.original;
+  const image = imageOf(row.thumbnail, summaryOf(item), whole ? "lazy" : "eager");
   const picture = framed(image, row, scales, MOST_OUTLINED.card);
   image.addEventListener("error", () => picture.replaceWith(nothing));
   return element("div", { class: "face" }, picture);

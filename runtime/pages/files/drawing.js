@@ -103,9 +103,14 @@ function framed(image, { record, orientation }, scales, most) {
   return frame;
 }
 
-/** An image element; without a source if the URL is not one that a page follows. */
-function imageOf(url, alt) {
-  const image = element("img", { alt, decoding: "async", draggable: "false" });
+/**
+ * An image element; without a source if the URL is not one that a page follows.
+ * @param {string} url
+ * @param {string} alt
+ * @param {"eager" | "lazy"} loading lazy for whole files, of which many may be far from the screen
+ */
+function imageOf(url, alt, loading = "eager") {
+  const image = element("img", { alt, loading, decoding: "async", draggable: "false" });
   const checked = pictureUrl(url);
   if (checked !== null) image.src = checked;
   return image;

@@ -3,7 +3,7 @@
 const JUDGE = "v1/judge?influence=true&provenance=true";
 const MOST_AT_ONCE = 4;
 const MOST_TRIES = 6;
-const LONGEST_PAUSE = 30; // seconds, whatever a server asks for
+const LONGEST_PAUSE = 60; // seconds, which is also the most that the server asks for
 const BUSY = 503;
 
 /** Runs tasks in their order, at most so many at once. */
@@ -31,7 +31,7 @@ function failureOf(file, type, message) {
 }
 
 /**
- * Have a picture judged; where the server is busy, wait as long as it says and try again.
+ * Have a picture judged; where the server is busy, wait as long as it says, up to LONGEST_PAUSE, and try again.
  * @param {File} file
  * @param {(sentence: string) => void} say is told what goes on
  * @param {AbortSignal} signal upon which nothing more is sent

@@ -10,7 +10,7 @@ const NOT_SHOWN = "This browser does not show it.";
 
 /** A card that says what is being done, and a function that changes what it says. */
 function waitingCard(file, url) {
-  const image = imageOf(url, "");
+  const image = imageOf(url, "", "lazy");
   image.addEventListener("error", () => image.replaceWith(placeholder(file.name, NOT_SHOWN)));
   const state = element("div", { class: "state" }, "waiting");
   const card = element(

@@ -48,8 +48,7 @@ def checked_parameters(parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
     checked: dict[str, Scalar] = {}
     for name, value in parameters.items():
         if name not in _PARAMETERS:
-            hint = did_you_mean(name, _PARAMETERS)
-            raise InputError(f"There is no parameter {quoted(name)}.{hint}")
+            raise unknown("parameter", name, (*OPTIONS, BINARY_OUTPUT))
         kind, words = _PARAMETERS[name]
         try:
             checked[name] = msgspec.convert(value, kind)
@@ -57,7 +56,7 @@ def checked_parameters(parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
             text = quoted(msgspec.json.encode(value).decode())
             raise InputError(f"{name} must be {words}, not {text}.") from None
         if name in _UNSUPPORTED and value:
-            raise InputError(f"The parameter {name} is not supported here: leave it out.")
+            raise InputError(f"the parameter {name} is not supported here: leave it out.")
     return checked
 
 
@@ -66,7 +65,10 @@ def quoted(text: str) -> str:
     return repr(printable(text[:_LONGEST_NAME]))
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `` Did you mean …?`` with the known name that is most like it, or no text."""
-    close = get_close_matches(name[:_LONGEST_NAME], [*known], n=1)
-    return f" Did you mean {close[0]}?" if close else ""
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """Return what is raised of a client's name for what there is not, with advice."""
+    *others, last = known
+    close = get_close_matches(name[:_LONGEST_NAME], [*others, last], n=1)
+    usable = f"{', '.join(others)} or {last}" if others else last
+    advice = f"did you mean {close[0]}?" if close else f"use {usable}."
+    return InputError(f"there is no {kind} {quoted(name)}: {advice}")

@@ -22,8 +22,8 @@ from .parameters import (
     Int64,
     Scalar,
     checked_parameters,
-    did_you_mean,
     quoted,
+    unknown,
 )
 from .tensors import DATATYPES, IMAGE, OUTPUTS, split_elements
 
@@ -104,8 +104,8 @@ def check_encoding(content_encoding: str | None) -> None:
     encoding = (content_encoding or "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise EncodingError(
-            f"The body's Content-Encoding is {quoted(encoding)}, which is not decoded here. Send "
-            "it as it is: image files are compressed already."
+            f"the body's Content-Encoding is {quoted(encoding)}, which is not decoded here: send "
+            "it as it is, as image files are compressed already."
         )
 
 
@@ -125,7 +125,7 @@ def parse_infer(body: bytes, header_length: str | None, *, most_images: int) -> 
         return InferRequest((body,), {}, _wanted([], binary=True))
     if size > _LARGEST_HEADER:
         raise InputError(
-            f"The request's JSON takes {size} bytes, and {_LARGEST_HEADER} are the most. Send "
+            f"the request's JSON takes {size} bytes, and {_LARGEST_HEADER} are the most: send "
             "images as binary data behind it."
         )
     header = _decoded(body[:size])
@@ -143,7 +143,7 @@ def _header_size(text: str | None, body: int) -> int:
     """Return how many bytes of the body are JSON; without the HTTP header, all."""
     if text is None:
         if not body:
-            raise InputError("The body is empty: send the request's JSON, and images behind it.")
+            raise InputError("the body is empty: send the request's JSON, and images behind it.")
         return body
     if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
         raise InputError(f"{HEADER_LENGTH} must be a number of bytes, not {quoted(text)}.")
@@ -158,17 +158,15 @@ def _decoded(text: bytes) -> _Header:
     # Beyond its own errors msgspec lets through those of UTF-8 and of too many digits.
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         reason = printable(str(error))[:_LONGEST_REASON]
-        raise InputError(f"The request's JSON is not the protocol's: {reason}.") from None
+        raise InputError(f"the request's JSON is not the protocol's: {reason}.") from None
 
 
 def _only_input(inputs: list[_Input]) -> _Input:
     if len(inputs) != 1:
-        raise InputError(f"The model has one input, {IMAGE}, and the request {len(inputs)}.")
+        raise InputError(f"the model has one input, {IMAGE}, and the request {len(inputs)}.")
     (only,) = inputs
     if only.name != IMAGE:
-        raise InputError(
-            f"There is no input {quoted(only.name)}.{did_you_mean(only.name, (IMAGE,))}"
-        )
+        raise unknown("input", only.name, (IMAGE,))
     if only.datatype != DATATYPES[IMAGE]:
         raise InputError(f"{IMAGE} is {DATATYPES[IMAGE]}, not {quoted(only.datatype)}.")
     return only
@@ -186,7 +184,7 @@ def _count(shape: list[int], most: int) -> int:
         raise InputError(f"{IMAGE}'s shape is [images], one number and not {len(shape)}.")
     (count,) = shape
     if not 1 <= count <= most:
-        raise InputError(f"A request holds from 1 to {most} images, and its shape says {count}.")
+        raise InputError(f"a request holds from 1 to {most} images, and its shape says {count}.")
     return count
 
 
@@ -194,17 +192,17 @@ def _check_binary(tensor: _Input, size: int) -> None:
     """See that all the bytes behind the header are said to be the input's data."""
     said = tensor.parameters.binary_data_size
     if tensor.parameters.shared_memory_region is not None:
-        raise InputError("Shared memory is not supported: send images as binary data.")
+        raise InputError("shared memory is not supported: send images as binary data.")
     if tensor.data is not msgspec.UNSET or said is None:
         raise InputError(
-            f"{IMAGE} needs binary data: JSON text cannot hold an image file. Put the images "
+            f"{IMAGE} needs binary data, as JSON text cannot hold an image file: put the images "
             "behind the JSON, their size in binary_data_size, and the JSON's own in "
             f"{HEADER_LENGTH}."
         )
     if said != size:
         raise InputError(
             f"binary_data_size is {said}, and {size} bytes follow the JSON"
-            f"{'' if size else f' (is {HEADER_LENGTH} missing?)'}."
+            f"{'.' if size else f': is {HEADER_LENGTH} missing?'}"
         )
 
 
@@ -216,7 +214,7 @@ def _wanted(asked: list[_Output], *, binary: bool) -> tuple[WantedOutput, ...]:
     for each in asked:
         _check_output(each)
         if each.name in wanted:
-            raise InputError(f"The output {each.name} is asked for twice.")
+            raise InputError(f"the output {each.name} is asked for twice.")
         own = each.parameters.binary_data
         wanted[each.name] = WantedOutput(each.name, binary if own is None else own)
     return tuple(wanted.values())
@@ -224,10 +222,8 @@ def _wanted(asked: list[_Output], *, binary: bool) -> tuple[WantedOutput, ...]:
 
 def _check_output(output: _Output) -> None:
     if output.name not in OUTPUTS:
-        raise InputError(
-            f"There is no output {quoted(output.name)}.{did_you_mean(output.name, OUTPUTS)}"
-        )
+        raise unknown("output", output.name, OUTPUTS)
     if output.parameters.classification:
-        raise InputError(f"Classification of {output.name} is not supported: leave it out.")
+        raise InputError(f"classification of {output.name} is not supported: leave it out.")
     if output.parameters.shared_memory_region is not None:
         raise InputError(f"{output.name} cannot go to shared memory: leave that out.")

@@ -15,8 +15,9 @@ _DESCRIPTION = """\
 Judges whether images were made by a generator.
 
 Every answer names its request in `X-Request-Id`. What fails says why in one sentence:
-`{"error": "…"}`. A path that is not listed is answered with 404, a method that is not listed with
-405."""
+`{"error": "…"}`. Only in an error record, which is what 422 answers with, is `error` an object, and
+the sentence its `message`. A path that is not listed is answered with 404, a method that is not
+listed with 405."""
 
 _JUDGE = """\
 Send one image file as the body, or several as parts named `file` of a form. One file is answered

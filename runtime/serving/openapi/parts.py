@@ -15,7 +15,7 @@ _FAILURES: Final = {
     413: "The body is too large.",
     415: "The body is compressed, or of a type that is not read.",
     500: "The server failed.",
-    503: "The server has too much to do, or is about to stop or not yet ready.",
+    503: "Too much waits already.",
     504: "The images were not judged in time.",
 }
 
@@ -59,6 +59,6 @@ def _failure(status: int) -> dict[str, Any]:
     if status == 503:
         failure["headers"]["Retry-After"] = {
             "description": "Seconds after which to ask again.",
-            "schema": {"type": "integer", "minimum": 0},
+            "schema": {"type": "integer", "minimum": 1},
         }
     return failure
