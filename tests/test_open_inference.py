@@ -16,9 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 from glass_edge.runtime.serving.open_inference.request import (
-    EncodingError,
     WantedOutput,
-    check_encoding,
     parse_infer,
 )
 from glass_edge.runtime.serving.open_inference.response import (
@@ -220,15 +218,6 @@ class TestRequests:
         body, _ = written()
         with refused("and the body has only"):
             parsed(body, str(len(body) + 1))
-
-    @pytest.mark.parametrize("encoding", ["gzip", "deflate", " GZip"])
-    def test_compressed_bodies_are_refused(self, encoding):
-        with refused("is not decoded here: ", EncodingError):
-            check_encoding(encoding)
-
-    @pytest.mark.parametrize("encoding", [None, "", "identity"])
-    def test_others_are_not(self, encoding):
-        check_encoding(encoding)
 
 
 class TestAnswers:

@@ -217,8 +217,8 @@ def test_options_hold_for_all_files_of_a_form(client, picture):
     ("query", "words"),
     [
         ("crop=4", "there is no option 'crop': did you mean crops?"),
-        ("colour=red", "there is no option 'colour': there are crops, seed, threshold,"),
-        ("x%0aForged=1", r"there is no option 'x\nForged'"),
+        ("colour=red", "there is no option 'colour': use crops, seed, threshold,"),
+        ("x%0aForged=1", r"there is no option 'x\\nForged'"),
         ("crops=2&crops=2", "crops is given twice: give it once."),
         ("crops=many", "crops must be a whole number or auto, not 'many'."),
         ("crops=2.5", "crops must be a whole number or auto, not '2.5'."),

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .admission import Held
-from .options import ServingOptions
+from .options import ServingOptions, quoted
 
 BODY_TIMEOUT = 10.0
 """Seconds within which another :data:`BODY_PROGRESS` bytes of a body must come, or its end."""
@@ -26,7 +26,6 @@ MULTIPART = "multipart/form-data"
 OCTETS = "application/octet-stream"
 
 _Body = TypeVar("_Body")
-_QUOTED = 60  # characters of a client's content type that an error repeats
 
 
 class Picture(NamedTuple):
@@ -34,6 +33,21 @@ class Picture(NamedTuple):
 
     content: bytes
     name: str | None = None
+
+
+def check_encoding(request: Request) -> None:
+    """Refuse a body that its ``Content-Encoding`` calls compressed.
+
+    Raises:
+        HTTPException: it is.
+    """
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise HTTPException(
+            415,
+            f"the body's Content-Encoding is {quoted(encoding)}, which is not decoded here: send "
+            "it as it is, as image files are compressed already.",
+        )
 
 
 async def pictures_in(request: Request, held: Held, options: ServingOptions) -> list[Picture]:
@@ -53,7 +67,7 @@ async def pictures_in(request: Request, held: Held, options: ServingOptions) -> 
     if kind != OCTETS and not kind.startswith("image/"):
         raise HTTPException(
             415,
-            f"a body of type {kind[:_QUOTED]!r} is not judged: send an image's bytes as image/* or "
+            f"a body of type {quoted(kind)} is not judged: send an image's bytes as image/* or "
             f"{OCTETS}, or a form as {MULTIPART}.",
         )
     return [Picture(await read_body(request, held, options.max_bytes, joined))]

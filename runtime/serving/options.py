@@ -13,12 +13,13 @@ import msgspec
 
 from ..judging.options import AUTO_CROPS, DetectorOptions
 from ..machine.errors import InputError
+from ..machine.printable import printable
 
 ASKED = ("crops", "seed", "threshold", "provenance", "influence")
 """What a request may ask."""
 _Number = TypeVar("_Number", int, float)
 _DECIMAL = re.compile(r"[-+.\dEe]+", re.ASCII)  # Python reads 1_000 and other scripts' digits, too
-_QUOTED = 40  # characters of what was given that an error repeats
+_LONGEST_NAME = 40  # characters of a client's text that an error repeats and compares
 _YES_OR_NO = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -70,9 +71,7 @@ def asked_of(
     changes: dict[str, Any] = {}
     for name, value in given:
         if name not in ASKED:
-            close = get_close_matches(name, ASKED, n=1)
-            meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(ASKED)}."
-            raise InputError(f"there is no option {_quoted(name)}: {meant}")
+            raise unknown("option", name, ASKED)
         if name in changes:
             raise InputError(f"{name} is given twice: give it once.")
         changes[name] = _value_of(name, value, max_crops)
@@ -102,7 +101,7 @@ def _value_of(name: str, value: str, max_crops: int) -> Any:
 def _yes_or_no(name: str, value: str) -> bool:
     answer = _YES_OR_NO.get(value.lower())
     if answer is None:
-        raise InputError(f"{name} must be true or false, not {_quoted(value)}.")
+        raise InputError(f"{name} must be true or false, not {quoted(value)}.")
     return answer
 
 
@@ -110,8 +109,18 @@ def _number(kind: Callable[[str], _Number], name: str, value: str, what: str) ->
     with suppress(ValueError):
         if _DECIMAL.fullmatch(value):
             return kind(value)
-    raise InputError(f"{name} must be {what}, not {_quoted(value)}.")
+    raise InputError(f"{name} must be {what}, not {quoted(value)}.")
 
 
-def _quoted(text: str) -> str:
-    return repr(text[:_QUOTED])
+def quoted(text: str) -> str:
+    """Quote a client's text: its beginning, made safe to show."""
+    return repr(printable(text[:_LONGEST_NAME]))
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """Return what is raised of a client's name for what there is not, with advice."""
+    *others, last = known
+    close = get_close_matches(name[:_LONGEST_NAME], [*others, last], n=1)
+    usable = f"{', '.join(others)} or {last}" if others else last
+    advice = f"did you mean {close[0]}?" if close else f"use {usable}."
+    return InputError(f"there is no {kind} {quoted(name)}: {advice}")

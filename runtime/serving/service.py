@@ -20,10 +20,9 @@ from ..judging.options import DetectorOptions
 from ..machine.errors import EngineError
 from ..results.records import Failure
 from .admission import Admission, Held
-from .bodies import Picture
+from .bodies import Picture, check_encoding
 from .journal import entry_in
 from .metrics import Metrics
-from .open_inference.request import EncodingError, check_encoding
 from .options import ServingOptions
 
 _LOGGER = logging.getLogger("glass_edge")
@@ -86,10 +85,7 @@ class Service:
             HTTPException: the body is compressed or too large.
             BusyError: there is no room.
         """
-        try:
-            check_encoding(request.headers.get("content-encoding"))
-        except EncodingError as error:
-            raise HTTPException(415, str(error)) from None
+        check_encoding(request)
         size = int(request.headers.get("content-length", "0"))
         if size > self.options.max_bytes:
             raise HTTPException(413)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from ...machine.errors import InputError
-from ...machine.printable import printable
+from ..options import quoted, unknown
 
 Scalar: TypeAlias = bool | int | float | str
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_LONGEST_NAME = 40  # of what is quoted and compared
 
 _TRUTH = (bool, "true or false")
 _WHOLE = (Int64, "a whole number of 64 bits")
@@ -58,17 +56,3 @@ def checked_parameters(parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
         if name in _UNSUPPORTED and value:
             raise InputError(f"the parameter {name} is not supported here: leave it out.")
     return checked
-
-
-def quoted(text: str) -> str:
-    """Quote a client's text: its beginning, made safe to show."""
-    return repr(printable(text[:_LONGEST_NAME]))
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """Return what is raised of a client's name for what there is not, with advice."""
-    *others, last = known
-    close = get_close_matches(name[:_LONGEST_NAME], [*others, last], n=1)
-    usable = f"{', '.join(others)} or {last}" if others else last
-    advice = f"did you mean {close[0]}?" if close else f"use {usable}."
-    return InputError(f"there is no {kind} {quoted(name)}: {advice}")

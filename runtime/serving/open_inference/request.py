@@ -16,14 +16,13 @@ import msgspec
 
 from ...machine.errors import InputError
 from ...machine.printable import printable
+from ..options import quoted, unknown
 from .parameters import (
     BINARY_OUTPUT,
     OPTIONS,
     Int64,
     Scalar,
     checked_parameters,
-    quoted,
-    unknown,
 )
 from .tensors import DATATYPES, IMAGE, OUTPUTS, split_elements
 
@@ -32,10 +31,6 @@ HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 _LARGEST_HEADER = 1 << 20  # bytes of JSON, which become objects of many times that size
 _MOST_DIGITS = 18
 _LONGEST_REASON = 200
-
-
-class EncodingError(InputError):
-    """A body is compressed, which is not undone here: HTTP's status 415."""
 
 
 class _InputParameters(msgspec.Struct, frozen=True):
@@ -95,25 +90,11 @@ class InferRequest:
     id: str | None = None
 
 
-def check_encoding(content_encoding: str | None) -> None:
-    """Refuse a body that its ``Content-Encoding`` calls compressed.
-
-    Raises:
-        EncodingError: it is.
-    """
-    encoding = (content_encoding or "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise EncodingError(
-            f"the body's Content-Encoding is {quoted(encoding)}, which is not decoded here: send "
-            "it as it is, as image files are compressed already."
-        )
-
-
 def parse_infer(body: bytes, header_length: str | None, *, most_images: int) -> InferRequest:
     """Read a request.
 
     Args:
-        body: all of it, not compressed (:func:`check_encoding`).
+        body: all of it.
         header_length: the HTTP header :data:`HEADER_LENGTH`; ``None`` if there is none.
         most_images: more in one request are refused before any is copied.
 
