@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,10 +27,12 @@ from glass_edge.benchmarks.measuring.samples import Samples
 from glass_edge.benchmarks.measuring.usage import cpu_seconds
 from glass_edge.benchmarks.serving import load, measure, servers
 from glass_edge.benchmarks.serving.answers import LOST, TIMED_OUT, Load
+from glass_edge.benchmarks.serving.cells import multiple
 from glass_edge.benchmarks.serving.entry import Entry, ServeOptions
 from glass_edge.benchmarks.serving.load import LoadGenerator, Target
 from glass_edge.benchmarks.serving.report import Overload, ServerResult, ServingReport
 from glass_edge.benchmarks.serving.servers import Server, ServerCommand
+from glass_edge.benchmarks.serving.slowdown import seconds_alone, slowdown
 from glass_edge.benchmarks.serving.straightforward import SEED, make_app
 from glass_edge.benchmarks.serving.watching import MemoryCurve, wait_for_rest
 from glass_edge.runtime.machine.environment import environment
@@ -110,6 +113,16 @@ class TestAnOpenLoad:
         found = light.open(at("/stalling"), 30, 1.5)
         late = [seconds for seconds in found.latencies["200"] if seconds > 0.1]
         assert len(late) >= 5  # a client that waits for its answer would have counted one
+
+
+def test_each_answer_says_which_image_it_is_of(tmp_path, at):
+    for name, size in (("small", 10), ("large", 2000)):
+        (tmp_path / name).write_bytes(bytes(size))
+    sending = LoadGenerator([str(tmp_path / "large"), str(tmp_path / "small")])
+    seconds = defaultdict(list)
+    for image, each in sending.closed(at("/by_size"), 1, 0.5).of_images:
+        seconds[image].append(each)
+    assert min(seconds[0]) > SECONDS > statistics.median(seconds[1])
 
 
 class TestNothingIsDropped:
@@ -313,8 +326,10 @@ def test_everyone_takes_part_or_says_why_not(vit_bundle, make_precision, tmp_pat
 
 
 def a_load(latencies: dict[str, tuple[float, ...]], answered: int = 100) -> Load:
+    """Images are sent in turn, two of them."""
     requests = sum(map(len, latencies.values()))
-    return Load(10.0, answered, latencies, requests, cpu_seconds=0.5, elapsed=12.5)
+    images = tuple(number % 2 for number in range(len(latencies.get("200", ()))))
+    return Load(10.0, answered, latencies, images, requests, cpu_seconds=0.5, elapsed=12.5)
 
 
 def a_server(name: str, rates: tuple[int, int]) -> ServerResult:
@@ -360,10 +375,34 @@ def rows(table: str) -> dict[str, list[str]]:
 def test_speeds_are_compared_within_a_round(report):
     """A machine that is slow in one round is slow for all in it."""
     found = rows(report.speed_table())
-    assert found["glass-serve"][2:] == ["0.80", "1.00"]
-    assert found["straightforward"][2:] == ["0.40", "2.00"]
-    assert found["glass-run"][2:] == ["1.00", "0.80"]
-    assert found["glass-serve"][0] == "55.0 (55.0 to 55.0)"
+    assert found["glass-serve"][3:] == ["0.80", "1.00"]
+    assert found["straightforward"][3:] == ["0.40", "2.00"]
+    assert found["glass-run"][3:] == ["1.00", "0.80"]
+    assert found["glass-serve"][:2] == ["55.0 (55.0 to 55.0)", "59.9 (59.9 to 59.9)"]
+
+
+def test_a_slowdown_compares_an_image_with_itself(report):
+    """A large image is no slower for being large: here the small one is, by 3 times."""
+    alone = (a_load({"200": (0.01, 0.1, 0.03, 0.1)}), a_load({"200": (0.02, 0.3)}))
+    half = a_load({"200": (0.06, 0.1), "503": (0.001,)})
+    server = msgspec.structs.replace(report.servers[0], alone=alone, half=(half, half))
+    assert seconds_alone(alone) == {0: 0.02, 1: 0.1}
+    assert server.slowdowns == pytest.approx([2.98, 2.98])  # of 1 and 3
+    found = msgspec.structs.replace(report, servers=(server,))
+    row = rows(found.half_table())["glass-serve"]
+    assert row[5] == "2.98 (2.98 to 2.98)"
+    p99 = 0.0996
+    of_p99 = (p99 / 0.1, p99 / 0.2972)
+    assert server.ratios_of_p99 == pytest.approx(of_p99)
+    assert row[4].startswith(f"{statistics.mean(of_p99):.2f} (")
+
+
+def test_a_slowdown_is_of_images_that_were_also_sent_alone():
+    half = a_load({"200": (0.06, 0.1)})
+    assert slowdown(half, {1: 0.05}, 99) == pytest.approx(2)
+    assert math.isnan(slowdown(half, {}, 99))
+    assert multiple((math.nan, math.nan)) == ""
+    assert multiple((math.nan, 2.0)) == "2.00"
 
 
 def test_overload_is_told_in_full(report):

@@ -27,6 +27,13 @@ async def slow(request: Request) -> Response:
     return Response(status_code=200 if content.startswith(b"image") else 422)
 
 
+async def by_size(request: Request) -> Response:
+    """Takes longer than :data:`SECONDS` for what has a thousand bytes."""
+    content = await (await request.form())["file"].read()
+    await asyncio.sleep(1.5 * SECONDS if len(content) > 1000 else 0)
+    return Response()
+
+
 async def third(request: Request) -> Response:
     """Refuses every third."""
     await request.body()
@@ -57,7 +64,7 @@ async def ready(request: Request) -> Response:
 
 ROUTES = [Route("/ready", ready)] + [
     Route(f"/{each.__name__}", each, methods=["POST"])
-    for each in (slow, third, full, stalling, silent)
+    for each in (slow, by_size, third, full, stalling, silent)
 ]
 
 

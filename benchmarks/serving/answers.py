@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import msgspec
 import numpy as np
@@ -20,6 +21,8 @@ class Load(msgspec.Struct, frozen=True):
         answered: how many answers of status 200 came in these seconds.
         latencies: by the status, :data:`LOST` or :data:`TIMED_OUT`, the seconds of each request
             that was due in them: from the time it was due to its answer, or to its failure.
+        images: which image each answer of status 200 in ``latencies`` is of, by its place among
+            those sent.
         requests: how many were made in all.
         cpu_seconds: what the load generator took of the CPUs for all of them.
         elapsed: seconds from the first request to the last answer.
@@ -28,6 +31,7 @@ class Load(msgspec.Struct, frozen=True):
     seconds: float
     answered: int
     latencies: dict[str, tuple[float, ...]]
+    images: tuple[int, ...]
     requests: int
     cpu_seconds: float
     elapsed: float
@@ -41,6 +45,11 @@ class Load(msgspec.Struct, frozen=True):
     def counts(self) -> dict[str, int]:
         """How many requests ended in each way."""
         return {outcome: len(each) for outcome, each in self.latencies.items()}
+
+    @property
+    def of_images(self) -> Iterator[tuple[int, float]]:
+        """The image and the seconds of each answer of status 200."""
+        return zip(self.images, self.latencies.get(ANSWERED, ()), strict=True)
 
     @property
     def longest(self) -> float:

@@ -71,11 +71,12 @@ class _Sender:
 
     def __init__(self, target: Target, images: Sequence[bytes], seconds: float) -> None:
         requests = [client.form(target.path, content) for content in images]
-        self._port, self._requests = target.port, itertools.cycle(requests)
+        self._port, self._requests = target.port, itertools.cycle(enumerate(requests))
         self._seconds, self._lead = seconds, min(1.0, seconds / 5)
         self._limit = asyncio.Semaphore(MOST_CONNECTIONS)
         self._idle: list[Connection] = []
         self._latencies: defaultdict[str, list[float]] = defaultdict(list)
+        self._judged: list[int] = []
         self._made = self._answered = 0
         self._started, self._cpu = time.perf_counter(), time.process_time()
 
@@ -100,14 +101,15 @@ class _Sender:
     async def ask(self, due: float) -> str:
         """Send the next image, note what came of it and when, and return it."""
         self._made += 1
-        exchange = self._exchange(next(self._requests))
+        image, request = next(self._requests)
+        exchange = self._exchange(request)
         try:
             outcome = str(await asyncio.wait_for(exchange, due + ANSWER_TIMEOUT - self.now()))
         except asyncio.TimeoutError:
             outcome = TIMED_OUT
         except client.LOST:
             outcome = LOST
-        self._note(due, outcome)
+        self._note(image, due, outcome)
         return outcome
 
     def close(self) -> None:
@@ -145,10 +147,12 @@ class _Sender:
         else:
             connection.close()
 
-    def _note(self, due: float, outcome: str) -> None:
+    def _note(self, image: int, due: float, outcome: str) -> None:
         came = self.now()
         if due >= self._lead:
             self._latencies[outcome].append(round(came - due, _DIGITS))
+            if outcome == ANSWERED:
+                self._judged.append(image)
         if outcome == ANSWERED and self._lead <= came < self._lead + self._seconds:
             self._answered += 1
 
@@ -158,6 +162,7 @@ class _Sender:
             seconds=self._seconds,
             answered=self._answered,
             latencies={outcome: tuple(each) for outcome, each in sorted(self._latencies.items())},
+            images=tuple(self._judged),
             requests=self._made,
             cpu_seconds=time.process_time() - self._cpu,
             elapsed=self.now(),

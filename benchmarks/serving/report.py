@@ -10,8 +10,18 @@ from ...runtime.results.tables import markdown_table
 from ..measuring.report import BenchReport
 from ..measuring.samples import Refusal, Samples, median_ratio, refusals_table, three_digits
 from .answers import Load
-from .cells import MB, images_per_second, listed, megabytes, milliseconds, percentiles, summed
+from .cells import (
+    MB,
+    images_per_second,
+    listed,
+    megabytes,
+    milliseconds,
+    multiple,
+    percentiles,
+    summed,
+)
 from .load import ANSWER_TIMEOUT, MOST_CONNECTIONS
+from .slowdown import seconds_alone, slowdown
 
 _PERCENTILES = (50, 90, 99)
 
@@ -57,6 +67,18 @@ class ServerResult(msgspec.Struct, frozen=True):
         return Samples(tuple(1 / load.rate for load in self.saturated))
 
     @property
+    def ratios_of_p99(self) -> tuple[float, ...]:
+        """The 99th percentile at half load, as a multiple of one client's in the same round."""
+        pairs = zip(self.half, self.alone, strict=True)
+        return tuple(half.percentile(99) / alone.percentile(99) for half, alone in pairs)
+
+    @property
+    def slowdowns(self) -> tuple[float, ...]:
+        """The 99th percentile of the slowdown at half load, of each round."""
+        alone = seconds_alone(self.alone)
+        return tuple(slowdown(load, alone, 99) for load in self.half)
+
+    @property
     def loads(self) -> Iterator[Load]:
         """Every load."""
         yield from (*self.alone, *self.saturated, *self.half)
@@ -94,12 +116,19 @@ class ServingReport(BenchReport, frozen=True):
 
     def speed_table(self) -> str:
         """Return a row for each server, and one for ``glass-run``."""
-        header = ["server", "one alone: ms", "images/s", "of glass-run", "glass-serve's speed"]
+        header = [
+            "server",
+            "one alone, p50: ms",
+            "p99: ms",
+            "images/s",
+            "of glass-run",
+            "glass-serve's speed",
+        ]
         ours = self.servers[0].per_image
         rows = [
             [
                 server.name,
-                percentiles(server.alone, 50).milliseconds(),
+                *(percentiles(server.alone, percent).milliseconds() for percent in (50, 99)),
                 images_per_second(server.per_image),
                 f"{median_ratio(self.files, server.per_image):.2f}",
                 f"{median_ratio(server.per_image, ours):.2f}",
@@ -108,6 +137,7 @@ class ServingReport(BenchReport, frozen=True):
         ]
         files = [
             "glass-run",
+            "",
             "",
             images_per_second(self.files),
             "1.00",
@@ -118,12 +148,15 @@ class ServingReport(BenchReport, frozen=True):
     def half_table(self) -> str:
         """Return a row for each server at half of what it can do."""
         names = [f"p{percent}: ms" for percent in _PERCENTILES]
-        header = ["server", "sent/s", *names, "longest: ms", "answers"]
+        header = ["server", "sent/s", *names, "p99 / alone's p99", "p99 of slowdown",
+                  "longest: ms", "answers"]  # fmt: skip
         rows = [
             [
                 server.name,
                 f"{1 / server.per_image.median / 2:.1f}",
                 *(percentiles(server.half, percent).milliseconds() for percent in _PERCENTILES),
+                multiple(server.ratios_of_p99),
+                multiple(server.slowdowns),
                 milliseconds(max(load.longest for load in server.half)),
                 listed(summed(server.half)),
             ]
@@ -184,7 +217,9 @@ class ServingReport(BenchReport, frozen=True):
             "start subtracted.",
             self.speed_table(),
             "Images that come at random times, half as many in a second as the server can judge. "
-            "A latency counts from the time at which the image was due to be sent.",
+            "A latency counts from the time at which the image was due to be sent. Images differ "
+            "in size: slowdown is a latency divided by the median latency of the same image from "
+            "one client alone, of the same server in all rounds.",
             self.half_table(),
             f"{self.overload_factor:g} times as many images in a second as the server can judge, "
             f"for {self.overload_seconds:g} s, in at most {MOST_CONNECTIONS} connections; clients "
