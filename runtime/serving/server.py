@@ -97,10 +97,12 @@ def _not_had(host: str, port: int, error: OSError | UnicodeError) -> InputError:
 
 def _allow_connections() -> None:
     """Let this process have as many open files as the system allows it: each client is one."""
-    with suppress(ImportError, OSError, ValueError):
-        import resource
+    if sys.platform == "win32":  # which has no such limit
+        return
+    import resource
 
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # where it may not be raised
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
