@@ -98,6 +98,7 @@ class TestAnOpenLoad:
         assert found.counts.keys() == {"200"}
         assert 1 <= found.answered <= 20  # 8 are expected, and Poisson's spread is 2.8
 
+    @pytest.mark.slow
     def test_above_capacity_waits_longer_and_longer(self, light, at, monkeypatch):
         """The times are those since requests were due, not since a connection was free."""
         monkeypatch.setattr(load, "MOST_CONNECTIONS", 2)
@@ -109,6 +110,7 @@ class TestAnOpenLoad:
         assert found.longest > 1.5
         assert found.rate <= 1 / SECONDS + 1
 
+    @pytest.mark.slow
     def test_counts_what_was_due_while_the_server_stalled(self, light, at):
         found = light.open(at("/stalling"), 30, 1.5)
         late = [seconds for seconds in found.latencies["200"] if seconds > 0.1]
@@ -234,6 +236,7 @@ def test_other_crops_would_have_been_noticed(scores, vit_bundle):
     assert max(abs(a - b) for a, b in zip(scores, other, strict=True)) > 3e-3
 
 
+@pytest.mark.slow
 class TestAnEntry:
     OPTIONS = ServeOptions(seconds=0.3, connections=2, overload=0.5)
 
@@ -278,6 +281,7 @@ class TestAnEntry:
 
 
 @pytest.mark.skipif(not LINUX, reason="Linux only")
+@pytest.mark.slow
 def test_memory_is_watched_and_rest_is_waited_for():
     code = "held = bytearray(10**8); sum(range(10**8)); import time; time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5); " + code]) as busy:

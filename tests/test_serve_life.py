@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 import onnx
 import pytest
-from conftest import Done, encoded, launch, refusal, slow
+from conftest import Done, call, encoded, refusal, slow
 from glass_edge.runtime.bundle.bundle import sha256_of
 from glass_edge.runtime.serving import lines as lines_module
 from glass_edge.runtime.serving.options import ServingOptions
@@ -49,7 +49,7 @@ def lengthy() -> bytes:
 
 
 def refused(bundle: Bundle | Path, *options: object) -> str:
-    done = launch("glass-serve", Path.cwd(), *command(bundle, *options)[1:], timeout=PATIENCE)
+    done = call("glass-serve", Path.cwd(), *command(bundle, *options)[1:])
     assert "serving bundle" not in done.stderr
     return refusal(done)
 

@@ -380,7 +380,7 @@ def test_an_answer_without_a_record_shows_its_sentence(opened: Opened):
     choose(opened.page, payload(b"words", "notes.txt", "text/plain"))
     [card] = cards(opened.page, 1)
     assert "HTTP 415" in card.inner_text()
-    assert "a body of type text/plain is not judged" in card.inner_text()
+    assert "a body of type 'text/plain' is not judged" in card.inner_text()
 
 
 def test_a_busy_server_is_asked_again(opened: Opened):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from itertools import repeat, starmap
 
 from ..bundle.bundle import Bundle
@@ -44,7 +44,7 @@ class Roads:
         self._influence = Influence(engine, manifest)
         rule = manifest.stopping
         self._settling = None if rule is None else Settling(engine, manifest, rule)
-        self._way = cache(self._make_way)
+        self._ways: dict[tuple[bool, bool], Judging[Judged]] = {}
 
     def road(self, options: DetectorOptions) -> Road[Judged]:
         """Return the road of images that are judged with these options.
@@ -64,7 +64,10 @@ class Roads:
             most = self._engine.largest[several]
             shared = within_memory(shared, self._engine.lanes, most, views.image_bytes)
         look = Look(views, options.thumbnails, options.claims)
-        return Road(look, shared.images, self._way(rule is not None, options.influence))
+        way = (rule is not None, options.influence)
+        if way not in self._ways:
+            self._ways[way] = self._way(*way)
+        return Road(look, shared.images, self._ways[way])
 
     def recorder(self, options: DetectorOptions) -> Recorder:
         """Return what writes down how images were judged with these options."""
@@ -85,18 +88,21 @@ class Roads:
         batch = 1 if alone else self._engine.largest[several]
         return LastStage(road.run, lanes, on_host, self._settling.go_on, batch)
 
-    def _make_way(self, auto: bool, influence: bool) -> Judging[Judged]:
+    def _way(self, auto: bool, influence: bool) -> Judging[Judged]:
         spec = self._bundle.manifest.views
         wanted = self._influence if influence and spec.several else None
         if auto and self._settling is not None:
             return partial(self._settling.begin, influence=wanted)
         if spec.apart or wanted:
             return Joining(self._engine, spec, wanted).judge
-        return self._judge
+        return partial(_judge, self._engine)
 
-    def _judge(self, infos: Sequence[ViewInfo], views: Views, timings: Timings) -> list[Judged]:
-        several = self._bundle.manifest.views.several
-        looked = 1 if several is None else views[several].shape[1]
-        logits, attention = rows_of(self._engine.judge(views, timings))
-        counts = repeat(looked, len(infos))
-        return list(starmap(Judged, zip(infos, logits, attention, counts, strict=True)))
+
+def _judge(
+    engine: Engine, infos: Sequence[ViewInfo], views: Views, timings: Timings
+) -> list[Judged]:
+    """Judge images by all their views at once."""
+    looked = 1 if engine.several is None else views[engine.several].shape[1]
+    logits, attention = rows_of(engine.judge(views, timings))
+    counts = repeat(looked, len(infos))
+    return list(starmap(Judged, zip(infos, logits, attention, counts, strict=True)))
