@@ -118,7 +118,7 @@ _OPTIONS = (
     click.option(
         "--influence",
         is_flag=True,
-        help="Add to records by how much each crop moved P(fake); --report does so, too.",
+        help="Add to records by how much each crop moved P(fake).",
     ),
     click.option(
         "--provenance",

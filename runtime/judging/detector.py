@@ -86,7 +86,8 @@ class Detector:
         settings = engine_options(self.options, pipeline, self._sampling.crops or usual, progress)
         self._engine = open_engine(self.bundle, self.options.engine, settings)
         ensure_tested(self.bundle, self._engine)
-        self._pipeline = replace(pipeline, images=self._roads().road(self.options).images)
+        roads = Roads(self.bundle, self._engine, pipeline)
+        self._pipeline = replace(pipeline, images=roads.road(self.options).images)
         self.threshold = threshold_of(self.options, manifest)
 
     @property
@@ -151,7 +152,7 @@ class Detector:
         """
         timings = Timings()
         several = [images] if isinstance(images, _SINGLE) else images
-        roads = self._roads()
+        roads = Roads(self.bundle, self._engine, self._pipeline)
         last = roads.last_stage(roads.road(self.options), alone=self._pipeline.images == 1)
         pipeline = Pipeline(several, last, self._sampling, self._pipeline, timings)
         return RecordStream(pipeline, roads.recorder(self.options).record, timings)
@@ -163,10 +164,7 @@ class Detector:
             waiting: images being worked at and not given back, at most. In latency mode it is one.
         """
         options = replace(self._pipeline, prompt=True, window=self._pipeline.window or waiting)
-        return Desk(self._roads(), self.options, options)
-
-    def _roads(self) -> Roads:
-        return Roads(self.bundle, self._engine)
+        return Desk(Roads(self.bundle, self._engine, options), self.options, options)
 
 
 class RecordStream:

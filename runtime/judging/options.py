@@ -165,11 +165,16 @@ def views_together(options: DetectorOptions, manifest: Manifest, views: Sampling
     return (views.laid or manifest.views.usual) + counted
 
 
+def images_together(options: DetectorOptions, views: int) -> int:
+    """Return how many images of so many views share a batch."""
+    return 1 if options.mode == "latency" else max(1, options.batch_size // views)
+
+
 def pipeline_options(options: DetectorOptions, views: int) -> PipelineOptions:
     """Say how many images of so many views share a batch, and how many threads compute."""
     alone = options.mode == "latency"
     return PipelineOptions(
-        images=1 if alone else max(1, options.batch_size // views),
+        images=images_together(options, views),
         workers=1 if alone else options.workers,
         memory=options.memory,
         decode=decode_options(options),

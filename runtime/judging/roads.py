@@ -12,13 +12,13 @@ from ..bundle.manifest import Manifest
 from ..engines.base import Engine
 from ..machine.timings import Timings
 from ..streaming.orders import Judging, Look, Road
-from ..streaming.sharing import LastStage
+from ..streaming.sharing import LastStage, PipelineOptions
 from ..views.batch import ViewInfo, Views
 from .influence import Influence
 from .joining import Joining
 from .options import (
     DetectorOptions,
-    pipeline_options,
+    images_together,
     sampling,
     views_together,
     within_memory,
@@ -38,8 +38,9 @@ class Roads:
     Images that are asked the same, or only differ in their seeds, share batches.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine) -> None:
-        self._bundle, self._engine = bundle, engine
+    def __init__(self, bundle: Bundle, engine: Engine, pipeline: PipelineOptions) -> None:
+        """Judge with an engine, at the end of pipelines with these options."""
+        self._bundle, self._engine, self._pipeline = bundle, engine, pipeline
         manifest = bundle.manifest
         self._influence = Influence(engine, manifest)
         rule = manifest.stopping
@@ -55,19 +56,20 @@ class Roads:
         manifest = self._bundle.manifest
         rule = stopping_rule(options, self._bundle)
         views = sampling(options, manifest.views, rule)
-        shared = pipeline_options(options, views_together(options, manifest, views))
+        images = images_together(options, views_together(options, manifest, views))
         several = manifest.views.several
         if manifest.views.apart:
             # What waits to be judged is as large as the image: no more than one for each batch.
-            shared = replace(shared, images=1)
+            images = 1
         elif rule is not None and several is not None:
             most = self._engine.largest[several]
-            shared = within_memory(shared, self._engine.lanes, most, views.image_bytes)
+            shared = replace(self._pipeline, images=images)
+            images = within_memory(shared, self._engine.lanes, most, views.image_bytes).images
         look = Look(views, options.thumbnails, options.claims)
         way = (rule is not None, options.influence)
         if way not in self._ways:
             self._ways[way] = self._way(*way)
-        return Road(look, shared.images, self._ways[way])
+        return Road(look, images, self._ways[way])
 
     def recorder(self, options: DetectorOptions) -> Recorder:
         """Return what writes down how images were judged with these options."""
