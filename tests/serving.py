@@ -95,6 +95,17 @@ class Server:
         """Wait for the next line that the server writes of a request."""
         return json.loads(self._lines.get(timeout=PATIENCE))
 
+    @property
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """The lines that were written of requests and not taken yet."""
+        while not self._lines.empty():
+            yield self.line()
+
+    @property
+    def said(self) -> str:
+        """What it said on standard error after its greeting."""
+        return "".join(self.errors[1:])
+
     def line_of(self, identity: str) -> dict[str, Any]:
         """Wait for the line of a request; those before it are passed over."""
         while (line := self.line())["id"] != identity:

@@ -39,7 +39,7 @@ from glass_edge.benchmarks.measuring.samples import (
     spread,
     three_digits,
 )
-from glass_edge.benchmarks.measuring.usage import PeakMemory, cpu_seconds, memory_bytes
+from glass_edge.benchmarks.measuring.usage import MemoryCurve, cpu_seconds, memory_bytes
 from glass_edge.benchmarks.run import roofline
 from glass_edge.benchmarks.run.measure import _contenders
 from glass_edge.benchmarks.run.options import RunOptions
@@ -463,7 +463,7 @@ def test_memory_and_cpu_time_are_of_the_process(setup, vit_bundle):
     contender = BundleContender(vit_bundle, "onnxruntime")
     with OwnProcess("bundle", Runner, contender, setup) as process:
         before = cpu_seconds(process.pid)
-        with PeakMemory(process.pid) as memory:
+        with MemoryCurve(process.pid, 0.25) as memory:
             process.ask(Runner.time_batch, plan_photos(IMAGES[:1], setup), 1.0)
         assert cpu_seconds(process.pid) - before >= 0.1
         assert memory.growth > 1e6

@@ -24,17 +24,17 @@ import tiny_server
 from conftest import EXAMPLES, ROOT, call, refusal
 from fastapi.testclient import TestClient
 from glass_edge.benchmarks.measuring.samples import Samples
-from glass_edge.benchmarks.measuring.usage import cpu_seconds
+from glass_edge.benchmarks.measuring.usage import MemoryCurve, cpu_seconds
 from glass_edge.benchmarks.serving import load, measure, servers
 from glass_edge.benchmarks.serving.answers import LOST, TIMED_OUT, Load
 from glass_edge.benchmarks.serving.cells import multiple
 from glass_edge.benchmarks.serving.entry import Entry, ServeOptions
 from glass_edge.benchmarks.serving.load import LoadGenerator, Target
 from glass_edge.benchmarks.serving.report import Overload, ServerResult, ServingReport
+from glass_edge.benchmarks.serving.rest import wait_for_rest
 from glass_edge.benchmarks.serving.servers import Server, ServerCommand
 from glass_edge.benchmarks.serving.slowdown import seconds_alone, slowdown
 from glass_edge.benchmarks.serving.straightforward import SEED, make_app
-from glass_edge.benchmarks.serving.watching import MemoryCurve, wait_for_rest
 from glass_edge.runtime.machine.environment import environment
 
 from glass_edge import Bundle, Detector, DetectorOptions, EngineError, ImageError
@@ -285,7 +285,7 @@ class TestAnEntry:
 def test_memory_is_watched_and_rest_is_waited_for():
     code = "held = bytearray(10**8); sum(range(10**8)); import time; time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5); " + code]) as busy:
-        with MemoryCurve(busy.pid) as memory:
+        with MemoryCurve(busy.pid, 1.0) as memory:
             time.sleep(1)
             wait_for_rest("busy", busy.pid)
         used = cpu_seconds(busy.pid)

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from glass_edge.benchmarks.measuring.usage import cpu_seconds
+from glass_edge.benchmarks.measuring.usage import MemoryCurve, cpu_seconds
 from glass_edge.benchmarks.serving.answers import Load
 from glass_edge.benchmarks.serving.load import LoadGenerator, Target
-from glass_edge.benchmarks.serving.watching import MemoryCurve
+from serving import Server
 from soak.client import Answer, ComplaintError, Connection, carry_out, check
 from soak.endurance import Outcome, endure
 from soak.exchange import OK, Exchange, Expected
+from soak.held import measurable, settled
 from soak.run import Tally, alike
-from soak.server import Server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
@@ -30,8 +30,8 @@ CLIENTS = 16
 
 
 @pytest.fixture(scope="module")
-def outcome(vit_bundle, tmp_path_factory) -> Outcome:
-    return endure(vit_bundle.path, tmp_path_factory.mktemp("soak"), SHORT, slow=3)
+def outcome(vit_bundle) -> Outcome:
+    return endure(vit_bundle.path, SHORT, slow=3)
 
 
 def test_every_request_has_its_answer(outcome):
@@ -63,8 +63,8 @@ def check_end(outcome: Outcome) -> None:
     [(LONG, (), GROWTH), (ISOLATED, ("--isolate",), GROWTH)],
     ids=["in process", "isolated"],
 )
-def test_twenty_thousand(phases, arguments, growth, vit_bundle, tmp_path):
-    outcome = endure(vit_bundle.path, tmp_path, phases, slow=20, warm=True, arguments=arguments)
+def test_twenty_thousand(phases, arguments, growth, vit_bundle):
+    outcome = endure(vit_bundle.path, phases, slow=20, warm=True, arguments=arguments)
     assert outcome.tally.complaints == []
     assert not [status for status in outcome.tally.statuses if status >= 500]
     check_end(outcome)
@@ -75,9 +75,10 @@ def test_twenty_thousand(phases, arguments, growth, vit_bundle, tmp_path):
 
 def costed(server: Server, ask: Callable[[], Load]) -> tuple[Load, float]:
     """Return a load and the CPU seconds that an image took."""
-    before = cpu_seconds(server.pid)
+    pid = server.process.pid
+    before = cpu_seconds(pid)
     load = ask()
-    return load, (cpu_seconds(server.pid) - before) / load.counts["200"]
+    return load, (cpu_seconds(pid) - before) / load.counts["200"]
 
 
 def best(server: Server, ask: Callable[[], Load]) -> tuple[Load, float]:
@@ -86,17 +87,17 @@ def best(server: Server, ask: Callable[[], Load]) -> tuple[Load, float]:
 
 
 @pytest.mark.slow
-def test_five_times_what_it_can_do(vit_bundle, calibration_images, tmp_path):
+def test_five_times_what_it_can_do(vit_bundle, calibration_images):
     """Whoever is accepted is answered soon, everybody else is sent away, and nothing is left."""
     generator = LoadGenerator([str(path) for path in sorted(calibration_images.iterdir())])
-    with Server(tmp_path, vit_bundle.path, "--max-queue", str(QUEUE)) as server:
-        target = Target(server.port, "/v1/judge")
+    with measurable(vit_bundle.path, "--max-queue", QUEUE) as server:
+        target = Target(server.address[1], "/v1/judge")
         closed = partial(generator.closed, target, CLIENTS, 5)
         closed()  # every size of batch has been seen
         before, usual = best(server, closed)
-        with MemoryCurve(server.pid) as memory:
+        with MemoryCurve(server.process.pid, 1.0) as memory:
             load, cost = costed(server, lambda: generator.open(target, 5 * before.rate, 60))
-        server.settle()
+        settled(server)
         _, afterwards = best(server, closed)
         said = server.said
     assert set(load.counts) == {"200", "503"}

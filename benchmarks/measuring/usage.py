@@ -11,9 +11,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _PROC = Path("/proc")
-_POLL_INTERVAL = 0.25  # seconds; a look takes some 20 ms for each process
 _KIB = 1024
 _AFTER_NAME = slice(11, 15)  # utime, stime, cutime, cstime in the fields after the name
 
@@ -36,7 +39,7 @@ def memory_bytes(pid: int) -> int | None:
     """Return the memory that a process and its children hold, shared pages counted once.
 
     The sum of proportional set sizes: a resident set size would count for each loader
-    process again what it shares with its parent.
+    process again what it shares with its parent. Each takes some 20 ms to look at.
     """
     if not _known(pid):
         return None
@@ -51,27 +54,31 @@ def memory_bytes(pid: int) -> int | None:
     return total
 
 
-class PeakMemory:
-    """Watches the memory of a process and its children while a block runs.
+class MemoryCurve:
+    """Notes the memory of a process and its children again and again while a block runs.
 
-    Watching slows them down a little, so it is not for runs that are timed.
+    Looking slows them down a little.
 
     Attributes:
-        growth: the most bytes held in the block over those held at its start.
+        held: bytes; the first are those at the block's start, the last those at its end. Empty
+            where they are not known.
     """
 
-    growth: int | None = None
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, pid: int, interval: float) -> None:
+        """Look every so many seconds."""
+        self.held: list[int] = []
+        self._pid, self._interval = pid, interval
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> PeakMemory:
-        self._start = memory_bytes(self._pid)
-        if self._start is not None:
-            self.growth = 0
-            self._thread.start()
+    @property
+    def growth(self) -> int | None:
+        """The most bytes held in the block over those held at its start."""
+        return max(self.held) - self.held[0] if self.held else None
+
+    def __enter__(self) -> Self:
+        self._look()
+        self._thread.start()
         return self
 
     def __exit__(
@@ -81,14 +88,16 @@ class PeakMemory:
         traceback: TracebackType | None,
     ) -> None:
         self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join()
+        self._look()
 
     def _watch(self) -> None:
-        while not self._ended.wait(_POLL_INTERVAL):
-            held = memory_bytes(self._pid)
-            if held is not None and self._start is not None and self.growth is not None:
-                self.growth = max(self.growth, held - self._start)
+        while not self._ended.wait(self._interval):
+            self._look()
+
+    def _look(self) -> None:
+        if (held := memory_bytes(self._pid)) is not None:
+            self.held.append(held)
 
 
 def _known(pid: int) -> bool:

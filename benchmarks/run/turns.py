@@ -12,10 +12,11 @@ from ..contenders.turns import in_turns, opening, refusing
 from ..contenders.work import Contender, Judged, Photos, Runner, Setup, cycled
 from ..measuring.process import OwnProcess
 from ..measuring.samples import Refusal, Samples
-from ..measuring.usage import PeakMemory, cpu_seconds
+from ..measuring.usage import MemoryCurve, cpu_seconds
 from .report import ContenderResult, EndToEnd, EngineOnly, Kind
 
 _PARTS_CALLS = 20
+_MEMORY_INTERVAL = 0.25  # seconds
 
 
 @dataclass(eq=False)
@@ -34,7 +35,7 @@ class Entry:
 
     def warm_up(self, photos: Photos) -> None:
         """Judge all images once, not timed, and note the memory that it takes."""
-        with PeakMemory(self.process.pid) as memory:
+        with MemoryCurve(self.process.pid, _MEMORY_INTERVAL) as memory:
             judged = self.process.ask(Runner.judge, photos)
         self.first, self.peak_bytes = judged, memory.growth
         planned = tuple(photo.placements for photo in photos)

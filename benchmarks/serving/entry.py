@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from ...runtime.machine.errors import EngineError, ImageError
 from ..measuring.process import OwnProcess
 from ..measuring.samples import Samples
+from ..measuring.usage import MemoryCurve
 from .answers import ANSWERED, Load
 from .load import LoadGenerator
 from .report import Overload, ServerResult
+from .rest import wait_for_rest
 from .servers import Server
-from .watching import MemoryCurve, wait_for_rest
 
 OVERLOAD_FACTOR = 5.0
 """The overload's rate as a multiple of the saturated rate."""
+_MEMORY_INTERVAL = 1.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Entry:
     def measure_overload(self) -> None:
         """Ask for more than it can do, and see what that leaves behind."""
         rate = OVERLOAD_FACTOR * Samples(tuple(load.rate for load in self.saturated)).median
-        with MemoryCurve(self.server.pid) as memory:
+        with MemoryCurve(self.server.pid, _MEMORY_INTERVAL) as memory:
             load = self._open(rate, self.options.overload)
         self.server.check_alive()
         rest = wait_for_rest(self.server.name, self.server.pid)

@@ -87,9 +87,8 @@ class Desk:
         self._lock = threading.Lock()  # guards what waits, and whether the desk is open
         self._open = True
         road = roads.road(options)
-        last = roads.last_stage(road, alone=pipeline.images == 1)
         self._pipeline: Pipeline[Judged] = Pipeline(
-            self._handed_in(), last, road.look.sampling, pipeline, self.timings
+            self._handed_in(), road, roads.last_stage(road), pipeline, self.timings
         )
         self._answering = threading.Thread(target=self._answer_all, name="glass-desk", daemon=True)
         self._answering.start()

@@ -153,8 +153,8 @@ class Detector:
         timings = Timings()
         several = [images] if isinstance(images, _SINGLE) else images
         roads = Roads(self.bundle, self._engine, self._pipeline)
-        last = roads.last_stage(roads.road(self.options), alone=self._pipeline.images == 1)
-        pipeline = Pipeline(several, last, self._sampling, self._pipeline, timings)
+        road = roads.road(self.options)
+        pipeline = Pipeline(several, road, roads.last_stage(road), self._pipeline, timings)
         return RecordStream(pipeline, roads.recorder(self.options).record, timings)
 
     def desk(self, waiting: int) -> Desk:

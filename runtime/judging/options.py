@@ -180,8 +180,6 @@ def pipeline_options(options: DetectorOptions, views: int) -> PipelineOptions:
         decode=decode_options(options),
         isolate=options.isolate,
         window=1 if alone else None,
-        thumbnails=options.thumbnails,
-        claims=options.claims,
     )
 
 

@@ -76,19 +76,14 @@ class Roads:
         threshold = threshold_of(options, self._bundle.manifest)
         return Recorder(self._bundle, self._engine, threshold)
 
-    def last_stage(self, road: Road[Judged], *, alone: bool) -> LastStage[Judged]:
-        """Return what judges at a pipeline's end.
-
-        Args:
-            road: of images that take none of their own.
-            alone: whether no other image comes to share a batch.
-        """
+    def last_stage(self, road: Road[Judged]) -> LastStage[Judged]:
+        """Return what judges at the end of a pipeline whose images usually take this road."""
         lanes, on_host = self._engine.lanes, self._engine.on_host
         several = self._bundle.manifest.views.several
         if self._settling is None or several is None:
-            return LastStage(road.run, lanes, on_host)
-        batch = 1 if alone else self._engine.largest[several]
-        return LastStage(road.run, lanes, on_host, self._settling.go_on, batch)
+            return LastStage(lanes, on_host)
+        batch = 1 if road.images == 1 else self._engine.largest[several]
+        return LastStage(lanes, on_host, self._settling.go_on, batch)
 
     def _way(self, auto: bool, influence: bool) -> Judging[Judged]:
         spec = self._bundle.manifest.views

@@ -30,9 +30,8 @@ from typing import Any, Generic, TypeVar
 from ..images.reading import ImageSource
 from ..machine.errors import ImageError
 from ..machine.timings import Timings
-from ..views.batch import Sampling
 from .intake import Intake, Origin, Ticket
-from .orders import Look, Order, Road
+from .orders import Order, Road
 from .sharing import LastStage, PipelineOptions
 from .work import Work
 
@@ -56,16 +55,17 @@ class Pipeline(Generic[_Result]):
     def __init__(
         self,
         images: Iterable[ImageSource | Order[_Result]],
+        road: Road[_Result],
         last: LastStage[_Result],
-        sampling: Sampling,
         options: PipelineOptions,
         timings: Timings,
     ) -> None:
+        """Take no image yet; those that come without an order take ``road``."""
         self._last, self._options = last, options
         self._changed = threading.Condition()  # guards the state that follows
         self._intake: Intake[_Result] = Intake(
             images,
-            Road(Look(sampling, options.thumbnails, options.claims), options.images, last.run),
+            road,
             self._changed,
             timings,
             window=options.window or _WINDOW * options.workers,

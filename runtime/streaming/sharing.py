@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from ..claims.claims import ClaimOptions
 from ..images.encoded import DecodeOptions
 from ..machine.cpus import available_cpus
 from ..machine.timings import Timings
-from .orders import Judging, More
+from .orders import More
 from .view_maker import DEFAULT_MEMORY
 
 _Result = TypeVar("_Result")
@@ -21,14 +20,12 @@ class LastStage(Generic[_Result]):
     """What is done with the views of a batch: an engine judges them, for one.
 
     Attributes:
-        run: judges images that take no road of their own.
         lanes: how many threads may run it at once.
         on_host: whether it takes the host's CPUs.
-        go_on: is given what was left to compute of some images; returns as ``run`` does.
+        go_on: is given what was left to compute of some images; returns as a road's ``run`` does.
         batch: how many rows it is given then, if there are so many.
     """
 
-    run: Judging[_Result]
     lanes: int
     on_host: bool
     go_on: Callable[[Sequence[More], Timings], Sequence[_Result | More]] | None = None
@@ -47,8 +44,6 @@ class PipelineOptions:
         isolate: decode in processes of their own, which may crash.
         window: the most images begun and not given back; ``None`` lets workers run well
             ahead of an image that takes long.
-        thumbnails: whether a small picture of each image is made.
-        claims: what files are asked of themselves.
         prompt: give each image back as soon as its outcome is known, in no order, and hold none
             back: whatever can be judged is judged as soon as there is nothing better to do.
     """
@@ -59,8 +54,6 @@ class PipelineOptions:
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     isolate: bool = False
     window: int | None = None
-    thumbnails: bool = False
-    claims: ClaimOptions = field(default_factory=ClaimOptions)
     prompt: bool = False
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from ..images.reading import ImageSource
 from ..machine.errors import ImageError
 from ..machine.timings import Timings
 from ..views.batch import Sampling, ViewBatch, ViewInfo, Views
+from .orders import Look, Road
 from .pipeline import Pipeline
 from .sharing import LastStage, PipelineOptions
 
@@ -60,8 +61,9 @@ def stream_views(
         workers=_workers(sampling, options),
         window=options.window or 2 * size,
     )
-    last = LastStage(_keep, lanes=alone.workers, on_host=True)
-    with closing(Pipeline(images, last, sampling, alone, Timings())) as pipeline:
+    last = LastStage[_Kept](lanes=alone.workers, on_host=True)
+    road = Road(Look(sampling), alone.images, _keep)
+    with closing(Pipeline(images, road, last, alone, Timings())) as pipeline:
         outcomes = (outcome for _, outcome in pipeline)
         while some := tuple(itertools.islice(outcomes, size)):
             yield _joined(some, sampling)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 import click
@@ -25,10 +24,7 @@ def main(bundle: Path, exchanges: int, seed: int, slow: int, isolate: bool) -> N
     """Exit with 1 if an answer was wrong or missing, or if the server complained."""
     phases = [exchanges // _PHASES] * _PHASES
     arguments = ["--isolate"] if isolate else []
-    with tempfile.TemporaryDirectory() as folder:
-        outcome = endure(
-            bundle, Path(folder), phases, slow=slow, warm=True, seed=seed, arguments=arguments
-        )
+    outcome = endure(bundle, phases, slow=slow, warm=True, seed=seed, arguments=arguments)
     report(outcome.tally)
     for held in outcome.held:
         click.echo(held)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.request
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving import Server
+
+from .held import Held, held, measurable, settled
 from .pictures import photographs
 from .polite import MAX_BYTES, MAX_CROPS
 from .run import Soak, Tally
-from .server import DIRECT, Held, Server
 
 _ARGUMENTS = ("--max-bytes", str(MAX_BYTES >> 20), "--max-crops", str(MAX_CROPS),
-              "--max-queue", "1000", "--timeout", "300", "--drain-delay", "0")  # fmt: skip
+              "--max-queue", "1000", "--timeout", "300")  # fmt: skip
 # Such a server refuses nothing for want of room or time, so that each request has its one answer.
 
 
@@ -47,7 +48,6 @@ class Outcome:
 
 def endure(
     bundle: Path,
-    folder: Path,
     phases: Sequence[int],
     *,
     slow: int,
@@ -59,28 +59,27 @@ def endure(
 
     Args:
         bundle: what it serves.
-        folder: takes what it writes.
         phases: so many exchanges in each.
         slow: clients that send a byte a second meanwhile.
         warm: warm the server up, and note what it holds then, too.
         seed: other ones make other exchanges.
         arguments: more of them for the server.
     """
-    with Server(folder, bundle, *_ARGUMENTS, *arguments) as server:
-        files, before = server.held().files, _record(server)
-        soak, held = Soak(server.port, seed), []
+    with measurable(bundle, *_ARGUMENTS, *arguments) as server:
+        files, before = held(server).files, _record(server)
+        soak, found = Soak(server.address[1], seed), []
         if warm:
             asyncio.run(soak.warm_up())
-            held.append(server.settle(files))
+            found.append(settled(server, files))
         for exchanges in phases:
             asyncio.run(_phase(soak, exchanges, slow))
-            held.append(server.settle(files))
-        after, ready = _record(server), server.get("/readyz")[0]
+            found.append(settled(server, files))
+        after, ready = _record(server), _status(server, "/readyz")
         exit_code = server.stop()
-        lines = list(server.journal)
+        lines = list(server.lines)
         return Outcome(
             soak.tally,
-            tuple(held),
+            tuple(found),
             ready,
             (before, after),
             Counter(str(line["id"]) for line in lines),
@@ -99,8 +98,11 @@ async def _phase(soak: Soak, exchanges: int, slow: int) -> None:
 
 
 def _record(server: Server) -> bytes:
-    url = f"http://127.0.0.1:{server.port}/v1/judge?seed=7"
     kind = {"Content-Type": "image/jpeg"}
-    request = urllib.request.Request(url, photographs()[0], kind)
-    with DIRECT.open(request, timeout=60) as answer:
-        return bytes(answer.read())
+    with server.client() as client:
+        return client.post("/v1/judge?seed=7", content=photographs()[0], headers=kind).content
+
+
+def _status(server: Server, path: str) -> int:
+    with server.client() as client:
+        return client.get(path).status_code
