@@ -17,7 +17,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class LastStage(Generic[_Result]):
-    """What is done with the views of a batch: an engine judges them, for one.
+    """How the last stage runs, in which roads end: an engine judges views there, for one.
 
     Attributes:
         lanes: how many threads may run it at once.
