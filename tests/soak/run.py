@@ -101,7 +101,7 @@ class Soak:
 
     async def warm_up(self) -> None:
         """Let the server have its largest batches: engines keep the memory that those take."""
-        numbers = iter(range(_CROWDS * _CLIENTS))
+        numbers = iter(range(-_CROWDS * _CLIENTS, 0))  # none of those of later exchanges
         await asyncio.gather(*(self._client(numbers, {crowd: 1}) for _ in range(_CLIENTS)))
 
     async def run(self, exchanges: int) -> None:
