@@ -19,6 +19,7 @@ from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.resnet import BasicBlock
 
 TIMM_NAME = "mobilenetv3_small_050"
+TIMM_CONVNEXT = "test_convnext"  # timm's own test network: a ConvNeXt of 270,000 weights
 ROLES = ("global", "local", "aggregator")
 """The graphs of a GLASS."""
 BACKBONES = ROLES[:2]
@@ -90,6 +91,13 @@ def random_glass(
     if spread and not full:
         model.load_state_dict(_spread(family, shared))
     return model
+
+
+def timm_convnext() -> Glass:
+    """A GLASS of timm's smallest ConvNeXts, which :func:`random_glass` has none of."""
+    torch.manual_seed(0)
+    one, other = (timm.create_model(TIMM_CONVNEXT, num_classes=0) for _ in range(2))
+    return Glass(one, other, one.num_features)
 
 
 def detector_of(model: Glass) -> Detector:

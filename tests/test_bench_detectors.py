@@ -17,6 +17,8 @@ from glass_edge.export.options import ExportOptions
 from glass_edge.runtime.views.streams import write_views
 from PIL import Image
 
+from glass_edge import InputError
+
 STATES = {"community-forensics": files.community_forensics, "npr": files.npr}
 PHOTO = EXAMPLES / "real" / "cat.jpg"
 
@@ -54,15 +56,13 @@ def test_contenders_judge_in_turns_and_agree(checkpoint, tmp_path):
     assert "commfor.glass@" in done.stdout
 
 
-def test_a_detector_of_several_views_is_refused(tmp_path, vit_bundle):
+def test_a_detector_of_several_views_is_refused(tmp_path):
     path = files.saved({"model": test_spai.STATE}, tmp_path / "spai.pth")
-    done = call(
-        "glass-bench", tmp_path, "detector", PHOTO, "--checkpoint", path, "-b", vit_bundle.path
-    )
-    assert "SPAI looks at several views of an image" in refusal(done)
+    with pytest.raises(InputError, match="SPAI looks at several views of an image"):
+        transform_of(load_detector(path, ExportOptions(), lambda _: None))
 
 
-def test_a_glass_is_refused(tmp_path, checkpoints, vit_bundle):
+def test_a_glass_is_refused_in_one_sentence(tmp_path, checkpoints, vit_bundle):
     options = ("--checkpoint", checkpoints["vit"], "-b", vit_bundle.path)
     done = call("glass-bench", tmp_path, "detector", PHOTO, *options)
     assert "GLASS looks at several views of an image" in refusal(done)

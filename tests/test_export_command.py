@@ -9,13 +9,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import timm
 import torch
 from conftest import call, launch, refusal
-from glass_edge.export.model import Glass
 from glass_edge.export.summary import summarise
 from glass_edge.runtime.bundle.comparison import Comparison, Yardstick
 from glass_edge.runtime.bundle.manifest import Normalisation
+from networks import TIMM_CONVNEXT, timm_convnext
 
 from glass_edge import Bundle
 
@@ -57,16 +56,14 @@ def assert_exported_alike(bundle: Bundle, other: Bundle) -> None:
 
 
 def test_a_timm_backbone_and_other_classes(tmp_path):
-    tiny = "test_efficientnet"  # timm's own, for tests
-    backbones = (timm.create_model(tiny, num_classes=0) for _ in range(2))
-    torch.save(Glass(*backbones, 256).state_dict(), tmp_path / "mine.pt")
+    torch.save(timm_convnext().state_dict(), tmp_path / "mine.pt")
     done = run(
-        tmp_path, "mine.pt", "--backbone", f"timm/{tiny}", "--crops", "4",
+        tmp_path, "mine.pt", "--backbone", f"timm/{TIMM_CONVNEXT}", "--crops", "4",
         "--classes", "photo,made", "--fake-class", "made", "-o", "mine.glass",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     manifest = Bundle.open(tmp_path / "mine.glass").manifest
-    assert manifest.backbone.name == f"timm/{tiny}"
+    assert manifest.backbone.name == f"timm/{TIMM_CONVNEXT}"
     assert (manifest.views.num_crops, manifest.classes) == (4, ("photo", "made"))
     said = "classes     photo, made (made means AI-generated; the user's)"
     assert said in done.stdout.splitlines()

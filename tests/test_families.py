@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
 import onnx
 import pytest
@@ -16,24 +17,21 @@ from glass_edge.export import families as room
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.export.families import registry
 from glass_edge.export.families.registry import families, recipe_from_name, recipe_from_weights
+from glass_edge.export.loading import load_model
 from glass_edge.export.model import Glass
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.openvino import fixed_rows
-from networks import BACKBONES
+from networks import BACKBONES, TIMM_CONVNEXT, timm_convnext
 
 from glass_edge import Bundle, Detector, DetectorOptions
 
-TIMM_CONVNEXT = "test_convnext"  # timm's own test network: a ConvNeXt of 270,000 weights
 TIMM_CONVNEXTS = [name for name in timm.list_models() if "convnext" in name]
 
 
 @pytest.fixture(scope="session")
 def timm_convnext_bundle(tmp_path_factory) -> Bundle:
     folder = tmp_path_factory.mktemp("timm-convnext")
-    torch.manual_seed(0)
-    one, other = (timm.create_model(TIMM_CONVNEXT, num_classes=0) for _ in range(2))
-    model = Glass(one, other, one.num_features)
-    torch.save(model.state_dict(), folder / "gl_timm.pt")
+    torch.save(timm_convnext().state_dict(), folder / "gl_timm.pt")
     options = ExportOptions(backbone=f"timm/{TIMM_CONVNEXT}")
     return export_bundle(folder / "gl_timm.pt", folder / "timm.glass", options)
 
@@ -96,14 +94,33 @@ def family_of_the_walk(tmp_path, monkeypatch):
     sys.modules.pop("glass_edge.export.families.mobilenet", None)
 
 
-def test_adding_a_family_takes_one_file(family_of_the_walk, photographs, tmp_path):
+@pytest.fixture
+def mobilenets(tmp_path) -> tuple[Path, Glass]:
+    """A checkpoint of that family, and its model."""
     torch.manual_seed(0)
     one, other = (torchvision.models.mobilenet_v3_small() for _ in range(2))
     one.classifier = other.classifier = torch.nn.Identity()
-    torch.save(Glass(one, other, 576).state_dict(), tmp_path / "gl_mobilenet.pt")
-    bundle = export_bundle(
-        tmp_path / "gl_mobilenet.pt", tmp_path / "mobilenet.glass", ExportOptions()
-    )
+    model = Glass(one, other, 576).eval()
+    torch.save(model.state_dict(), tmp_path / "gl_mobilenet.pt")
+    return tmp_path / "gl_mobilenet.pt", model
+
+
+@torch.inference_mode()
+def test_adding_a_family_takes_one_file(family_of_the_walk, mobilenets):
+    path, model = mobilenets
+    loaded = load_model(path)
+    assert loaded.recipe.family == family_of_the_walk
+    views = torch.rand(1, 3, 224, 224)
+    for found, expected in zip(
+        loaded.model(views, views[:, None]), model(views, views[:, None]), strict=True
+    ):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.slow
+def test_a_family_that_was_added_judges(family_of_the_walk, mobilenets, photographs, tmp_path):
+    path, _ = mobilenets
+    bundle = export_bundle(path, tmp_path / "mobilenet.glass", ExportOptions())
     manifest, views = bundle.manifest, bundle.manifest.views
     assert manifest.backbone.family == family_of_the_walk
     assert {stream.width for stream in manifest.streams.values()} == {576}

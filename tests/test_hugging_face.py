@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import DATA
+from conftest import DATA, slow
 from detector_graphs import floats, load, pixel_session, pixels_of, run, source, told, views_of
 from glass_edge.export.detectors.hf_classes import classes_of, fake_of
 from glass_edge.export.detectors.hf_views import preset_of
@@ -83,7 +83,7 @@ def test_logits_are_those_of_transformers(name):
     assert detector.classes.fake == "artificial"
 
 
-@pytest.mark.parametrize("name", ["vit", "swin", "dinov2"])
+@pytest.mark.parametrize("name", ["vit", slow("swin"), "dinov2"])
 @torch.no_grad()
 def test_graphs_give_the_same_for_any_batch(name):
     detector, _ = load("hugging-face", folder(name))

@@ -20,6 +20,7 @@ from glass_edge.export.options import ExportOptions
 from glass_edge.export.own_model import read_own_logits
 from glass_edge.export.paper import glass_views
 from glass_edge.export.parity import TOLERANCE
+from networks import random_glass
 from random_checkpoints import as_if_trained
 from torch import nn
 from torchvision.models import ResNet
@@ -74,7 +75,7 @@ def write_reference(place: Path, model: nn.Module, normalise: Callable, monkeypa
 
 
 def test_the_users_own_model_is_met_and_recorded_in_its_own_normalisation_only(place, monkeypatch):
-    model = glass(basic)
+    model = random_glass("resnet")
     torch.save(model.state_dict(), place / "gl.pt")
     reference = write_reference(place, model, HALVES, monkeypatch)
     arguments = ("gl.pt", "--reference", "reference.npz")

@@ -34,8 +34,9 @@ def place(tmp_path_factory, vit_bundle, photograph) -> Path:
     place = tmp_path_factory.mktemp("place")
     (place / "model.glass").symlink_to(vit_bundle.path)
     (place / "images").mkdir()
+    small = photograph.resize((620, 300))
     for number in range(38):
-        picture = photograph.resize((240 + 10 * number, 300))
+        picture = small.resize((240 + 10 * number, 300))
         picture.save(place / "images" / f"{number:02}.jpg")
     (place / "images" / "17-no-image.jpg").write_bytes(b"this is no image")
     (place / "images" / "31-empty.jpg").touch()
