@@ -6,7 +6,6 @@ is made once, by the worker that needs it first, in a folder that all of them re
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import io
 import os
@@ -68,11 +67,6 @@ JUDGEMENTS = 24  # enough to run the gate; the evidence is in docs/precision.md
 # How long an example takes depends on what else the machine does.
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
-
-
-# An export makes a million objects that stay, and looking through them for cycles after every few
-# hundred takes a tenth of its time.
-gc.set_threshold(10_000)
 
 
 # Shells start what runs in the background with SIGINT ignored, and every program that a test

@@ -14,7 +14,7 @@ from conftest import slow_but
 
 from glass_edge import Detector, DetectorOptions
 
-RUNS = 6
+RUNS = 4
 
 LOOP = """
 import sys

@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from conftest import FAMILIES, ROOT
+from conftest import FAMILIES, ROOT, slow_but
 from glass_edge.calibration.int8.layers import RESIDUAL_ADD, find_layers, form_of
 from glass_edge.export import families as room
 from glass_edge.export.exporter import ExportOptions, export_bundle
@@ -60,7 +60,7 @@ class TestWhatEnginesAndInt8MustKnow:
         assert rows == ({"global": 2, "local": 8} if convnext else {})
         assert fixed_rows(bundle, EngineOptions("cpu", 1, batch_size=8)) == {}
 
-    @pytest.mark.parametrize("name", TIMM_CONVNEXTS)
+    @pytest.mark.parametrize("name", slow_but(["convnext_tiny", "convnextv2_atto"], TIMM_CONVNEXTS))
     def test_timms_convnexts_are_described_like_torchvisions(self, name):
         with torch.device("meta"):
             weights = torchvision.models.convnext_tiny().state_dict()

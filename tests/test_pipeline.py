@@ -334,7 +334,7 @@ def test_what_bounds_a_run_is_named(vit_bundle, photographs):
 
 def test_an_engine_that_workers_wait_for_is_named(vit_bundle, photographs):
     """One that computes elsewhere, and one whose single run takes all CPUs."""
-    small = photographs[:3] * 5
+    small = photographs[:3] * 3
     for options in ({"elsewhere": True}, {"threads": available_cpus()}):
         said = bound(vit_bundle, small, workers=2, engine=0.05, **options)
         assert "of their time for the engine: a bundle in INT8" in said

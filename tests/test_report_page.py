@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import pytest
 from browser import chromium, open_page, wait_until
+from conftest import slow
 from glass_edge.runtime.machine.errors import InputError
 from glass_edge.runtime.machine.printable import printable
 from glass_edge.runtime.pages.assets import asset, json_in_html
@@ -1173,7 +1174,7 @@ def test_nothing_is_wider_than_the_screen(browser: Browser, detailed, width: int
     )
 
 
-@pytest.mark.parametrize(("count", "embed"), [(2000, True), (10_000, False)])
+@pytest.mark.parametrize(("count", "embed"), [(2000, True), slow(10_000, False)])
 def test_many_images_stay_usable(
     browser: Browser,
     tmp_path: Path,
