@@ -32,7 +32,7 @@ def linked_environment(folder: Path, wheel: Path, extras: Collection[str]) -> Pa
     """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
-    options = ("--no-deps", "--no-index")
+    options = ("--no-deps", "--no-index", "--no-compile")
     subprocess.run([*PIP, "--python", python, "install", *options, wheel], check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     (ours,) = (each for each in distributions(path=[str(packages)]) if each.name == OURS)

@@ -41,6 +41,7 @@ def test_the_script_sees_what_the_bundle_sees(family, tmp_path):
     assert np.array_equal((255 * seen).round().numpy(), ours[0])
 
 
+@pytest.mark.slow
 def test_contenders_judge_in_turns_and_agree(checkpoint, tmp_path):
     export_bundle(checkpoint, tmp_path / "commfor.glass", ExportOptions())
     options = ("--checkpoint", checkpoint, "-b", "commfor.glass", "--rounds", 2, "--workers", 1)

@@ -48,6 +48,7 @@ def report(
     )
 
 
+@pytest.mark.slow
 def test_json_and_markdown_come_from_one_object(report):
     parsed, shown, written = report
     assert parsed.to_markdown() == shown == written
@@ -56,6 +57,7 @@ def test_json_and_markdown_come_from_one_object(report):
     assert (parsed.batch_sizes, parsed.repeats, parsed.threads) == ((1, 4), REPEATS, 1)
 
 
+@pytest.mark.slow
 def test_every_bundle_meets_pytorch_on_every_engine(report, export_family, make_precision):
     by_size = {1: [], 4: []}
     for result in report[0].contenders:
@@ -70,12 +72,14 @@ def test_every_bundle_meets_pytorch_on_every_engine(report, export_family, make_
             assert name.endswith(" cpu")
 
 
+@pytest.mark.slow
 def test_every_sample_is_kept(report):
     for result in report[0].contenders:
         assert len(result.per_crop.seconds) == REPEATS
         assert min(result.per_crop.seconds) > 0
 
 
+@pytest.mark.slow
 def test_pytorch_is_as_fast_as_itself(report):
     lines = [line for line in report[1].splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -90,6 +94,7 @@ def test_pytorch_is_as_fast_as_itself(report):
             assert speeds[str(size), result.name] == tuple(f"{ratio:.2f}" for ratio in expected)
 
 
+@pytest.mark.slow
 def test_fp32_is_exact_and_low_precision_is_near(report):
     fp32, bf16, *others = (result for result in report[0].contenders if result.batch_size == 4)
     assert fp32.error == 0
@@ -101,6 +106,7 @@ def test_fp32_is_exact_and_low_precision_is_near(report):
             assert 1e-4 < result.error < 0.2
 
 
+@pytest.mark.slow
 def test_sizes_are_those_on_disk(report, checkpoints, make_precision):
     sizes = {result.name: result.file_bytes for result in report[0].contenders}
     assert sizes["PyTorch FP32"] == checkpoints["vit"].stat().st_size
@@ -109,6 +115,7 @@ def test_sizes_are_those_on_disk(report, checkpoints, make_precision):
     assert {size for name, size in sizes.items() if name.startswith(small.name)} == {expected}
 
 
+@pytest.mark.slow
 def test_a_refusal_is_a_row_with_its_reason(report, make_precision):
     (refusal,) = (each for each in report[0].refusals if not each.name.endswith(OF_A_GPU))
     assert refusal.name == f"{make_precision('vit', 'bf16').name}, onnxruntime"
@@ -130,6 +137,7 @@ def test_a_process_that_ends_is_named(vit_bundle):
             process.ask(Backbone.time, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(gpu_present(), reason="a GPU may run it")
 def test_an_engine_without_its_gpu_says_what_is_missing(report, export_family):
     """It chooses its device by itself: nobody asked it for the CPU."""
