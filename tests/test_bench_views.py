@@ -31,6 +31,7 @@ def report(tmp_path_factory) -> tuple[ViewsReport, str, str]:
     )
 
 
+@pytest.mark.slow
 def test_json_and_markdown_come_from_one_object(report):
     parsed, shown, written = report
     assert parsed.to_markdown() == shown == written
@@ -38,6 +39,7 @@ def test_json_and_markdown_come_from_one_object(report):
     assert parsed.command.startswith("glass-bench views --megapixels 0.2 ")
 
 
+@pytest.mark.slow
 def test_ours_is_exact_and_the_obvious_roads_are_not(report):
     for image in report[0].images:
         errors = {road.name: road.max_error for road in image.roads}
@@ -47,6 +49,7 @@ def test_ours_is_exact_and_the_obvious_roads_are_not(report):
         assert min(errors.values()) > 5
 
 
+@pytest.mark.slow
 def test_every_sample_is_kept(report):
     for image in report[0].images:
         for road in [*image.roads, *image.decoders]:
