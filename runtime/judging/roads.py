@@ -79,11 +79,13 @@ class Roads:
     def last_stage(self, road: Road[Judged]) -> LastStage[Judged]:
         """Return what judges at the end of a pipeline whose images usually take this road."""
         lanes, on_host = self._engine.lanes, self._engine.on_host
-        several = self._bundle.manifest.views.several
+        manifest = self._bundle.manifest
+        together = not on_host or manifest.backbone.fixed_batch
+        several = manifest.views.several
         if self._settling is None or several is None:
-            return LastStage(lanes, on_host)
+            return LastStage(lanes, on_host, together)
         batch = 1 if road.images == 1 else self._engine.largest[several]
-        return LastStage(lanes, on_host, self._settling.go_on, batch)
+        return LastStage(lanes, on_host, together, self._settling.go_on, batch)
 
     def _way(self, auto: bool, influence: bool) -> Judging[Judged]:
         spec = self._bundle.manifest.views

@@ -97,6 +97,11 @@ class Assembly(Generic[_Owner]):
         """Whether an image waits to be judged, though others of its batch are not ready."""
         return any(batch.filled for batch in self._begun)
 
+    @property
+    def waiting(self) -> int:
+        """How many images have slots and are not judged yet."""
+        return sum(batch.awaited + len(batch.filled) for batch in self._begun)
+
     def reserve(self, owner: _Owner, road: Road[Any]) -> tuple[Batch[_Owner], int]:
         """Give an image the next slot; there must be room."""
         if self._open is None:

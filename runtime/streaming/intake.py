@@ -165,6 +165,11 @@ class Intake(Generic[_Result]):
         return bool(self._read)
 
     @property
+    def waiting(self) -> int:
+        """How many images were read and wait to be taken."""
+        return len(self._read)
+
+    @property
     def expecting(self) -> bool:
         """Whether a file is being read."""
         return self._reading > 0

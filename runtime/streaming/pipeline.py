@@ -32,12 +32,11 @@ from ..machine.errors import ImageError
 from ..machine.timings import Timings
 from .intake import Intake, Origin, Ticket
 from .orders import Order, Road
-from .sharing import LastStage, PipelineOptions
+from .sharing import FILES_AHEAD, LastStage, PipelineOptions
 from .work import Work
 
 _READERS = 4
 _READER_TIMEOUT = 0.5  # seconds that readers have to end, where the source of images blocks
-_FILES_AHEAD = 4  # for each worker
 _FILES_SHARE = 4  # files read ahead take at most a quarter of the memory for decoded images
 _WINDOW = 64  # images begun and not given back, for each worker
 
@@ -69,7 +68,7 @@ class Pipeline(Generic[_Result]):
             self._changed,
             timings,
             window=options.window or _WINDOW * options.workers,
-            files=_FILES_AHEAD * options.workers,
+            files=FILES_AHEAD * options.workers,
             file_bytes=max(1, options.memory // _FILES_SHARE),
             in_order=not options.prompt,
         )

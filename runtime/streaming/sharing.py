@@ -12,6 +12,9 @@ from ..machine.timings import Timings
 from .orders import More
 from .view_maker import DEFAULT_MEMORY
 
+FILES_AHEAD = 4
+"""Files read ahead, for each worker."""
+
 _Result = TypeVar("_Result")
 
 
@@ -22,12 +25,14 @@ class LastStage(Generic[_Result]):
     Attributes:
         lanes: how many threads may run it at once.
         on_host: whether it takes the host's CPUs.
+        together: whether images cost much less together than one by one.
         go_on: is given what was left to compute of some images; returns as a road's ``run`` does.
         batch: how many rows it is given then, if there are so many.
     """
 
     lanes: int
     on_host: bool
+    together: bool = False
     go_on: Callable[[Sequence[More], Timings], Sequence[_Result | More]] | None = None
     batch: int = 1
 

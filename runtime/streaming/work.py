@@ -15,7 +15,7 @@ from ..views.batch import ViewBatch, ViewInfo
 from .assembly import Assembly, Batch, Piece
 from .intake import Intake, Ticket
 from .orders import More
-from .sharing import LastStage, PipelineOptions, batches_at_once
+from .sharing import FILES_AHEAD, LastStage, PipelineOptions, batches_at_once
 from .unfinished import Unfinished
 from .view_maker import ViewMaker
 
@@ -100,9 +100,22 @@ class Work(Generic[_Result]):
         free = judges and self._judging < self._last.lanes
         if free and (batch := self._next_batch()) is not None:
             return batch
-        if room:
+        if room and not (free and self._hurries()):
             return self._next_views()
-        return self._next_rest() if free and self._options.prompt else None
+        if free and self._options.prompt and (rest := self._next_rest()) is not None:
+            return rest
+        return self._next_views() if room else None
+
+    def _hurries(self) -> bool:
+        """Whether what can be judged is judged before other images get their views.
+
+        Where they gain little by sharing a batch, they would only wait for each other, and one
+        lane would have the work of all. But where all lanes have enough to do, little is something.
+        """
+        if not self._options.prompt or self._last.together:
+            return False
+        enough = min(self._intake.next_road.images, FILES_AHEAD)
+        return self._intake.waiting + self._assembly.waiting < self._last.lanes * enough
 
     def _has_room_for_next(self) -> bool:
         """Whether an image was read and can be given a slot."""
