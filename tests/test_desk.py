@@ -250,6 +250,39 @@ def test_images_that_are_there_together_share_batches(open_desk, vit_bundle, con
     assert runs < 8  # three, if files are read more quickly than judged
 
 
+@pytest.mark.parametrize(("on_host", "together"), [(True, 1), (False, 3)])
+def test_few_images_wait_for_each_other_only_where_that_pays(
+    on_host, together, open_desk, vit_bundle, contents, monkeypatch
+):
+    """On the host's CPUs all of a batch would have their verdicts when the last has."""
+    detector = Detector(vit_bundle, DetectorOptions(crops=2, batch_size=8, workers=1))
+    detector._engine.on_host, detector._engine.lanes = on_host, 1
+    began, let_go, made = threading.Event(), threading.Event(), threading.Semaphore(0)
+    judge, make = detector._engine.judge, ViewMaker.make
+
+    def held(*given: Any) -> Any:
+        began.set()
+        assert let_go.wait(PATIENCE)
+        return judge(*given)
+
+    def counted(*given: Any) -> Any:
+        found = make(*given)
+        made.release()
+        return found
+
+    monkeypatch.setattr(detector._engine, "judge", held)
+    monkeypatch.setattr(ViewMaker, "make", counted)
+    desk = open_desk(detector)
+    handed = [desk.hand_in(contents[0])]
+    assert began.wait(PATIENCE)
+    handed += [desk.hand_in(contents[place]) for place in range(3)]
+    if not on_host:
+        assert all(made.acquire(timeout=PATIENCE) for _ in handed)
+    let_go.set()
+    first, *others = (each.answer.result(PATIENCE).together for each in handed)
+    assert (first, others) == (1, [together] * 3)
+
+
 def test_images_of_other_seeds_share_a_batch_and_those_of_other_crops_do_not(
     open_desk, vit_bundle, contents, monkeypatch
 ):
