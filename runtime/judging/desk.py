@@ -68,7 +68,8 @@ class Handed:
 class Desk:
     """Judges each image that is handed in, and answers as soon as it is judged.
 
-    Images that are there at the same time share batches; none waits for others to come. In
+    Images that are there at the same time share batches where that pays; none waits for others to
+    come. On the host's CPUs it pays only when enough of them wait to keep all CPUs at work. In
     throughput mode one that takes long keeps one worker, and no other image. Close it, or its
     threads go on. Made by :meth:`.detector.Detector.desk`.
 

@@ -11,7 +11,8 @@ unless many others already wait to be given back after them, or nothing else can
 
 A prompt pipeline holds nothing back, so that a large image keeps one worker and no other image:
 whatever can be judged is judged as soon as there is nothing better to do, and outcomes come in no
-order.
+order. More views are better where images gain by sharing a batch, as on a device; on the host's
+CPUs, where they gain little, only while there is enough to do for all.
 
 What is held is bounded: files read ahead, decoded pixels in flight, batches of views, and
 images begun but not given back.
