@@ -14,7 +14,7 @@ from conftest import slow_but
 
 from glass_edge import Detector, DetectorOptions
 
-RUNS = 4
+RUNS = 6
 
 LOOP = """
 import sys

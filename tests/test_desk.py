@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from glass_edge.runtime.judging.desk import PARTS, Answer, Desk
 from glass_edge.runtime.machine.errors import FaultError
 from glass_edge.runtime.streaming.view_maker import ViewMaker
 from PIL import Image
+from serving import until
 from test_detector_bundles import exported
 from test_pipeline import Elsewhere
 
@@ -250,12 +252,21 @@ def test_images_that_are_there_together_share_batches(open_desk, vit_bundle, con
     assert runs < 8  # three, if files are read more quickly than judged
 
 
-@pytest.mark.parametrize(("on_host", "together"), [(True, 1), (False, 3)])
+@pytest.mark.parametrize(
+    ("on_host", "fixed_batch", "together"), [(True, False, 1), (True, True, 3), (False, False, 3)]
+)
 def test_few_images_wait_for_each_other_only_where_that_pays(
-    on_host, together, open_desk, vit_bundle, contents, monkeypatch
+    on_host, fixed_batch, together, open_desk, vit_bundle, contents, monkeypatch
 ):
-    """On the host's CPUs all of a batch would have their verdicts when the last has."""
-    detector = Detector(vit_bundle, DetectorOptions(crops=2, batch_size=8, workers=1))
+    """On the host's CPUs all of a batch would have their verdicts when the last has.
+
+    Unless a graph computes a full batch in any case.
+    """
+    backbone = msgspec.structs.replace(vit_bundle.manifest.backbone, fixed_batch=fixed_batch)
+    bundle = replace(
+        vit_bundle, manifest=msgspec.structs.replace(vit_bundle.manifest, backbone=backbone)
+    )
+    detector = Detector(bundle, DetectorOptions(crops=2, batch_size=8, workers=1))
     detector._engine.on_host, detector._engine.lanes = on_host, 1
     began, let_go, made = threading.Event(), threading.Event(), threading.Semaphore(0)
     judge, make = detector._engine.judge, ViewMaker.make
@@ -276,7 +287,9 @@ def test_few_images_wait_for_each_other_only_where_that_pays(
     handed = [desk.hand_in(contents[0])]
     assert began.wait(PATIENCE)
     handed += [desk.hand_in(contents[place]) for place in range(3)]
-    if not on_host:
+    if on_host:
+        until(lambda: desk._pipeline._intake.waiting == 3)
+    else:
         assert all(made.acquire(timeout=PATIENCE) for _ in handed)
     let_go.set()
     first, *others = (each.answer.result(PATIENCE).together for each in handed)

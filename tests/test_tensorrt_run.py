@@ -69,7 +69,7 @@ def network(vit_bundle):
 
 @pytest.mark.parametrize("graphs", [True, False], ids=["cuda-graphs", "no-cuda-graphs"])
 class TestJudging:
-    @settings(max_examples=5)
+    @settings(max_examples=8)
     @given(
         sizes=st.lists(
             st.tuples(st.integers(1, 11), st.integers(1, 5), st.integers(1, 3)),

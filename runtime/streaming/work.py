@@ -109,8 +109,8 @@ class Work(Generic[_Result]):
     def _hurries(self) -> bool:
         """Whether what can be judged is judged before other images get their views.
 
-        Where they gain little by sharing a batch, they would only wait for each other, and one
-        lane would have the work of all. But where all lanes have enough to do, little is something.
+        Where images gain little by sharing a batch, they would only wait for each other, and one
+        lane would have the work of all. While all lanes have enough to do, they share it.
         """
         if not self._options.prompt or self._last.together:
             return False
