@@ -28,8 +28,9 @@ MAY_IMPORT = {
     "benchmarks": {"runtime", "calibration", "export"},
 }
 ROOMS = (
-    *("machine", "finding", "images", "claims", "isolation", "views", "bundle", "engines"),
-    *("results", "pages", "streaming", "judging", "report", "serving", "commands"),
+    *("machine", "finding", "storage", "containers", "images", "claims", "isolation", "views"),
+    *("bundle", "engines", "results", "pages", "streaming", "judging", "report", "serving"),
+    *("shards", "commands"),
 )
 """Of the runtime; each may import those before it, and itself."""
 CALIBRATION: dict[str, set[str]] = {
@@ -49,6 +50,7 @@ RUNTIME_LIBRARIES = {
     *("numpy", "cv2", "PIL", "simplejpeg", "pillow_heif", "msgspec", "click", "rich"),
     *("onnxruntime", "openvino", "tensorrt", "cuda", "pycuda", "filelock", "c2pa", "jinja2"),
     *("starlette", "anyio", "uvicorn", "h11", "python_multipart", "prometheus_client"),
+    *("pyarrow", "fsspec", "ray"),
 }
 
 

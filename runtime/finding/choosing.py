@@ -14,13 +14,14 @@ from enum import Enum
 from typing import TypeAlias
 
 from .files import without_waiting
-from .signatures import SIGNATURE_BYTES, Kind, file_format
+from .signatures import SIGNATURE_BYTES, FileFormat, Kind, file_format
 
 
 class Reason(Enum):
     """Why something in a folder is passed over, in words for one and for several of its kind."""
 
     OTHER = ("file that is no image", "files that are no images")
+    ARCHIVE = ("archive or table, to be named itself", "archives or tables, to be named themselves")
     UNREAD = ("image of a format that is not read", "images of formats that are not read")
     RAW = ("raw file", "raw files")
     HIDDEN = ("hidden image", "hidden images")
@@ -42,6 +43,9 @@ class Reason(Enum):
 
 Skip: TypeAlias = Callable[[str, Reason], None]
 """Is called with the path of each thing that is passed over, and the reason."""
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".parquet")
+"""Suffixes of what may hold images, and is looked into if it is named."""
 
 
 def in_silence(path: str, reason: Reason) -> None:
@@ -86,15 +90,46 @@ def reason_to_skip(entry: os.DirEntry[str]) -> Reason | None:
     A file of unknown suffix that cannot be read counts as an image: its error record says that it
     cannot be read.
     """
-    kind = _BY_SUFFIX.get(os.path.splitext(entry.name)[1].lower())
-    if entry.name.startswith(_APPLE_DOUBLE):
-        kind = Kind.OTHER
+    kind = _by_name(entry.name)
     if kind is None:
         if not _is_file(entry):
             return Reason.SPECIAL if os.path.exists(entry.path) else Reason.NOWHERE
         kind = _by_content(entry.path)
-    hidden = Reason.HIDDEN if entry.name.startswith(".") else None
-    return _BECAUSE.get(kind, hidden)
+    return _reason(entry.name, kind)
+
+
+def reason_to_skip_stored(path: str, first_bytes: Callable[[], bytes]) -> Reason | None:
+    """Return why a file in an archive or a bucket is passed over, or ``None`` for an image.
+
+    Args:
+        path: where it lies in there; parts end with ``/``.
+        first_bytes: returns its first :data:`.signatures.SIGNATURE_BYTES`; called only if its
+            suffix says nothing.
+    """
+    *folders, name = path.split("/")
+    if any(folder.startswith(".") and folder.strip(".") for folder in folders):
+        return Reason.HIDDEN_FOLDER
+    return _reason(name, _by_name(name) or _kind_of(first_bytes()))
+
+
+def is_archive(name: str) -> bool:
+    """Whether something of this name may hold images."""
+    return name.lower().endswith(ARCHIVES)
+
+
+def _by_name(name: str) -> Kind | None:
+    """Return what a file is by its name, or ``None`` where its content has to be looked at."""
+    if name.startswith(_APPLE_DOUBLE):
+        return Kind.OTHER
+    return _BY_SUFFIX.get(os.path.splitext(name)[1].lower())
+
+
+def _reason(name: str, kind: Kind) -> Reason | None:
+    if name.startswith("."):
+        return _BECAUSE.get(kind, Reason.HIDDEN)
+    if is_archive(name) and kind is Kind.OTHER:
+        return Reason.ARCHIVE
+    return _BECAUSE.get(kind)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -112,4 +147,12 @@ def _by_content(path: str) -> Kind:
             found = file_format(file.read(SIGNATURE_BYTES))
     except OSError:
         return Kind.READ
+    return _kind(found)
+
+
+def _kind_of(first_bytes: bytes) -> Kind:
+    return _kind(file_format(first_bytes))
+
+
+def _kind(found: FileFormat | None) -> Kind:
     return found.kind if found else Kind.OTHER

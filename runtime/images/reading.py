@@ -11,14 +11,15 @@ import numpy as np
 from PIL import Image
 
 from ..finding.files import without_waiting
+from ..finding.stored import StoredImage, check_bytes
 from ..machine.errors import ImageError, InputError, UnreadableError
 from .encoded import Rgb
 
 Content: TypeAlias = bytes | Rgb | Image.Image
 """What an image is decoded from: a file's bytes, RGB pixels, or Pillow's image."""
-ImageSource: TypeAlias = str | os.PathLike[str] | Content
-"""An image as users give it: a path, an encoded file's bytes, RGB pixels, or Pillow's image."""
-
+ImageSource: TypeAlias = str | os.PathLike[str] | StoredImage | Content
+"""An image as users give it: a path, one that lies in an archive, a table or a bucket, an encoded
+file's bytes, RGB pixels, or Pillow's image."""
 
 DEFAULT_MAX_BYTES = 1 << 30  # a file's; the largest images allowed have 0.6 GB of pixels
 
@@ -35,6 +36,8 @@ def read_image(source: ImageSource, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Co
     """
     if isinstance(source, bytes | np.ndarray | Image.Image):
         return source
+    if isinstance(source, StoredImage):
+        return source.read(max_bytes)
     if not isinstance(source, str | os.PathLike):
         raise InputError(
             "an image must be given as a path, a file's bytes, an RGB array or a PIL image, not as "
@@ -57,7 +60,8 @@ def read_file(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
         if stat.S_ISREG(found.st_mode):  # else left alone: some devices act on being opened
             with open(path, "rb", opener=without_waiting) as file:
                 found = os.fstat(file.fileno())  # which may be another one by now
-                if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
+                if stat.S_ISREG(found.st_mode):
+                    check_bytes(found.st_size, max_bytes)
                     return file.read(found.st_size)
     except FileNotFoundError:
         raise UnreadableError("there is no such file.") from None
@@ -67,8 +71,5 @@ def read_file(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
         raise ImageError(f"the file cannot be read: {error}.") from None
     if stat.S_ISDIR(found.st_mode):
         raise ImageError("it is a folder, not an image.")
-    if not stat.S_ISREG(found.st_mode):  # reading a pipe or a device might never end
-        raise ImageError("it is a pipe, socket or device, not a file.")
-    raise ImageError(
-        f"the file has {found.st_size} bytes, more than the limit of {max_bytes}; scale it down."
-    )
+    # Reading a pipe or a device might never end.
+    raise ImageError("it is a pipe, socket or device, not a file.")

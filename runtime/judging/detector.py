@@ -14,6 +14,7 @@ from PIL import Image
 from ..bundle.bundle import Bundle
 from ..engines.registry import open_engine
 from ..engines.selftest import SelfTest, ensure_tested, self_test
+from ..finding.stored import StoredImage
 from ..images.reading import ImageSource, read_image
 from ..images.thumbnail import Thumbnail
 from ..machine.errors import ImageError, UnreadableError
@@ -36,7 +37,7 @@ from .recording import Judged
 from .roads import Roads, threshold_of
 from .settling import stopping_rule
 
-_SINGLE = (str, os.PathLike, bytes, np.ndarray, Image.Image)
+_SINGLE = (str, os.PathLike, StoredImage, bytes, np.ndarray, Image.Image)
 
 
 class Detector:

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from ..finding.files import ImageFile, image_file, readable_path
+from ..finding.stored import StoredImage
 from ..images.reading import Content, ImageSource, read_image
 from ..machine.errors import FaultError, ImageError
 from ..machine.timings import Timings
@@ -231,6 +232,8 @@ class Intake(Generic[_Result]):
 
 
 def _origin(image: ImageSource, name: str | None) -> Origin:
+    if isinstance(image, StoredImage):
+        return Origin(image.path, image.file)
     if not isinstance(image, str | os.PathLike):
         return Origin(name)
     # Looked at before it is read: what changes in between counts as changed afterwards.

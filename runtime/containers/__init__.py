@@ -1,0 +1,1 @@
+"""Images in archives and tables, which are read and never unpacked."""

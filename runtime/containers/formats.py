@@ -1,0 +1,39 @@
+"""Which module reads which archives and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from ..finding.choosing import Skip
+from ..finding.stored import LostImage, StoredImage
+from ..machine.errors import ImageError, InputError
+from .container import Container, ReadOptions
+
+Reader: TypeAlias = Callable[[Container, Skip, ReadOptions], Iterator[StoredImage]]
+"""Yields the images in a container as they come, in its order, in bounded memory.
+
+What is no image is told to ``Skip`` by its path. Raises ImageError where the container is damaged,
+UnreadableError where it cannot be read, and InputError where what it is asked for is not in it."""
+
+_READERS: dict[str, Reader] = {}
+"""By suffix."""
+
+
+def images_within(container: Container, skip: Skip, options: ReadOptions) -> Iterator[StoredImage]:
+    """Yield the images in a container; if it cannot be read to its end, a last one says why.
+
+    Raises:
+        InputError: what is asked for is not in it.
+    """
+    try:
+        yield from _reader(container.path)(container, skip, options)
+    except ImageError as error:
+        yield LostImage(container.path, container.file, error)
+
+
+def _reader(path: str) -> Reader:
+    suffix = max((each for each in _READERS if path.lower().endswith(each)), key=len, default=None)
+    if suffix is None:
+        raise InputError(f"{path} is no archive or table that is read.")
+    return _READERS[suffix]

@@ -1,0 +1,1 @@
+"""Whole collections: planned in shards, judged shard by shard, and put together."""
