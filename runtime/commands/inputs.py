@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
@@ -15,15 +15,18 @@ from typing import cast
 import click
 
 from ..bundle.finding import find_bundle
+from ..containers.arguments import Named, images_at, images_named
+from ..containers.container import ReadOptions
 from ..finding.choosing import Reason
 from ..finding.files import did_you_mean, readable_path
 from ..finding.patterns import is_pattern, is_perhaps_a_name, matching
-from ..finding.sources import STANDARD_INPUT, find_images, listed_images
+from ..finding.sources import STANDARD_INPUT, listed_images
 from ..images.decode import settle_pillow
 from ..images.encoded import DEFAULT_MAX_PIXELS
 from ..machine.errors import InputError
 from ..machine.printable import printable
 from ..machine.stderr import keep_libraries_off_stderr
+from ..storage.urls import is_url
 
 _CHUNK = 1 << 16  # bytes
 _SHOWN = 3  # matches of a pattern that may have been meant as a name
@@ -76,18 +79,19 @@ def chosen_bundle(
 
 
 def chosen_images(
-    paths: Sequence[str], passed_over: PassedOver, *, null: bool
-) -> tuple[Iterable[str], int | None]:
+    paths: Sequence[str], passed_over: PassedOver, options: ReadOptions, *, null: bool
+) -> Named:
     """Return the images and, where it can be known beforehand, their number.
 
     Args:
         paths: what the user named.
         passed_over: is told what is passed over in folders.
+        options: how archives and tables are read.
         null: whether a list on standard input is separated by NULs.
 
     Raises:
-        InputError: see :func:`..finding.sources.find_images`; or ``-`` is not alone, or ``null``
-            is given without it.
+        InputError: see :func:`..containers.arguments.images_named`; or ``-`` is not alone, or
+            ``null`` is given without it.
     """
     if STANDARD_INPUT in paths:
         if len(paths) > 1:
@@ -96,11 +100,12 @@ def chosen_images(
             raise InputError("standard input is closed, so there is no list to read.")
         stdin = cast(BufferedReader, sys.stdin.buffer)
         chunks = iter(partial(stdin.read1, _CHUNK), b"")
-        return listed_images(chunks, null=null), None
+        listed = listed_images(chunks, null=null)
+        images = (image for path in listed for image in images_at(path, passed_over, options))
+        return Named(images, None)
     if null:
         raise InputError("-0 is for a list on standard input: give - as the only path.")
-    found = find_images(paths, passed_over)
-    return found, len(found)
+    return images_named(paths, passed_over, options)
 
 
 def settle_decoders(max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
@@ -132,7 +137,8 @@ def note_missing(paths: Sequence[str]) -> None:
 
 
 def _is_missing_name(path: str) -> bool:
-    return path != STANDARD_INPUT and is_perhaps_a_name(path) and not os.path.lexists(path)
+    named = path != STANDARD_INPUT and not is_url(path) and is_perhaps_a_name(path)
+    return named and not os.path.lexists(path)
 
 
 def _say(text: str) -> None:

@@ -63,6 +63,12 @@ list_skipped_option = click.option(
     help="Name each file and folder that the search of folders passes over, and say why.",
 )
 
+column_option = click.option(
+    "--column",
+    metavar="NAME",
+    help="The column of a .parquet table that holds the images. Default: the only one that can.",
+)
+
 folder_argument = click.argument("folder", metavar="DIR", type=Folder())
 
 backbone_option = click.option(

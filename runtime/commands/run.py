@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ..bundle.bundle import Bundle
+from ..containers.container import ReadOptions
 from ..judging.detector import Detector
 from ..judging.options import DetectorOptions
 from ..judging.same_run import SameRun
@@ -35,6 +36,7 @@ Examples:
   glass-run images/ -o verdicts.jsonl --resume go on after a stop of any kind
   glass-run 'images/**/*.png' -o - | jq .score a pattern, JSON lines on stdout
   glass-run images/ --report report.html       a page to look at, with every crop
+  glass-run photos.tar more.zip -o all.jsonl   archives, whose members are read in place
   find . -name '*.jpg' -print0 | glass-run -0 - --bundle gl_vit.glass -o verdicts.csv
 """
 
@@ -42,8 +44,9 @@ Examples:
 @click.command(
     cls=GlassCommand,
     epilog=_EXAMPLES,
-    help="Judge images: files, folders (searched recursively), glob patterns, or - for a list "
-    "of paths on standard input.",
+    help="Judge images: files, folders (searched recursively), glob patterns, archives (.tar, "
+    ".zip), tables (.parquet), addresses (s3://bucket/prefix), or - for a list of these on "
+    "standard input.",
 )
 @run_options
 @judging_options
@@ -60,6 +63,7 @@ def main(
     retry_errors: Retry,
     add_bom: bool,
     null: bool,
+    column: str | None,
     list_skipped: bool,
     judging: DetectorOptions,
     report: Path | None,
@@ -75,7 +79,9 @@ def main(
         influence=judging.influence or report is not None,
         thumbnails=report is not None,
     )
-    images, total = chosen_images(paths, PassedOver(listed=list_skipped), null=null)
+    images, total = chosen_images(
+        paths, PassedOver(listed=list_skipped), ReadOptions(column), null=null
+    )
     check_output(output, force=force, resume=resume, bom=add_bom)
     if report is not None:
         check_report(report, force=force or (resume and is_report(report)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ..finding.files import ImageFile, readable_path
+from ..finding.stored import DEFAULT_MAX_BYTES
 
 
 @dataclass(frozen=True)
@@ -48,4 +49,4 @@ class ReadOptions:
     """
 
     column: str | None = None
-    max_bytes: int = 1 << 30
+    max_bytes: int = DEFAULT_MAX_BYTES

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable
 from enum import Enum
@@ -81,6 +82,7 @@ _BY_SUFFIX = {
     f".{suffix}": Kind[kind] for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()
 }
 _BECAUSE = {Kind.UNREAD: Reason.UNREAD, Kind.RAW: Reason.RAW, Kind.OTHER: Reason.OTHER}
+_IN_ARCHIVE = re.compile(rf"(.*?[^/](?:{'|'.join(map(re.escape, ARCHIVES))}))/", re.I | re.S)
 _APPLE_DOUBLE = "._"  # prefix of the files that macOS keeps metadata of other files in
 
 
@@ -115,6 +117,12 @@ def reason_to_skip_stored(path: str, first_bytes: Callable[[], bytes]) -> Reason
 def is_archive(name: str) -> bool:
     """Whether something of this name may hold images."""
     return name.lower().endswith(ARCHIVES)
+
+
+def container_in(path: str) -> str | None:
+    """Return the archive or table that a record's path begins with, or ``None``."""
+    found = _IN_ARCHIVE.match(path)
+    return found[1] if found else None
 
 
 def _by_name(name: str) -> Kind | None:

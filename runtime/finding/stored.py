@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from ..machine.errors import ImageError
 from .files import ImageFile
 
+DEFAULT_MAX_BYTES = 1 << 30
+"""Of an image's file; the largest images allowed have 0.6 GB of pixels."""
+
 
 @dataclass(frozen=True)
 class StoredImage(ABC):

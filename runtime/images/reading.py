@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..finding.files import without_waiting
-from ..finding.stored import StoredImage, check_bytes
+from ..finding.stored import DEFAULT_MAX_BYTES, StoredImage, check_bytes
 from ..machine.errors import ImageError, InputError, UnreadableError
 from .encoded import Rgb
 
@@ -20,8 +20,6 @@ Content: TypeAlias = bytes | Rgb | Image.Image
 ImageSource: TypeAlias = str | os.PathLike[str] | StoredImage | Content
 """An image as users give it: a path, one that lies in an archive, a table or a bucket, an encoded
 file's bytes, RGB pixels, or Pillow's image."""
-
-DEFAULT_MAX_BYTES = 1 << 30  # a file's; the largest images allowed have 0.6 GB of pixels
 
 
 def read_image(source: ImageSource, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Content:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ..containers.arguments import stored_at
 from ..finding.files import image_file
-from ..machine.errors import ImageError
+from ..finding.stored import StoredImage
+from ..machine.errors import ImageError, InputError
 from ..results.records import Verdict
 from .detector import Detector
 from .options import AUTO_CROPS
@@ -54,11 +56,13 @@ class SameRun:
             return True
         if verdict.path is None or verdict.file is None:
             return True
-        if image_file(verdict.path) != verdict.file:
-            return True
         try:
-            seed = self._detector.generator_seed(verdict.path)
-        except ImageError:
+            image = stored_at(verdict.path) or verdict.path
+            now = image.file if isinstance(image, StoredImage) else image_file(image)
+            if now != verdict.file:
+                return True
+            seed = self._detector.generator_seed(image)
+        except (ImageError, InputError):  # an input error: of a table whose column is not known
             return True
         self._seed_compared = True
         return seed == verdict.seed

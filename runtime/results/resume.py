@@ -19,8 +19,11 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from ..finding.choosing import container_in
 from ..finding.files import ImageFile, image_file, readable_path
+from ..finding.stored import StoredImage
 from ..machine.errors import InputError, OutputError, UnreadableError
+from ..storage.urls import is_url
 from .output_file import OutputFile
 from .records import Failure, Record, Verdict, decode_record
 
@@ -59,10 +62,14 @@ class Finished:
         self._files[_digest(path, record.file)] += 1
         self._paths[_digest(path)] += 1
 
-    def remaining(self, images: Iterable[str]) -> Iterator[str]:
+    def remaining(self, images: Iterable[str | StoredImage]) -> Iterator[str | StoredImage]:
         """Pass on the images that there is no record of; one named twice needs two."""
         for image in images:
-            if not self._take(self._resolved(readable_path(image)), image_file(image)):
+            if isinstance(image, StoredImage):
+                path, file = image.path, image.file
+            else:
+                path, file = readable_path(image), image_file(image)
+            if not self._take(self._resolved(path), file):
                 yield image
 
     def _take(self, path: str, file: ImageFile | None) -> bool:
@@ -72,9 +79,15 @@ class Finished:
         return _used(self._files, _digest(path, file)) and _used(self._paths, _digest(path))
 
     def _resolved(self, path: str) -> str:
-        """Return a path with its folder resolved; a link to a file stays a name of its own."""
-        folder, name = os.path.split(path)
-        return f"{self._real_folder(folder)}/{name}"
+        """Return a path with its folder resolved; a link to a file stays a name of its own.
+
+        What follows an archive is text that its maker chose, and stays as it is.
+        """
+        if is_url(path):
+            return path
+        outside = container_in(path) or path
+        folder, name = os.path.split(outside)
+        return f"{self._real_folder(folder)}/{name}{path[len(outside) :]}"
 
 
 def take_up(output: OutputFile, differences: Differences, retry: Retry = "read") -> Finished:
@@ -136,12 +149,26 @@ def _records(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[bytes, Record
 def _is_obsolete(record: Record, retry: Retry) -> bool:
     """Whether a record is to be made again: its file is there, and has changed or is retried.
 
-    A name that is not UTF-8 cannot be looked up from the record, and counts as missing.
+    A name that is not UTF-8 cannot be looked up from the record, and counts as missing. So does
+    what lies at an address, because a request for each record would take too long.
     """
-    now = image_file(record.path) if record.path else None
+    now = _file_now(record)
     if now is None:
         return False
     return now != record.file or (isinstance(record, Failure) and _is_retried(record, retry))
+
+
+def _file_now(record: Record) -> ImageFile | None:
+    """Return the state of a record's file; what lies in an archive changes with that."""
+    if not record.path or is_url(record.path):
+        return None
+    container = container_in(record.path)
+    if container is None or Path(container).is_dir():
+        return image_file(record.path)
+    now = image_file(container)
+    if now is None or record.file is None:
+        return None
+    return ImageFile(record.file.bytes, now.modified)
 
 
 def _is_retried(failure: Failure, retry: Retry) -> bool:

@@ -36,7 +36,7 @@ from .orders import Order, Road
 from .sharing import FILES_AHEAD, LastStage, PipelineOptions
 from .work import Work
 
-_READERS = 4
+_MOST_READERS = 32  # reading from far away is mostly waiting
 _READER_TIMEOUT = 0.5  # seconds that readers have to end, where the source of images blocks
 _FILES_SHARE = 4  # files read ahead take at most a quarter of the memory for decoded images
 _WINDOW = 64  # images begun and not given back, for each worker
@@ -144,7 +144,8 @@ class Pipeline(Generic[_Result]):
         self._work.expect(len(roles))
         for role in roles:
             self._workers.append(self._thread("glass-worker", partial(self._work.work, *role)))
-        self._readers = [self._thread("glass-reader", self._intake.read) for _ in range(_READERS)]
+        readers = min(_MOST_READERS, FILES_AHEAD * self._options.workers)
+        self._readers = [self._thread("glass-reader", self._intake.read) for _ in range(readers)]
 
     def _thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import click
 
+from ...finding.stored import StoredImage
 from ...judging.detector import Detector
 from ...machine.progress import Progress, track
 from ...machine.signals import finishing_on_signals
@@ -42,14 +43,16 @@ class Run:
         self._counts: Counter[str] = Counter()
         self._steadiness = _Steadiness()
 
-    def judge(self, images: Iterable[str], *, total: int | None, progress: Progress) -> int:
+    def judge(
+        self, images: Iterable[str | StoredImage], *, total: int | None, progress: Progress
+    ) -> int:
         """Judge and write everything; return the number of errors.
 
         The first Ctrl-C or SIGTERM ends the run after the images begun; the second ends it at
         once. The summary is printed in either case.
 
         Args:
-            images: paths.
+            images: paths, and what lies in archives, tables and buckets.
             total: how many there are, if that is known.
             progress: is told how far the run has come.
         """

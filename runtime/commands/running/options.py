@@ -11,6 +11,7 @@ import click
 from ...results.resume import Retry
 from ..options import (
     bundle_option,
+    column_option,
     force_option,
     list_skipped_option,
 )
@@ -61,6 +62,7 @@ _OPTIONS = (
         help="Paths on standard input end with NULs, as find -print0 writes them, not with line "
         "ends.",
     ),
+    column_option,
     list_skipped_option,
     click.option(
         "--report",
