@@ -182,7 +182,7 @@ def _reading_records() -> Iterator[None]:
     try:
         with reading():
             yield
-    except (DamagedError, UnicodeDecodeError) as error:
+    except DamagedError as error:
         raise InputError(f"the table of records is damaged or no Parquet file: {error}.") from None
     except (msgspec.MsgspecError, OverflowError) as error:
         raise InputError(f"a row of the table is no record of this version: {error}.") from None
