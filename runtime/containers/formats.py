@@ -9,6 +9,7 @@ from ..finding.choosing import Skip
 from ..finding.stored import LostImage, StoredImage
 from ..machine.errors import ImageError, InputError
 from .container import Container, ReadOptions
+from .parquet import parquet_images
 
 Reader: TypeAlias = Callable[[Container, Skip, ReadOptions], Iterator[StoredImage]]
 """Yields the images in a container as they come, in its order, in bounded memory.
@@ -16,7 +17,9 @@ Reader: TypeAlias = Callable[[Container, Skip, ReadOptions], Iterator[StoredImag
 What is no image is told to ``Skip`` by its path. Raises ImageError where the container is damaged,
 UnreadableError where it cannot be read, and InputError where what it is asked for is not in it."""
 
-_READERS: dict[str, Reader] = {}
+_READERS: dict[str, Reader] = {
+    ".parquet": parquet_images,
+}
 """By suffix."""
 
 
