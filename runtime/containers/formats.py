@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeAlias
 
 from ..finding.choosing import Skip
 from ..finding.stored import LostImage, StoredImage
 from ..machine.errors import ImageError, InputError
 from .container import Container, ReadOptions
+from .packed import PACKINGS
+from .tar import images_in_tar
+from .zip import images_in_zip
 
 Reader: TypeAlias = Callable[[Container, Skip, ReadOptions], Iterator[StoredImage]]
 """Yields the images in a container as they come, in its order, in bounded memory.
@@ -16,7 +20,11 @@ Reader: TypeAlias = Callable[[Container, Skip, ReadOptions], Iterator[StoredImag
 What is no image is told to ``Skip`` by its path. Raises ImageError where the container is damaged,
 UnreadableError where it cannot be read, and InputError where what it is asked for is not in it."""
 
-_READERS: dict[str, Reader] = {}
+_READERS: dict[str, Reader] = {
+    ".tar": images_in_tar,
+    **{suffix: partial(images_in_tar, packing=packing) for suffix, packing in PACKINGS.items()},
+    ".zip": images_in_zip,
+}
 """By suffix."""
 
 
