@@ -6,20 +6,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 from ..finding.choosing import Skip, container_in, in_silence, is_archive
 from ..finding.files import image_file, readable_path
 from ..finding.sources import find_images
 from ..finding.stored import StoredImage
-from ..machine.ahead import called_ahead
 from ..machine.errors import InputError
+from ..storage.ahead import called_ahead
 from ..storage.objects import Folder, ObjectImage, images_under, look_at, matching
 from ..storage.store import Object, open_object
 from ..storage.urls import checked, is_url
 from .container import Container, ReadOptions
 from .formats import images_within
 
+_LookedAt: TypeAlias = Container | StoredImage | Object | Folder | list[str] | None
+"""An archive, an image in one, an object, a folder of objects, or what a pattern matches."""
 _LOOKING = 16  # addresses that are looked at at once
 
 
@@ -82,26 +84,34 @@ def images_at_each(
         yield from _images(path, found, skip, options)
 
 
+def container_at(path: str) -> Container | None:
+    """Return the archive or table at a path, or ``None`` if there is no file."""
+    file = image_file(path) if Path(path).is_file() else None
+    if file is None:
+        return None
+    return Container(readable_path(path), file, partial(_open, path), near=True)
+
+
 def stored_at(path: str) -> StoredImage | None:
-    """Return the image that a record's path names in an archive, or ``None``.
+    """Return the image that a path names in an archive or a table, or ``None``.
 
     What comes before it in there is passed by.
+
+    Raises:
+        InputError: it cannot be told which column of the table has the images.
     """
     name = container_in(path)
-    container = None if name is None else _container(name)
+    container = None if name is None else container_at(name)
     if container is None:
         return None
     found = images_within(container, in_silence, ReadOptions())
-    return next((image for image in found if image.path == path), None)
+    return next((image for image in found if image.path == readable_path(path)), None)
 
 
-def _looked_at(path: str) -> Container | Object | Folder | list[str] | None:
-    """Return what is known of a path or an address without looking into it.
-
-    That is ``None`` for a file, and for what is not there; and all that matches a pattern.
-    """
+def _looked_at(path: str) -> _LookedAt:
+    """Return what is known of a path or an address: ``None`` for a file, and what is not there."""
     if not is_url(path):
-        return _container(path) if is_archive(path) else None
+        return container_at(path) if is_archive(path) else stored_at(path)
     if any(each in path for each in "*?"):
         return matching(path)
     found = look_at(path)
@@ -112,13 +122,15 @@ def _looked_at(path: str) -> Container | Object | Folder | list[str] | None:
 
 def _images(
     path: str,
-    found: Container | Object | Folder | list[str] | None,
+    found: _LookedAt,
     skip: Skip,
     options: ReadOptions,
 ) -> Iterator[str | StoredImage]:
     match found:
         case Container():
             yield from images_within(found, skip, options)
+        case StoredImage():
+            yield found
         case Object():
             yield ObjectImage(path, found.file)
         case Folder():
@@ -154,14 +166,6 @@ def _missing(url: str) -> Iterator[StoredImage]:
     if "." not in url.rpartition("/")[2]:
         raise InputError(f"there is nothing at {url}: check the bucket and the prefix.")
     yield ObjectImage(url, None)
-
-
-def _container(path: str) -> Container | None:
-    """Return the archive or table at a path, or ``None`` if that is no file."""
-    file = image_file(path) if Path(path).is_file() else None
-    if file is None:
-        return None
-    return Container(readable_path(path), file, partial(_open, path), near=True)
 
 
 def _open(path: str) -> BinaryIO:

@@ -35,7 +35,7 @@ def read_image(source: ImageSource, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Co
     if isinstance(source, bytes | np.ndarray | Image.Image):
         return source
     if isinstance(source, StoredImage):
-        return source.read(max_bytes)
+        return read_file(source, max_bytes=max_bytes)
     if not isinstance(source, str | os.PathLike):
         raise InputError(
             "an image must be given as a path, a file's bytes, an RGB array or a PIL image, not as "
@@ -46,13 +46,15 @@ def read_image(source: ImageSource, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Co
     return read_file(Path(source), max_bytes=max_bytes)
 
 
-def read_file(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
-    """Return a file's bytes, see :func:`read_image`.
+def read_file(path: Path | StoredImage, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
+    """Return the bytes of a file, or of what lies elsewhere; see :func:`read_image`.
 
     Raises:
         ImageError: it is no file, or one that is too large.
         UnreadableError: it is not there or cannot be read.
     """
+    if isinstance(path, StoredImage):
+        return path.read(max_bytes)
     try:
         found = path.stat()
         if stat.S_ISREG(found.st_mode):  # else left alone: some devices act on being opened

@@ -40,7 +40,7 @@ def make_report(
     """
     chosen = selection.chosen()
     wanted = _wanted(chosen, threshold, setting, thumbnails)
-    made = PictureMaker(setting.decode).make([*wanted.values()], progress)
+    made = PictureMaker(setting.decode, setting.root).make([*wanted.values()], progress)
     pictures = dict(zip(wanted, made, strict=True))
     rows = tuple(
         row_of(each, pictures.get(row, Pictures()), setting, thumbnails)
@@ -86,7 +86,7 @@ def _wanted(
     return {
         row: Wanted(
             record,
-            setting.root / record.path,
+            record.path,
             thumbnail=candidate.thumbnail is None and thumbnails.find(record) is None,
             previews=row in few,
             kept=candidate.thumbnail,

@@ -119,8 +119,9 @@ class FileOrientations:
         if not self.unknown:
             return []
         return [
-            f"Which way is up is not known of {_images(self.unknown)}: the files are gone or have "
-            "changed. Crops lie wrong on those that are stored turned."
+            f"Which way is up is not known of {_images(self.unknown)}: the files are gone, have "
+            "changed, or lie in an archive or a bucket. Crops lie wrong on those that are stored "
+            "turned."
         ]
 
 

@@ -93,21 +93,21 @@ def row_of(chosen: Chosen, pictures: Pictures, setting: Setting, thumbnails: Thu
         choice=choice,
         thumbnail=placed.url if placed else None,
         orientation=placed.orientation if placed else 1,
-        original=_original(record, pictures, setting),
+        original=_original(pictures, setting),
         previews=tuple(map(embedded, pictures.previews)),
         command=_command(record, setting) if isinstance(record, Verdict) else None,
         note=pictures.problem,
     )
 
 
-def _original(record: Record, pictures: Pictures, setting: Setting) -> str | None:
+def _original(pictures: Pictures, setting: Setting) -> str | None:
     """Return the URL of an image's file, relative to the page."""
-    if record.path is None or pictures.problem is not None or not isinstance(record, Verdict):
+    if pictures.file is None:
         return None
     try:
-        relative = os.path.relpath(setting.root / record.path, setting.page.parent)
+        relative = os.path.relpath(pictures.file, setting.page.parent)
     except ValueError:  # on another drive
-        return (setting.root / record.path).resolve().as_uri()
+        return pictures.file.resolve().as_uri()
     return quote(os.fsencode(Path(relative).as_posix()))  # of any bytes
 
 

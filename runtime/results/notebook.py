@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..claims.claims import ClaimOptions
 from ..claims.reading import read_claims
-from ..finding.files import image_file
+from ..containers.again import JudgedImages, state_of
 from ..images.decode import read_header
 from ..images.encoded import DecodeOptions
 from ..images.reading import read_file
@@ -71,13 +71,14 @@ def _picture(verdict: Verdict) -> Thumbnail | str:
     """Return an image's picture, or say why there is none."""
     if verdict.path is None:
         return "the image was given as bytes or pixels."
-    now = image_file(verdict.path)
-    if now is None:
+    source = JudgedImages([verdict.path]).find(verdict.path)
+    now = state_of(source)
+    if source is None or now is None:
         start = "" if Path(verdict.path).is_absolute() else " from the working folder"
         return f"its file was not found{start}."
     if now != verdict.file:
         return "its file has changed since it was judged."
-    content = read_file(Path(verdict.path))
+    content = read_file(source)
     image = read_header(content, DecodeOptions(allow_damaged=verdict.damaged))
     orientation = read_claims(content, _ORIENTATION).orientation
     return thumbnail_of(draft(content, image, _SIDE), orientation, _SIDE)
