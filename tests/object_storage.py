@@ -112,8 +112,8 @@ def _opened(settings: frozenset[tuple[str, str | None]], scheme: str, process: i
     return _OPEN(scheme, process)
 
 
-@pytest.fixture(scope="module")
-def object_storage() -> Iterator[ObjectStorage]:
+@pytest.fixture(scope="module", name="object_storage")
+def object_storage_fixture() -> Iterator[ObjectStorage]:
     """A server that ``s3://`` leads to, in this process and in those that it starts."""
     storage = started()
     with in_environment(**storage.environment):
@@ -254,8 +254,8 @@ class Proxy:
                 handler.close_connection = True
 
 
-@pytest.fixture(scope="module")
-def proxy(object_storage: ObjectStorage) -> Iterator[Proxy]:
+@pytest.fixture(scope="module", name="proxy")
+def proxy_fixture(object_storage: ObjectStorage) -> Iterator[Proxy]:
     """A proxy that ``s3://`` leads through, in the tests that enter :func:`through`."""
     proxy = Proxy(object_storage)
     yield proxy
