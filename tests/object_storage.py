@@ -8,10 +8,10 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeAlias
 
@@ -32,6 +32,7 @@ SETTINGS = {
 }
 _NAMES = itertools.count(1)
 _NO_BODY = ("HEAD",)
+_OPEN = store._opened.__wrapped__
 
 
 @dataclass
@@ -93,20 +94,26 @@ def started() -> ObjectStorage:
 
 @contextmanager
 def in_environment(**settings: str | None) -> Iterator[None]:
-    """Let the block's stores be opened anew, with these variables set; those of None are unset."""
+    """Let the block's stores be those of these variables alone; those of None are not set."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [each for each in os.environ if each.startswith(("AWS_", "FSSPEC_"))]:
             patch.delenv(name)
         for name, value in settings.items():
             if value is not None:
                 patch.setenv(name, value)
-        store._opened.cache_clear()
+        opened = partial(_opened, frozenset(settings.items()))
+        patch.setattr(store, "_opened", opened)
         yield
-    store._opened.cache_clear()
 
 
-@pytest.fixture(scope="module")
-def object_storage() -> Iterator[ObjectStorage]:
+@cache
+def _opened(settings: frozenset[tuple[str, str | None]], scheme: str, process: int) -> store.Store:
+    """Open a store once for settings, which takes a tenth of a second; they are in force."""
+    return _OPEN(scheme, process)
+
+
+@pytest.fixture(scope="module", name="object_storage")
+def object_storage_fixture() -> Iterator[ObjectStorage]:
     """A server that ``s3://`` leads to, in this process and in those that it starts."""
     storage = started()
     with in_environment(**storage.environment):
@@ -150,10 +157,15 @@ def cut(request: Request, forward: Callable[[], Answer]) -> Answer:
 
 def at_first(times: int, behaviour: Behaviour) -> Behaviour:
     """Behave so with the first requests, and be honest then."""
-    left = iter(range(times))
+    return in_turn([behaviour] * times)
+
+
+def in_turn(behaviours: Iterable[Behaviour]) -> Behaviour:
+    """Behave so with each request after another, and be honest then."""
+    left = iter(behaviours)
 
     def behave(request: Request, forward: Callable[[], Answer]) -> Answer | None:
-        return (honest if next(left, None) is None else behaviour)(request, forward)
+        return next(left, honest)(request, forward)
 
     return behave
 
@@ -242,8 +254,8 @@ class Proxy:
                 handler.close_connection = True
 
 
-@pytest.fixture(scope="module")
-def proxy(object_storage: ObjectStorage) -> Iterator[Proxy]:
+@pytest.fixture(scope="module", name="proxy")
+def proxy_fixture(object_storage: ObjectStorage) -> Iterator[Proxy]:
     """A proxy that ``s3://`` leads through, in the tests that enter :func:`through`."""
     proxy = Proxy(object_storage)
     yield proxy

@@ -73,7 +73,8 @@ class S3Listing:
 
     def _split(self, url: str) -> tuple[str, str]:
         bucket, key, *_ = self._files.split_path(url)
-        return bucket, key
+        end = url[len(url.rstrip("/")) :] if key else ""  # which older s3fs drops
+        return bucket, key.rstrip("/") + end
 
 
 def _file(size: int, modified: datetime) -> ImageFile:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from ..finding.files import ImageFile
 from ..machine.errors import GlassError, InputError, OutputError, UnreadableError
-from .urls import SCHEMES, checked, scheme_of
+from .urls import SCHEMES, checked, checked_object, scheme_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -108,8 +108,9 @@ def open_object(url: str, failing: type[GlassError] = UnreadableError) -> Binary
 
     Raises:
         GlassError: it is not there, or cannot be read.
+        InputError: the address is none of an object, or a library is missing.
     """
-    files = store_of(url).files
+    url, files = checked_object(url), store_of(url).files
     file = asking(url, lambda: files.open(url, "rb", block_size=_BLOCK_BYTES), failing)
     if isinstance(file, io.BytesIO):  # of memory://: all who open it share one position
         file = io.BytesIO(file.getvalue())

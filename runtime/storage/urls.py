@@ -49,3 +49,15 @@ def checked(url: str) -> str:
 def as_folder(url: str) -> str:
     """Return the address of the folder that is meant by one with or without a slash at its end."""
     return url if url.endswith("/") else f"{url}/"
+
+
+def checked_object(url: str) -> str:
+    """Return an address as :func:`checked` does, of something that can be read or written.
+
+    Raises:
+        InputError: it is the address of a folder or a bucket.
+    """
+    url = checked(url)
+    if url.endswith("/") or (url.count("/") == 2 and scheme_of(url) not in _WITHOUT_BUCKETS):
+        raise InputError(f"{url} names a folder: name an object in it.")
+    return url

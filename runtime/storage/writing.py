@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from ..machine.errors import OutputError
 from .store import Store, asking, store_of
+from .urls import checked_object
 
 _PART_BYTES = 16 << 20  # S3 takes 10,000 parts, so an object has at most 160 GB
 _PIECE_BYTES = 1 << 20
@@ -28,9 +29,10 @@ def whole_object(url: str) -> Iterator[BinaryIO]:
 
     Raises:
         OutputError: it cannot be written, or the temporary file does not fit on the disk.
-        InputError: the address is none that is read, or a library is missing.
+        InputError: the address is none of an object, or a library is missing.
     """
-    store_of(url)  # says before the work what is wrong with the address
+    url = checked_object(url)
+    store_of(url)  # says before the work if a library is missing
     try:
         with tempfile.TemporaryFile(prefix="glass-") as file:
             yield file
@@ -51,8 +53,9 @@ def upload(url: str, file: BinaryIO) -> None:
 
     Raises:
         OutputError: it cannot be written.
+        InputError: the address is none of an object, or a library is missing.
     """
-    store = store_of(url)
+    url, store = checked_object(url), store_of(url)
     asking(url, partial(_send, store, url, file), OutputError)
 
 
