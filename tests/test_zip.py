@@ -175,6 +175,16 @@ class TestWhenItIsRead:
         assert opened.read < 100_000
         assert last.read(MOST) == bytes([19]) * 1_000_000
 
+    def test_and_again(self, large):
+        image = next(images_in(large))
+        assert image.read(MOST) == image.read(MOST) == bytes(1_000_000)
+
+    def test_of_what_may_be_an_image_the_first_bytes_are_at_once(self, path):
+        write(path, ("a", bytes(500_000)), ("b", JPEG * 20_000))
+        opened = Opened(path)
+        assert len(list(images_in(path, opened=opened))) == 1
+        assert opened.read < 40_000
+
     @pytest.mark.parametrize("method", METHODS)
     def test_by_any_thread(self, method, path):
         contents = [random.Random(i).randbytes(200_000) for i in range(40)]
@@ -289,7 +299,7 @@ class TestADamagedMember:
         """4 KiB of bzip2 may become gigabytes before zipfile looks at the size in the header."""
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("a.jpg", JPEG)
-            archive.writestr(name, bytes(50_000_000), ZIP_BZIP2)
+            archive.writestr(name, bytes(10_000_000), ZIP_BZIP2)
             archive.writestr("z.jpg", JPEG)
         patch(path, name, size=10)
         tracemalloc.start()
@@ -316,7 +326,9 @@ class TestADamagedMember:
 def test_large_members_that_are_no_bombs_are_read(path):
     """32 MiB of one colour, and more of what is not."""
     images = {"plain.bmp": bytes(32 << 20), "photo.bmp": bytes(33 << 20) + os.urandom(1 << 20)}
-    write(path, *images.items(), method=ZIP_DEFLATED)
+    with zipfile.ZipFile(path, "w", ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, content in images.items():
+            archive.writestr(name, content)
     assert found_in(path).images == list(images.items())
 
 
@@ -407,10 +419,8 @@ class TestDamage:
         write(path, *IMAGES.items())
         content = path.read_bytes()
         cut = tmp_path / "cut.zip"
-        for length in [
-            *range(0, len(content) - 500, 3001),
-            *range(len(content) - 500, len(content)),
-        ]:
+        last = range(len(content) - 500, len(content), 9)
+        for length in (*range(0, last[0], 3001), *last, len(content) - 1):
             cut.write_bytes(content[:length])
             ((_, sentence),) = found_in(cut).images
             assert sentence.startswith("the file is no zip archive, or it is truncated or damaged")
@@ -420,7 +430,7 @@ class TestDamage:
         chance = random.Random(1)
         write(path, *((name, content[:300]) for name, content in IMAGES.items()))
         content = path.read_bytes()
-        for _ in range(400):
+        for _ in range(250):
             damaged = bytearray(content)
             for _ in range(chance.randint(1, 6)):
                 damaged[chance.randrange(len(damaged))] = chance.randrange(256)
