@@ -54,7 +54,8 @@ class BoundedFile:
         """
         if size > self._left:
             raise ImageError(self._refusal)
-        self.last = self._file.read(self._left + 1 if size < 0 else size)
+        most = self._left + 1
+        self.last = read_whole(self._file, most) if size < 0 else self._file.read(size)
         self._left -= len(self.last)
         if self._left < 0:
             raise ImageError(self._refusal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -27,8 +28,13 @@ class Container:
     near: bool
 
     def path_of(self, name: str) -> str:
-        """Return the path of something in it, as text that any file can hold."""
-        return f"{self.path}/{readable_path(name)}"
+        """Return the path of something in it, as text that any file can hold.
+
+        Args:
+            name: UTF-8 in any locale; other bytes are escaped as Python does (surrogateescape).
+        """
+        content = name.encode("utf-8", "surrogateescape")
+        return f"{self.path}/{readable_path(os.fsdecode(content))}"
 
     def state_of(self, size: int) -> ImageFile:
         """Return the state of something in it that has so many bytes.

@@ -21,7 +21,7 @@ from .bounded import BoundedFile, Readable, check_expansion, read_whole, reading
 from .container import Container, ReadOptions
 from .packed import Packing, UnpackedFile, check_packing
 
-_MOST_HEADER = 1 << 20
+_MOST_HEADER = 1 << 18  # bytes; each of its attributes may have 64 KiB
 _LONG_HEADER = f"the archive is damaged: a header in it has more than {_MOST_HEADER} bytes."
 _END = NUL * BLOCKSIZE
 
@@ -125,6 +125,8 @@ class _Archive:
                 self._check_end()
             elif not self._is_sound(member):
                 raise ReadError("sizes in a header make no sense")
+            if sum(map(len, tar.pax_headers.values())) > _MOST_HEADER:
+                raise ImageError(_LONG_HEADER)  # of all members, and so they add up
             self.members += 1
             return member
 
