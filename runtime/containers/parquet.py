@@ -80,11 +80,9 @@ class _Column:
         cell = batch.column(batch.schema.names.index(self.name))
         if not self.is_struct:
             return _buffer(cell), None
-        if not cell[0].is_valid:
-            return None, None
         path = _buffer(cell.field(_PATH)) if self.has_path else None
         text = None if path is None else path.to_pybytes().decode("utf-8", "backslashreplace")
-        return _buffer(cell.field(_BYTES)), text or None
+        return _buffer(cell.field(_BYTES)), text
 
 
 @contextmanager

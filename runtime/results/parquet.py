@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import cache
@@ -153,8 +153,7 @@ def records_in(file: IO[bytes]) -> Iterator[Record]:
             columns = {name: batch.column(name) for name in batch.schema.names}
             columns["file"] = columns["file"].cast(as_number)  # pyarrow may know no time zones
             rows = pa.RecordBatch.from_pydict(columns).to_pylist()
-            records = [_record(row) for row in rows]
-        yield from records
+        yield from _records(rows)
 
 
 def footer_of(file: IO[bytes]) -> tuple[int, dict[str, str]]:
@@ -180,7 +179,7 @@ def _reading_records() -> Iterator[None]:
     """Say in one sentence what is wrong with a table.
 
     Raises:
-        InputError: it is damaged, or was not written by glass-edge.
+        InputError: it is damaged.
         OSError: it cannot be read.
     """
     try:
@@ -188,8 +187,6 @@ def _reading_records() -> Iterator[None]:
             yield
     except DamagedError as error:
         raise InputError(f"the table of records is damaged or no Parquet file: {error}.") from None
-    except (msgspec.MsgspecError, OverflowError) as error:
-        raise InputError(f"a row of the table is no record of this version: {error}.") from None
 
 
 def _check_columns(found: Any) -> None:
@@ -218,6 +215,18 @@ def _row(record: Record) -> dict[str, Any]:
         if record.provenance is not None:
             row["provenance"] = msgspec.json.encode(record.provenance).decode()
     return row
+
+
+def _records(rows: Iterable[dict[str, Any]]) -> list[Record]:
+    """Return the records in some rows.
+
+    Raises:
+        InputError: one holds none, because glass-edge did not write it.
+    """
+    try:
+        return [_record(row) for row in rows]
+    except (msgspec.MsgspecError, OverflowError) as error:
+        raise InputError(f"a row of the table is no record of this version: {error}.") from None
 
 
 def _record(row: dict[str, Any]) -> Record:
