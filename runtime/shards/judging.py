@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,8 +105,7 @@ class ShardJudge:
     def _judge(self, number: int, judged: Callable[[int], None]) -> PartSummary:
         detector, folder, plan = self._open()
         shard = plan.shard(number)
-        with tempfile.TemporaryDirectory(prefix="glass-") as scratch:
-            file = Path(scratch, "part.parquet")
+        with _scratch_file() as file:
             summary = self._write(detector, shard, file, judged)
             folder.put(part_name(number, detector.bundle.digest), file)
         return summary
@@ -146,3 +147,17 @@ class ShardJudge:
         options = ReadOptions(self._settings.column)
         for path in shard.paths:
             yield from images_at(path, in_silence, options)
+
+
+@contextmanager
+def _scratch_file() -> Iterator[Path]:
+    """Give a file of this machine that is removed afterwards.
+
+    A folder would take longer to remove, and a signal in that moment would leave it.
+    """
+    descriptor, name = tempfile.mkstemp(prefix="glass-", suffix=".parquet")
+    try:
+        os.close(descriptor)
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -125,8 +125,8 @@ def _judge(judge: ShardJudge, shards: Sequence[int]) -> list[Outcome]:
                     _say(f"shard {shard}: {' '.join(problem.split())}")
     except KeyboardInterrupt:
         _say(
-            f"shard {shards[len(outcomes)]} was begun and is dropped: run the same command to go "
-            "on with it."
+            f"ended in shard {shards[len(outcomes)]}, which is dropped if it has no part yet: run "
+            "the same command to go on."
         )
         raise
     finally:
