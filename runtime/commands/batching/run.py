@@ -1,0 +1,155 @@
+"""``glass-batch run``: judge the shards of a plan that have no part yet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import click
+
+from ...bundle.bundle import Bundle
+from ...judging.options import DetectorOptions
+from ...machine.printable import printable
+from ...machine.progress import Report
+from ...machine.signals import ending_on_sigterm
+from ...shards.judging import JudgeSettings, Outcome, ShardJudge
+from ...shards.parts import Summary, part_summary, parts_in
+from ...shards.plan import Plan
+from ...shards.settings import RunSettings, begin
+from ...storage.folders import Folder, folder_at
+from ..console import GlassCommand
+from ..inputs import chosen_bundle, settle_decoders
+from ..judging import judging_options
+from ..options import bundle_option, common_options
+from ..progress import on_console
+from .options import Share, check_parquet, share
+
+_EXAMPLES = """
+\b
+Examples:
+  glass-batch run plan.jsonl -b gl_vit.glass -o out/
+  glass-batch run plan.jsonl -b gl_vit.glass -o out/                 go on after a stop of any kind
+  glass-batch run plan.jsonl -b gl_vit.glass -o out/ --share 2/8     the third of eight processes
+  glass-batch run plan.jsonl -b gl_vit.glass -o out/ --retry-errors  images that were out of reach
+"""
+
+
+@click.command(
+    cls=GlassCommand,
+    epilog=_EXAMPLES,
+    help="Judge the shards of PLAN, one after the other. Each leaves a part in OUT, and a shard "
+    "that has its part is not judged again: to go on after a stop of any kind, run the same "
+    "command. A shard of which no image can be read fails; the others go on.",
+)
+@click.argument("plan", metavar="PLAN")
+@bundle_option("The bundle.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    required=True,
+    help="The folder, or the address of one on object storage, that takes the parts.",
+)
+@click.option(
+    "--share",
+    "my_share",
+    type=share,
+    metavar="I/N",
+    help="Of N processes that share PLAN and OUT, this is number I, from 0: it judges the shards "
+    "whose number leaves I when divided by N. Default: all shards.",
+)
+@click.option(
+    "--retry-errors",
+    is_flag=True,
+    help="Judge shards again of which some images could not be read.",
+)
+@click.option(
+    "--strict", is_flag=True, help="Exit with 1 also if any image of this run has no verdict."
+)
+@judging_options
+@common_options
+@click.pass_context
+def run(
+    ctx: click.Context,
+    plan: str,
+    bundle: Path | None,
+    output: str,
+    my_share: Share | None,
+    retry_errors: bool,
+    strict: bool,
+    judging: DetectorOptions,
+) -> None:
+    """Judge a plan; see ``glass-batch run --help``."""
+    check_parquet()
+    given = Plan.at(plan)
+    opened = Bundle.open(chosen_bundle(bundle))
+    folder = folder_at(output)
+    begun = begin(folder, given, RunSettings.of(given, opened, judging))
+    todo = _todo(folder, begun, opened, my_share or Share(), retry=retry_errors)
+    column = begun.head.column
+    judge = ShardJudge(JudgeSettings(opened.path, opened.digest, judging, output, column))
+    if todo:
+        judge.open(on_console)  # what is wrong with it is wrong for every shard
+        settle_decoders(judging.max_pixels)
+    outcomes = _judge(judge, todo)
+    if any(each.part is None or (strict and each.part.errors) for each in outcomes):
+        ctx.exit(1)
+
+
+def _todo(folder: Folder, plan: Plan, bundle: Bundle, own: Share, *, retry: bool) -> list[int]:
+    """Return the shards to judge, and say how many are done already."""
+    mine = range(own.number, plan.shards, own.of)
+    parts = parts_in(folder, bundle.digest, plan.shards)
+    done = {
+        shard
+        for shard in mine
+        if shard in parts and not (retry and part_summary(folder, parts[shard]).unreadable)
+    }
+    if done:
+        _say(f"{len(done)} of {len(mine)} shards have their parts already.")
+    return [shard for shard in mine if shard not in done]
+
+
+def _judge(judge: ShardJudge, shards: Sequence[int]) -> list[Outcome]:
+    """Judge shards and say how it went, also if it is ended from outside."""
+    outcomes: list[Outcome] = []
+    started = time.perf_counter()
+    try:
+        with ending_on_sigterm(), on_console("judging") as report:
+            for count, shard in enumerate(shards):
+                seen = partial(_report, report, count, len(shards), shard)
+                outcomes.append(judge.judge(shard, seen))
+                if (problem := outcomes[-1].error) is not None:
+                    _say(f"shard {shard}: {' '.join(problem.split())}")
+    except KeyboardInterrupt:
+        _say(
+            f"ended in shard {shards[len(outcomes)]}, which is dropped if it has no part yet: run "
+            "the same command to go on."
+        )
+        raise
+    finally:
+        _summarise(outcomes, time.perf_counter() - started)
+    return outcomes
+
+
+def _report(report: Report, done: int, total: int, shard: int, images: int) -> None:
+    report(done, total, f"shard {shard}: {images} images")
+
+
+def _summarise(outcomes: Sequence[Outcome], seconds: float) -> None:
+    parts = [each.part for each in outcomes if each.part is not None]
+    total, failed = Summary.of(parts), len(outcomes) - len(parts)
+    verdicts = "".join(f"{count} {name}, " for name, count in total.verdicts.items())
+    engines = ", ".join(dict.fromkeys(f"{each.engine}, {each.precision}" for each in parts))
+    _say(
+        f"{len(parts)} shards with {total.images} images in {seconds:.1f} s "
+        f"({total.images / max(seconds, 1e-9):.1f} images/s): {verdicts}"
+        f"{sum(total.errors.values())} errors{'; ' if engines else ''}{engines}"
+        f"{f'; {failed} shards failed' if failed else ''}"
+    )
+
+
+def _say(text: str) -> None:
+    click.echo(printable(text), err=True)

@@ -1,0 +1,163 @@
+"""Judges shards, each from its plan to its part."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ..bundle.bundle import Bundle
+from ..containers.arguments import images_at
+from ..containers.container import ReadOptions
+from ..finding.choosing import in_silence
+from ..finding.stored import StoredImage
+from ..judging.detector import Detector
+from ..judging.options import DetectorOptions
+from ..machine.errors import FaultError, GlassError, UnreadableError
+from ..machine.progress import Progress, silent
+from ..results.parquet import ParquetWriter
+from ..storage.folders import Folder, folder_at
+from .parts import Counts, PartSummary, part_name
+from .plan import Plan, Shard
+from .settings import PLAN_NAME
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """What judges shards; it can be pickled, and means the same on every machine of a cluster.
+
+    Attributes:
+        bundle: its folder.
+        bundle_sha256: the digest that it must have.
+        options: how to judge.
+        output: the path or address of the run's folder, which holds the plan and takes the parts.
+        column: of tables, which has the images; ``None`` if it has to be found out.
+    """
+
+    bundle: Path
+    bundle_sha256: str
+    options: DetectorOptions
+    output: str
+    column: str | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a shard: the summary of its part, or the sentence why there is none."""
+
+    shard: int
+    part: PartSummary | None = None
+    error: str | None = None
+
+
+class ShardJudge:
+    """Judges shards one after the other; its detector is opened once, at the first call."""
+
+    def __init__(self, settings: JudgeSettings) -> None:
+        """Judge with these settings; nothing is opened yet."""
+        self._settings = settings
+        self._opened: tuple[Detector, Folder, Plan] | None = None
+
+    def open(self, progress: Progress = silent) -> Detector:
+        """Open the bundle and the plan now, and return the detector.
+
+        Args:
+            progress: is told how far the building of engines is, which can take minutes.
+
+        Raises:
+            BundleError: the bundle is damaged, or another than it should be.
+            EngineError: the engine cannot run it as asked.
+            InputError: the options do not fit the bundle, or the plan cannot be read.
+        """
+        return self._open(progress)[0]
+
+    def judge(self, number: int, judged: Callable[[int], None] = lambda images: None) -> Outcome:
+        """Judge a shard and write its part; never raises but for Ctrl-C, which leaves nothing.
+
+        Args:
+            number: of the shard.
+            judged: is told after each image how many there were.
+        """
+        try:
+            return Outcome(number, part=self._judge(number, judged))
+        except GlassError as error:
+            return Outcome(number, error=str(error))
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            return Outcome(number, error=f"{where}{error.strerror or error}.")
+        except Exception as error:
+            return Outcome(number, error=str(FaultError.of(error)))
+
+    def _open(self, progress: Progress = silent) -> tuple[Detector, Folder, Plan]:
+        if self._opened is None:
+            settings = self._settings
+            folder = folder_at(settings.output)
+            plan = Plan.within(folder, PLAN_NAME)
+            bundle = Bundle.open(settings.bundle, settings.bundle_sha256)
+            self._opened = Detector(bundle, settings.options, progress), folder, plan
+        return self._opened
+
+    def _judge(self, number: int, judged: Callable[[int], None]) -> PartSummary:
+        detector, folder, plan = self._open()
+        shard = plan.shard(number)
+        with _scratch_file() as file:
+            summary = self._write(detector, shard, file, judged)
+            folder.put(part_name(number, detector.bundle.digest), file)
+        return summary
+
+    def _write(
+        self, detector: Detector, shard: Shard, file: Path, judged: Callable[[int], None]
+    ) -> PartSummary:
+        """Judge a shard's images and write their records.
+
+        Raises:
+            UnreadableError: not one of them could be read.
+        """
+        counts, started = Counts(), time.perf_counter()
+        with detector.stream(self._images(shard)) as records, file.open("wb") as output:
+            writer = ParquetWriter(output)
+            for record in records:
+                writer.write(record)
+                counts.add(record)
+                judged(counts.images)
+            if counts.images and counts.unreadable == counts.images:
+                raise UnreadableError(
+                    f"none of its {counts.images} images could be read: {counts.first_unreadable}"
+                )
+            summary = PartSummary(
+                shard=shard.shard,
+                images=counts.images,
+                verdicts=dict(sorted(counts.verdicts.items())),
+                errors=dict(sorted(counts.errors.items())),
+                unreadable=counts.unreadable,
+                seconds=round(time.perf_counter() - started, 3),
+                engine=detector.engine,
+                precision=detector.precision,
+                bundle=detector.bundle.name,
+            )
+            writer.close(summary.about())
+        return summary
+
+    def _images(self, shard: Shard) -> Iterator[str | StoredImage]:
+        options = ReadOptions(self._settings.column)
+        for path in shard.paths:
+            yield from images_at(path, in_silence, options)
+
+
+@contextmanager
+def _scratch_file() -> Iterator[Path]:
+    """Give a file of this machine that is removed afterwards.
+
+    A folder would take longer to remove, and a signal in that moment would leave it.
+    """
+    descriptor, name = tempfile.mkstemp(prefix="glass-", suffix=".parquet")
+    try:
+        os.close(descriptor)
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
