@@ -12,14 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from ..finding.files import ImageFile
 from ..machine.errors import GlassError, InputError, OutputError, UnreadableError
 from .urls import SCHEMES, checked, checked_object, scheme_of
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 PATIENCE = 30.0
 """Seconds for which a request is repeated while the reason why it fails may pass.
@@ -132,7 +129,7 @@ class _RemoteFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         return int(self._file.seek(offset, whence))
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         return asking(self._url, lambda: int(self._file.readinto(buffer)), self._failing)
 
     def readall(self) -> bytes:
