@@ -218,7 +218,7 @@ def test_the_bundle_may_come_from_the_environment(place, tmp_path, vit_bundle):
         (["images", "--threads", "-1"], "threads must lie between 0 and 1024, not -1."),
         (["images", "--max-pixels", "0"], "max_pixels must lie between 1 and"),
         (["images", "--memory", "0"], "0 is not in the range x>=1"),
-        (["images", "-o", "verdicts.xml"], ".jsonl or .csv"),
+        (["images", "-o", "verdicts.xml"], ".jsonl, .csv or .parquet"),
         (["images", "-o", "missing/folder/verdicts.csv"], "cannot be written"),
         (["images", "-o", f"{'long' * 99}.jsonl"], "cannot be written: File name too long"),
         (["images", "-o", f"{'long' * 99}.jsonl", "--resume"], "File name too long"),

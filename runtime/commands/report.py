@@ -21,12 +21,13 @@ from ..machine.printable import printable
 from ..machine.progress import track
 from ..machine.signals import ending_on_sigterm
 from ..report.making import make_report
-from ..report.reading import LeftOut, read_records
+from ..report.reading import LeftOut, copy_as_lines, read_records
 from ..report.review_tools import FORMATS, FileOrientations, Reviewable
 from ..report.rows import Setting
 from ..report.selection import Selection
 from ..report.summary import Summary, Threshold
 from ..report.writing import PageFile, check_new, write_pieces
+from ..results.output_file import PARQUET
 from ..results.records import Record
 from .console import GlassCommand
 from .inputs import settle_decoders
@@ -53,9 +54,9 @@ Examples:
 @click.command(
     cls=GlassCommand,
     epilog=_EXAMPLES,
-    help="Show the verdicts in RECORDS, a .jsonl file that glass-run wrote (- for standard "
-    "input), on a page to look at. glass-run --report makes the same page in one go, with what "
-    "each crop did.",
+    help="Show the verdicts in RECORDS, a .jsonl or .parquet file that glass-run wrote (- for "
+    "JSON lines on standard input), on a page to look at. glass-run --report makes the same page "
+    "in one go, with what each crop did.",
 )
 @click.argument("records", metavar="RECORDS")
 @click.option(
@@ -218,7 +219,7 @@ def export(
 
 @contextmanager
 def open_records(source: str) -> Iterator[IO[bytes]]:
-    """Open a file of records, or standard input as a file that can be read twice.
+    """Open a file of records as JSON lines that can be read twice, also standard input or a table.
 
     Raises:
         InputError: it cannot be read.
@@ -235,12 +236,13 @@ def open_records(source: str) -> Iterator[IO[bytes]]:
             raise InputError(missing) from None
         except OSError as error:
             raise InputError(f"{readable_path(source)} cannot be read: {error.strerror}.") from None
+    is_table = source.lower().endswith(PARQUET)
     with file:
-        if file.seekable():
+        if file.seekable() and not is_table:
             yield file
             return
         with tempfile.TemporaryFile() as copy:
-            shutil.copyfileobj(file, copy)
+            copy_as_lines(file, copy) if is_table else shutil.copyfileobj(file, copy)
             copy.seek(0)
             yield copy
 
@@ -276,7 +278,7 @@ def _some(records: Iterator[Record], source: str) -> Iterator[Record]:
     if first is None:
         raise InputError(
             f"{'standard input' if source == '-' else readable_path(source)} holds no records: "
-            "give a .jsonl file that this version of glass-run wrote with -o."
+            "give a .jsonl or .parquet file that this version of glass-run wrote with -o."
         )
     return chain((first,), records)
 

@@ -25,7 +25,14 @@ from .progress import on_console
 from .running.advice import int8_note
 from .running.judging import Run
 from .running.options import run_options
-from .running.output import STANDARD_OUTPUT, check_output, on_terminal, open_output, record_writer
+from .running.output import (
+    STANDARD_OUTPUT,
+    check_output,
+    finish,
+    on_terminal,
+    open_output,
+    record_writer,
+)
 from .running.report import RunReport, check_report, writing
 
 _EXAMPLES = """
@@ -113,6 +120,7 @@ def main(
         progress = silent if on_screen else on_console
         with writing(shown, on_console):
             failures = run.judge(images, total=total, progress=progress)
+            finish(writer, sink)
     if strict and failures:
         ctx.exit(1)
 

@@ -25,6 +25,10 @@ def load_parquet() -> Any:
     return pyarrow.parquet
 
 
+# What else comes of damage: names that are not UTF-8, columns that are not there, enormous sizes.
+_ITS_PYTHON_PART = (ValueError, LookupError, TypeError, MemoryError)
+
+
 class DamagedError(ValueError):
     """pyarrow cannot read a file, for a reason that lies in its content."""
 
@@ -45,7 +49,7 @@ def reading() -> Iterator[None]:
         if error.errno is not None:  # the system's: pyarrow gives its own no number
             raise
         raise DamagedError(_first_line(error)) from None
-    except (pyarrow.ArrowException, MemoryError) as error:  # a damaged size may be enormous
+    except (pyarrow.ArrowException, *_ITS_PYTHON_PART) as error:
         raise DamagedError(_first_line(error)) from None
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeAlias
 
 from ..finding.choosing import Skip
 from ..finding.stored import LostImage, StoredImage
 from ..machine.errors import ImageError, InputError
 from .container import Container, ReadOptions
+from .packed import PACKINGS
+from .parquet import parquet_images
+from .tar import images_in_tar
+from .zip import images_in_zip
 
 Reader: TypeAlias = Callable[[Container, Skip, ReadOptions], Iterator[StoredImage]]
 """Yields the images in a container as they come, in its order, in bounded memory.
@@ -16,20 +21,31 @@ Reader: TypeAlias = Callable[[Container, Skip, ReadOptions], Iterator[StoredImag
 What is no image is told to ``Skip`` by its path. Raises ImageError where the container is damaged,
 UnreadableError where it cannot be read, and InputError where what it is asked for is not in it."""
 
-_READERS: dict[str, Reader] = {}
+_READERS: dict[str, Reader] = {
+    ".tar": images_in_tar,
+    **{suffix: partial(images_in_tar, packing=packing) for suffix, packing in PACKINGS.items()},
+    ".zip": images_in_zip,
+    ".parquet": parquet_images,
+}
 """By suffix."""
 
 
 def images_within(container: Container, skip: Skip, options: ReadOptions) -> Iterator[StoredImage]:
-    """Yield the images in a container; if it cannot be read to its end, a last one says why.
+    """Yield the images in a container; if it has none or not all can be read, a last one says so.
 
     Raises:
         InputError: what is asked for is not in it.
     """
+    empty = True
     try:
-        yield from _reader(container.path)(container, skip, options)
+        for image in _reader(container.path)(container, skip, options):
+            empty = False
+            yield image
     except ImageError as error:
         yield LostImage(container.path, container.file, error)
+    else:
+        if empty:
+            yield LostImage(container.path, container.file, ImageError("it holds no image."))
 
 
 def _reader(path: str) -> Reader:

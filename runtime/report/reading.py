@@ -1,12 +1,14 @@
-"""Records from the lines of a file, whatever else is in it."""
+"""Records from the lines of a file, whatever else is in it, or from a table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import IO
 
 import msgspec
 
+from ..results.parquet import records_in
 from ..results.records import Crop, Failure, Record, Verdict, decode_record
 
 
@@ -57,6 +59,17 @@ def read_records(lines: Iterable[bytes], left_out: LeftOut) -> Iterator[Record]:
             yield record
         else:
             left_out.note(number, line)
+
+
+def copy_as_lines(table: IO[bytes], lines: IO[bytes]) -> None:
+    """Write the records of a Parquet table as JSON lines.
+
+    Raises:
+        InputError: it is no table of records, or damaged; or pyarrow is not installed.
+        OSError: it cannot be read, or the lines cannot be written.
+    """
+    for record in records_in(table):
+        lines.write(msgspec.json.encode(record) + b"\n")
 
 
 def _makes_sense(record: Record) -> bool:

@@ -15,7 +15,7 @@ from typing import BinaryIO, Literal, TypeAlias
 from ..machine.errors import InputError, OutputError
 from ..machine.locks import try_lock
 
-JSON_LINES, CSV = ".jsonl", ".csv"
+JSON_LINES, CSV, PARQUET = ".jsonl", ".csv", ".parquet"
 Opening: TypeAlias = Literal["new", "replace", "keep"]
 """What becomes of a file that is there: it is refused, emptied, or appended to."""
 
@@ -95,7 +95,7 @@ class OutputFile:
             return
         try:
             self._synchronise()
-            in_place = _is_at(self.path, self._descriptor)
+            in_place = is_at(self.path, self._descriptor)
         except OSError as error:
             raise self._stopped(error, "Its last records may be lost") from None
         finally:
@@ -124,12 +124,9 @@ class OutputFile:
 
     def _lock(self) -> None:
         """Lock the file, unless another one has just taken its place: somebody is at it then."""
-        if not (try_lock(self._descriptor) and _is_at(self.path, self._descriptor)):
+        if not (try_lock(self._descriptor) and is_at(self.path, self._descriptor)):
             self._release()
-            raise OutputError(
-                f"{self.path} is being written by another glass-run: wait until that is done, or "
-                "choose another --output."
-            )
+            raise in_use(self.path)
 
     def _release(self) -> None:
         if self._descriptor != _CLOSED:
@@ -154,13 +151,21 @@ class OutputFile:
 
 def exists_already(path: Path) -> InputError:
     """Return the error for a file that must not be there."""
-    return InputError(
-        f"{path} exists already: choose another name, --force to replace it, or --resume to go "
-        "on with it."
+    choices = ["another name", "--force to replace it"]
+    if path.suffix.lower() == JSON_LINES:
+        choices.append("--resume to go on with it")
+    return InputError(f"{path} exists already: choose {', '.join(choices[:-1])}, or {choices[-1]}.")
+
+
+def in_use(path: Path) -> OutputError:
+    """Return the error for a file that another process is writing."""
+    return OutputError(
+        f"{path} is being written by another glass-run: wait until that is done, or choose "
+        "another --output."
     )
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def is_at(path: Path, descriptor: int) -> bool:
     """Whether an open file is still the one that bears its name."""
     if sys.platform == "win32":  # no open file can be removed or replaced
         return True

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import cache
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import msgspec
 
@@ -84,7 +84,11 @@ class ParquetWriter:
         self._held: list[Record] = []
         self._crops = 0
         self._table: Any = load_parquet().ParquetWriter(
-            file, parquet_schema(), compression="zstd", use_dictionary=_REPEATED
+            file,
+            parquet_schema(),
+            compression="zstd",
+            use_dictionary=_REPEATED,
+            write_page_checksum=True,
         )
 
     def write(self, record: Record) -> None:
@@ -124,7 +128,7 @@ class ParquetWriter:
         self._crops = 0
 
 
-def records_in(file: BinaryIO) -> Iterator[Record]:
+def records_in(file: IO[bytes]) -> Iterator[Record]:
     """Yield the records in a table, equal to what was written, a part of a row group at a time.
 
     Columns of other names are passed over.
@@ -138,7 +142,7 @@ def records_in(file: BinaryIO) -> Iterator[Record]:
 
     as_number = pa.struct([("bytes", pa.int64()), ("modified", pa.int64())])
     with _reading_records():
-        table = parquet.ParquetFile(file, pre_buffer=False)
+        table = parquet.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
         _check_columns(table.schema_arrow)
         batches = table.iter_batches(_READ_ROWS, columns=parquet_schema().names)
     while True:
@@ -153,7 +157,7 @@ def records_in(file: BinaryIO) -> Iterator[Record]:
         yield from records
 
 
-def footer_of(file: BinaryIO) -> tuple[int, dict[str, str]]:
+def footer_of(file: IO[bytes]) -> tuple[int, dict[str, str]]:
     """Return how many rows a table has, and what its writer was closed with, from its footer alone.
 
     Raises:
@@ -182,7 +186,7 @@ def _reading_records() -> Iterator[None]:
     try:
         with reading():
             yield
-    except (DamagedError, UnicodeDecodeError) as error:
+    except DamagedError as error:
         raise InputError(f"the table of records is damaged or no Parquet file: {error}.") from None
     except (msgspec.MsgspecError, OverflowError) as error:
         raise InputError(f"a row of the table is no record of this version: {error}.") from None

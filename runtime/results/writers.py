@@ -22,7 +22,7 @@ class Sink(Protocol):
 
 
 class Writer(Protocol):
-    """Takes records one by one; nothing is held back."""
+    """Takes records one by one."""
 
     def write(self, record: Record) -> None: ...
 

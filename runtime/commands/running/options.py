@@ -30,8 +30,8 @@ _OPTIONS = (
         "-o",
         "--output",
         metavar="FILE",
-        help="Write records to FILE (.jsonl or .csv); - for JSON lines on stdout. Default: a "
-        "table.",
+        help="Write records to FILE (.jsonl, .csv or .parquet); - for JSON lines on stdout. "
+        "Default: a table.",
     ),
     force_option("FILE"),
     click.option(

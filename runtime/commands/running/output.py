@@ -6,17 +6,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, TypeAlias, cast
 
 import click
 
 from ...machine.errors import InputError, OutputError
 from ...machine.printable import printable
-from ...results.output_file import CSV, JSON_LINES, Opening, OutputFile, exists_already
+from ...results.output_file import CSV, JSON_LINES, PARQUET, Opening, OutputFile, exists_already
+from ...results.parquet import ParquetWriter
 from ...results.records import Failure, Record
 from ...results.writers import CsvWriter, JsonLinesWriter, Sink, Writer
+from ...storage.urls import is_url
+from ..console import check_libraries
+from .whole_output import WholeOutput, is_whole, whole_output
 
 STANDARD_OUTPUT = "-"
-_FORMATS = (JSON_LINES, CSV)
+_FORMATS = (JSON_LINES, CSV, PARQUET)
 
 
 def on_terminal() -> bool:
@@ -72,32 +77,56 @@ class TableWriter:
         self._sink.append(text.encode() + b"\n")
 
 
+Output: TypeAlias = StandardOutput | OutputFile | WholeOutput
+"""Where records go: as they come, or into what is put in place whole at the end."""
+
+
 def check_output(target: str | None, *, force: bool, resume: bool, bom: bool = False) -> None:
     """Refuse an output that could not be written or would destroy something.
 
     Raises:
         InputError: unknown format; or the file exists and neither ``force`` nor ``resume`` is
-            given; or ``resume`` where nothing can be resumed; or ``bom`` without a CSV file.
+            given; or ``resume`` where nothing can be resumed; or ``bom`` without a CSV file; or
+            a library is missing.
         OutputError: there can be no such file.
     """
-    path = None if target in (None, STANDARD_OUTPUT) else Path(str(target))
-    if resume and (path is None or path.suffix.lower() != JSON_LINES):
-        raise InputError(f"--resume needs the {JSON_LINES} file of the run to go on with: -o FILE.")
-    if resume and force:
-        raise InputError("--resume keeps what --force would replace: give one of them.")
-    if bom and (path is None or path.suffix.lower() != CSV):
+    suffix = _suffix(target)
+    if resume:
+        _check_resume(target, suffix, force=force)
+    if bom and suffix != CSV:
         raise InputError(f"--add-bom is for spreadsheets: give it with -o FILE{CSV}.")
-    if path is None:
+    if target in (None, STANDARD_OUTPUT):
         if sys.stdout is None:
             raise InputError("standard output is closed: give -o FILE.")
         return
-    if path.suffix.lower() not in _FORMATS:
+    if suffix not in _FORMATS:
         raise InputError(
-            f"cannot tell the format of {path}: give a name that ends in {' or '.join(_FORMATS)}, "
-            "or - for JSON lines on standard output."
+            f"cannot tell the format of {target}: give a name that ends in "
+            f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}, or - for JSON lines on standard output."
         )
-    if not (force or resume) and _exists(path):
+    if suffix == PARQUET:
+        check_libraries(f"a {PARQUET} file", ["pyarrow"], extra="parquet", reports=())
+    path = Path(str(target))
+    if not (force or resume or is_url(str(target))) and _exists(path):
         raise exists_already(path)
+
+
+def _check_resume(target: str | None, suffix: str, *, force: bool) -> None:
+    if suffix == PARQUET or (suffix and is_url(str(target))):
+        raise InputError(
+            f"--resume needs the {JSON_LINES} file of the run to go on with: {target} is written "
+            f"whole at the end of a run, or not at all. Give -o FILE{JSON_LINES}, or use "
+            "glass-batch, which can go on."
+        )
+    if suffix != JSON_LINES:
+        raise InputError(f"--resume needs the {JSON_LINES} file of the run to go on with: -o FILE.")
+    if force:
+        raise InputError("--resume keeps what --force would replace: give one of them.")
+
+
+def _suffix(target: str | None) -> str:
+    """Return what a file's name ends in, which is its format; nothing for standard output."""
+    return "" if target in (None, STANDARD_OUTPUT) else Path(str(target)).suffix.lower()
 
 
 def _exists(path: Path) -> bool:
@@ -111,19 +140,23 @@ def _exists(path: Path) -> bool:
 
 
 @contextmanager
-def open_output(
-    target: str | None, opening: Opening = "new"
-) -> Iterator[OutputFile | StandardOutput]:
+def open_output(target: str | None, opening: Opening = "new") -> Iterator[Output]:
     """Open what ``--output`` names; nothing and ``-`` are standard output.
+
+    A Parquet table, and anything in object storage, is not there unless :func:`finish` is called.
 
     Raises:
         InputError: the file exists, and must be new.
         OutputError: it cannot be written, or at the end not all of it was.
     """
-    if target in (None, STANDARD_OUTPUT):
+    if target is None or target == STANDARD_OUTPUT:
         yield StandardOutput()
         return
-    output = OutputFile(Path(str(target)), opening)
+    if is_whole(target):
+        with whole_output(target, opening) as whole:
+            yield whole
+        return
+    output = OutputFile(Path(target), opening)
     try:
         yield output
     finally:
@@ -132,7 +165,7 @@ def open_output(
 
 def record_writer(
     target: str | None,
-    sink: Sink,
+    output: Output,
     classes: tuple[str, str],
     fake_class: str,
     *,
@@ -140,7 +173,22 @@ def record_writer(
 ) -> Writer:
     """Return what writes records in the format that ``--output`` asks for; nothing is a table."""
     if target is None:
-        return TableWriter(sink, classes, fake_class)
-    if target.lower().endswith(CSV):
-        return CsvWriter(sink, classes, bom=bom)
-    return JsonLinesWriter(sink)
+        return TableWriter(output, classes, fake_class)
+    suffix = _suffix(target)
+    if suffix == CSV:
+        return CsvWriter(output, classes, bom=bom)
+    if suffix == PARQUET and isinstance(output, WholeOutput):
+        return ParquetWriter(cast(BinaryIO, output))
+    return JsonLinesWriter(output)
+
+
+def finish(writer: Writer, output: Output) -> None:
+    """Write what was held back, and put in place what is there only when it is whole.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if isinstance(writer, ParquetWriter):
+        writer.close()
+    if isinstance(output, WholeOutput):
+        output.finish()
