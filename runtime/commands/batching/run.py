@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from ...judging.options import DetectorOptions
 from ...machine.printable import printable
 from ...machine.progress import Report
 from ...machine.signals import ending_on_sigterm
+from ...shards.cluster import ANY_CLUSTER, judge_on_cluster
 from ...shards.judging import JudgeSettings, Outcome, ShardJudge
 from ...shards.parts import Summary, part_summary, parts_in
 from ...shards.plan import Plan
@@ -33,6 +34,7 @@ Examples:
   glass-batch run plan.jsonl -b gl_vit.glass -o out/                 go on after a stop of any kind
   glass-batch run plan.jsonl -b gl_vit.glass -o out/ --share 2/8     the third of eight processes
   glass-batch run plan.jsonl -b gl_vit.glass -o out/ --retry-errors  images that were out of reach
+  glass-batch run plan.jsonl -b /nfs/gl_vit.glass -o s3://bucket/out/ --ray       on a Ray cluster
 """
 
 
@@ -61,6 +63,16 @@ Examples:
     "whose number leaves I when divided by N. Default: all shards.",
 )
 @click.option(
+    "--ray",
+    "cluster",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value=ANY_CLUSTER,
+    help="Judge on the Ray cluster at ADDRESS, by default the one that this machine is part of or "
+    "RAY_ADDRESS names: an actor on each machine, or for each GPU, with --workers CPUs each, by "
+    "default all. Bundle, images and OUT must be reachable from all of them.",
+)
+@click.option(
     "--retry-errors",
     is_flag=True,
     help="Judge shards again of which some images could not be read.",
@@ -77,6 +89,7 @@ def run(
     bundle: Path | None,
     output: str,
     my_share: Share | None,
+    cluster: str | None,
     retry_errors: bool,
     strict: bool,
     judging: DetectorOptions,
@@ -88,12 +101,12 @@ def run(
     folder = folder_at(output)
     begun = begin(folder, given, RunSettings.of(given, opened, judging))
     todo = _todo(folder, begun, opened, my_share or Share(), retry=retry_errors)
-    column = begun.head.column
-    judge = ShardJudge(JudgeSettings(opened.path, opened.digest, judging, output, column))
-    if todo:
-        judge.open(on_console)  # what is wrong with it is wrong for every shard
-        settle_decoders(judging.max_pixels)
-    outcomes = _judge(judge, todo)
+    settings = JudgeSettings(opened.path, opened.digest, judging, output, begun.head.column)
+    with ending_on_sigterm(), on_console("judging") as report:
+        if cluster is None:
+            outcomes = _counted(_judged_here(settings, todo, report))
+        else:
+            outcomes = _counted(_judged_on(cluster, settings, todo, report))
     if any(each.part is None or (strict and each.part.errors) for each in outcomes):
         ctx.exit(1)
 
@@ -112,23 +125,51 @@ def _todo(folder: Folder, plan: Plan, bundle: Bundle, own: Share, *, retry: bool
     return [shard for shard in mine if shard not in done]
 
 
-def _judge(judge: ShardJudge, shards: Sequence[int]) -> list[Outcome]:
-    """Judge shards and say how it went, also if it is ended from outside."""
+def _judged_here(
+    settings: JudgeSettings, shards: Sequence[int], report: Report
+) -> Iterator[Outcome]:
+    """Judge shards in this process, one after the other."""
+    if not shards:
+        return
+    judge = ShardJudge(settings)
+    judge.open(on_console)  # what is wrong with it is wrong for every shard
+    settle_decoders(settings.options.max_pixels)
+    for count, shard in enumerate(shards):
+        seen = partial(_report, report, count, len(shards), shard)
+        try:
+            yield judge.judge(shard, seen)
+        except KeyboardInterrupt:
+            _say(f"shard {shard} was begun and is dropped: run the same command to go on with it.")
+            raise
+
+
+def _judged_on(
+    cluster: str, settings: JudgeSettings, shards: Sequence[int], report: Report
+) -> Iterator[Outcome]:
+    """Judge shards on a cluster."""
+    if not shards:
+        return
+    report(0, len(shards))
+    images = 0
+    try:
+        for count, outcome in enumerate(judge_on_cluster(settings, shards, cluster), 1):
+            images += outcome.part.images if outcome.part else 0
+            report(count, len(shards), f"{images} images")
+            yield outcome
+    except KeyboardInterrupt:
+        _say("shards that were begun are dropped: run the same command to go on with them.")
+        raise
+
+
+def _counted(judged: Iterable[Outcome]) -> list[Outcome]:
+    """Take what becomes of shards and say how it went, also if it is ended from outside."""
     outcomes: list[Outcome] = []
     started = time.perf_counter()
     try:
-        with ending_on_sigterm(), on_console("judging") as report:
-            for count, shard in enumerate(shards):
-                seen = partial(_report, report, count, len(shards), shard)
-                outcomes.append(judge.judge(shard, seen))
-                if (problem := outcomes[-1].error) is not None:
-                    _say(f"shard {shard}: {' '.join(problem.split())}")
-    except KeyboardInterrupt:
-        _say(
-            f"shard {shards[len(outcomes)]} was begun and is dropped: run the same command to go "
-            "on with it."
-        )
-        raise
+        for outcome in judged:
+            outcomes.append(outcome)
+            if outcome.error is not None:
+                _say(f"shard {outcome.shard}: {' '.join(outcome.error.split())}")
     finally:
         _summarise(outcomes, time.perf_counter() - started)
     return outcomes
