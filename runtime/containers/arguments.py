@@ -12,10 +12,15 @@ from ..finding.choosing import Skip, container_in, in_silence, is_archive
 from ..finding.files import image_file, readable_path
 from ..finding.sources import find_images
 from ..finding.stored import StoredImage
+from ..machine.ahead import called_ahead
 from ..machine.errors import InputError
-from ..storage.urls import is_url, scheme_of
+from ..storage.objects import Folder, ObjectImage, images_under, look_at, matching
+from ..storage.store import Object, open_object
+from ..storage.urls import checked, is_url
 from .container import Container, ReadOptions
 from .formats import images_within
+
+_LOOKING = 16  # addresses that are looked at at once
 
 
 class Named(NamedTuple):
@@ -46,28 +51,35 @@ def images_named(
         if at_url:
             urls = list(group)
             for url in urls:
-                scheme_of(url)  # refused before anything is judged
+                checked(url)  # refused before anything is judged
             groups.append(urls)
         else:
             groups.append(find_images(list(group), skip))
     paths = list(chain.from_iterable(groups))
     if not any(is_url(path) or is_archive(path) for path in paths):
         return Named(paths, len(paths))
-    return Named(_each(paths, skip, options or ReadOptions()), None)
+    return Named(images_at_each(paths, skip, options or ReadOptions()), None)
 
 
 def images_at(path: str, skip: Skip, options: ReadOptions) -> Iterator[str | StoredImage]:
-    """Yield the image at a path or an address, or those in the archive, table or prefix there.
+    """Yield the image at a path or an address, or those in the archive, table or folder there.
 
     Raises:
         InputError: an address cannot be read, or holds no image; or a table has no such column.
     """
-    if is_url(path):
-        yield from _at_url(path, skip, options)
-    elif is_archive(path) and (container := _container(path)):
-        yield from images_within(container, skip, options)
-    else:
-        yield path
+    return _images(path, _looked_at(path), skip, options)
+
+
+def images_at_each(
+    paths: Iterable[str], skip: Skip, options: ReadOptions
+) -> Iterator[str | StoredImage]:
+    """Yield the images at some paths and addresses, which are looked at ahead.
+
+    Raises:
+        InputError: see :func:`images_at`.
+    """
+    for path, found in called_ahead(_looked_at, paths, _LOOKING):
+        yield from _images(path, found, skip, options)
 
 
 def stored_at(path: str) -> StoredImage | None:
@@ -83,8 +95,65 @@ def stored_at(path: str) -> StoredImage | None:
     return next((image for image in found if image.path == path), None)
 
 
-def _each(paths: Iterable[str], skip: Skip, options: ReadOptions) -> Iterator[str | StoredImage]:
-    return chain.from_iterable(images_at(path, skip, options) for path in paths)
+def _looked_at(path: str) -> Container | Object | Folder | list[str] | None:
+    """Return what is known of a path or an address without looking into it.
+
+    That is ``None`` for a file, and for what is not there; and all that matches a pattern.
+    """
+    if not is_url(path):
+        return _container(path) if is_archive(path) else None
+    if any(each in path for each in "*?"):
+        return matching(path)
+    found = look_at(path)
+    if isinstance(found, Object) and is_archive(path):
+        return Container(path, found.file, partial(open_object, path), near=False)
+    return found
+
+
+def _images(
+    path: str,
+    found: Container | Object | Folder | list[str] | None,
+    skip: Skip,
+    options: ReadOptions,
+) -> Iterator[str | StoredImage]:
+    match found:
+        case Container():
+            yield from images_within(found, skip, options)
+        case Object():
+            yield ObjectImage(path, found.file)
+        case Folder():
+            yield from _some(images_under(found.url, skip), path)
+        case list():
+            yield from _some(images_at_each(found, skip, options), path)
+        case None if is_url(path):
+            yield from _missing(path)
+        case None:
+            yield path
+
+
+def _some(images: Iterable[str | StoredImage], url: str) -> Iterator[str | StoredImage]:
+    """Pass images on.
+
+    Raises:
+        InputError: there are none, so the address is perhaps another.
+    """
+    images = iter(images)
+    first = next(images, None)
+    if first is None:
+        raise InputError(f"{url} holds no image.")
+    yield first
+    yield from images
+
+
+def _missing(url: str) -> Iterator[StoredImage]:
+    """Yield an object that is not there, so that its record says so.
+
+    Raises:
+        InputError: it was to be a folder.
+    """
+    if "." not in url.rpartition("/")[2]:
+        raise InputError(f"there is nothing at {url}: check the bucket and the prefix.")
+    yield ObjectImage(url, None)
 
 
 def _container(path: str) -> Container | None:
@@ -97,8 +166,3 @@ def _container(path: str) -> Container | None:
 
 def _open(path: str) -> BinaryIO:
     return open(path, "rb")
-
-
-def _at_url(url: str, skip: Skip, options: ReadOptions) -> Iterator[StoredImage]:
-    raise InputError(f"{url} cannot be read yet.")
-    yield

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from ..machine.errors import InputError
 
 SCHEMES = {"s3": "s3fs", "gs": "gcsfs", "memory": None}
 """Those that are read, and the library that does so beside fsspec."""
 
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # a single letter is a drive of Windows
+_WITHOUT_BUCKETS = ("memory",)
+
 
 def is_url(text: str) -> bool:
     """Whether a text is an address rather than a path."""
-    scheme, found, _ = text.partition("://")
-    return bool(found) and scheme.isalnum()
+    return _SCHEME.match(text) is not None
 
 
 def scheme_of(url: str) -> str:
@@ -27,3 +31,21 @@ def scheme_of(url: str) -> str:
             f"{', '.join(f'{each}://' for each in SCHEMES)}; download what lies elsewhere first."
         )
     return scheme
+
+
+def checked(url: str) -> str:
+    """Return an address as all of this room takes it, with its scheme in lower case.
+
+    Raises:
+        InputError: its scheme is none that is read, or it names no bucket.
+    """
+    scheme = scheme_of(url)
+    rest = url.partition("://")[2]
+    if scheme not in _WITHOUT_BUCKETS and not rest.partition("/")[0]:
+        raise InputError(f"{url} names no bucket: write {scheme}://bucket/folder.")
+    return f"{scheme}://{rest}"
+
+
+def as_folder(url: str) -> str:
+    """Return the address of the folder that is meant by one with or without a slash at its end."""
+    return url if url.endswith("/") else f"{url}/"
