@@ -16,7 +16,7 @@ from ..machine.ahead import called_ahead
 from ..machine.errors import InputError
 from ..storage.objects import Folder, ObjectImage, images_under, look_at, matching
 from ..storage.store import Object, open_object
-from ..storage.urls import checked, is_url
+from ..storage.urls import checked, is_url, is_url_pattern
 from .container import Container, ReadOptions
 from .formats import images_within
 
@@ -102,7 +102,7 @@ def _looked_at(path: str) -> Container | Object | Folder | list[str] | None:
     """
     if not is_url(path):
         return _container(path) if is_archive(path) else None
-    if any(each in path for each in "*?"):
+    if is_url_pattern(path):
         return matching(path)
     found = look_at(path)
     if isinstance(found, Object) and is_archive(path):

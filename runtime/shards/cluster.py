@@ -11,9 +11,9 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -30,7 +30,8 @@ ANY_CLUSTER = "auto"
 """The address of the cluster that ``RAY_ADDRESS`` names, or that this machine is part of."""
 
 
-class Actors(NamedTuple):
+@dataclass(frozen=True)
+class Actors:
     """How many judge at once, and what each of them has."""
 
     count: int
@@ -136,6 +137,8 @@ def _joined(address: str) -> Iterator[Any]:
     Raises:
         InputError: see :func:`judge_on_cluster`.
     """
+    # Or Ray prints as an error what is its own way to make actors.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray = _ray()
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

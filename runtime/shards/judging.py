@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from ..bundle.bundle import Bundle
-from ..containers.arguments import images_at
+from ..containers.arguments import images_at_each
 from ..containers.container import ReadOptions
 from ..finding.choosing import in_silence
 from ..finding.stored import StoredImage
@@ -143,6 +143,4 @@ class ShardJudge:
         return summary
 
     def _images(self, shard: Shard) -> Iterator[str | StoredImage]:
-        options = ReadOptions(self._settings.column)
-        for path in shard.paths:
-            yield from images_at(path, in_silence, options)
+        return images_at_each(shard.paths, in_silence, ReadOptions(self._settings.column))
