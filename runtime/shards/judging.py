@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -21,6 +21,7 @@ from ..machine.errors import FaultError, GlassError, UnreadableError
 from ..machine.progress import Progress, silent
 from ..results.parquet import ParquetWriter
 from ..storage.folders import Folder, folder_at
+from ..storage.scratch import scratch_file
 from .parts import Counts, PartSummary, part_name
 from .plan import Plan, Shard
 from .settings import PLAN_NAME
@@ -103,14 +104,14 @@ class ShardJudge:
     def _judge(self, number: int, judged: Callable[[int], None]) -> PartSummary:
         detector, folder, plan = self._open()
         shard = plan.shard(number)
-        with tempfile.TemporaryDirectory(prefix="glass-") as scratch:
-            file = Path(scratch, "part.parquet")
+        with scratch_file() as (file, path):
             summary = self._write(detector, shard, file, judged)
-            folder.put(part_name(number, detector.bundle.digest), file)
+            file.flush()
+            folder.put(part_name(number, detector.bundle.digest), path)
         return summary
 
     def _write(
-        self, detector: Detector, shard: Shard, file: Path, judged: Callable[[int], None]
+        self, detector: Detector, shard: Shard, file: BinaryIO, judged: Callable[[int], None]
     ) -> PartSummary:
         """Judge a shard's images and write their records.
 
@@ -118,8 +119,8 @@ class ShardJudge:
             UnreadableError: not one of them could be read.
         """
         counts, started = Counts(), time.perf_counter()
-        with detector.stream(self._images(shard)) as records, file.open("wb") as output:
-            writer = ParquetWriter(output)
+        with detector.stream(self._images(shard)) as records:
+            writer = ParquetWriter(file)
             for record in records:
                 writer.write(record)
                 counts.add(record)
