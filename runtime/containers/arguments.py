@@ -16,7 +16,7 @@ from ..machine.errors import InputError
 from ..storage.ahead import called_ahead
 from ..storage.objects import Folder, ObjectImage, images_under, look_at, matching
 from ..storage.store import Object, open_object
-from ..storage.urls import checked, is_url
+from ..storage.urls import checked, is_url, is_url_pattern
 from .container import Container, ReadOptions
 from .formats import images_within
 
@@ -112,7 +112,7 @@ def _looked_at(path: str) -> _LookedAt:
     """Return what is known of a path or an address: ``None`` for a file, and what is not there."""
     if not is_url(path):
         return container_at(path) if is_archive(path) else stored_at(path)
-    if any(each in path for each in "*?"):
+    if is_url_pattern(path):
         return matching(path)
     found = look_at(path)
     if isinstance(found, Object) and is_archive(path):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from ..bundle.bundle import Bundle
-from ..containers.arguments import images_at
+from ..containers.arguments import images_at_each
 from ..containers.container import ReadOptions
 from ..finding.choosing import in_silence
 from ..finding.stored import StoredImage
@@ -23,6 +21,7 @@ from ..machine.errors import FaultError, GlassError, UnreadableError
 from ..machine.progress import Progress, silent
 from ..results.parquet import ParquetWriter
 from ..storage.folders import Folder, folder_at
+from ..storage.scratch import scratch_file
 from .parts import Counts, PartSummary, part_name
 from .plan import Plan, Shard
 from .settings import PLAN_NAME
@@ -105,13 +104,14 @@ class ShardJudge:
     def _judge(self, number: int, judged: Callable[[int], None]) -> PartSummary:
         detector, folder, plan = self._open()
         shard = plan.shard(number)
-        with _scratch_file() as file:
+        with scratch_file() as (file, path):
             summary = self._write(detector, shard, file, judged)
-            folder.put(part_name(number, detector.bundle.digest), file)
+            file.flush()
+            folder.put(part_name(number, detector.bundle.digest), path)
         return summary
 
     def _write(
-        self, detector: Detector, shard: Shard, file: Path, judged: Callable[[int], None]
+        self, detector: Detector, shard: Shard, file: BinaryIO, judged: Callable[[int], None]
     ) -> PartSummary:
         """Judge a shard's images and write their records.
 
@@ -119,8 +119,8 @@ class ShardJudge:
             UnreadableError: not one of them could be read.
         """
         counts, started = Counts(), time.perf_counter()
-        with detector.stream(self._images(shard)) as records, file.open("wb") as output:
-            writer = ParquetWriter(output)
+        with detector.stream(self._images(shard)) as records:
+            writer = ParquetWriter(file)
             for record in records:
                 writer.write(record)
                 counts.add(record)
@@ -144,20 +144,4 @@ class ShardJudge:
         return summary
 
     def _images(self, shard: Shard) -> Iterator[str | StoredImage]:
-        options = ReadOptions(self._settings.column)
-        for path in shard.paths:
-            yield from images_at(path, in_silence, options)
-
-
-@contextmanager
-def _scratch_file() -> Iterator[Path]:
-    """Give a file of this machine that is removed afterwards.
-
-    A folder would take longer to remove, and a signal in that moment would leave it.
-    """
-    descriptor, name = tempfile.mkstemp(prefix="glass-", suffix=".parquet")
-    try:
-        os.close(descriptor)
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        return images_at_each(shard.paths, in_silence, ReadOptions(self._settings.column))

@@ -13,7 +13,10 @@ from ..finding.files import did_you_mean, readable_path
 from ..finding.folders import Search, in_order
 from ..finding.patterns import is_pattern, matching
 from ..machine.errors import InputError
-from ..storage.urls import is_url, scheme_of
+from ..storage.objects import images_under, look_at
+from ..storage.objects import matching as urls_matching
+from ..storage.store import Object
+from ..storage.urls import is_url, is_url_pattern
 from .inventories import read_inventory
 from .plan import End, PlanWriter, added
 
@@ -173,11 +176,42 @@ def _found(source: str, skip: Skip) -> list[str]:
 
 
 def _listed_objects(source: str, skip: Skip) -> Iterator[Item]:
-    """Yield what lies at an address of object storage.
+    """Yield what lies at an address of object storage, as it is listed.
 
     Raises:
         InputError: it is not there, cannot be read, or holds nothing to judge.
     """
-    scheme_of(source)
-    raise InputError(f"{source} cannot be searched yet.")
-    yield
+    empty = True
+    for url in urls_matching(source) if is_url_pattern(source) else [source]:
+        for item in _objects_at(url, skip):
+            empty = False
+            yield item
+    if empty:
+        raise InputError(f"{source} holds no image, no archive and no table.")
+
+
+def _objects_at(url: str, skip: Skip) -> Iterator[Item]:
+    """Yield an object, or the images in a folder; one that holds none stands for its archives."""
+    found = look_at(url)
+    if found is None:
+        raise InputError(f"there is nothing at {url}: check the bucket and the prefix.")
+    if isinstance(found, Object):
+        yield Item(found.url, found.file.bytes, is_archive(found.url))
+        return
+    archives: list[str] = []
+
+    def note(path: str, reason: Reason) -> None:
+        if reason is Reason.ARCHIVE:
+            archives.append(path)
+        else:
+            skip(path, reason)
+
+    images = False
+    for image in images_under(found.url, note):
+        images = True
+        yield Item(image.path, image.file.bytes if image.file else None, False)
+    for archive in archives:
+        if images:
+            skip(archive, Reason.ARCHIVE)
+        else:
+            yield from _objects_at(archive, skip)

@@ -18,6 +18,11 @@ def is_url(text: str) -> bool:
     return _SCHEME.match(text) is not None
 
 
+def is_url_pattern(url: str) -> bool:
+    """Whether an address is a pattern."""
+    return is_url(url) and any(each in url for each in "*?")
+
+
 def scheme_of(url: str) -> str:
     """Return an address's scheme.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 import click
 
+from ...shards.running import Share
 from ..console import check_libraries
 
 _UNITS = {"": 1, "b": 1}
@@ -37,13 +37,6 @@ def size_text(number: int) -> str:
     while value >= 999.5 and power < len(_SHOWN) - 1:
         value, power = value / 1000, power + 1
     return f"{number} bytes" if not power else f"{value:.3g} {_SHOWN[power]}"
-
-
-class Share(NamedTuple):
-    """The shards of one process of several: those whose number leaves ``number`` by ``of``."""
-
-    number: int = 0
-    of: int = 1
 
 
 def share(text: str) -> Share:

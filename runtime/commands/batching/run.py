@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import click
 
-from ...bundle.bundle import Bundle
 from ...judging.options import DetectorOptions
 from ...machine.printable import printable
 from ...machine.progress import Report
 from ...machine.signals import ending_on_sigterm
-from ...shards.judging import JudgeSettings, Outcome, ShardJudge
-from ...shards.parts import Summary, part_summary, parts_in
-from ...shards.plan import Plan
-from ...shards.settings import RunSettings, begin
-from ...storage.folders import Folder, folder_at
+from ...shards.cluster import ANY_CLUSTER, judge_on_cluster
+from ...shards.judging import Outcome
+from ...shards.parts import Summary
+from ...shards.running import BatchRun, Share, begin_run
 from ..console import GlassCommand
 from ..inputs import chosen_bundle, settle_decoders
 from ..judging import judging_options
 from ..options import bundle_option, common_options
 from ..progress import on_console
-from .options import Share, check_parquet, share
+from .options import check_parquet, share
 
 _EXAMPLES = """
 \b
@@ -33,6 +31,7 @@ Examples:
   glass-batch run plan.jsonl -b gl_vit.glass -o out/                 go on after a stop of any kind
   glass-batch run plan.jsonl -b gl_vit.glass -o out/ --share 2/8     the third of eight processes
   glass-batch run plan.jsonl -b gl_vit.glass -o out/ --retry-errors  images that were out of reach
+  glass-batch run plan.jsonl -b /nfs/gl_vit.glass -o s3://bucket/out/ --ray       on a Ray cluster
 """
 
 
@@ -61,6 +60,16 @@ Examples:
     "whose number leaves I when divided by N. Default: all shards.",
 )
 @click.option(
+    "--ray",
+    "cluster",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value=ANY_CLUSTER,
+    help="Judge on the Ray cluster at ADDRESS, by default the one that this machine is part of or "
+    "RAY_ADDRESS names: an actor on each machine, or for each GPU, with --workers CPUs each, by "
+    "default all. Bundle, images and OUT must be reachable from all of them.",
+)
+@click.option(
     "--retry-errors",
     is_flag=True,
     help="Judge shards again of which some images could not be read.",
@@ -77,58 +86,77 @@ def run(
     bundle: Path | None,
     output: str,
     my_share: Share | None,
+    cluster: str | None,
     retry_errors: bool,
     strict: bool,
     judging: DetectorOptions,
 ) -> None:
     """Judge a plan; see ``glass-batch run --help``."""
     check_parquet()
-    given = Plan.at(plan)
-    opened = Bundle.open(chosen_bundle(bundle))
-    folder = folder_at(output)
-    begun = begin(folder, given, RunSettings.of(given, opened, judging))
-    todo = _todo(folder, begun, opened, my_share or Share(), retry=retry_errors)
-    column = begun.head.column
-    judge = ShardJudge(JudgeSettings(opened.path, opened.digest, judging, output, column))
-    if todo:
-        judge.open(on_console)  # what is wrong with it is wrong for every shard
-        settle_decoders(judging.max_pixels)
-    outcomes = _judge(judge, todo)
+    begun = begin_run(
+        plan,
+        chosen_bundle(bundle),
+        output,
+        judging,
+        share=my_share,
+        retry_errors=retry_errors,
+    )
+    if done := begun.own - len(begun.todo):
+        _say(f"{done} of {begun.own} shards have their parts already.")
+    with ending_on_sigterm(), on_console("judging") as report:
+        if cluster is None:
+            outcomes = _counted(_judged_here(begun, report))
+        else:
+            outcomes = _counted(_judged_on(cluster, begun, report))
     if any(each.part is None or (strict and each.part.errors) for each in outcomes):
         ctx.exit(1)
 
 
-def _todo(folder: Folder, plan: Plan, bundle: Bundle, own: Share, *, retry: bool) -> list[int]:
-    """Return the shards to judge, and say how many are done already."""
-    mine = range(own.number, plan.shards, own.of)
-    parts = parts_in(folder, bundle.digest, plan.shards)
-    done = {
-        shard
-        for shard in mine
-        if shard in parts and not (retry and part_summary(folder, parts[shard]).unreadable)
-    }
-    if done:
-        _say(f"{len(done)} of {len(mine)} shards have their parts already.")
-    return [shard for shard in mine if shard not in done]
+def _judged_here(run: BatchRun, report: Report) -> Iterator[Outcome]:
+    """Judge shards in this process, one after the other."""
+    if not run.todo:
+        return
+    judge = run.judge()
+    judge.open(on_console)  # what is wrong with it is wrong for every shard
+    settle_decoders(run.settings.options.max_pixels)
+    for count, shard in enumerate(run.todo):
+        seen = partial(_report, report, count, len(run.todo), shard)
+        try:
+            yield judge.judge(shard, seen)
+        except KeyboardInterrupt:
+            _say(
+                f"ended in shard {shard}, which is dropped if it has no part yet: run the same "
+                "command to go on."
+            )
+            raise
 
 
-def _judge(judge: ShardJudge, shards: Sequence[int]) -> list[Outcome]:
-    """Judge shards and say how it went, also if it is ended from outside."""
+def _judged_on(cluster: str, run: BatchRun, report: Report) -> Iterator[Outcome]:
+    """Judge shards on a cluster."""
+    if not run.todo:
+        return
+    shards = run.todo
+    report(0, len(shards))
+    images = 0
+    try:
+        for count, outcome in enumerate(judge_on_cluster(run.settings, shards, cluster), 1):
+            images += outcome.part.images if outcome.part else 0
+            report(count, len(shards), f"{images} images")
+            yield outcome
+    except KeyboardInterrupt:
+        _say("shards that have no part yet are dropped: run the same command to go on.")
+        raise
+
+
+def _counted(judged: Iterable[Outcome]) -> list[Outcome]:
+    """Take what becomes of shards and say how it went, also if it is ended from outside."""
     outcomes: list[Outcome] = []
     started = time.perf_counter()
     try:
-        with ending_on_sigterm(), on_console("judging") as report:
-            for count, shard in enumerate(shards):
-                seen = partial(_report, report, count, len(shards), shard)
-                outcomes.append(judge.judge(shard, seen))
-                if (problem := outcomes[-1].error) is not None:
-                    _say(f"shard {shard}: {' '.join(problem.split())}")
-    except KeyboardInterrupt:
-        _say(
-            f"ended in shard {shards[len(outcomes)]}, which is dropped if it has no part yet: run "
-            "the same command to go on."
-        )
-        raise
+        for outcome in judged:
+            outcomes.append(outcome)
+            if outcome.error is not None:
+                _say(f"shard {outcome.shard}: {' '.join(outcome.error.split())}")
     finally:
         _summarise(outcomes, time.perf_counter() - started)
     return outcomes
