@@ -126,7 +126,7 @@ class _Archive:
                 self._check_end()
             else:
                 self._check_sizes(member)
-            if sum(map(len, tar.pax_headers.values())) > _MOST_HEADER:
+            if sum(len(key) + len(value) for key, value in tar.pax_headers.items()) > _MOST_HEADER:
                 raise ImageError(_LONG_HEADER)  # of all members, and so they add up
             self.members += 1
             return member
