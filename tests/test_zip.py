@@ -430,7 +430,7 @@ class TestDamage:
         chance = random.Random(1)
         write(path, *((name, content[:300]) for name, content in IMAGES.items()))
         content = path.read_bytes()
-        for _ in range(250):
+        for _ in range(150):
             damaged = bytearray(content)
             for _ in range(chance.randint(1, 6)):
                 damaged[chance.randrange(len(damaged))] = chance.randrange(256)

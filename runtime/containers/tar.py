@@ -119,13 +119,14 @@ class _Archive:
     def next(self) -> TarInfo | None:
         """Return the next member, or ``None`` after the last."""
         with self.reading(_MOST_HEADER, self.members) as tar:
-            member = tar.next()
+            # At 0 there was none, and Python 3.10 would look for it before the beginning.
+            member = tar.next() if tar.offset else None
             tar.members.clear()  # it would keep all
             if member is None:
                 self._check_end()
-            elif not self._is_sound(member):
-                raise ReadError("sizes in a header make no sense")
-            if sum(map(len, tar.pax_headers.values())) > _MOST_HEADER:
+            else:
+                self._check_sizes(member)
+            if sum(len(key) + len(value) for key, value in tar.pax_headers.items()) > _MOST_HEADER:
                 raise ImageError(_LONG_HEADER)  # of all members, and so they add up
             self.members += 1
             return member
@@ -144,13 +145,20 @@ class _Archive:
         if self._packed:
             self._file.seek(sys.maxsize)  # whose checksum is behind the last member
 
-    def _is_sound(self, member: TarInfo) -> bool:
-        """Whether sizes lead forwards, also those of the parts that a sparse member has."""
-        parts = [(0, 0), *_parts(member), (member.size, 0)]
-        return member.offset < self._tar.offset <= sys.maxsize and all(
+    def _check_sizes(self, member: TarInfo) -> None:
+        """Check that sizes lead forwards, also those of the parts that a sparse member has.
+
+        Otherwise tarfile could read for ever.
+        """
+        parts = _parts(member)
+        if member.issparse():
+            member.sparse = cast(bytes, parts)  # so say mypy's stubs
+        forwards = all(
             size >= 0 and offset + size <= following <= sys.maxsize
-            for (offset, size), (following, _) in pairwise(parts)
+            for (offset, size), (following, _) in pairwise([(0, 0), *parts, (member.size, 0)])
         )
+        if not (forwards and member.offset < self._tar.offset <= sys.maxsize):
+            raise ReadError("sizes in a header make no sense")
 
 
 class _Content:
@@ -193,9 +201,13 @@ class _Content:
 def _damaged(members: int) -> str:
     if not members:
         return "the file is no tar archive, or it is damaged where it begins"
-    return f"the archive is truncated or damaged after {members} members"
+    return f"the archive is truncated or damaged after {members} member{'s' * (members != 1)}"
 
 
 def _parts(member: TarInfo) -> list[tuple[int, int]]:
-    """Return where a sparse member has content and how much; elsewhere it has zeros."""
-    return cast("list[tuple[int, int]]", member.sparse or [])
+    """Return where a sparse member has content and how much; elsewhere it has zeros.
+
+    GNU's headers have empty parts, too, in no order.
+    """
+    parts = cast("list[tuple[int, int]]", member.sparse or [])
+    return [(offset, size) for offset, size in parts if size]
