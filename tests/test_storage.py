@@ -60,7 +60,7 @@ def short_pauses(monkeypatch) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch) -> None:
-    monkeypatch.setattr(store, "PATIENCE", 0.2)
+    monkeypatch.setattr(store, "PATIENCE", 0.5)
 
 
 @pytest.fixture(params=["s3", "memory"])
@@ -459,7 +459,7 @@ class TestTroubles:
         with through(proxy, trouble, **ONCE):
             with pytest.raises(UnreadableError, match=reason) as caught:
                 image.read(MOST)
-            assert 1 < len(proxy.requests) < 6
+            assert 1 < len(proxy.requests) < 7
         assert sentence(caught.value).startswith(f"s3://{bucket}/a.jpg cannot be read: ")
         assert caught.value.__cause__ is not None
 
