@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from ..machine.errors import OutputError
 from .store import Store, asking, store_of
@@ -34,7 +34,8 @@ def whole_object(url: str) -> Iterator[BinaryIO]:
     url = checked_object(url)
     store_of(url)  # says before the work if a library is missing
     try:
-        with tempfile.TemporaryFile(prefix="glass-") as file:
+        with tempfile.TemporaryFile(prefix="glass-") as scratch:
+            file = cast(BinaryIO, scratch)  # on Windows it is a wrapper that does the same
             yield file
             upload(url, file)
     except OSError as error:
