@@ -23,6 +23,7 @@ from glass_edge.runtime.commands.running.output import (
     record_writer,
 )
 from glass_edge.runtime.machine.errors import EngineError, OutputError
+from glass_edge.runtime.machine.signals import Interrupted
 from glass_edge.runtime.results.parquet import records_in
 from glass_edge.runtime.results.records import ErrorInfo
 from glass_edge.runtime.results.whole_file import whole_file
@@ -168,6 +169,15 @@ def test_a_run_that_fails_leaves_nothing(error, tmp_path, capfd):
         fail()
     assert files(tmp_path) == []
     assert f"no {target} was written: the run " in capfd.readouterr().err
+
+
+def test_sigterm_between_the_last_image_and_the_end_leaves_nothing(tmp_path):
+    with (
+        pytest.raises(Interrupted),
+        open_output(str(tmp_path / "verdicts.parquet")),
+    ):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert files(tmp_path) == []
 
 
 def test_a_link_stays_one_and_the_mode_of_the_file_too(place):
