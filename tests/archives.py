@@ -20,6 +20,7 @@ from glass_edge.runtime.finding.stored import StoredImage
 from glass_edge import ImageError
 
 MOST = ReadOptions().max_bytes
+NO_IMAGE = "it holds no image."
 JPEG = b"\xff\xd8\xff\xe0 as a JPEG begins"
 
 

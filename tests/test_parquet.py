@@ -122,7 +122,8 @@ def test_rows_with_a_name_alone_say_that_the_images_are_not_there():
 
 
 def test_an_empty_table_has_no_images():
-    assert found(saved(pa.table({"image": pa.array([], pa.binary())}))) == []
+    images = found(saved(pa.table({"image": pa.array([], pa.binary())})))
+    assert described(images) == [("t.parquet", "it holds no image.")]
 
 
 def test_an_image_above_the_limit_is_an_error_and_the_next_one_is_read():

@@ -114,7 +114,8 @@ class TestTheFile:
 
     def test_cannot_be_where_no_folder_can(self, place):
         done = batch(place, "plan", "photos", "-o", "photos/CREDITS.md/plan.jsonl")
-        assert "photos/CREDITS.md is a file: name a folder." in refusal(done)
+        said = "photos/CREDITS.md/plan.jsonl cannot be written: Not a directory."
+        assert said in refusal(done)
 
 
 class TestShards:

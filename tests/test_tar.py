@@ -18,6 +18,7 @@ import pytest
 from archives import (
     JPEG,
     MOST,
+    NO_IMAGE,
     Opened,
     content_of,
     found_in,
@@ -138,14 +139,14 @@ class TestWhatIsRead:
         others = {"a.txt": JPEG, "b": b"text", "c.nef": b"", ".d.jpg": b"", ".git/e.jpg": b""}
         path = write(*(member(name, content) for name, content in others.items()), END)
         found = found_in(path)
-        assert not found.images
+        assert found.images == [(str(path), NO_IMAGE)]
         reasons = (Reason.OTHER, Reason.OTHER, Reason.RAW, Reason.HIDDEN, Reason.HIDDEN_FOLDER)
         assert found.skipped == list(zip(others, reasons, strict=True))
 
     @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
-    def test_an_empty_archive_holds_nothing(self, suffix, tmp_path):
+    def test_an_empty_archive_holds_no_image(self, suffix, tmp_path):
         path = archive_of(tmp_path / f"empty{suffix}", {}, SUFFIXES[suffix])
-        assert found_in(path).images == []
+        assert found_in(path).images == [(str(path), NO_IMAGE)]
 
     def test_states_are_those_of_the_archive(self, tmp_path):
         path = archive_of(tmp_path / "photos.tar", {"a.jpg": b"123"})

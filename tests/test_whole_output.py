@@ -193,7 +193,7 @@ def test_a_link_stays_one_and_the_mode_of_the_file_too(place):
 
 def test_a_file_that_appears_meanwhile_is_kept_and_so_are_the_verdicts(tmp_path):
     path = tmp_path / "v.parquet"
-    place = whole_file(path, replace=False)
+    place = whole_file(str(path), replace=False)
     place.__enter__().write(b"verdicts")
     path.write_bytes(OLD)
     with pytest.raises(OutputError, match="appeared while it was written"):

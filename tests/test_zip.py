@@ -17,7 +17,7 @@ from pathlib import Path
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_STORED, ZipInfo
 
 import pytest
-from archives import JPEG, MOST, Opened, content_of, found_in, images_in, nothing_written
+from archives import JPEG, MOST, NO_IMAGE, Opened, content_of, found_in, images_in, nothing_written
 from glass_edge.runtime.finding.choosing import Reason
 from glass_edge.runtime.finding.stored import HeldImage
 from glass_edge.runtime.machine.errors import UnreadableError
@@ -107,13 +107,13 @@ class TestWhatIsRead:
         others = {"a.txt": JPEG, "b": b"text", "c.nef": b"", ".d.jpg": b"", ".git/e.jpg": b""}
         write(path, *others.items())
         found = found_in(path)
-        assert not found.images
+        assert found.images == [(str(path), NO_IMAGE)]
         reasons = (Reason.OTHER, Reason.OTHER, Reason.RAW, Reason.HIDDEN, Reason.HIDDEN_FOLDER)
         assert found.skipped == list(zip(others, reasons, strict=True))
 
-    def test_an_empty_archive_holds_nothing(self, path):
+    def test_an_empty_archive_holds_no_image(self, path):
         write(path)
-        assert found_in(path).images == []
+        assert found_in(path).images == [(str(path), NO_IMAGE)]
 
     def test_states_are_those_of_the_archive(self, path):
         write(path, ("a.jpg", b"123"), method=ZIP_DEFLATED)

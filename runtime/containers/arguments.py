@@ -112,9 +112,9 @@ def _looked_at(path: str) -> _LookedAt:
     """Return what is known of a path or an address: ``None`` for a file, and what is not there."""
     if not is_url(path):
         return container_at(path) if is_archive(path) else stored_at(path)
-    if is_url_pattern(path):
-        return matching(path)
     found = look_at(path)
+    if found is None and is_url_pattern(path):
+        return matching(path)
     if isinstance(found, Object) and is_archive(path):
         return Container(path, found.file, partial(open_object, path), near=False)
     return found

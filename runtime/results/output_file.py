@@ -14,6 +14,7 @@ from typing import BinaryIO, Literal, TypeAlias
 
 from ..machine.errors import InputError, OutputError
 from ..machine.locks import try_lock
+from ..storage.urls import is_url
 
 JSON_LINES, CSV, PARQUET = ".jsonl", ".csv", ".parquet"
 Opening: TypeAlias = Literal["new", "replace", "keep"]
@@ -149,10 +150,10 @@ class OutputFile:
         )
 
 
-def exists_already(path: Path) -> InputError:
+def exists_already(path: str | Path) -> InputError:
     """Return the error for a file that must not be there."""
     choices = ["another name", "--force to replace it"]
-    if path.suffix.lower() == JSON_LINES:
+    if Path(path).suffix.lower() == JSON_LINES and not is_url(str(path)):
         choices.append("--resume to go on with it")
     return InputError(f"{path} exists already: choose {', '.join(choices[:-1])}, or {choices[-1]}.")
 

@@ -1,4 +1,4 @@
-"""A file that is there whole at the end, or not at all."""
+"""A file or an object that is there whole at the end, or not at all."""
 
 from __future__ import annotations
 
@@ -6,19 +6,60 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from ..machine.errors import OutputError
 from ..machine.locks import try_lock
+from ..storage.objects import look_at
+from ..storage.store import Object
+from ..storage.urls import is_url
+from ..storage.writing import whole_object
 from .output_file import exists_already, in_use, is_at
 
 _WRITE = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
+def whole_file(target: str, *, replace: bool) -> AbstractContextManager[BinaryIO]:
+    """Give a file to fill, which appears at a path or an address when the block ends well.
+
+    Args:
+        target: where.
+        replace: whether what is there is replaced.
+
+    Raises:
+        OSError: it cannot be written or put in place.
+        InputError: it is there, and may not be replaced; or the address cannot be read.
+        OutputError: see :func:`..storage.writing.whole_object`; or another process is writing it.
+    """
+    if not is_url(target):
+        return _whole_local_file(Path(target), replace=replace)
+    if not replace and is_there(target):
+        raise exists_already(target)
+    return whole_object(target)
+
+
+def is_there(target: str) -> bool:
+    """Whether there is something at a path or an address.
+
+    Raises:
+        OutputError: there can be no such file.
+        InputError: the address cannot be read.
+    """
+    if is_url(target):
+        return isinstance(look_at(target), Object)
+    try:
+        Path(target).lstat()  # a link that leads nowhere is there, too
+    except FileNotFoundError:
+        return False
+    except OSError as error:  # above all a name that is too long
+        raise OutputError(f"{target} cannot be written: {error.strerror}.") from None
+    return True
+
+
 @contextmanager
-def whole_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
+def _whole_local_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
     """Write into a hidden scratch file beside ``path``, which takes its place after the block.
 
     If the block raises, the scratch file is removed, and what was at ``path`` stays. A process that

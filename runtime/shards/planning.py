@@ -182,7 +182,8 @@ def _listed_objects(source: str, skip: Skip) -> Iterator[Item]:
         InputError: it is not there, cannot be read, or holds nothing to judge.
     """
     empty = True
-    for url in urls_matching(source) if is_url_pattern(source) else [source]:
+    expands = is_url_pattern(source) and look_at(source) is None
+    for url in urls_matching(source) if expands else [source]:
         for item in _objects_at(url, skip):
             empty = False
             yield item

@@ -6,7 +6,6 @@ import errno
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -169,25 +168,6 @@ def folder_and_name(address: str) -> tuple[Folder, str]:
     if not name:
         raise InputError(f"{readable_path(address)} names a folder: name a file.")
     return folder_at(folder or os.curdir), name
-
-
-@contextmanager
-def whole_file(address: str) -> Iterator[Path]:
-    """Give an empty file to fill, whose content appears at ``address`` when the block ends well.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    folder, name = folder_and_name(address)
-    if isinstance(folder, LocalFolder):
-        with folder.writing(name) as scratch:
-            yield scratch
-        return
-    with tempfile.TemporaryDirectory(prefix="glass-") as scratch_folder:
-        scratch = Path(scratch_folder, name)
-        with _told(readable_path(address)):
-            yield scratch
-        folder.put(name, scratch)
 
 
 @contextmanager

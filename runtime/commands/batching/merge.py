@@ -16,8 +16,7 @@ from ...shards.settings import plan_of, settings_of
 from ...storage.folders import folder_at
 from ..console import GlassCommand
 from ..options import common_options, force_option
-from .options import check_parquet
-from .plan import check_new
+from .options import check_parquet, whole_output
 from .status import summary_lines
 
 _EXAMPLES = """
@@ -54,7 +53,6 @@ def merge(folder: str, output: str, force: bool, partial: bool, as_json: bool) -
             f"cannot tell the format of {readable_path(output)}: give a name that ends in "
             f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
         )
-    check_new(output, force=force)
     found = folder_at(folder)
     settings = settings_of(found)
     shards = plan_of(found, settings).shards
@@ -64,8 +62,8 @@ def merge(folder: str, output: str, force: bool, partial: bool, as_json: bool) -
             f"{shards - len(parts)} of {shards} shards are missing: go on with glass-batch run, or "
             "give --partial to merge what there is."
         )
-    with ending_on_sigterm():
-        summary = merge_parts(found, parts.values(), output, settings.classes)
+    with ending_on_sigterm(), whole_output(output, force=force) as file:
+        summary = merge_parts(found, parts.values(), file, output, settings.classes)
     if as_json:
         click.echo(msgspec.json.encode(summary))
     else:

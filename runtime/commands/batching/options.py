@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
 
 import click
 
+from ...finding.files import readable_path
+from ...machine.errors import InputError, OutputError
+from ...results.whole_file import is_there, whole_file
 from ...shards.running import Share
 from ..console import check_libraries
 
@@ -61,3 +67,25 @@ def check_parquet() -> None:
         InputError: pyarrow is not installed.
     """
     check_libraries("glass-batch", ("pyarrow",), extra="parquet", reports=())
+
+
+@contextmanager
+def whole_output(output: str, *, force: bool) -> Iterator[BinaryIO]:
+    """Give a file to fill, which appears at a path or an address when the block ends well.
+
+    Raises:
+        InputError: it is there already, and ``force`` is not given.
+        OutputError: it cannot be written.
+    """
+    if not force and is_there(output):
+        raise InputError(
+            f"{readable_path(output)} exists already: choose another name, or --force to replace "
+            "it."
+        )
+    try:
+        with whole_file(output, replace=force) as file:
+            yield file
+    except OSError as error:
+        raise OutputError(
+            f"{readable_path(output)} cannot be written: {error.strerror or error}."
+        ) from None

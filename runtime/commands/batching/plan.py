@@ -27,11 +27,10 @@ from ...shards.planning import (
     listed_in,
     write_plan,
 )
-from ...storage.folders import folder_and_name, whole_file
 from ..console import GlassCommand
 from ..inputs import PassedOver
 from ..options import column_option, common_options, force_option, list_skipped_option
-from .options import size, size_text
+from .options import size, size_text, whole_output
 
 _CHUNK = 1 << 16  # bytes
 _EXAMPLES = """
@@ -97,26 +96,11 @@ def plan(
     """Plan; see ``glass-batch plan --help``."""
     if not sources and not inventories:
         raise click.UsageError("Missing argument 'SOURCE...' or option '--inventory'.")
-    check_new(output, force=force)
     items = _items(sources, inventories, PassedOver(listed=list_skipped))
     named = [readable_path(each) for each in (*sources, *inventories)]
-    with ending_on_sigterm(), whole_file(output) as path, path.open("wb") as file:
+    with ending_on_sigterm(), whole_output(output, force=force) as file:
         end = write_plan(items, Limits(images, most_bytes), PlanWriter(file, named, column))
     click.echo(printable(f"{_totals(end)}: {readable_path(output)}"), err=True)
-
-
-def check_new(output: str, *, force: bool) -> None:
-    """Refuse an output that is there already, unless it may be replaced.
-
-    Raises:
-        InputError: it is there, or names no file.
-    """
-    folder, name = folder_and_name(output)
-    if not force and name in folder.names():
-        raise InputError(
-            f"{readable_path(output)} exists already: choose another name, or --force to replace "
-            "it."
-        )
 
 
 def _items(

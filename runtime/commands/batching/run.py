@@ -158,7 +158,8 @@ def _counted(judged: Iterable[Outcome]) -> list[Outcome]:
             if outcome.error is not None:
                 _say(f"shard {outcome.shard}: {' '.join(outcome.error.split())}")
     finally:
-        _summarise(outcomes, time.perf_counter() - started)
+        if outcomes:
+            _summarise(outcomes, time.perf_counter() - started)
     return outcomes
 
 

@@ -15,6 +15,7 @@ from ...machine.printable import printable
 from ...results.output_file import CSV, JSON_LINES, PARQUET, Opening, OutputFile, exists_already
 from ...results.parquet import ParquetWriter
 from ...results.records import Failure, Record
+from ...results.whole_file import is_there
 from ...results.writers import CsvWriter, JsonLinesWriter, Sink, Writer
 from ...storage.urls import is_url
 from ..console import check_libraries
@@ -106,9 +107,8 @@ def check_output(target: str | None, *, force: bool, resume: bool, bom: bool = F
         )
     if suffix == PARQUET:
         check_libraries(f"a {PARQUET} file", ["pyarrow"], extra="parquet", reports=())
-    path = Path(str(target))
-    if not (force or resume or is_url(str(target))) and _exists(path):
-        raise exists_already(path)
+    if not (force or resume) and is_there(str(target)):
+        raise exists_already(str(target))
 
 
 def _check_resume(target: str | None, suffix: str, *, force: bool) -> None:
@@ -127,16 +127,6 @@ def _check_resume(target: str | None, suffix: str, *, force: bool) -> None:
 def _suffix(target: str | None) -> str:
     """Return what a file's name ends in, which is its format; nothing for standard output."""
     return "" if target in (None, STANDARD_OUTPUT) else Path(str(target)).suffix.lower()
-
-
-def _exists(path: Path) -> bool:
-    try:
-        path.lstat()  # a link that leads nowhere is there, too
-    except FileNotFoundError:
-        return False
-    except OSError as error:  # above all a name that is too long
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
-    return True
 
 
 @contextmanager

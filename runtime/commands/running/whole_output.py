@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
 from ...finding.files import readable_path
-from ...machine.errors import InputError, OutputError
+from ...machine.errors import OutputError
 from ...machine.signals import ending_on_sigterm
 from ...results.output_file import JSON_LINES, PARQUET, Opening
 from ...results.whole_file import whole_file
@@ -74,7 +74,7 @@ def whole_output(target: str, opening: Opening) -> Iterator[WholeOutput]:
     """
     with ending_on_sigterm(), ExitStack() as place:
         try:
-            file = place.enter_context(_place(target, opening))
+            file = place.enter_context(whole_file(target, replace=opening == "replace"))
         except OSError as error:
             raise OutputError(f"{target} cannot be written: {error.strerror}.") from None
         output = WholeOutput(target, file, place.close)
@@ -84,13 +84,6 @@ def whole_output(target: str, opening: Opening) -> Iterator[WholeOutput]:
             if not output.finished:
                 click.echo(_nothing_left(target, opening, error), err=True)
             raise
-
-
-def _place(target: str, opening: Opening) -> AbstractContextManager[BinaryIO]:
-    """Return what writes a target and puts it in place at the end of its block."""
-    if is_url(target):
-        raise InputError(f"{target} cannot be written: give the path of a file.")
-    return whole_file(Path(target), replace=opening == "replace")
 
 
 def _nothing_left(target: str, opening: Opening, error: BaseException) -> str:
