@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 from ...runtime.finding.choosing import in_silence
@@ -27,6 +29,19 @@ MEMBERS = 2
 
 _SHARDS = 4  # for each of them
 _STORE_BYTES = 100 << 20  # Ray's store of objects, in which only numbers of shards lie
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster that runs.
+
+    Attributes:
+        address: as :func:`ray.init` takes it.
+        variables: of the environment, without which it lets nobody in.
+    """
+
+    address: str
+    variables: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -77,30 +92,35 @@ class Batch:
         Raises:
             EngineError: one of them failed.
         """
+        shares = [f"{number}/{MEMBERS}" for number in range(MEMBERS)]
         return self._run(
             [
-                (pinned, ["--share", f"{number}/{MEMBERS}"])
-                for number, pinned in enumerate(map(_pinned, own_cpus()))
+                (_pinned(cpu), ["--share", share])
+                for cpu, share in zip(own_cpus(), shares, strict=True)
             ]
         )
 
-    def by_actors(self, address: str) -> BatchRun:
-        """Let the Ray cluster at an address judge it.
+    def by_actors(self, cluster: Cluster) -> BatchRun:
+        """Let a Ray cluster judge it.
 
         Raises:
             EngineError: ``glass-batch`` failed.
         """
-        return self._run([("", ["--ray", address])])
+        return self._run([("", ["--ray", cluster.address])], cluster.variables)
 
-    def _run(self, members: Sequence[tuple[str, Sequence[str]]]) -> BatchRun:
+    def _run(
+        self,
+        members: Sequence[tuple[str, Sequence[str]]],
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> BatchRun:
         """Run ``glass-batch`` several times at once, each with some code before it and options."""
         with tempfile.TemporaryDirectory(prefix="glass-bench-") as output:
             started = time.perf_counter()
             with ExitStack() as stack:
                 for before, options in members:
                     code = f"{before}from glass_edge.runtime.commands.batch import main; main()"
-                    stack.enter_context(_running([*python_command(code), *self._given(output),
-                                                  *options]))  # fmt: skip
+                    command = [*python_command(code), *self._given(output), *options]
+                    stack.enter_context(_running(command, variables))
             wall = time.perf_counter() - started
             return BatchRun(judging_seconds(Path(output), self.images), wall)
 
@@ -147,23 +167,28 @@ def own_cpus() -> list[int]:
 
 
 @contextmanager
-def cluster() -> Iterator[str]:
-    """Start a Ray cluster of this machine, with a CPU for each actor, and yield its address."""
-    with OwnProcess("the Ray cluster", _Cluster, MEMBERS) as process:
+def cluster() -> Iterator[Cluster]:
+    """Start a Ray cluster of this machine, with a CPU for each actor; it ends with the block."""
+    # Others of the network may reach it, and whoever may use it may run any code.
+    variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with OwnProcess("the Ray cluster", _Head, MEMBERS, variables) as process:
         try:
-            yield process.ask(_Cluster.address)
+            yield Cluster(process.ask(_Head.address), variables)
         finally:
-            process.ask(_Cluster.close)
+            process.ask(_Head.close)
 
 
-class _Cluster:
-    """A cluster that ends with the process that has started it."""
+class _Head:
+    """The process that has started a cluster."""
 
-    def __init__(self, cpus: int) -> None:
+    def __init__(self, cpus: int, variables: Mapping[str, str]) -> None:
+        os.environ.update(variables)
         import ray
 
+        self._place = tempfile.TemporaryDirectory(prefix="glass-ray-")
         ray.init(
             address="local",
+            _temp_dir=self._place.name,
             num_cpus=cpus,
             object_store_memory=_STORE_BYTES,
             include_dashboard=False,
@@ -177,6 +202,7 @@ class _Cluster:
 
     def close(self) -> None:
         self._ray.shutdown()
+        self._place.cleanup()
 
 
 def _pinned(cpu: int) -> str:
@@ -184,15 +210,19 @@ def _pinned(cpu: int) -> str:
 
 
 @contextmanager
-def _running(command: Sequence[str]) -> Iterator[None]:
-    """Start a command, and wait for its end at the end of the block.
+def _running(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[None]:
+    """Start a command with more variables, and wait for its end at the end of the block.
 
     Raises:
         EngineError: it failed; the last line it said is why.
     """
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env=os.environ | variables,
         )
         try:
             yield

@@ -28,10 +28,10 @@ from .forms import FOLDER, FORMS, TAR, write_forms, write_small_tar
 from .judge import Judge, Passage
 from .memory import Judging, Reading
 from .report import (
-    Cluster,
     CollectionsReport,
     Memory,
     OutputCost,
+    Sharing,
     SourceCost,
     StageCost,
     WayToShare,
@@ -100,7 +100,7 @@ def measure_collections(
             judge = stack.enter_context(_judge(path, options.engine, bucket))
             engine, sources = measure_sources(judge, place, bucket, options.rounds)
             outputs = measure_outputs(judge, place, options)
-        shared = _cluster(place, path, options) if options.cluster else None
+        sharing = _sharing(place, path, options) if options.cluster else None
         stages = measure_stages(path, options, place)
         memory = _memory(images, path, options, place) if options.read_images else None
     return CollectionsReport(
@@ -116,7 +116,7 @@ def measure_collections(
         sources=sources,
         outputs=outputs,
         memory=memory,
-        cluster=shared,
+        sharing=sharing,
         stages=stages,
     )
 
@@ -269,16 +269,16 @@ def _memory(
     return Memory(count, tar.stat().st_size, SMALL_SIDE, tuple(curves))
 
 
-def _cluster(place: Path, bundle: Path, options: CollectionsOptions) -> Cluster:
+def _sharing(place: Path, bundle: Path, options: CollectionsOptions) -> Sharing:
     """Judge the folder shard by shard, by processes and by actors."""
     batch = Batch.of(place / FOLDER, bundle, options.engine)
-    with cluster() as address:
+    with cluster() as started:
         ways: dict[str, Callable[[], BatchRun]] = {
             f"{MEMBERS} processes, --share": batch.by_processes,
-            f"{MEMBERS} actors, --ray": lambda: batch.by_actors(address),
+            f"{MEMBERS} actors, --ray": lambda: batch.by_actors(started),
         }
         turns = in_rotation(list(ways), lambda name: ways[name](), options.rounds, "shards")
-    return Cluster(
+    return Sharing(
         batch.shards,
         MEMBERS,
         tuple(

@@ -87,7 +87,7 @@ class WayToShare(msgspec.Struct, frozen=True):
     wall: Samples
 
 
-class Cluster(msgspec.Struct, frozen=True):
+class Sharing(msgspec.Struct, frozen=True):
     """Ways to share shards, the first of which is what the others are compared with."""
 
     shards: int
@@ -123,7 +123,7 @@ class CollectionsReport(BenchReport, frozen=True):
     sources: tuple[SourceCost, ...]
     outputs: tuple[OutputCost, ...]
     memory: Memory | None
-    cluster: Cluster | None
+    sharing: Sharing | None
     stages: tuple[StageCost, ...]
 
     def source_table(self) -> str:
@@ -175,13 +175,13 @@ class CollectionsReport(BenchReport, frozen=True):
         ]
         return markdown_table(header, rows)
 
-    def cluster_table(self) -> str:
+    def sharing_table(self) -> str:
         """Return a row for each way to share the shards; empty where there is none."""
-        if self.cluster is None:
+        if self.sharing is None:
             return ""
         header = ["shards judged by", "images/s of judging", "of the first row's speed",
                   "seconds in all", "of the first row's speed in all"]  # fmt: skip
-        first = self.cluster.ways[0]
+        first = self.sharing.ways[0]
         rows = [
             [
                 way.name,
@@ -190,7 +190,7 @@ class CollectionsReport(BenchReport, frozen=True):
                 three_digits(way.wall.median) + mark(way.wall),
                 multiple(_ratios(first.wall, way.wall)),
             ]
-            for way in self.cluster.ways
+            for way in self.sharing.ways
         ]
         return markdown_table(header, rows)
 
@@ -207,7 +207,7 @@ class CollectionsReport(BenchReport, frozen=True):
 
     def to_markdown(self) -> str:
         """Return the tables and how they were measured."""
-        sources, outputs, cluster = self.source_table(), self.output_table(), self.cluster_table()
+        sources, outputs, sharing = self.source_table(), self.output_table(), self.sharing_table()
         return self.page(
             "Collections",
             f"{self.images} images of {self.image_bytes / MB:.2f} MB on average; bundle "
@@ -225,13 +225,13 @@ class CollectionsReport(BenchReport, frozen=True):
             f"{self.outputs[0].records:,} records of those images lying ready.",
             outputs,
             *self._memory_part(),
-            *self._cluster_part(cluster),
+            *self._sharing_part(sharing),
             "## What an image costs",
             "Milliseconds per image by stage, with one worker, which decodes and judges; medians. "
             "The images are mosaics of real photographs. CPU is that of the whole process, also "
             "of the threads that read ahead.",
             self.stage_table(),
-            unsteady_note(sources, outputs, cluster),
+            unsteady_note(sources, outputs, sharing),
         )
 
     def _memory_part(self) -> Sequence[str]:
@@ -246,14 +246,14 @@ class CollectionsReport(BenchReport, frozen=True):
             self.memory_table(),
         )
 
-    def _cluster_part(self, table: str) -> Sequence[str]:
-        if self.cluster is None:
+    def _sharing_part(self, table: str) -> Sequence[str]:
+        if self.sharing is None:
             return ()
         return (
             "## A cluster",
-            f"`glass-batch run` with {self.cluster.shards} shards and one worker for each CPU: "
-            f"{self.cluster.members} plain processes that share the plan, each pinned to a CPU, "
-            f"and a Ray cluster of this machine with {self.cluster.members} CPUs, which runs "
+            f"`glass-batch run` with {self.sharing.shards} shards and one worker for each CPU: "
+            f"{self.sharing.members} plain processes that share the plan, each pinned to a CPU, "
+            f"and a Ray cluster of this machine with {self.sharing.members} CPUs, which runs "
             "already. Judging begins with the first shard and ends with the last; in all, "
             "commands start, load their libraries and end.",
             table,
