@@ -120,7 +120,7 @@ class Batch:
                 for before, options in members:
                     code = f"{before}from glass_edge.runtime.commands.batch import main; main()"
                     command = [*python_command(code), *self._given(output), *options]
-                    stack.enter_context(_running(command, variables))
+                    stack.enter_context(_running(command, output, variables))
             wall = time.perf_counter() - started
             return BatchRun(judging_seconds(Path(output), self.images), wall)
 
@@ -210,8 +210,8 @@ def _pinned(cpu: int) -> str:
 
 
 @contextmanager
-def _running(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[None]:
-    """Start a command with more variables, and wait for its end at the end of the block.
+def _running(command: Sequence[str], folder: str, variables: Mapping[str, str]) -> Iterator[None]:
+    """Start a command in a folder, with more variables, and wait for it at the end of the block.
 
     Raises:
         EngineError: it failed; the last line it said is why.
@@ -222,6 +222,7 @@ def _running(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[N
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=said,
+            cwd=folder,  # Ray's workers look for modules where it was started
             env=os.environ | variables,
         )
         try:
