@@ -121,8 +121,9 @@ class TestSources:
             assert min(cost.seconds.seconds) > 0
             assert min(cost.cpu_seconds.seconds) > 0
             assert cost.server_cpu_seconds is None
-        assert costs[0].bytes is None
-        assert costs[1].bytes == (forms / TAR).stat().st_size
+        folder, tar = (forms / FOLDER).iterdir(), forms / TAR
+        assert costs[0].bytes == sum(file.stat().st_size for file in folder)
+        assert costs[1].bytes == tar.stat().st_size
 
     def test_with_other_verdicts_are_an_error(self, judge, forms, photos, tmp_path):
         for form in FORMS:
@@ -250,12 +251,12 @@ def a_report(**changes) -> CollectionsReport:
         engine="onnxruntime",
         rounds=2,
         sources=(
-            SourceCost("photos", None, plain, plain),
+            SourceCost("photos", 20_000_000, plain, plain),
             SourceCost("folder in a bucket", None, slow, plain, Samples((0.25, 0.25))),
         ),
         outputs=(
-            OutputCost(".jsonl", plain, Samples((0.2, 0.2)), 1000, 500_000),
-            OutputCost(".csv", slow, Samples((0.4, 0.4)), 1000, 700_000),
+            OutputCost(".jsonl", plain, Samples((0.2, 0.2)), 1000),
+            OutputCost(".csv", slow, Samples((0.4, 0.4)), 1000),
         ),
         memory=Memory(100, 1_000_000, 96, (PeakCurve("judged", 100, 2.0, TENTHS),)),
         sharing=Sharing(
@@ -272,16 +273,17 @@ def cells(table: str, row: int) -> list[str]:
 
 class TestTables:
     def test_compare_sources_with_the_folder_of_the_same_round(self):
-        _, _, ratio, cpu, server = cells(a_report().source_table(), 1)
+        _, size, _, ratio, cpu, server = cells(a_report().source_table(), 1)
         assert ratio == "0.50 (0.50 to 0.50)"
         assert cpu == "5.5"
-        assert server == "0.25"
+        assert (size, server) == ("", "0.25")
+        assert cells(a_report().source_table(), 0)[1] == "20.0"
         assert cells(a_report().source_table(), 0)[-1] == ""
 
     def test_compare_outputs_with_json_lines(self):
-        *_, ratio, alone, size = cells(a_report().output_table(), 1)
+        *_, ratio, alone = cells(a_report().output_table(), 1)
         assert ratio == "2.00 (2.00 to 2.00)"
-        assert (alone, size) == ("400", "700")
+        assert alone == "400"
 
     def test_show_how_memory_went(self):
         assert cells(a_report().memory_table(), 0) == ["judged", "100", "50", "1.0", "5.0", "10.0"]
@@ -309,6 +311,7 @@ class TestTables:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("every_cpu")
 def test_everything_is_measured(vit_bundle, photos, tmp_path):
     output = ["-o", tmp_path / "report.json", "-o", tmp_path / "report.md"]
     few = ["--rounds", 2, "--repeat", 2, "--records", 50, "--megapixels", "0.1,0.3"]
@@ -333,3 +336,14 @@ def test_everything_is_measured(vit_bundle, photos, tmp_path):
 
 def test_images_that_are_not_there_are_one_sentence(vit_bundle):
     assert "no-such-folder" in refusal(run("no-such-folder/*.jpg", "-b", vit_bundle.path))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="CPUs cannot be chosen")
+def test_a_cluster_on_one_cpu_is_refused(vit_bundle, photos):
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, [min(own)])
+    try:
+        done = run(*photos, "-b", vit_bundle.path, "--cluster")
+    finally:
+        os.sched_setaffinity(0, own)
+    assert "needs Linux and 2 CPUs: leave it out" in refusal(done)

@@ -66,7 +66,7 @@ Examples:
     help="Also compare two processes of glass-batch with two actors on a Ray cluster of this "
     "machine.",
 )
-@option("--records", type=positive, default=20_000, help="Records that each writer is given.")
+@option("--records", type=positive, default=10_000, help="Records that each writer is given.")
 @option(
     "--read-images",
     type=click.IntRange(min=0),
@@ -106,7 +106,8 @@ def collections(
     if options["cluster"]:
         check_libraries("--cluster", ["ray"], extra="ray", reports=output)
     from .cluster import own_cpus
-    from .measure import CollectionsOptions, measure_collections
+    from .measure import measure_collections
+    from .options import CollectionsOptions
 
     if options["cluster"]:
         own_cpus()  # refused before anything is measured

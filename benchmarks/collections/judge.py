@@ -85,7 +85,7 @@ class Judge:
             for record in records:
                 with records.timings.stage("write"):
                     write(record)
-                scores.append(_score(record))
+                scores.append(score_of(record))
         seconds, used = time.perf_counter() - started, time.process_time() - used
         return Passage(
             tuple(scores), seconds, used, dict(records.timings.seconds), self._detector.engine
@@ -118,7 +118,12 @@ class Judge:
             finish(writer, opened)
 
 
-def _score(record: Record) -> float:
+def score_of(record: Record) -> float:
+    """Return P(fake).
+
+    Raises:
+        ImageError: the image has no verdict.
+    """
     if not isinstance(record, Verdict):
         raise ImageError(f"{record.path}: {record.error.message} Leave it out of the benchmark.")
     return record.score

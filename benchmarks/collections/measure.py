@@ -6,7 +6,6 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +26,7 @@ from .cluster import MEMBERS, Batch, BatchRun, cluster
 from .forms import FOLDER, FORMS, TAR, write_forms, write_small_tar
 from .judge import Judge, Passage
 from .memory import Judging, Reading
+from .options import CollectionsOptions
 from .report import (
     CollectionsReport,
     Memory,
@@ -48,33 +48,6 @@ _Member = TypeVar("_Member")
 _Figure = TypeVar("_Figure")
 
 
-@dataclass(frozen=True)
-class CollectionsOptions:
-    """What is measured.
-
-    Attributes:
-        engine: what executes the graphs.
-        rounds: that count; one more warms up.
-        repeat: how often each image is in the collection.
-        bucket: whether object storage takes part.
-        cluster: whether a Ray cluster takes part.
-        records: that each writer is given.
-        read_images: in the tar along which memory is measured; 0 leaves that out.
-        judged_images: how many of those are also judged.
-        megapixels: of the images whose stages are measured.
-    """
-
-    engine: str = "auto"
-    rounds: int = 5
-    repeat: int = 10
-    bucket: bool = True
-    cluster: bool = False
-    records: int = 20_000
-    read_images: int = 100_000
-    judged_images: int = 2_000
-    megapixels: tuple[float, ...] = (1, 4, 12, 24)
-
-
 def measure_collections(
     images: Sequence[str], bundle: Bundle, options: CollectionsOptions, *, command: str
 ) -> CollectionsReport:
@@ -94,7 +67,6 @@ def measure_collections(
     with tempfile.TemporaryDirectory(prefix="glass-bench-") as scratch:
         place = Path(scratch)
         count = write_forms(images, options.repeat, place)
-        sizes = [file.stat().st_size for file in (place / FOLDER).iterdir()]
         with ExitStack() as stack:
             bucket = stack.enter_context(bucket_of(place)) if options.bucket else None
             judge = stack.enter_context(_judge(path, options.engine, bucket))
@@ -109,7 +81,7 @@ def measure_collections(
         environment=environment(),
         libraries=_versions(options),
         images=count,
-        image_bytes=statistics.fmean(sizes),
+        image_bytes=(sources[0].bytes or 0) / count,
         bundle=bundle.name,
         engine=engine,
         rounds=options.rounds,
@@ -184,7 +156,6 @@ def measure_outputs(
             Samples(seconds),
             Samples(writing),
             options.records,
-            (place / f"alone{suffix}").stat().st_size,
         )
         for suffix, seconds, writing in zip(OUTPUTS, wholes, alones, strict=True)
     )
@@ -228,11 +199,19 @@ def _source_cost(
     served = bucket is not None and name in bucket.sources
     return SourceCost(
         name,
-        bytes=file.stat().st_size if file.is_file() else None,
+        bytes=_bytes_of(file),
         seconds=Samples(tuple(passage.seconds for passage, _ in turn)),
         cpu_seconds=Samples(tuple(passage.cpu_seconds for passage, _ in turn)),
         server_cpu_seconds=Samples(tuple(cpu for _, cpu in turn)) if served else None,
     )
+
+
+def _bytes_of(form: Path) -> int | None:
+    """Return the size of a file or of all files in a folder, ``None`` if it is not there."""
+    if not form.exists():
+        return None
+    files = form.iterdir() if form.is_dir() else [form]
+    return sum(file.stat().st_size for file in files)
 
 
 def _folders_by_size(sizes: Sequence[float], place: Path) -> Iterator[tuple[float, Path]]:

@@ -17,6 +17,7 @@ from ...runtime.finding.stored import DEFAULT_MAX_BYTES, StoredImage
 from ...runtime.images.decode import settle_pillow
 from ...runtime.judging.detector import Detector
 from ...runtime.judging.options import DetectorOptions
+from .judge import score_of
 from .report import PeakCurve
 
 MARKS = 10
@@ -48,10 +49,14 @@ class Judging:
         self._detector = Detector(Bundle.open(bundle), DetectorOptions(engine=engine))
 
     def watch(self, path: str, count: int) -> PeakCurve:
-        """Return the curve of so many images of an archive."""
+        """Return the curve of so many images of an archive.
+
+        Raises:
+            ImageError: one of them has no verdict.
+        """
         images = islice(images_named([path]).images, count)
         with self._detector.stream(images) as records:
-            return curve("judged", records, count)
+            return curve("judged", map(score_of, records), count)
 
 
 def curve(name: str, items: Iterable[object], count: int) -> PeakCurve:

@@ -18,7 +18,7 @@ class SourceCost(msgspec.Struct, frozen=True):
 
     Attributes:
         name: what tables call it.
-        bytes: the size of its file; ``None`` for a folder.
+        bytes: what it takes on disk; ``None`` in a bucket, where the same files lie.
         seconds: of each passage.
         cpu_seconds: what the detector's process took of the CPUs in each.
         server_cpu_seconds: what the bucket's server took of the same CPUs in each; ``None``
@@ -40,14 +40,12 @@ class OutputCost(msgspec.Struct, frozen=True):
         seconds: of each passage, with the writing.
         alone: seconds in which the writer writes ``records`` that lie ready.
         records: how many those are.
-        bytes: the size of the file that they make.
     """
 
     suffix: str
     seconds: Samples
     alone: Samples
     records: int
-    bytes: int
 
 
 class PeakCurve(msgspec.Struct, frozen=True):
@@ -128,11 +126,12 @@ class CollectionsReport(BenchReport, frozen=True):
 
     def source_table(self) -> str:
         """Return a row for each form of the collection."""
-        header = ["images in", "images/s", "of the folder's speed", "CPU s",
+        header = ["images in", "MB", "images/s", "of the folder's speed", "CPU s",
                   "server's CPU s"]  # fmt: skip
         rows = [
             [
                 source.name,
+                "" if source.bytes is None else f"{source.bytes / MB:.1f}",
                 self._speed(source.seconds),
                 multiple(_ratios(self.sources[0].seconds, source.seconds)),
                 three_digits(source.cpu_seconds.median),
@@ -144,15 +143,13 @@ class CollectionsReport(BenchReport, frozen=True):
 
     def output_table(self) -> str:
         """Return a row for each format of records."""
-        header = ["records to", "images/s", "times as long", "writer alone, µs per record",
-                  "bytes per record"]  # fmt: skip
+        header = ["records to", "images/s", "times as long", "writer alone, µs per record"]
         rows = [
             [
                 each.suffix,
                 self._speed(each.seconds),
                 multiple(_ratios(each.seconds, self.outputs[0].seconds)),
                 three_digits(each.alone.median / each.records * 1e6) + mark(each.alone),
-                f"{each.bytes / each.records:.0f}",
             ]
             for each in self.outputs
         ]
@@ -221,15 +218,16 @@ class CollectionsReport(BenchReport, frozen=True):
             _bucket_note(self.sources),
             sources,
             "## Where records go",
-            f"The same over the folder, with the records written; and each writer alone, with "
-            f"{self.outputs[0].records:,} records of those images lying ready.",
+            "The same over the folder, with the records written; and each writer alone, given "
+            f"{self.outputs[0].records:,} records that lie ready, those of the images again and "
+            "again.",
             outputs,
             *self._memory_part(),
             *self._sharing_part(sharing),
             "## What an image costs",
-            "Milliseconds per image by stage, with one worker, which decodes and judges; medians. "
-            "The images are mosaics of real photographs. CPU is that of the whole process, also "
-            "of the threads that read ahead.",
+            "Elapsed milliseconds per image by stage, with one worker, which decodes and judges; "
+            "medians. The last column is the CPU time of the whole process, also of the threads "
+            "that read ahead. The images are mosaics of real photographs.",
             self.stage_table(),
             unsteady_note(sources, outputs, sharing),
         )
@@ -254,8 +252,8 @@ class CollectionsReport(BenchReport, frozen=True):
             f"`glass-batch run` with {self.sharing.shards} shards and one worker for each CPU: "
             f"{self.sharing.members} plain processes that share the plan, each pinned to a CPU, "
             f"and a Ray cluster of this machine with {self.sharing.members} CPUs, which runs "
-            "already. Judging begins with the first shard and ends with the last; in all, "
-            "commands start, load their libraries and end.",
+            "already and pins nothing. Judging begins with the first shard and ends with the last; "
+            "in all, commands start, load their libraries and end.",
             table,
         )
 
