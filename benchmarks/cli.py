@@ -39,6 +39,7 @@ from .cli_common import (
     tables_option,
     write,
 )
+from .collections.cli import collections
 from .detectors.cli import detector
 from .int8.cli import int8
 from .machines import Machines, read_report
@@ -85,6 +86,7 @@ def main() -> None:
     """Measure glass-edge against what would be used instead."""
 
 
+main.add_command(collections)
 main.add_command(views)
 main.add_command(decoders)
 main.add_command(int8)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from glass_edge.benchmarks.collections.report import CollectionsReport
 from glass_edge.benchmarks.detectors.report import DetectorReport
 from glass_edge.benchmarks.engines import EnginesReport
 from glass_edge.benchmarks.evaluation.report import EvaluationReport
@@ -402,6 +403,7 @@ _TABLES: dict[
     str,
     type[
         CalibrationReport
+        | CollectionsReport
         | DecodersReport
         | DetectorReport
         | EnginesReport
@@ -416,6 +418,7 @@ _TABLES: dict[
     ],
 ] = {
     "calibrate": CalibrationReport,
+    "collections": CollectionsReport,
     "decoders": DecodersReport,
     "detector": DetectorReport,
     "engines": EnginesReport,
