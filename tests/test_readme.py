@@ -16,6 +16,7 @@ import detector_files
 import numpy as np
 import pytest
 from conftest import EXAMPLES, ROOT, call
+from object_storage import object_storage_fixture  # noqa: F401
 from PIL import Image
 from safetensors.torch import save_file
 from serving import serving
@@ -25,8 +26,8 @@ PROGRAMS = Path(sys.executable).parent
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
 COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
 OURS = (
-    *("glass-calibrate", "glass-eval", "glass-export", "glass-quantize", "glass-report"),
-    "glass-run",
+    *("glass-batch", "glass-calibrate", "glass-eval", "glass-export", "glass-quantize"),
+    *("glass-report", "glass-run"),
 )
 DEMO, RECORD = (text for kind, text in BLOCKS if kind == "text")
 LEFT_OUT = "…"
@@ -89,7 +90,11 @@ def test_the_record_is_the_one_shown(demo, place):
     assert_shows(" ".join(RECORD.split()), json.dumps(json.loads(done.stdout)))
 
 
-def test_every_command_runs(demo, place):
+def test_every_command_runs(demo, place, object_storage):
+    object_storage.client.create_bucket(Bucket="bucket")
+    for path in sorted((place / "images").iterdir()):
+        object_storage.client.upload_file(str(path), "bucket", f"photos/{path.name}")
+    shutil.make_archive(str(place / "photos"), "tar", place, "images")
     ours = [line for line in COMMANDS if line.startswith(OURS)]
     assert len(ours) >= 6
     for command in ours:
