@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -16,13 +14,10 @@ from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.progress import on_console
 from ...runtime.machine.environment import environment
 from ...runtime.machine.errors import EngineError
-from ...runtime.machine.progress import track
-from ...runtime.machine.timings import STAGES
 from ...runtime.results.output_file import CSV, JSON_LINES, PARQUET
 from ..measuring.process import OwnProcess
 from ..measuring.report import SCHEMA_VERSION
 from ..measuring.samples import Samples
-from ..views.measure import generated_images
 from .bucket import Bucket, bucket_of
 from .cluster import MEMBERS, Batch, BatchRun, cluster
 from .forms import FOLDER, FORMS, TAR, write_forms, write_small_tar
@@ -35,20 +30,16 @@ from .report import (
     OutputCost,
     Sharing,
     SourceCost,
-    StageCost,
     WayToShare,
 )
+from .stages import measure_stages
+from .turns import in_rotation
 
 OUTPUTS = (JSON_LINES, CSV, PARQUET)
 SMALL_SIDE = 96
 """Pixels, of the longer side of the images along which memory is measured."""
 
 _SAME = 1e-3  # of P(fake): how images share batches may change the last bits
-_COPIES = 4  # of an image whose stages are measured
-_MILLI = 1e3  # milliseconds of a second
-
-_Member = TypeVar("_Member")
-_Figure = TypeVar("_Figure")
 
 
 def measure_collections(
@@ -94,22 +85,6 @@ def measure_collections(
         sharing=sharing,
         stages=stages,
     )
-
-
-def in_rotation(
-    members: Sequence[_Member], measure: Callable[[_Member], _Figure], rounds: int, label: str
-) -> list[tuple[_Figure, ...]]:
-    """Measure each member once in every round, and begin each round with another one.
-
-    Returns:
-        Each member's figures, round by round, without those of a first round that warms up.
-    """
-    figures: dict[int, list[_Figure]] = {index: [] for index in range(len(members))}
-    for turn in track(range(rounds + 1), label, rounds + 1, on_console):
-        for index in range(len(members)):
-            own = (index + turn) % len(members)
-            figures[own].append(measure(members[own]))
-    return [tuple(found[1:]) for found in figures.values()]
 
 
 def measure_sources(
@@ -164,28 +139,6 @@ def measure_outputs(
     )
 
 
-def measure_stages(bundle: Path, options: CollectionsOptions, place: Path) -> tuple[StageCost, ...]:
-    """Judge images of every size with one worker, and divide the time by stage."""
-    folders = dict(_folders_by_size(options.megapixels, place))
-    records = str(place / f"stages{JSON_LINES}")
-    with OwnProcess("one worker", Judge, bundle, options.engine, 1) as judge:
-        turns = in_rotation(
-            list(folders),
-            lambda size: judge.ask(Judge.judge, str(folders[size]), records),
-            options.rounds,
-            "stages",
-        )
-    return tuple(
-        StageCost(
-            megapixels=size,
-            bytes=next(folders[size].iterdir()).stat().st_size,
-            stages={stage: _each([taken.stages[stage] for taken in turn]) for stage in STAGES},
-            cpu=_each([taken.cpu_seconds for taken in turn]),
-        )
-        for size, turn in zip(folders, turns, strict=True)
-    )
-
-
 def _same(scores: Sequence[float], expected: Sequence[float]) -> bool:
     return np.shape(scores) == np.shape(expected) and np.allclose(scores, expected, 0, _SAME)
 
@@ -219,21 +172,6 @@ def _bytes_of(form: Path) -> int | None:
         return None
     files = form.iterdir() if form.is_dir() else [form]
     return sum(file.stat().st_size for file in files)
-
-
-def _folders_by_size(sizes: Sequence[float], place: Path) -> Iterator[tuple[float, Path]]:
-    for size in sizes:
-        (content,) = generated_images([size]).values()
-        folder = place / f"{size:g}-megapixels"
-        folder.mkdir()
-        for number in range(_COPIES):
-            (folder / f"{number}.jpg").write_bytes(content)
-        yield size, folder
-
-
-def _each(seconds: Sequence[float]) -> float:
-    """Return the milliseconds of one copy, of the median round."""
-    return statistics.median(seconds) / _COPIES * _MILLI
 
 
 def _memory(

@@ -225,9 +225,9 @@ class CollectionsReport(BenchReport, frozen=True):
             *self._memory_part(),
             *self._sharing_part(sharing),
             "## What an image costs",
-            "Elapsed milliseconds per image by stage, with one worker, which decodes and judges; "
-            "medians. The last column is the CPU time of the whole process, also of the threads "
-            "that read ahead. The images are mosaics of real photographs.",
+            "Elapsed milliseconds per image by stage, with one worker, which decodes and judges, "
+            "and on Linux with one CPU; medians. The last column is the CPU time of the whole "
+            "process. The images are mosaics of real photographs.",
             self.stage_table(),
             unsteady_note(sources, outputs, sharing),
         )
