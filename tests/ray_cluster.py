@@ -78,7 +78,9 @@ def _raylet(node: Any) -> int:
 
 
 @contextmanager
-def ray_cluster(nodes: int = 2, environment: Mapping[str, str] | None = None) -> Iterator[RayCluster]:
+def ray_cluster(
+    nodes: int = 2, environment: Mapping[str, str] | None = None
+) -> Iterator[RayCluster]:
     """Start a cluster on the machine's own address: on 127.0.0.1 two nodes do not come up."""
     from ray.cluster_utils import Cluster
 
