@@ -1,184 +1,213 @@
-"""Shards judged on a Ray cluster: a row each, and an actor on each machine or for each GPU.
+"""Shards judged on a Ray cluster, of which this process sees only what became of each.
 
-Ray is given the numbers of shards and gives back what became of each. Images never pass through it:
-an actor reads its shards and writes their parts itself. Shards of a machine that is lost are given
-to others.
+It is a process of its own that joins the cluster, see :mod:`.driver`: where Ray loses the cluster
+it ends its process at once, and before that it writes on whatever terminal there is.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import pickle
+import re
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from threading import Event, Timer
+from typing import IO, cast
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
-from ..images.decode import settle_pillow
-from ..judging.options import DetectorOptions
 from ..machine.errors import InputError
-from ..machine.stderr import keep_libraries_off_stderr
+from ..machine.interpreter import python_command
 from ..storage.urls import is_url
-from .judging import JudgeSettings, Outcome, ShardJudge
+from .judging import JudgeSettings, Outcome
+from .pool import Pool
 
 ANY_CLUSTER = "auto"
 """The address of the cluster that ``RAY_ADDRESS`` names, or that this machine is part of."""
 
+MOST_TRIES = 4
+"""How often a shard is begun, if the processes or the machines that judge it are lost."""
+
+CONNECT_TIMEOUT = 10.0
+JOIN_TIMEOUT = 60.0  # seconds; it takes 2 to 9 of them, also where the machine is busy
+_CLOSE_TIMEOUT = 10.0
+_DRIVE = "from glass_edge.runtime.shards.driver import drive; drive()"
+_HOST_AND_PORT = re.compile(r"\[?([^/]+?)\]?:(\d{1,5})", re.A)
+
 
 @dataclass(frozen=True)
-class Actors:
-    """How many judge at once, and what each of them has."""
+class Job:
+    """What the driver is given: what judges, the numbers of shards, and the cluster's address."""
 
-    count: int
-    cpus: int
-    gpus: int
+    settings: JudgeSettings
+    shards: Sequence[int]
+    address: str
 
-    def __str__(self) -> str:
-        gpu = ", a GPU" if self.gpus else ""
-        return f"{self.count} {_plural('actor', self.count)} with {self.cpus} CPU{gpu}"
+
+class Told(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the driver says, a line each: its pool, each outcome, and why or that it ends."""
+
+    pool: Pool | None = None
+    outcome: Outcome | None = None
+    error: str | None = None
+    done: bool = False
 
 
 def judge_on_cluster(
-    settings: JudgeSettings, shards: Sequence[int], address: str = ANY_CLUSTER
+    settings: JudgeSettings,
+    shards: Sequence[int],
+    address: str = ANY_CLUSTER,
+    joined: Callable[[Pool], None] = lambda pool: None,
 ) -> Iterator[Outcome]:
     """Judge shards on a cluster, and yield what became of each as soon as it is known.
 
     The bundle, the images and the output must be reachable from every machine under the same paths,
-    and glass-edge be installed there.
+    and glass-edge be installed there. A shard whose process or machine is lost is begun again,
+    :data:`MOST_TRIES` times in all.
 
     Args:
-        settings: what judges. ``options.workers`` is how many CPUs an actor has, by default all of
-            a machine; it has a GPU where there are any and ``options.device`` is not the CPU.
+        settings: what judges; see :func:`.pool.pool_of` for its ``options.workers``.
         shards: their numbers.
         address: of the cluster, as :func:`ray.init` takes it.
+        joined: is told what judges once that is known.
 
     Raises:
         InputError: Ray is not installed, there is no such cluster, it has no room for an actor, or
             it was lost.
     """
-    with _joined(address) as ray:
-        actors = actors_of(ray.nodes(), settings.options)
-        options = replace(settings.options, workers=actors.cpus)
-        everywhere = replace(
-            settings,
-            bundle=settings.bundle.absolute(),
-            output=_absolute(settings.output),
-            options=options,
+    check_ray()
+    _check_address(address)
+    left = set(shards)
+    with _driver(Job(_everywhere(settings), shards, address)) as lines:
+        for told in lines:
+            if told.pool:
+                joined(told.pool)
+            if told.outcome:
+                left.discard(told.outcome.shard)
+                yield told.outcome
+    for shard in sorted(left):
+        yield Outcome(
+            shard, error="nothing came back of it: run the same command to go on with it."
         )
-        rows = ray.data.from_items(
-            [{"shard": number} for number in shards], override_num_blocks=len(shards)
-        )
-        outcomes = rows.map_batches(
-            _Actor,
-            fn_constructor_args=(everywhere,),
-            batch_size=1,
-            num_cpus=actors.cpus,
-            num_gpus=actors.gpus,
-            # None waits behind a shard that takes long: each actor is given one when it is free.
-            compute=ray.data.ActorPoolStrategy(
-                min_size=1, initial_size=actors.count, max_tasks_in_flight_per_actor=1
-            ),
-        )
-        for row in outcomes.iter_rows():
-            yield msgspec.json.decode(row["outcome"], type=Outcome)
 
 
-def actors_of(nodes: Sequence[Mapping[str, Any]], options: DetectorOptions) -> Actors:
-    """Say how many actors there is room for, one for each GPU, or else for each machine.
-
-    Args:
-        nodes: the machines, as :func:`ray.nodes` describes them.
-        options: see :func:`judge_on_cluster`.
+def check_ray() -> None:
+    """Check that Ray is installed.
 
     Raises:
-        InputError: there is room for none.
+        InputError: it is not.
     """
-    machines = [node["Resources"] for node in nodes if node["Alive"]]
-    cpus = [int(machine.get("CPU", 0)) for machine in machines]
-    gpus = [int(machine.get("GPU", 0)) for machine in machines]
-    if options.device != "cpu" and any(gpus):
-        own = options.workers or max(
-            1, min(have // gpu for have, gpu in zip(cpus, gpus, strict=True) if gpu)
-        )
-        count = sum(min(gpu, have // own) for have, gpu in zip(cpus, gpus, strict=True))
-    else:
-        own = options.workers or min(filter(None, cpus), default=1)
-        count = sum(have // own for have in cpus)
-    if not count:
+    for name in ("ray", "pandas", "pyarrow"):  # Ray Data needs the others
+        if find_spec(name) is None:
+            raise InputError(
+                f"--ray needs {name}, which is not installed: pip install 'glass-edge[ray]'."
+            )
+
+
+def _check_address(address: str) -> None:
+    """Check that something listens at an address, because Ray tries for minutes.
+
+    Raises:
+        InputError: nothing does, or the address is of another kind.
+    """
+    if "://" in address:
         raise InputError(
-            f"no machine of the cluster has {own} {_plural('CPU', own)} for an actor (they have "
-            f"{', '.join(map(str, cpus))}): give fewer --workers."
+            f"{address} is not the address of a cluster's head: give --ray HOST:PORT, as ray start "
+            "shows it, from a machine of the cluster, or send the command there with ray job "
+            "submit."
         )
-    return Actors(count, own, int(options.device != "cpu" and any(gpus)))
+    found = _HOST_AND_PORT.fullmatch(address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), CONNECT_TIMEOUT).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"no Ray cluster answers at {address} ({getattr(error, 'strerror', None) or error}): "
+            "start one with ray start --head, or give its address."
+        ) from None
 
 
-class _Actor:
-    """Judges shards in a process of its own, somewhere in the cluster."""
+def _everywhere(settings: JudgeSettings) -> JudgeSettings:
+    """Return settings whose paths mean the same in every folder."""
+    options, folder, output = settings.options, settings.options.engine_folder, settings.output
+    return replace(
+        settings,
+        bundle=_absolute(settings.bundle),
+        output=output if is_url(output) else str(_absolute(Path(output))),
+        options=replace(options, engine_folder=_absolute(folder) if folder else None),
+    )
 
-    def __init__(self, settings: JudgeSettings) -> None:
-        settle_pillow(settings.options.max_pixels)
-        keep_libraries_off_stderr()
-        self._judge = ShardJudge(settings)
 
-    def __call__(self, rows: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, list[bytes]]:
-        outcomes = map(self._judge.judge, map(int, rows["shard"]))
-        return {"outcome": [msgspec.json.encode(outcome) for outcome in outcomes]}
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100  # keeps links, and drops ..
 
 
 @contextmanager
-def _joined(address: str) -> Iterator[Any]:
-    """Join a cluster, and leave it at the end of the block.
+def _driver(job: Job) -> Iterator[Iterator[Told]]:
+    """Start the process that joins the cluster, and end it with the block.
+
+    It is killed where the block is left early. Its actors are killed by Ray then, and no part is
+    left unfinished.
+    """
+    process = subprocess.Popen(  # noqa: S603
+        python_command(_DRIVE),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # all that Ray has to say is in its logs, too
+        cwd=Path.cwd().anchor,  # which Ray makes every worker look for modules in
+        start_new_session=True,  # Ctrl-C is for the parent
+    )
+    try:
+        yield _lines(process, job)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_CLOSE_TIMEOUT)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _lines(process: subprocess.Popen[bytes], job: Job) -> Iterator[Told]:
+    """Yield what the driver says until it is done.
 
     Raises:
-        InputError: see :func:`judge_on_cluster`.
+        InputError: it cannot do it, has not joined in time, or is gone.
     """
-    # Or Ray prints as an error what is its own way to make actors.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    ray = _ray()
+    late = Event()
+
+    def give_up() -> None:
+        late.set()
+        process.kill()
+
+    stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+    timer = Timer(JOIN_TIMEOUT, give_up)
+    timer.daemon = True
+    timer.start()
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"the Ray cluster {address} cannot be joined ({_first_line(error)}): start one with "
-            "ray start --head, or give its address."
-        ) from error
-    try:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = context.print_on_execution_start = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        yield ray
-    except ray.exceptions.RayError as error:
-        raise InputError(
-            f"the Ray cluster was lost ({_first_line(error)}): run the same command to go on."
-        ) from error
+        with suppress(BrokenPipeError):
+            pickle.dump(job, stdin)
+            stdin.flush()
+        for line in stdout:
+            timer.cancel()
+            told = msgspec.json.decode(line, type=Told)
+            if told.error:
+                raise InputError(told.error)
+            if told.done:
+                return
+            yield told
     finally:
-        ray.shutdown()
-
-
-def _ray() -> Any:
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
+        timer.cancel()
+    if late.is_set():
         raise InputError(
-            f"--ray needs a library that is not installed ({error.name}): pip install "
-            "'glass-edge[ray]'."
-        ) from None
-    return ray
-
-
-def _absolute(output: str) -> str:
-    return output if is_url(output) else os.path.abspath(Path(output))  # noqa: PTH100  # keeps links
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def _plural(noun: str, count: int) -> str:
-    return noun if count == 1 else f"{noun}s"
+            f"the Ray cluster {job.address} was not joined within {JOIN_TIMEOUT:g} seconds: see "
+            "with ray status whether it is up."
+        )
+    raise InputError(
+        f"the Ray cluster {job.address} was lost: run the same command to go on, once it is up "
+        "again."
+    )

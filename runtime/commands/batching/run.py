@@ -138,8 +138,9 @@ def _judged_on(cluster: str, run: BatchRun, report: Report) -> Iterator[Outcome]
     shards = run.todo
     report(0, len(shards))
     images = 0
+    outcomes = judge_on_cluster(run.settings, shards, cluster, lambda pool: _say(f"{pool} judge."))
     try:
-        for count, outcome in enumerate(judge_on_cluster(run.settings, shards, cluster), 1):
+        for count, outcome in enumerate(outcomes, 1):
             images += outcome.part.images if outcome.part else 0
             report(count, len(shards), f"{images} images")
             yield outcome

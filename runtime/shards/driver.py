@@ -1,0 +1,168 @@
+"""The process that joins a Ray cluster: a row is a shard, and actors judge them.
+
+Ray is given the numbers of shards and gives back what became of each. Images never pass through it:
+an actor reads its shards and writes their parts itself.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ..images.decode import settle_pillow
+from ..machine.errors import FaultError, GlassError, InputError
+from ..machine.stderr import keep_libraries_off_stderr
+from .cluster import MOST_TRIES, Job, Told
+from .judging import JudgeSettings, Outcome, ShardJudge
+from .pool import options_within, pool_of
+
+
+def drive() -> None:
+    """Do the job that standard input holds, and tell of it on standard output.
+
+    Ends at once when standard input is closed, because the parent is gone then.
+    """
+    stdout = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # Ray prints
+
+    def tell(told: Told) -> None:
+        stdout.write(msgspec.json.encode(told) + b"\n")
+        stdout.flush()
+
+    job: Job = pickle.load(sys.stdin.buffer)  # noqa: S301  # the parent's
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        _judge(job, tell)
+    except GlassError as error:
+        tell(Told(error=str(error)))
+    except Exception as error:
+        tell(Told(error=str(FaultError.of(error))))
+    else:
+        tell(Told(done=True))
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)  # sys.stdin, if a thread waits for it, cannot be closed at the end
+    os._exit(1)
+
+
+def _judge(job: Job, tell: Callable[[Told], None]) -> None:
+    """Judge shards on a cluster.
+
+    Raises:
+        InputError: there is no such cluster, or it has no room, or it was lost.
+    """
+    ray = _ray()
+    try:
+        ray.init(address=job.address, log_to_driver=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"the Ray cluster {job.address} cannot be joined ({_first_line(error)}): start one "
+            "with ray start --head, or give its address."
+        ) from error
+    pool = pool_of(ray.nodes(), job.settings.options)
+    settings = replace(job.settings, options=options_within(pool, job.settings.options))
+    tell(Told(pool=pool))
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = -1  # a shard that nothing comes back of costs no other
+    # An actor has one shard at a time, so it is used to the full, by which new ones are started.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
+    rows = ray.data.from_items(
+        [{"shard": number} for number in job.shards], override_num_blocks=len(job.shards)
+    )
+    outcomes = rows.map_batches(
+        _Actor,
+        fn_constructor_args=(settings, _count_begun(ray)),
+        batch_size=1,
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus,
+        # None waits behind a shard that takes long: each actor is given one when it is free.
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, initial_size=pool.count, max_tasks_in_flight_per_actor=1
+        ),
+    )
+    try:
+        for row in outcomes.iter_rows():
+            tell(Told(outcome=msgspec.json.decode(row["outcome"], type=Outcome)))
+    except ray.exceptions.RayError as error:
+        raise InputError(
+            f"the cluster cannot judge ({_last_line(error)}): is the same glass-edge installed on "
+            "all of its machines?"
+        ) from error
+
+
+def _ray() -> Any:
+    import ray
+    import ray.data
+
+    return ray
+
+
+def _count_begun(ray: Any) -> Any:
+    """Start an actor on this machine that counts how often each shard was begun.
+
+    Ray's own count of retries is used up within a second of the loss of a machine: it tries the
+    actor there again until it knows.
+    """
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )
+    return ray.remote(_Begun).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
+class _Begun:
+    """Counts how often each shard was begun."""
+
+    def __init__(self) -> None:
+        self._times: Counter[int] = Counter()
+
+    def begin(self, shard: int) -> int:
+        self._times[shard] += 1
+        return self._times[shard]
+
+
+class _Actor:
+    """Judges shards in a process of its own, somewhere in the cluster."""
+
+    def __init__(self, settings: JudgeSettings, begun: Any) -> None:
+        settle_pillow(settings.options.max_pixels)
+        keep_libraries_off_stderr()
+        self._judge, self._begun = ShardJudge(settings), begun
+
+    def __call__(self, rows: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, list[bytes]]:
+        outcomes = map(self._outcome, map(int, rows["shard"]))
+        return {"outcome": [msgspec.json.encode(outcome) for outcome in outcomes]}
+
+    def _outcome(self, shard: int) -> Outcome:
+        """Judge a shard, unless that has ended too many processes."""
+        if _ray().get(self._begun.begin.remote(shard)) <= MOST_TRIES:
+            return self._judge.judge(shard)
+        return Outcome(
+            shard,
+            error=f"its process was lost {MOST_TRIES} times, for want of memory or by a crash in "
+            "an image library: give less --memory, or --isolate.",
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return _lines(error)[0].rstrip(".:")
+
+
+def _last_line(error: Exception) -> str:
+    """Return the error in the actor, which follows on the traceback there."""
+    return _lines(error)[-1].rstrip(".")
+
+
+def _lines(error: Exception) -> list[str]:
+    return str(error).strip().splitlines() or [type(error).__name__]
