@@ -15,7 +15,7 @@ from glass_edge.runtime.commands.running.output import check_output, open_output
 from glass_edge.runtime.machine.errors import InputError
 
 PROGRAM = Path(sys.executable).parent / "glass-run"
-IN_USE = "verdicts.jsonl is being written by another glass-run"
+IN_USE = "verdicts.jsonl is being written by another process"
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from glass_edge.runtime.finding.files import ImageFile
 from glass_edge.runtime.machine.errors import ImageError, OutputError, UnreadableError
 from glass_edge.runtime.storage import s3_listing, store, writing
 from glass_edge.runtime.storage.objects import (
-    Folder,
     ObjectImage,
+    Prefix,
     images_under,
     look_at,
     matching,
@@ -60,7 +60,7 @@ def short_pauses(monkeypatch) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch) -> None:
-    monkeypatch.setattr(store, "PATIENCE", 0.5)
+    monkeypatch.setattr(store, "RETRY_SECONDS", 0.5)
 
 
 @pytest.fixture(params=["s3", "memory"])
@@ -219,8 +219,8 @@ class TestLookingAtAnAddress:
         assert (found.url, found.file.bytes) == (f"{root}a.jpg", 3)
         assert list(objects_in(root)) == [found]
         for url in (f"{root}b", f"{root}b/"):
-            assert look_at(url) == Folder(f"{root}b/")
-        assert look_at(root) == look_at(root.rstrip("/")) == Folder(root)
+            assert look_at(url) == Prefix(f"{root}b/")
+        assert look_at(root) == look_at(root.rstrip("/")) == Prefix(root)
         for url in ("a.jpg/", "a", "b/c", "none", "none/"):
             assert look_at(root + url) is None
 
@@ -235,10 +235,10 @@ class TestLookingAtAnAddress:
     def test_an_object_comes_before_a_folder_of_its_name(self, object_storage):
         root = f"s3://{object_storage.bucket({'a': b'1', 'a/b': b'22'})}"
         assert isinstance(look_at(f"{root}/a"), Object)
-        assert isinstance(look_at(f"{root}/a/"), Folder)
+        assert isinstance(look_at(f"{root}/a/"), Prefix)
 
     def test_an_empty_bucket_is_a_folder(self, object_storage):
-        assert isinstance(look_at(f"s3://{object_storage.bucket()}"), Folder)
+        assert isinstance(look_at(f"s3://{object_storage.bucket()}"), Prefix)
 
 
 class TestPatterns:
@@ -470,7 +470,7 @@ class TestTroubles:
         ids=["throttled", "cut", "silent"],
     )
     def test_last_as_long_as_promised(self, trouble, seconds, object_storage, proxy):
-        """With the settings that users have. See PATIENCE."""
+        """With the settings that users have. See RETRY_SECONDS."""
         bucket = object_storage.bucket({"a.jpg": JPEG})
         (image,) = images_under(f"s3://{bucket}")
         ended = threading.Event()

@@ -114,7 +114,7 @@ def test_one_run_at_a_time_and_the_next_after_a_kill_goes_ahead(place, images):
     with waiting_run(place) as process:
         refused = run(place, images, "--force")
         assert refused.returncode == 2
-        assert "verdicts.parquet is being written by another glass-run" in refused.stderr
+        assert "verdicts.parquet is being written by another process" in refused.stderr
         process.kill()
         process.wait()
     assert (place / "verdicts.parquet").read_bytes() == OLD

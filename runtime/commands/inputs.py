@@ -15,8 +15,9 @@ from typing import cast
 import click
 
 from ..bundle.finding import find_bundle
-from ..containers.arguments import Named, images_at, images_named
+from ..containers.arguments import Named, images_named
 from ..containers.container import ReadOptions
+from ..containers.places import images_at
 from ..finding.choosing import Reason
 from ..finding.files import did_you_mean, readable_path
 from ..finding.patterns import is_pattern, is_perhaps_a_name, matching

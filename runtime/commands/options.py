@@ -66,7 +66,8 @@ list_skipped_option = click.option(
 column_option = click.option(
     "--column",
     metavar="NAME",
-    help="The column of a .parquet table that holds the images. Default: the only one that can.",
+    help="The column of a .parquet table that holds the images. Default: the only one that can, or "
+    "one called image, image_data, image_bytes or bytes.",
 )
 
 folder_argument = click.argument("folder", metavar="DIR", type=Folder())

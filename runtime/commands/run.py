@@ -52,8 +52,8 @@ Examples:
     cls=GlassCommand,
     epilog=_EXAMPLES,
     help="Judge images: files, folders (searched recursively), glob patterns, archives (.tar, "
-    ".zip), tables (.parquet), addresses (s3://bucket/prefix), or - for a list of these on "
-    "standard input.",
+    ".zip), tables (.parquet), addresses (s3://bucket/prefix), or - for a list of paths and "
+    "addresses on standard input.",
 )
 @run_options
 @judging_options
@@ -86,9 +86,8 @@ def main(
         influence=judging.influence or report is not None,
         thumbnails=report is not None,
     )
-    images, total = chosen_images(
-        paths, PassedOver(listed=list_skipped), ReadOptions(column), null=null
-    )
+    reading = ReadOptions(column)
+    images, total = chosen_images(paths, PassedOver(listed=list_skipped), reading, null=null)
     check_output(output, force=force, resume=resume, bom=add_bom)
     if report is not None:
         check_report(report, force=force or (resume and is_report(report)))
@@ -103,11 +102,11 @@ def main(
     _advise(detector)
     settle_decoders(options.max_pixels)
     manifest = detector.bundle.manifest
-    shown = None if report is None else RunReport(report, paths, detector)
+    shown = None if report is None else RunReport(report, paths, detector, reading)
     opening: Opening = "keep" if resume else "replace" if force else "new"
     with open_output(output, opening) as sink:
         if resume and isinstance(sink, OutputFile):
-            finished = take_up(sink, SameRun(detector), retry_errors)
+            finished = take_up(sink, SameRun(detector, reading), retry_errors)
             images = finished.remaining(images)
             total = None if total is None else max(0, total - finished.count)
             click.echo(str(finished), err=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TypeAlias
 
-from ..finding.choosing import Skip
+from ..finding.choosing import Skip, in_silence
 from ..finding.stored import LostImage, StoredImage
 from ..machine.errors import ImageError, InputError
 from .container import Container, ReadOptions
@@ -48,8 +49,23 @@ def images_within(container: Container, skip: Skip, options: ReadOptions) -> Ite
             yield LostImage(container.path, container.file, ImageError("it holds no image."))
 
 
+def check(container: Container, options: ReadOptions) -> None:
+    """Check that a container of its kind can be read here, and has what is asked for.
+
+    Raises:
+        InputError: it cannot, or has not.
+    """
+    with suppress(ImageError):  # of this one; its record says so
+        next(_reader(container.path)(container, in_silence, options), None)
+
+
+def suffix_of(path: str) -> str | None:
+    """Return by which suffix a container is read, or ``None`` if it is none."""
+    return max((each for each in _READERS if path.lower().endswith(each)), key=len, default=None)
+
+
 def _reader(path: str) -> Reader:
-    suffix = max((each for each in _READERS if path.lower().endswith(each)), key=len, default=None)
+    suffix = suffix_of(path)
     if suffix is None:
         raise InputError(f"{path} is no archive or table that is read.")
     return _READERS[suffix]

@@ -17,7 +17,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipInfo
 from ..finding.choosing import Reason, Skip, reason_to_skip_stored
 from ..finding.signatures import SIGNATURE_BYTES
 from ..finding.stored import HeldImage, LostImage, StoredImage, check_bytes
-from ..machine.errors import ImageError
+from ..machine.errors import ImageError, UnreadableError
 from .bounded import BoundedFile, check_expansion, read_whole, reading
 from .container import Container, ReadOptions
 
@@ -98,6 +98,8 @@ class _ZipImage(StoredImage):
 def _held(image: _ZipImage, max_bytes: int) -> StoredImage:
     try:
         return HeldImage(image.path, image.file, image.read(max_bytes))
+    except UnreadableError:  # nor could the others be read
+        raise
     except ImageError as error:
         return LostImage(image.path, image.file, error)
 

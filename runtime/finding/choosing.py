@@ -22,7 +22,10 @@ class Reason(Enum):
     """Why something in a folder is passed over, in words for one and for several of its kind."""
 
     OTHER = ("file that is no image", "files that are no images")
-    ARCHIVE = ("archive or table, to be named itself", "archives or tables, to be named themselves")
+    ARCHIVE = (
+        "archive or table (name it to look inside)",
+        "archives or tables (name them to look inside)",
+    )
     UNREAD = ("image of a format that is not read", "images of formats that are not read")
     RAW = ("raw file", "raw files")
     HIDDEN = ("hidden image", "hidden images")
@@ -82,7 +85,7 @@ _BY_SUFFIX = {
     f".{suffix}": Kind[kind] for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()
 }
 _BECAUSE = {Kind.UNREAD: Reason.UNREAD, Kind.RAW: Reason.RAW, Kind.OTHER: Reason.OTHER}
-_IN_ARCHIVE = re.compile(rf"(.*?[^/](?:{'|'.join(map(re.escape, ARCHIVES))}))/", re.I | re.S)
+_ARCHIVE_ENDS = re.compile(rf"[^/](?:{'|'.join(map(re.escape, ARCHIVES))})(?=/)", re.I)
 _APPLE_DOUBLE = "._"  # prefix of the files that macOS keeps metadata of other files in
 
 
@@ -119,10 +122,16 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(ARCHIVES)
 
 
-def container_in(path: str) -> str | None:
-    """Return the archive or table that a record's path begins with, or ``None``."""
-    found = _IN_ARCHIVE.match(path)
-    return found[1] if found else None
+def archive_of(path: str, root: str | os.PathLike[str] = "") -> str | None:
+    """Return the archive or table on this machine that a path leads into, or ``None``.
+
+    Args:
+        path: as a record has it, such as ``photos.tar/a/b.jpg``.
+        root: the folder that it begins at, if it is relative.
+    """
+    starts = (path[: found.end()] for found in _ARCHIVE_ENDS.finditer(path))
+    # A folder may bear such a name, too.
+    return next((name for name in starts if os.path.isfile(os.path.join(root, name))), None)
 
 
 def _by_name(name: str) -> Kind | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..containers.arguments import stored_at
+from ..containers.container import ReadOptions
+from ..containers.places import stored_at
 from ..finding.files import image_file
 from ..finding.stored import StoredImage
 from ..machine.errors import ImageError, InputError
@@ -19,8 +20,9 @@ class SameRun:
     Serves as :data:`..results.resume.Differences`.
     """
 
-    def __init__(self, detector: Detector) -> None:
-        self._detector = detector
+    def __init__(self, detector: Detector, options: ReadOptions) -> None:
+        """Compare with verdicts of ``detector`` on images that are read with ``options``."""
+        self._detector, self._options = detector, options
         self._seed_compared = False
 
     def __call__(self, verdict: Verdict) -> list[str]:
@@ -57,7 +59,7 @@ class SameRun:
         if verdict.path is None or verdict.file is None:
             return True
         try:
-            image = stored_at(verdict.path) or verdict.path
+            image = stored_at(verdict.path, self._options) or verdict.path
             now = image.file if isinstance(image, StoredImage) else image_file(image)
             if now != verdict.file:
                 return True

@@ -40,7 +40,9 @@ def make_report(
     """
     chosen = selection.chosen()
     wanted = _wanted(chosen, threshold, setting, thumbnails)
-    made = PictureMaker(setting.decode, setting.root).make([*wanted.values()], progress)
+    made = PictureMaker(setting.root, setting.reading, setting.decode).make(
+        [*wanted.values()], progress
+    )
     pictures = dict(zip(wanted, made, strict=True))
     rows = tuple(
         row_of(each, pictures.get(row, Pictures()), setting, thumbnails)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..claims.claims import ClaimOptions
 from ..claims.reading import read_claims
-from ..containers.again import JudgedImages, state_of
+from ..containers.container import ReadOptions
+from ..containers.judged_images import JudgedImages, state_of
 from ..finding.stored import StoredImage
 from ..images.decode import read_header
 from ..images.encoded import DecodeOptions, Rgb
@@ -63,9 +64,9 @@ class Wanted:
 class PictureMaker:
     """Makes pictures from files, several at a time, in bounded memory."""
 
-    def __init__(self, decode: DecodeOptions, root: Path) -> None:
-        """Decode as the run did; relative paths begin at ``root``."""
-        self._decode, self._root = decode, root
+    def __init__(self, root: Path, reading: ReadOptions, decode: DecodeOptions) -> None:
+        """Read and decode as the run did; relative paths begin at ``root``."""
+        self._root, self._reading, self._decode = root, reading, decode
         self._budget = ByteBudget(DEFAULT_MEMORY)
 
     def make(self, wanted: Sequence[Wanted], progress: Progress) -> Iterator[Pictures]:
@@ -74,7 +75,7 @@ class PictureMaker:
         Files are looked at in any case: one that is gone or has changed is a problem. Objects are
         looked at only if something is to be read of them.
         """
-        images = JudgedImages((each.path for each in wanted), self._root)
+        images = JudgedImages((each.path for each in wanted), self._root, self._reading)
         with ThreadPoolExecutor(available_cpus()) as pool:
             found = pool.map(partial(self._make, images), wanted)
             yield from track(found, "pictures", len(wanted), progress)

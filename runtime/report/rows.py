@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
 from ..bundle.bundle import Bundle
+from ..containers.container import ReadOptions
 from ..engines.registry import engine_names
 from ..finding.files import readable_path
 from ..images.encoded import DecodeOptions
@@ -34,6 +35,7 @@ class Setting:
         bundle: that the images were judged with, if it is at hand.
         seed: the run's seed in words, if it is known.
         notes: what the reader must know of the records.
+        reading: how archives and tables were read.
         decode: how images were decoded.
         repeat: options that repeat the run, beside those that follow from a record.
         advice: what to do where image files are not found; continues a sentence.
@@ -45,6 +47,7 @@ class Setting:
     bundle: Bundle | None = None
     seed: str | None = None
     notes: tuple[str, ...] = ()
+    reading: ReadOptions = field(default_factory=ReadOptions)
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     repeat: tuple[str, ...] = ()
     advice: str = ""

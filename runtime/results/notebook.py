@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..claims.claims import ClaimOptions
 from ..claims.reading import read_claims
-from ..containers.again import JudgedImages, state_of
+from ..containers.container import ReadOptions
+from ..containers.judged_images import JudgedImages, state_of
 from ..images.decode import read_header
 from ..images.encoded import DecodeOptions
 from ..images.reading import read_file
@@ -71,7 +72,7 @@ def _picture(verdict: Verdict) -> Thumbnail | str:
     """Return an image's picture, or say why there is none."""
     if verdict.path is None:
         return "the image was given as bytes or pixels."
-    source = JudgedImages([verdict.path]).find(verdict.path)
+    source = JudgedImages([verdict.path], Path(), ReadOptions()).find(verdict.path)
     now = state_of(source)
     if source is None or now is None:
         start = "" if Path(verdict.path).is_absolute() else " from the working folder"

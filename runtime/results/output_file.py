@@ -161,7 +161,7 @@ def exists_already(path: str | Path) -> InputError:
 def in_use(path: Path) -> OutputError:
     """Return the error for a file that another process is writing."""
     return OutputError(
-        f"{path} is being written by another glass-run: wait until that is done, or choose "
+        f"{path} is being written by another process: wait until that is done, or choose "
         "another --output."
     )
 

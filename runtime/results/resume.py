@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from ..finding.choosing import container_in
+from ..finding.choosing import archive_of
 from ..finding.files import ImageFile, image_file, readable_path
 from ..finding.stored import StoredImage
 from ..machine.errors import InputError, OutputError, UnreadableError
@@ -63,14 +63,32 @@ class Finished:
         self._paths[_digest(path)] += 1
 
     def remaining(self, images: Iterable[str | StoredImage]) -> Iterator[str | StoredImage]:
-        """Pass on the images that there is no record of; one named twice needs two."""
+        """Pass on the images that there is no record of; one named twice needs two.
+
+        Raises:
+            InputError: a table's images are others than those of which there are records.
+        """
         for image in images:
             if isinstance(image, StoredImage):
                 path, file = image.path, image.file
             else:
                 path, file = readable_path(image), image_file(image)
-            if not self._take(self._resolved(path), file):
-                yield image
+            if self._take(self._resolved(path), file):
+                continue
+            if isinstance(image, StoredImage):
+                self._check_column(path)
+            yield image
+
+    def _check_column(self, path: str) -> None:
+        """Refuse to mix the columns of a table, whose rows have the same paths in each.
+
+        Records of a table that has changed were dropped, so what is left has only another size.
+        """
+        if self._paths[_digest(self._resolved(path))] and not is_url(path) and archive_of(path):
+            raise InputError(
+                f"the record of {path} is of an image of another size, perhaps from another "
+                "--column: go on with that, or give another --output."
+            )
 
     def _take(self, path: str, file: ImageFile | None) -> bool:
         """Use up a record of a file as it is now, or any of a file that is gone."""
@@ -85,7 +103,7 @@ class Finished:
         """
         if is_url(path):
             return path
-        outside = container_in(path) or path
+        outside = archive_of(path) or path
         folder, name = os.path.split(outside)
         return f"{self._real_folder(folder)}/{name}{path[len(outside) :]}"
 
@@ -149,26 +167,25 @@ def _records(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[bytes, Record
 def _is_obsolete(record: Record, retry: Retry) -> bool:
     """Whether a record is to be made again: its file is there, and has changed or is retried.
 
-    A name that is not UTF-8 cannot be looked up from the record, and counts as missing. So does
-    what lies at an address, because a request for each record would take too long.
+    A name that is not UTF-8 cannot be looked up from the record, and counts as missing. What lies
+    at an address is not looked up, because a request for each record would take too long.
     """
+    retried = isinstance(record, Failure) and _is_retried(record, retry)
+    if record.path and is_url(record.path):
+        return retried
     now = _file_now(record)
-    if now is None:
-        return False
-    return now != record.file or (isinstance(record, Failure) and _is_retried(record, retry))
+    return now is not None and (now != record.file or retried)
 
 
 def _file_now(record: Record) -> ImageFile | None:
     """Return the state of a record's file; what lies in an archive changes with that."""
-    if not record.path or is_url(record.path):
+    if not record.path:
         return None
-    container = container_in(record.path)
-    if container is None or Path(container).is_dir():
-        return image_file(record.path)
-    now = image_file(container)
-    if now is None or record.file is None:
-        return None
-    return ImageFile(record.file.bytes, now.modified)
+    archive = archive_of(record.path)
+    now = image_file(archive or record.path)
+    if archive is None or now is None:
+        return now
+    return None if record.file is None else ImageFile(record.file.bytes, now.modified)
 
 
 def _is_retried(failure: Failure, retry: Retry) -> bool:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from ..machine.errors import OutputError
 from ..machine.locks import try_lock
+from ..storage.folders import put_new
 from ..storage.objects import look_at
 from ..storage.store import Object
 from ..storage.urls import is_url
@@ -88,12 +89,15 @@ def _whole_local_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
         _discard(file, scratch)
         raise
     with file:
-        if not replace and target.exists():
+        if replace:
+            _put_in_place(file, scratch, target)
+        elif not put_new(scratch, target):
             raise OutputError(
                 f"{path} appeared while it was written, and is left as it is: what was written "
                 f"is whole, in {scratch}."
             )
-        _put_in_place(file, scratch, target)
+        else:
+            _discard(file, scratch)
 
 
 def _locked(scratch: Path, path: Path) -> BinaryIO:

@@ -6,14 +6,13 @@ it ends its process at once, and before that it writes on whatever terminal ther
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event, Timer
@@ -23,7 +22,6 @@ import msgspec
 
 from ..machine.errors import InputError
 from ..machine.interpreter import python_command
-from ..storage.urls import is_url
 from .judging import JudgeSettings, Outcome
 from .pool import Pool
 
@@ -71,7 +69,8 @@ def judge_on_cluster(
     :data:`MOST_TRIES` times in all.
 
     Args:
-        settings: what judges; see :func:`.pool.pool_of` for its ``options.workers``.
+        settings: what judges; its paths are absolute. For ``options.workers`` see
+            :func:`.pool.pool_of`.
         shards: their numbers.
         address: of the cluster, as :func:`ray.init` takes it.
         joined: is told what judges once that is known.
@@ -83,7 +82,7 @@ def judge_on_cluster(
     check_ray()
     _check_address(address)
     left = set(shards)
-    with _driver(Job(_everywhere(settings), shards, address)) as lines:
+    with _driver(Job(settings, shards, address)) as lines:
         for told in lines:
             if told.pool:
                 joined(told.pool)
@@ -131,21 +130,6 @@ def _check_address(address: str) -> None:
             f"no Ray cluster answers at {address} ({getattr(error, 'strerror', None) or error}): "
             "start one with ray start --head, or give its address."
         ) from None
-
-
-def _everywhere(settings: JudgeSettings) -> JudgeSettings:
-    """Return settings whose paths mean the same in every folder."""
-    options, folder, output = settings.options, settings.options.engine_folder, settings.output
-    return replace(
-        settings,
-        bundle=_absolute(settings.bundle),
-        output=output if is_url(output) else str(_absolute(Path(output))),
-        options=replace(options, engine_folder=_absolute(folder) if folder else None),
-    )
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100  # keeps links, and drops ..
 
 
 @contextmanager

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ..images.decode import settle_pillow
 from ..machine.errors import FaultError, GlassError, InputError
 from ..machine.stderr import keep_libraries_off_stderr
-from .cluster import MOST_TRIES, Job, Told
+from .cluster import ANY_CLUSTER, MOST_TRIES, Job, Told
 from .judging import JudgeSettings, Outcome, ShardJudge
 from .pool import options_within, pool_of
 
@@ -65,11 +65,20 @@ def _judge(job: Job, tell: Callable[[Told], None]) -> None:
     ray = _ray()
     try:
         ray.init(address=job.address, log_to_driver=False)
-    except (OSError, RuntimeError, ValueError) as error:
+    except ray.exceptions.AuthenticationError as error:
         raise InputError(
-            f"the Ray cluster {job.address} cannot be joined ({_first_line(error)}): start one "
-            "with ray start --head, or give its address."
+            "the Ray cluster asks for a secret: set RAY_AUTH_MODE=token, and copy "
+            "~/.ray/auth_token from its first machine."
         ) from error
+    except ConnectionError as error:
+        if job.address != ANY_CLUSTER:
+            raise _cannot_join(job.address, error) from error
+        raise InputError(
+            "this machine is part of no Ray cluster: start one with ray start --head, or give "
+            "--ray HOST:PORT."
+        ) from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _cannot_join(job.address, error) from error
     pool = pool_of(ray.nodes(), job.settings.options)
     settings = replace(job.settings, options=options_within(pool, job.settings.options))
     tell(Told(pool=pool))
@@ -147,12 +156,22 @@ class _Actor:
     def _outcome(self, shard: int) -> Outcome:
         """Judge a shard, unless that has ended too many processes."""
         if _ray().get(self._begun.begin.remote(shard)) <= MOST_TRIES:
-            return self._judge.judge(shard)
+            try:
+                return self._judge.judge(shard)
+            except GlassError as error:  # another machine may be able to
+                return Outcome(shard, error=str(error))
         return Outcome(
             shard,
             error=f"its process was lost {MOST_TRIES} times, for want of memory or by a crash in "
             "an image library: give less --memory, or --isolate.",
         )
+
+
+def _cannot_join(address: str, error: Exception) -> InputError:
+    return InputError(
+        f"the Ray cluster {address} cannot be joined ({_first_line(error)}): check its address, "
+        "and that RAY_AUTH_MODE is the same on all machines."
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -11,18 +11,26 @@ from typing import BinaryIO
 import msgspec
 
 from ..bundle.bundle import Bundle
-from ..containers.arguments import images_at_each
 from ..containers.container import ReadOptions
-from ..finding.choosing import in_silence
+from ..containers.places import images_at_each
+from ..finding.choosing import in_silence, is_archive
 from ..finding.stored import StoredImage
 from ..judging.detector import Detector
 from ..judging.options import DetectorOptions
-from ..machine.errors import FaultError, GlassError, UnreadableError
+from ..machine.errors import (
+    BundleError,
+    EngineError,
+    FaultError,
+    GlassError,
+    OutputError,
+    UnreadableError,
+)
 from ..machine.progress import Progress, silent
 from ..results.parquet import ParquetWriter
+from ..results.records import Failure, Record
 from ..storage.folders import Folder, folder_at
 from ..storage.scratch import scratch_file
-from .parts import Counts, PartSummary, part_name
+from .parts import Counts, PartSummary, part_if_there, part_name
 from .plan import Plan, Shard
 from .settings import PLAN_NAME
 
@@ -37,6 +45,7 @@ class JudgeSettings:
         options: how to judge.
         output: the path or address of the run's folder, which holds the plan and takes the parts.
         column: of tables, which has the images; ``None`` if it has to be found out.
+        retry_errors: judge shards again of which some images could not be read.
     """
 
     bundle: Path
@@ -44,6 +53,7 @@ class JudgeSettings:
     options: DetectorOptions
     output: str
     column: str | None = None
+    retry_errors: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -76,14 +86,21 @@ class ShardJudge:
         return self._open(progress)[0]
 
     def judge(self, number: int, judged: Callable[[int], None] = lambda images: None) -> Outcome:
-        """Judge a shard and write its part; never raises but for Ctrl-C, which leaves nothing.
+        """Judge a shard and write its part, unless it has one by now.
 
         Args:
             number: of the shard.
             judged: is told after each image how many there were.
+
+        Raises:
+            BundleError: the bundle cannot be opened, so that no shard can be judged.
+            EngineError: the engine failed, as it would with other shards.
+            OutputError: the part cannot be written, nor could others.
         """
         try:
-            return Outcome(number, part=self._judge(number, judged))
+            return Outcome(number, part=self._part(number, judged))
+        except (BundleError, EngineError, OutputError):
+            raise
         except GlassError as error:
             return Outcome(number, error=str(error))
         except OSError as error:
@@ -101,14 +118,27 @@ class ShardJudge:
             self._opened = Detector(bundle, settings.options, progress), folder, plan
         return self._opened
 
-    def _judge(self, number: int, judged: Callable[[int], None]) -> PartSummary:
+    def _part(self, number: int, judged: Callable[[int], None]) -> PartSummary:
+        """Return what a shard's part holds, which is made if it is not there.
+
+        Raises:
+            UnreadableError: fewer of its images can be read than when its part was made.
+        """
         detector, folder, plan = self._open()
-        shard = plan.shard(number)
+        name = part_name(number, detector.bundle.digest)
+        old = part_if_there(folder, name)
+        if old is not None and not (self._settings.retry_errors and old.unreadable):
+            return old
         with scratch_file() as (file, path):
-            summary = self._write(detector, shard, file, judged)
+            new = self._write(detector, plan.shard(number), file, judged)
+            if old is not None and new.unreadable > old.unreadable:
+                raise UnreadableError(
+                    f"{new.unreadable} of its images cannot be read now, and {old.unreadable} "
+                    "could not before, so its part stays as it is."
+                )
             file.flush()
-            folder.put(part_name(number, detector.bundle.digest), path)
-        return summary
+            folder.put(name, path)
+        return new
 
     def _write(
         self, detector: Detector, shard: Shard, file: BinaryIO, judged: Callable[[int], None]
@@ -116,7 +146,7 @@ class ShardJudge:
         """Judge a shard's images and write their records.
 
         Raises:
-            UnreadableError: not one of them could be read.
+            UnreadableError: not one of them could be read, or not all of an archive.
         """
         counts, started = Counts(), time.perf_counter()
         with detector.stream(self._images(shard)) as records:
@@ -124,6 +154,7 @@ class ShardJudge:
             for record in records:
                 writer.write(record)
                 counts.add(record)
+                _check_whole(record, shard)
                 judged(counts.images)
             if counts.images and counts.unreadable == counts.images:
                 raise UnreadableError(
@@ -145,3 +176,15 @@ class ShardJudge:
 
     def _images(self, shard: Shard) -> Iterator[str | StoredImage]:
         return images_at_each(shard.paths, in_silence, ReadOptions(self._settings.column))
+
+
+def _check_whole(record: Record, shard: Shard) -> None:
+    """Check that a record is not what stands for the rest of an archive.
+
+    Raises:
+        UnreadableError: it is, for a reason that may pass.
+    """
+    if not isinstance(record, Failure) or record.error.type != UnreadableError.__name__:
+        return
+    if record.path and is_archive(record.path) and record.path in shard.paths:
+        raise UnreadableError(f"{record.path}: {record.error.message}")

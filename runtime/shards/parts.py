@@ -100,6 +100,14 @@ def part_summary(folder: Folder, name: str) -> PartSummary:
     return found
 
 
+def part_if_there(folder: Folder, name: str) -> PartSummary | None:
+    """Return what a part holds, or ``None`` if it is not there or damaged."""
+    try:
+        return part_summary(folder, name)
+    except InputError:
+        return None
+
+
 def part_records(folder: Folder, name: str) -> Iterator[Record]:
     """Yield the records of a part.
 

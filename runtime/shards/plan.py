@@ -204,8 +204,7 @@ class Plan:
         found = _decoded(line, End)
         if found is None:
             raise InputError(
-                f"{self.address} has no last line, so its making was not finished: make the plan "
-                "anew."
+                f"{self.address} has no last line, so it is incomplete: run glass-batch plan again."
             )
         bounds = (*found.offsets, start)
         if len(found.offsets) != found.shards or not _rising(bounds):

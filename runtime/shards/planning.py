@@ -47,7 +47,7 @@ class Limits:
 
 
 def write_plan(items: Iterable[Item], limits: Limits, writer: PlanWriter) -> End:
-    """Divide a collection in shards, in bounded memory, and return the plan's totals.
+    """Divide a collection into shards, in bounded memory, and return the plan's totals.
 
     Raises:
         InputError: there is nothing in it, or a name cannot be in a plan.
@@ -65,7 +65,9 @@ def write_plan(items: Iterable[Item], limits: Limits, writer: PlanWriter) -> End
     shard.close(writer)
     end = writer.finish()
     if not end.shards:
-        raise InputError("the collection is empty: name folders, archives or lists that hold some.")
+        raise InputError(
+            "the collection is empty: name folders, archives or lists that hold images."
+        )
     return end
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from ..bundle.bundle import Bundle
+from ..images.decode import settle_pillow
 from ..judging.options import DetectorOptions
 from ..storage.folders import folder_at
 from ..storage.urls import is_url
@@ -43,7 +44,11 @@ class BatchRun:
     todo: tuple[int, ...]
 
     def judge(self) -> ShardJudge:
-        """Return what judges its shards; the detector is opened with the first."""
+        """Return what judges its shards, in a process that does nothing else.
+
+        Image libraries are set up for that; the detector is opened with the first shard.
+        """
+        settle_pillow(self.settings.options.max_pixels)
         return ShardJudge(self.settings)
 
 
@@ -72,20 +77,26 @@ def begin_run(
         OutputError: nothing can be written there.
     """
     options = options or DetectorOptions()
-    given, opened, folder = Plan.at(plan), Bundle.open(Path(bundle)), folder_at(output)
-    begun = begin(folder, given, RunSettings.of(given, opened, options))
+    given, opened, out = Plan.at(plan), Bundle.open(Path(bundle)), folder_at(output)
+    begun = begin(out, given, RunSettings.of(given, opened, options))
     own = (share or Share()).among(begun.shards)
-    parts = parts_in(folder, opened.digest, begun.shards)
+    parts = parts_in(out, opened.digest, begun.shards)
     todo = (
         shard
         for shard in own
-        if shard not in parts or (retry_errors and part_summary(folder, parts[shard]).unreadable)
+        if shard not in parts or (retry_errors and part_summary(out, parts[shard]).unreadable)
     )
+    folder = options.engine_folder
     settings = JudgeSettings(
-        opened.path.absolute(), opened.digest, options, _absolute(output), begun.head.column
+        bundle=_absolute(opened.path),
+        bundle_sha256=opened.digest,
+        options=replace(options, engine_folder=folder and _absolute(folder)),
+        output=output if is_url(output) else str(_absolute(Path(output))),
+        column=begun.head.column,
+        retry_errors=retry_errors,
     )
     return BatchRun(settings, len(own), tuple(todo))
 
 
-def _absolute(output: str) -> str:
-    return output if is_url(output) else os.path.abspath(output)  # noqa: PTH100  # keeps links
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100  # keeps links, and drops ..

@@ -146,7 +146,7 @@ def _check_same(folder: Folder, plan: Plan, settings: RunSettings) -> None:
     different = ", ".join(_differences(begun, settings))
     if different:
         raise InputError(
-            f"the run in {folder.address} was begun in another way: {different}. Give what it was "
+            f"the run in {folder.address} was begun with other options: {different}. Give what it was "
             "begun with, or choose another folder."
         )
 
@@ -163,7 +163,7 @@ def _sources_of(folder: Folder, begun: RunSettings) -> str:
 
 def _differences(begun: RunSettings, now: RunSettings) -> Iterator[str]:
     """Yield what differs, in the words of options."""
-    if begun.bundle_sha256 != now.bundle_sha256 or begun.bundle != now.bundle:
+    if begun.bundle_sha256 != now.bundle_sha256:
         yield f"--bundle {begun.bundle} (now {now.bundle})"
     for name in RunSettings.__struct_fields__:
         one, other = getattr(begun, name), getattr(now, name)

@@ -25,7 +25,8 @@ def called_ahead(
         Exception: whatever a call raises, when it is the turn of its item.
     """
     waiting: deque[tuple[_Item, Future[_Result]]] = deque()
-    with ThreadPoolExecutor(threads, "glass-ahead") as pool:
+    pool = ThreadPoolExecutor(threads, "glass-ahead")
+    try:
         for item in items:
             waiting.append((item, pool.submit(call, item)))
             if len(waiting) > 2 * threads:
@@ -34,3 +35,5 @@ def called_ahead(
         while waiting:
             first, result = waiting.popleft()
             yield first, result.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # a store that is away keeps them waiting

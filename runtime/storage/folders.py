@@ -105,15 +105,7 @@ class LocalFolder:
         with _told(readable_path(path)), self._scratch() as scratch:
             scratch.write_bytes(content)
             _synchronise(scratch)
-            try:
-                os.link(scratch, path)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                return _create(path, content)
-        return True
+            return put_new(scratch, path)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -183,17 +175,34 @@ def _told(address: str) -> Iterator[None]:
         raise OutputError(f"{address} cannot be written: {error.strerror or error}.") from None
 
 
+def put_new(scratch: Path, path: Path) -> bool:
+    """Give a file another name, if nothing has that; return whether it did.
+
+    Raises:
+        OSError: it cannot.
+    """
+    try:
+        os.link(scratch, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _copied(scratch, path)
+    return True
+
+
 def _synchronise(path: Path) -> None:
     """Have the system put a file on the disk, so that its name never outlives its content."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
-def _create(path: Path, content: bytes) -> bool:
-    """Write a new file where none can be linked; whoever reads it at once may see a part."""
+def _copied(scratch: Path, path: Path) -> bool:
+    """Copy a file where none can be linked; whoever reads it at once may see a part."""
     try:
-        with path.open("xb") as file:
-            file.write(content)
+        with scratch.open("rb") as content, path.open("xb") as file:
+            shutil.copyfileobj(content, file)
     except FileExistsError:
         return False
     return True

@@ -22,7 +22,7 @@ _TIMES = ("LastModified", "mtime", "created")
 
 
 @dataclass(frozen=True)
-class Folder:
+class Prefix:
     """Something that objects lie in.
 
     Attributes:
@@ -55,7 +55,7 @@ class Listing(Protocol):
         ...
 
 
-def look_at(url: str) -> Object | Folder | None:
+def look_at(url: str) -> Object | Prefix | None:
     """Return what lies at an address, if anything. An address with a slash at its end is a folder.
 
     It costs one request or two.
@@ -68,7 +68,7 @@ def look_at(url: str) -> Object | Folder | None:
     if found is not None:
         return found
     folder = as_folder(url)
-    return Folder(folder) if listing.is_folder(folder) else None
+    return Prefix(folder) if listing.is_folder(folder) else None
 
 
 def objects_under(url: str) -> Iterator[Object]:

@@ -18,7 +18,7 @@ from ..finding.files import ImageFile
 from ..machine.errors import GlassError, InputError, OutputError, UnreadableError
 from .urls import SCHEMES, checked, checked_object, scheme_of
 
-PATIENCE = 30.0
+RETRY_SECONDS = 30.0
 """Seconds for which a request is repeated while the reason why it fails may pass.
 
 The last attempt may begin just before. botocore repeats each five times (``AWS_MAX_ATTEMPTS``):
@@ -82,7 +82,7 @@ def asking(
     Raises:
         GlassError: of the kind ``failing``, caused by the store's error.
     """
-    deadline, pause = time.monotonic() + PATIENCE, _FIRST_PAUSE
+    deadline, pause = time.monotonic() + RETRY_SECONDS, _FIRST_PAUSE
     while True:
         try:
             return call()
@@ -254,4 +254,5 @@ def _sentence(url: str, error: Exception, names: frozenset[str], failing: type[G
     else:
         reason = reason.format_map(_GS if scheme_of(url) == "gs" else _S3)
     work = "written" if issubclass(failing, OutputError) else "read"
-    return f"{url} cannot be {work}: {reason}."
+    what = "it" if issubclass(failing, UnreadableError) else url  # whose record has its path
+    return f"{what} cannot be {work}: {reason}."

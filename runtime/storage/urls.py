@@ -33,13 +33,13 @@ def scheme_of(url: str) -> str:
     if scheme not in SCHEMES:
         raise InputError(
             f"{scheme}:// is not read: name a path, or an address that begins with "
-            f"{', '.join(f'{each}://' for each in SCHEMES)}; download what lies elsewhere first."
+            f"{' or '.join(f'{each}://' for each, library in SCHEMES.items() if library)}; download what lies elsewhere first."
         )
     return scheme
 
 
 def checked(url: str) -> str:
-    """Return an address as all of this room takes it, with its scheme in lower case.
+    """Return an address as all of this package takes it, with its scheme in lower case.
 
     Raises:
         InputError: its scheme is none that is read, or it names no bucket.

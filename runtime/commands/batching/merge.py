@@ -30,6 +30,7 @@ Examples:
 @click.command(
     cls=GlassCommand,
     epilog=_EXAMPLES,
+    short_help="Put the parts together in one file.",
     help="Write the records of all parts in OUT to one file, in the order of the shards, and sum "
     "them up. The parts stay.",
 )
@@ -39,7 +40,7 @@ Examples:
     "--output",
     metavar="FILE",
     required=True,
-    help="Write records to FILE (.jsonl, .csv or .parquet).",
+    help="Write records to FILE (.jsonl, .csv or .parquet), a path or an address.",
 )
 @force_option("FILE")
 @click.option("--partial", is_flag=True, help="Do so also while shards are missing.")
@@ -59,7 +60,7 @@ def merge(folder: str, output: str, force: bool, partial: bool, as_json: bool) -
     parts = parts_in(found, settings.bundle_sha256, shards)
     if len(parts) < shards and not partial:
         raise InputError(
-            f"{shards - len(parts)} of {shards} shards are missing: go on with glass-batch run, or "
+            f"{shards - len(parts)} of {shards} parts are missing: go on with glass-batch run, or "
             "give --partial to merge what there is."
         )
     with ending_on_sigterm(), whole_output(output, force=force) as file:

@@ -47,12 +47,19 @@ Examples:
 @click.command(
     cls=GlassCommand,
     epilog=_EXAMPLES,
-    help="Divide a collection in shards: folders (searched recursively), glob patterns, archives "
-    "(.tar, .zip), tables (.parquet), addresses (s3://bucket/prefix), or - for a list of these on "
-    "standard input. A folder without images, but with archives or tables, stands for those.",
+    short_help="Divide a collection into shards.",
+    help="Divide a collection into shards: folders (searched recursively), glob patterns, archives "
+    "(.tar, .zip), tables (.parquet), addresses (s3://bucket/prefix), or - for a list of images, "
+    "archives and tables on standard input. A folder without images, but with archives or tables, stands for those.",
 )
 @click.argument("sources", metavar="SOURCE...", nargs=-1)
-@click.option("-o", "--output", metavar="FILE", required=True, help="Write the plan to FILE.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    required=True,
+    help="Write the plan to FILE, a path or an address.",
+)
 @click.option(
     "--images",
     metavar="N",

@@ -16,6 +16,7 @@ from ...machine.signals import ending_on_sigterm
 from ...shards.cluster import ANY_CLUSTER, judge_on_cluster
 from ...shards.judging import Outcome
 from ...shards.parts import Summary
+from ...shards.pool import counted
 from ...shards.running import BatchRun, Share, begin_run
 from ..console import GlassCommand
 from ..inputs import chosen_bundle, settle_decoders
@@ -38,9 +39,10 @@ Examples:
 @click.command(
     cls=GlassCommand,
     epilog=_EXAMPLES,
+    short_help="Judge the shards that have no part yet.",
     help="Judge the shards of PLAN, one after the other. Each leaves a part in OUT, and a shard "
     "that has its part is not judged again: to go on after a stop of any kind, run the same "
-    "command. A shard of which no image can be read fails; the others go on.",
+    "command. A shard fails if none of its images can be read; the others go on.",
 )
 @click.argument("plan", metavar="PLAN")
 @bundle_option("The bundle.")
@@ -56,8 +58,8 @@ Examples:
     "my_share",
     type=share,
     metavar="I/N",
-    help="Of N processes that share PLAN and OUT, this is number I, from 0: it judges the shards "
-    "whose number leaves I when divided by N. Default: all shards.",
+    help="Judge only share I of N, counted from 0: the shards whose number modulo N is I. For "
+    "several processes with the same PLAN and OUT. Default: all shards.",
 )
 @click.option(
     "--ray",
@@ -66,13 +68,14 @@ Examples:
     is_flag=False,
     flag_value=ANY_CLUSTER,
     help="Judge on the Ray cluster at ADDRESS, by default the one that this machine is part of or "
-    "RAY_ADDRESS names: an actor on each machine, or for each GPU, with --workers CPUs each, by "
-    "default all. Bundle, images and OUT must be reachable from all of them.",
+    "RAY_ADDRESS names (then --ray comes last): an actor on each machine, or for each GPU, with "
+    "--workers CPUs each, by default those of the smallest machine. Bundle, images and OUT must "
+    "be reachable from all of them.",
 )
 @click.option(
     "--retry-errors",
     is_flag=True,
-    help="Judge shards again of which some images could not be read.",
+    help="Judge again the shards in which some images could not be read.",
 )
 @click.option(
     "--strict", is_flag=True, help="Exit with 1 also if any image of this run has no verdict."
@@ -138,7 +141,9 @@ def _judged_on(cluster: str, run: BatchRun, report: Report) -> Iterator[Outcome]
     shards = run.todo
     report(0, len(shards))
     images = 0
-    outcomes = judge_on_cluster(run.settings, shards, cluster, lambda pool: _say(f"{pool} judge."))
+    outcomes = judge_on_cluster(
+        run.settings, shards, cluster, lambda pool: _say(f"judging with {pool}.")
+    )
     try:
         for count, outcome in enumerate(outcomes, 1):
             images += outcome.part.images if outcome.part else 0
@@ -174,10 +179,10 @@ def _summarise(outcomes: Sequence[Outcome], seconds: float) -> None:
     verdicts = "".join(f"{count} {name}, " for name, count in total.verdicts.items())
     engines = ", ".join(dict.fromkeys(f"{each.engine}, {each.precision}" for each in parts))
     _say(
-        f"{len(parts)} shards with {total.images} images in {seconds:.1f} s "
+        f"{counted(len(parts), 'shard')} with {counted(total.images, 'image')} in {seconds:.1f} s "
         f"({total.images / max(seconds, 1e-9):.1f} images/s): {verdicts}"
         f"{sum(total.errors.values())} errors{'; ' if engines else ''}{engines}"
-        f"{f'; {failed} shards failed' if failed else ''}"
+        f"{f'; {counted(failed, "shard")} failed' if failed else ''}"
     )
 
 

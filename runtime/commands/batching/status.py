@@ -21,7 +21,7 @@ _EXAMPLES = """
 Examples:
   glass-batch status out/
   glass-batch status out/ --json | jq .missing
-  until glass-batch status out/; do sleep 60; done
+  while glass-batch status out/; [ $? = 1 ]; do sleep 60; done
 """
 
 
@@ -56,7 +56,7 @@ def status_of(address: str) -> Status:
         bundle=settings.bundle,
         shards=plan.shards,
         missing=[shard for shard in range(plan.shards) if shard not in parts],
-        left=None if plan.images is None else plan.images - summary.images,
+        left=None if plan.images is None else max(0, plan.images - summary.images),
         summary=summary,
     )
 
@@ -64,6 +64,7 @@ def status_of(address: str) -> Status:
 @click.command(
     cls=GlassCommand,
     epilog=_EXAMPLES,
+    short_help="Say how far a run is.",
     help="Say how far the run in OUT is. Exits with 1 while shards are missing.",
 )
 @click.argument("output", metavar="OUT")

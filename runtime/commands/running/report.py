@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ...containers.container import ReadOptions
 from ...finding.files import readable_path
 from ...images.thumbnail import Thumbnail
 from ...judging.detector import Detector
@@ -34,8 +35,10 @@ _SHOWN = 3  # of the paths that were given, in the title
 class RunReport:
     """Takes every record of a run."""
 
-    def __init__(self, page: Path, paths: Sequence[str], detector: Detector) -> None:
-        """Report to ``page`` on the images that ``paths`` name."""
+    def __init__(
+        self, page: Path, paths: Sequence[str], detector: Detector, reading: ReadOptions
+    ) -> None:
+        """Report to ``page`` on the images that ``paths`` name, read with ``reading``."""
         self._page = PageFile(page, folder=False)
         self._threshold = Threshold(detector.threshold, _source(detector.options))
         self._summary = Summary()
@@ -46,6 +49,7 @@ class RunReport:
             root=Path(),
             bundle=detector.bundle,
             seed=_seed(detector.options),
+            reading=reading,
             decode=decode_options(detector.options),
             repeat=tuple(_repeated(detector.options)),
         )

@@ -1,4 +1,4 @@
-"""Images that were judged before, found again by the paths in their records."""
+"""Images that were judged before, found by the paths in their records."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 
-from ..finding.choosing import container_in, in_silence
+from ..finding.choosing import archive_of, in_silence
 from ..finding.files import ImageFile, image_file
 from ..finding.stored import HeldImage, StoredImage
 from ..machine.errors import GlassError
 from ..storage.objects import ObjectImage, look_at
 from ..storage.store import Object
 from ..storage.urls import is_url
-from .arguments import container_at
 from .container import ReadOptions
 from .formats import images_within
+from .places import container_at
 
-_HELD = 256 << 20  # bytes of images that are not read again one by one
+_HELD = 256 << 20  # bytes, of images that cannot be read again one by one
 
 
 class JudgedImages:
@@ -27,17 +27,19 @@ class JudgedImages:
     Each archive is gone through once, when the first of its images is asked for.
     """
 
-    def __init__(self, paths: Iterable[str], root: Path = Path()) -> None:
+    def __init__(self, paths: Iterable[str], root: Path, options: ReadOptions) -> None:
         """Find images again.
 
         Args:
             paths: as records have them, of all images that will be asked for.
             root: the folder that relative paths begin at.
+            options: how archives and tables were read.
         """
-        self._root = root
+        self._root, self._options = root, options
         self._lock = Lock()
         self._wanted: dict[str, set[str]] = {}
         self._found: dict[str, dict[str, StoredImage]] = {}
+        self._held = 0
         for path in paths:
             if name := self._archive(path):
                 self._wanted.setdefault(name, set()).add(path[len(name) :])
@@ -45,7 +47,7 @@ class JudgedImages:
     def find(self, path: str) -> Path | StoredImage | None:
         """Return a file's path, or what lies elsewhere; ``None`` if that is not there any more.
 
-        Of archives that are read in order, what exceeds 256 MiB counts as not there.
+        Of archives that are read in order, what exceeds 256 MiB in all counts as not there.
         """
         if is_url(path):
             return _object(path)
@@ -58,25 +60,30 @@ class JudgedImages:
             return self._found[name].get(path[len(name) :])
 
     def _archive(self, path: str) -> str | None:
-        """Return the archive that a path begins with, if it is one."""
-        name = None if is_url(path) else container_in(path)
-        return name if name is not None and (self._root / name).is_file() else None
+        return None if is_url(path) else archive_of(path, self._root)
 
     def _within(self, name: str) -> dict[str, StoredImage]:
-        container = container_at(os.path.join(self._root, name))  # noqa: PTH118  # as it was given
+        """Return the images in an archive that are wanted, by what follows its name."""
         found: dict[str, StoredImage] = {}
-        held = 0
+        container = container_at(os.path.join(self._root, name))  # noqa: PTH118  # as it was given
+        if container is None:
+            return found
+        wanted, start = self._wanted.get(name, set()), len(container.path)
         try:
-            for image in images_within(container, in_silence, ReadOptions()) if container else ():
-                path = image.path[len(container.path) :] if container else ""
-                if path not in self._wanted.get(name, ()):
-                    continue
-                held += len(image.content) if isinstance(image, HeldImage) else 0
-                if held <= _HELD:
-                    found.setdefault(path, image)
+            for image in images_within(container, in_silence, self._options):
+                path = image.path[start:]
+                if path in wanted and path not in found and self._has_room(image):
+                    found[path] = image
         except GlassError:  # a table of whose columns several could be meant, above all
             pass
         return found
+
+    def _has_room(self, image: StoredImage) -> bool:
+        size = len(image.content) if isinstance(image, HeldImage) else 0
+        if self._held + size > _HELD:
+            return False
+        self._held += size
+        return True
 
 
 def state_of(image: Path | StoredImage | None) -> ImageFile | None:
