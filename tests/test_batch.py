@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Done, call, refusal, slow
-from glass_edge.runtime.commands.batching.options import whole_output
+from glass_edge.runtime.commands.batching.options import new_output
 from glass_edge.runtime.machine.errors import InputError, OutputError
 from glass_edge.runtime.results.parquet import footer_of, records_in
 from glass_edge.runtime.shards.judging import JudgeSettings, ShardJudge
@@ -136,7 +136,7 @@ class TestParts:
         done = judge(place, out)
         assert done.returncode == 0
         assert f"6 of {SHARDS} shards have their parts already." in done.stderr
-        assert "1 shards with 2 images" in done.stderr
+        assert "1 shard with 2 images" in done.stderr
         after = {path: path.stat().st_mtime_ns for path in out.iterdir()}
         assert [path for path in before if before[path] != after[path]] == [parts(out)[3]]
         assert (
@@ -202,12 +202,12 @@ class TestTheRun:
     )
     def test_does_not_mix_with_one_of_other_options(self, place, undisturbed, options, difference):
         said = refusal(judge(place, undisturbed, *options))
-        assert f"was begun in another way: {difference}. Give what it was begun with" in said
+        assert f"was begun with other options: {difference}. Give what it was begun with" in said
 
     def test_does_not_mix_with_one_of_another_secret(self, place, undisturbed, monkeypatch):
         monkeypatch.setenv("GLASS_SEED_KEY", "swordfish")
         said = refusal(judge(place, undisturbed))
-        assert "begun in another way: another GLASS_SEED_KEY." in said
+        assert "begun with other options: another GLASS_SEED_KEY." in said
         assert "swordfish" not in said
 
     def test_does_not_mix_with_one_of_another_bundle(
@@ -587,7 +587,7 @@ class TestALocalFolder:
 
     def test_a_file_that_is_not_finished_is_not_there(self, tmp_path):
         def write_half() -> None:
-            with whole_output(str(tmp_path / "a"), force=False) as file:
+            with new_output(str(tmp_path / "a"), force=False) as file:
                 file.write(b"half of")
                 raise KeyboardInterrupt
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 from glass_edge.runtime.commands.run import main
+from glass_edge.runtime.containers.container import ReadOptions
 from glass_edge.runtime.judging.same_run import SameRun
 
 from glass_edge import Bundle, Detector, DetectorOptions
@@ -26,7 +27,7 @@ def test_a_verdict_of_another_engine_or_precision_is_another(
 ):
     detector = Detector(vit_bundle, DetectorOptions(engine="onnxruntime", crops=2))
     (verdict,) = detector.detect(photographs[0])
-    same = SameRun(detector)
+    same = SameRun(detector, ReadOptions())
     assert same(verdict) == []
     (difference,) = same(msgspec.structs.replace(verdict, **{field: recorded}))
     assert f"{recorded} (now {getattr(detector, field)})" in difference
@@ -36,9 +37,11 @@ def test_a_damaged_images_verdict_belongs_to_a_run_that_allows_damage(vit_bundle
     detector = Detector(vit_bundle, DetectorOptions(crops=2))
     (verdict,) = detector.detect(photographs[0])
     damaged = msgspec.structs.replace(verdict, damaged=True)
-    assert SameRun(detector)(damaged) == ["--allow-damaged"]
+    assert SameRun(detector, ReadOptions())(damaged) == ["--allow-damaged"]
     allowing = Detector(vit_bundle, DetectorOptions(crops=2, allow_damaged=True))
-    assert SameRun(allowing)(damaged) == SameRun(allowing)(verdict) == []
+    assert (
+        SameRun(allowing, ReadOptions())(damaged) == SameRun(allowing, ReadOptions())(verdict) == []
+    )
 
 
 def test_a_run_is_not_taken_up_by_another_engine(

@@ -14,10 +14,8 @@ from ..storage.ahead import called_ahead
 from ..storage.objects import look_at
 from ..storage.urls import checked, is_url, is_url_pattern
 from .container import ReadOptions
-from .formats import check, suffix_of
+from .formats import TABLE, check, suffix_of
 from .places import LOOKING, container_at, images_at_each
-
-_TABLE = ".parquet"
 
 
 class Named(NamedTuple):
@@ -78,7 +76,7 @@ def _check_containers(paths: Sequence[str], options: ReadOptions) -> None:
     for path in paths:
         if (suffix := suffix_of(path)) is not None:
             first.setdefault(suffix, path)
-    if options.column is not None and _TABLE not in first and not any(map(archive_of, paths)):
+    if options.column is not None and TABLE not in first and not any(map(archive_of, paths)):
         raise InputError("--column is for .parquet tables, and none is named: leave it out.")
     for path in first.values():
         if container := container_at(path):

@@ -22,11 +22,12 @@ Reader: TypeAlias = Callable[[Container, Skip, ReadOptions], Iterator[StoredImag
 What is no image is told to ``Skip`` by its path. Raises ImageError where the container is damaged,
 UnreadableError where it cannot be read, and InputError where what it is asked for is not in it."""
 
+TABLE = ".parquet"
 _READERS: dict[str, Reader] = {
     ".tar": images_in_tar,
     **{suffix: partial(images_in_tar, packing=packing) for suffix, packing in PACKINGS.items()},
     ".zip": images_in_zip,
-    ".parquet": parquet_images,
+    TABLE: parquet_images,
 }
 """By suffix."""
 

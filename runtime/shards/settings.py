@@ -146,8 +146,8 @@ def _check_same(folder: Folder, plan: Plan, settings: RunSettings) -> None:
     different = ", ".join(_differences(begun, settings))
     if different:
         raise InputError(
-            f"the run in {folder.address} was begun with other options: {different}. Give what it was "
-            "begun with, or choose another folder."
+            f"the run in {folder.address} was begun with other options: {different}. Give what it "
+            "was begun with, or choose another folder."
         )
 
 

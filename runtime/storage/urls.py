@@ -31,9 +31,10 @@ def scheme_of(url: str) -> str:
     """
     scheme = url.partition("://")[0].lower()
     if scheme not in SCHEMES:
+        known = " or ".join(f"{each}://" for each, library in SCHEMES.items() if library)
         raise InputError(
-            f"{scheme}:// is not read: name a path, or an address that begins with "
-            f"{' or '.join(f'{each}://' for each, library in SCHEMES.items() if library)}; download what lies elsewhere first."
+            f"{scheme}:// is not read: name a path, or an address that begins with {known}; "
+            "download what lies elsewhere first."
         )
     return scheme
 

@@ -16,7 +16,7 @@ from ...shards.settings import plan_of, settings_of
 from ...storage.folders import folder_at
 from ..console import GlassCommand
 from ..options import common_options, force_option
-from .options import check_parquet, whole_output
+from .options import check_parquet, new_output
 from .status import summary_lines
 
 _EXAMPLES = """
@@ -63,7 +63,7 @@ def merge(folder: str, output: str, force: bool, partial: bool, as_json: bool) -
             f"{shards - len(parts)} of {shards} parts are missing: go on with glass-batch run, or "
             "give --partial to merge what there is."
         )
-    with ending_on_sigterm(), whole_output(output, force=force) as file:
+    with ending_on_sigterm(), new_output(output, force=force) as file:
         summary = merge_parts(found, parts.values(), file, output, settings.classes)
     if as_json:
         click.echo(msgspec.json.encode(summary))

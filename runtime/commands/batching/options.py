@@ -14,6 +14,7 @@ from ...machine.errors import InputError, OutputError
 from ...results.whole_file import is_there, whole_file
 from ...shards.running import Share
 from ..console import check_libraries
+from ..running.output import STANDARD_OUTPUT
 
 _UNITS = {"": 1, "b": 1}
 _UNITS |= {f"{prefix}b": 1000**power for power, prefix in enumerate("kmgtp", 1)}
@@ -70,13 +71,15 @@ def check_parquet() -> None:
 
 
 @contextmanager
-def whole_output(output: str, *, force: bool) -> Iterator[BinaryIO]:
+def new_output(output: str, *, force: bool) -> Iterator[BinaryIO]:
     """Give a file to fill, which appears at a path or an address when the block ends well.
 
     Raises:
         InputError: it is there already, and ``force`` is not given.
         OutputError: it cannot be written.
     """
+    if output == STANDARD_OUTPUT:
+        raise InputError("-o - is no file: name one, or an address.")
     if not force and is_there(output):
         raise InputError(
             f"{readable_path(output)} exists already: choose another name, or --force to replace "

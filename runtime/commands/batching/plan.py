@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from io import BufferedReader
 from itertools import chain
@@ -11,6 +11,9 @@ from typing import cast
 
 import click
 
+from ...containers.container import ReadOptions
+from ...containers.formats import TABLE, check, suffix_of
+from ...containers.places import container_at
 from ...finding.files import readable_path
 from ...finding.sources import STANDARD_INPUT, listed_images
 from ...machine.errors import InputError
@@ -30,7 +33,7 @@ from ...shards.planning import (
 from ..console import GlassCommand
 from ..inputs import PassedOver
 from ..options import column_option, common_options, force_option, list_skipped_option
-from .options import size, size_text, whole_output
+from .options import new_output, size, size_text
 
 _CHUNK = 1 << 16  # bytes
 _EXAMPLES = """
@@ -50,7 +53,8 @@ Examples:
     short_help="Divide a collection into shards.",
     help="Divide a collection into shards: folders (searched recursively), glob patterns, archives "
     "(.tar, .zip), tables (.parquet), addresses (s3://bucket/prefix), or - for a list of images, "
-    "archives and tables on standard input. A folder without images, but with archives or tables, stands for those.",
+    "archives and tables on standard input. A folder without images, but with archives or tables, "
+    "stands for those.",
 )
 @click.argument("sources", metavar="SOURCE...", nargs=-1)
 @click.option(
@@ -105,9 +109,28 @@ def plan(
         raise click.UsageError("Missing argument 'SOURCE...' or option '--inventory'.")
     items = _items(sources, inventories, PassedOver(listed=list_skipped))
     named = [readable_path(each) for each in (*sources, *inventories)]
-    with ending_on_sigterm(), whole_output(output, force=force) as file:
-        end = write_plan(items, Limits(images, most_bytes), PlanWriter(file, named, column))
+    options = ReadOptions(column)
+    with ending_on_sigterm(), new_output(output, force=force) as file:
+        writer = PlanWriter(file, named, column)
+        end = write_plan(_checked(items, options), Limits(images, most_bytes), writer)
     click.echo(printable(f"{_totals(end)}: {readable_path(output)}"), err=True)
+
+
+def _checked(items: Iterable[Item], options: ReadOptions) -> Iterator[Item]:
+    """Pass on what is planned, and look into the first table.
+
+    Raises:
+        InputError: it has no such column; or a column is named, and there is no table.
+    """
+    tables = False
+    for item in items:
+        if not tables and item.container and suffix_of(item.path) == TABLE:
+            tables = True
+            if container := container_at(item.path):
+                check(container, options)
+        yield item
+    if options.column is not None and not tables:
+        raise InputError("--column is for .parquet tables, and there is none: leave it out.")
 
 
 def _items(

@@ -176,13 +176,14 @@ def _report(report: Report, done: int, total: int, shard: int, images: int) -> N
 def _summarise(outcomes: Sequence[Outcome], seconds: float) -> None:
     parts = [each.part for each in outcomes if each.part is not None]
     total, failed = Summary.of(parts), len(outcomes) - len(parts)
+    failures = counted(failed, "shard")
     verdicts = "".join(f"{count} {name}, " for name, count in total.verdicts.items())
     engines = ", ".join(dict.fromkeys(f"{each.engine}, {each.precision}" for each in parts))
     _say(
         f"{counted(len(parts), 'shard')} with {counted(total.images, 'image')} in {seconds:.1f} s "
         f"({total.images / max(seconds, 1e-9):.1f} images/s): {verdicts}"
         f"{sum(total.errors.values())} errors{'; ' if engines else ''}{engines}"
-        f"{f'; {counted(failed, "shard")} failed' if failed else ''}"
+        f"{f'; {failures} failed' if failed else ''}"
     )
 
 
