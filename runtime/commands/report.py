@@ -29,6 +29,8 @@ from ..report.summary import Summary, Threshold
 from ..report.writing import PageFile, check_new, write_pieces
 from ..results.output_file import PARQUET
 from ..results.records import Record
+from ..storage.store import open_object
+from ..storage.urls import is_url
 from .console import GlassCommand
 from .inputs import settle_decoders
 from .options import Folder, common_options, force_option
@@ -230,7 +232,8 @@ def open_records(source: str) -> Iterator[IO[bytes]]:
         file: IO[bytes] = sys.stdin.buffer
     else:
         try:
-            file = open(source, "rb")  # noqa: SIM115
+            remote = is_url(source)
+            file = open_object(source, InputError) if remote else open(source, "rb")  # noqa: SIM115
         except FileNotFoundError:
             missing = f"there is no {readable_path(source)}.{did_you_mean(source)}"
             raise InputError(missing) from None
