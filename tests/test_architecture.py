@@ -50,7 +50,7 @@ RUNTIME_LIBRARIES = {
     *("numpy", "cv2", "PIL", "simplejpeg", "pillow_heif", "msgspec", "click", "rich"),
     *("onnxruntime", "openvino", "tensorrt", "cuda", "pycuda", "filelock", "c2pa", "jinja2"),
     *("starlette", "anyio", "uvicorn", "h11", "python_multipart", "prometheus_client"),
-    *("pyarrow", "fsspec", "ray"),
+    *("pyarrow", "fsspec", "ray", "threadpoolctl"),
 }
 
 

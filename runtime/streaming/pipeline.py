@@ -31,6 +31,7 @@ from typing import Any, Generic, TypeVar
 from ..images.reading import ImageSource
 from ..machine.errors import ImageError
 from ..machine.timings import Timings
+from .blas import one_blas_thread
 from .intake import Intake, Origin, Ticket
 from .orders import Order, Road
 from .sharing import FILES_AHEAD, LastStage, PipelineOptions
@@ -143,9 +144,13 @@ class Pipeline(Generic[_Result]):
             roles += [(False, True)] * self._last.lanes
         self._work.expect(len(roles))
         for role in roles:
-            self._workers.append(self._thread("glass-worker", partial(self._work.work, *role)))
+            self._workers.append(self._thread("glass-worker", partial(self._run, *role)))
         readers = min(_MOST_READERS, FILES_AHEAD * self._options.workers)
         self._readers = [self._thread("glass-reader", self._intake.read) for _ in range(readers)]
+
+    def _run(self, views: bool, judging: bool) -> None:
+        with one_blas_thread():
+            self._work.work(views, judging)
 
     def _thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:
