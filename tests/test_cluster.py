@@ -135,6 +135,12 @@ class TestWithoutACluster:
     def test_addresses_of_other_kinds_are_refused(self, address):
         assert refused(address).startswith(f"{address} is not the address of a cluster's head: ")
 
+    def test_the_one_that_the_environment_names_is_meant(self, listener, monkeypatch):
+        address = address_of(listener)
+        listener.close()
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert refused().startswith(f"no Ray cluster answers at {address} ")
+
     @pytest.mark.slow
     def test_an_address_that_means_nothing_is_named(self):
         assert "the Ray cluster nonsense cannot be joined (Invalid address" in refused("nonsense")
@@ -236,9 +242,11 @@ def run(place: Path, out: str, *more: object, **options: object) -> Done:
 
 
 def judging(place: Path, out: str, *more: object) -> subprocess.Popen[str]:
-    """Start a run."""
+    """Start a run in a process group of its own, as shells do."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*BATCH, *arguments(out, more)], cwd=place, text=True, **pipes)
+    return subprocess.Popen(
+        [*BATCH, *arguments(out, more)], cwd=place, text=True, start_new_session=True, **pipes
+    )
 
 
 def parts(out: Path) -> list[Path]:
@@ -398,7 +406,7 @@ class TestDisturbed:
         out = f"signal-{number}"
         run_ = judging(place, out, "--ray", cluster.address)
         begun(place, out)
-        run_.send_signal(number)
+        os.killpg(run_.pid, number)  # as a terminal does
         assert run_.wait(3) == code
         said = run_.communicate()
         assert said[0] == ""
@@ -476,6 +484,17 @@ class TestShardsThatFail:
             part.name for part in parts(damaged / "alone")
         ]
         assert any("none of its 10 images could be read" in line for line in told)
+
+    def test_for_want_of_glass_edge_are_told(self, place, storage, tmp_path):
+        (tmp_path / "glass_edge").mkdir()
+        missing = "raise ModuleNotFoundError(\"No module named 'glass_edge'\")"
+        (tmp_path / "glass_edge" / "__init__.py").write_text(missing)
+        environment = dict(os.environ)
+        with ray_cluster(storage.environment | {"PYTHONPATH": str(tmp_path)}) as cluster:
+            done = run(place, "none", "--ray", cluster.address, env=environment)
+        assert done.returncode == 2
+        expected = "No module named 'glass_edge'): is the same glass-edge installed on all of its"
+        assert f"Error: the cluster cannot judge (ModuleNotFoundError: {expected}" in done.stderr
 
     def test_for_want_of_a_bundle_are_told(self, tmp_path, place, cluster):
         """The bundle is moved away before actors open it, as where a machine lacks it."""
