@@ -80,6 +80,8 @@ def judge_on_cluster(
             it was lost.
     """
     check_ray()
+    if address == ANY_CLUSTER:
+        address = os.environ.get("RAY_ADDRESS", address)
     _check_address(address)
     left = set(shards)
     with _driver(Job(settings, shards, address)) as lines:

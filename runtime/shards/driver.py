@@ -24,7 +24,7 @@ from ..machine.errors import FaultError, GlassError, InputError
 from ..machine.stderr import keep_libraries_off_stderr
 from .cluster import ANY_CLUSTER, MOST_TRIES, Job, Told
 from .judging import JudgeSettings, Outcome, ShardJudge
-from .pool import options_within, pool_of
+from .pool import Pool, options_within, pool_of
 
 
 def drive() -> None:
@@ -60,28 +60,49 @@ def _judge(job: Job, tell: Callable[[Told], None]) -> None:
     """Judge shards on a cluster.
 
     Raises:
-        InputError: there is no such cluster, or it has no room, or it was lost.
+        InputError: there is no such cluster, or it has no room, or cannot judge.
+    """
+    ray = _join(job.address)
+    pool = pool_of(ray.nodes(), job.settings.options)
+    tell(Told(pool=pool))
+    try:
+        for row in _outcomes(ray, job, pool).iter_rows():
+            tell(Told(outcome=msgspec.json.decode(row["outcome"], type=Outcome)))
+    except ray.exceptions.RayError as error:
+        raise InputError(
+            f"the cluster cannot judge ({_last_line(error)}): is the same glass-edge installed on "
+            "all of its machines?"
+        ) from error
+
+
+def _join(address: str) -> Any:
+    """Join a cluster, and return Ray.
+
+    Raises:
+        InputError: there is no such cluster.
     """
     ray = _ray()
     try:
-        ray.init(address=job.address, log_to_driver=False)
+        ray.init(address=address, log_to_driver=False)
     except ray.exceptions.AuthenticationError as error:
         raise InputError(
             "the Ray cluster asks for a secret: set RAY_AUTH_MODE=token, and copy "
             "~/.ray/auth_token from its first machine."
         ) from error
     except ConnectionError as error:
-        if job.address != ANY_CLUSTER:
-            raise _cannot_join(job.address, error) from error
+        if address != ANY_CLUSTER:
+            raise _cannot_join(address, error) from error
         raise InputError(
             "this machine is part of no Ray cluster: start one with ray start --head, or give "
             "--ray HOST:PORT."
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
-        raise _cannot_join(job.address, error) from error
-    pool = pool_of(ray.nodes(), job.settings.options)
-    settings = replace(job.settings, options=options_within(pool, job.settings.options))
-    tell(Told(pool=pool))
+        raise _cannot_join(address, error) from error
+    return ray
+
+
+def _outcomes(ray: Any, job: Job, pool: Pool) -> Any:
+    """Return the data set of what becomes of each shard, which is judged as it is iterated."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1  # a shard that nothing comes back of costs no other
@@ -90,7 +111,8 @@ def _judge(job: Job, tell: Callable[[Told], None]) -> None:
     rows = ray.data.from_items(
         [{"shard": number} for number in job.shards], override_num_blocks=len(job.shards)
     )
-    outcomes = rows.map_batches(
+    settings = replace(job.settings, options=options_within(pool, job.settings.options))
+    return rows.map_batches(
         _Actor,
         fn_constructor_args=(settings, _count_begun(ray)),
         batch_size=1,
@@ -101,14 +123,6 @@ def _judge(job: Job, tell: Callable[[Told], None]) -> None:
             min_size=1, initial_size=pool.count, max_tasks_in_flight_per_actor=1
         ),
     )
-    try:
-        for row in outcomes.iter_rows():
-            tell(Told(outcome=msgspec.json.decode(row["outcome"], type=Outcome)))
-    except ray.exceptions.RayError as error:
-        raise InputError(
-            f"the cluster cannot judge ({_last_line(error)}): is the same glass-edge installed on "
-            "all of its machines?"
-        ) from error
 
 
 def _ray() -> Any:
