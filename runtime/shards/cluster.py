@@ -6,6 +6,7 @@ it ends its process at once, and before that it writes on whatever terminal ther
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import socket
