@@ -27,7 +27,7 @@ from glass_edge.runtime.shards.judging import JudgeSettings, ShardJudge
 from glass_edge.runtime.storage.folders import LocalFolder
 from pyarrow import parquet
 
-from glass_edge import DetectorOptions
+from glass_edge import BundleError, DetectorOptions
 
 batch = partial(call, "glass-batch")
 PROCESS = [sys.executable, "-c", "from glass_edge.runtime.commands.batch import main; main()"]
@@ -230,7 +230,9 @@ class TestTheRun:
         content = (place / "plan.jsonl").read_bytes()
         (tmp_path / "cut.jsonl").write_bytes(content[:-1])
         said = refusal(judge(place, tmp_path / "out", plan=tmp_path / "cut.jsonl"))
-        assert "was not finished: make the plan anew." in said
+        assert (
+            "cut.jsonl has no last line, so it is incomplete: run glass-batch plan again." in said
+        )
         (tmp_path / "bad.jsonl").write_bytes(content.replace(b"astronaut", b"astronout", 1))
         said = refusal(judge(place, tmp_path / "out", plan=tmp_path / "bad.jsonl"))
         assert "bad.jsonl is damaged (its digest is another): make the plan anew." in said
@@ -286,7 +288,7 @@ class TestImagesThatCannotBeRead:
         assert done.returncode == 1
         name = f"{moved}/images/real-cat.jpg"
         assert f"shard 1: none of its 2 images could be read: {name}: " in done.stderr
-        assert "; 1 shards failed" in done.stderr
+        assert done.stderr.endswith("; 1 shard failed\n")
         assert [path.name[:11] for path in parts(moved / "out")] == ["part-000000"]
         assert [record["status"] for record in records(moved / "out")] == ["ok", "error"]
 
@@ -376,7 +378,7 @@ class TestARunThatIsEnded:
         told = "ended in shard (.*), which is dropped if it has no part yet: run the same command"
         ended = int(re.search(told, said)[1])
         assert len(parts(out)) - ended in (0, 1)  # it came before the part was there, or just after
-        assert f"{ended} shards with {2 * ended} images" in said
+        assert f"{ended} shard{'s' * (ended != 1)} with {2 * ended} images" in said
         assert "Traceback" not in said
         assert not list(out.glob(".*"))
         assert not list(scratch.glob("glass-*"))
@@ -463,7 +465,7 @@ class TestMerge:
         parts(out)[1].unlink()
         target = tmp_path / "all.jsonl"
         said = refusal(batch(place, "merge", out, "-o", target))
-        assert "1 of 7 shards are missing: go on with glass-batch run, or give --partial" in said
+        assert "1 of 7 parts are missing: go on with glass-batch run, or give --partial" in said
         assert not target.exists()
         assert batch(place, "merge", out, "-o", target, "--partial").returncode == 0
         assert len(json_lines(target)) == 11
@@ -509,15 +511,18 @@ class TestHostileFolders:
         part.mkdir()
         assert "missing   6 " in batch(place, "status", out).stdout
 
-    def test_a_shard_whose_part_cannot_be_put_fails_alone(self, place, out):
-        first, second, *_ = parts(out)
-        first.unlink()
-        first.mkdir()
-        second.unlink()
+    def test_a_part_that_cannot_be_put_ends_the_run(self, place, out):
+        """Nor could the others: it is said once, and what was done is counted."""
+        first, second, third, *_ = parts(out)
+        for part in (first, second, third):
+            part.unlink()
+        second.mkdir()
         done = judge(place, out)
-        assert done.returncode == 1
-        assert f"shard 0: {first} cannot be written: Is a directory." in done.stderr
-        assert second.is_file()
+        assert done.returncode == 2
+        assert "1 shard with 2 images in" in done.stderr
+        assert done.stderr.endswith(f"Error: {second} cannot be written: Is a directory.\n")
+        assert first.is_file()
+        assert not third.exists()
         assert not list(out.glob(".*"))
 
 
@@ -532,10 +537,10 @@ class TestAShardJudge:
         assert pickle.loads(pickle.dumps(outcome)) == outcome
 
     def test_refuses_another_bundle_than_it_was_told(self, out, vit_bundle):
+        """No shard can be judged then, so it is no outcome of one."""
         settings = JudgeSettings(vit_bundle.path, "0" * 64, DetectorOptions(), str(out))
-        outcome = ShardJudge(settings).judge(0)
-        assert outcome.part is None
-        assert vit_bundle.digest in outcome.error
+        with pytest.raises(BundleError, match=vit_bundle.digest):
+            ShardJudge(settings).judge(0)
 
     def test_judges_any_shard_of_the_plan_and_says_how_far_it_is(self, out, vit_bundle):
         parts(out)[1].unlink()
