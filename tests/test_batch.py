@@ -24,6 +24,7 @@ from glass_edge.runtime.commands.batching.options import new_output
 from glass_edge.runtime.machine.errors import InputError, OutputError
 from glass_edge.runtime.results.parquet import footer_of, records_in
 from glass_edge.runtime.shards.judging import JudgeSettings, ShardJudge
+from glass_edge.runtime.shards.running import begin_run
 from glass_edge.runtime.storage.folders import LocalFolder
 from pyarrow import parquet
 
@@ -216,6 +217,15 @@ class TestTheRun:
         said = refusal(judge(place, undisturbed, "-b", fake_second_bundle.path))
         assert f"--bundle {vit_bundle.name} (now {fake_second_bundle.name})" in said
 
+    def test_goes_on_with_the_same_bundle_in_a_folder_of_another_name(self, place, out, tmp_path):
+        shutil.copytree(place / "model.glass", tmp_path / "renamed.glass")
+        parts(out)[2].unlink()
+        done = judge(place, out, "-b", tmp_path / "renamed.glass")
+        assert done.returncode == 0, done.stderr
+        assert f"6 of {SHARDS} shards have their parts already." in done.stderr
+        assert len(parts(out)) == SHARDS
+        assert batch(place, "status", out).returncode == 0
+
     def test_does_not_mix_with_one_of_another_plan(self, place, undisturbed, tmp_path):
         batch(place, "plan", "images/no-image.jpg", "-o", tmp_path / "other.jsonl")
         said = refusal(judge(place, undisturbed, plan=tmp_path / "other.jsonl"))
@@ -313,6 +323,57 @@ class TestImagesThatCannotBeRead:
         assert judge(moved, "out", "--retry-errors").returncode == 1
         assert [record["status"] for record in records(moved / "out")] == ["ok", "error"]
 
+    def test_never_replace_a_part_that_has_more_verdicts(self, moved):
+        """Of four images one is away, then three, then another one alone, and then none."""
+        images, elsewhere = moved / "images", moved / "elsewhere"
+
+        def away(*names: str) -> None:
+            for path in elsewhere.iterdir():
+                path.rename(images / path.name)
+            for name in names:
+                (images / name).rename(elsewhere / name)
+
+        def readable() -> set[str]:
+            found = records(moved / "out")
+            assert len(found) == 4
+            return {Path(each["path"]).name for each in found if each["status"] == "ok"}
+
+        every = ["fake-cat.jpg", "fake-coffee.jpg", "real-cat.jpg", "real-rocket.jpg"]
+        away()
+        batch(moved, "plan", "images", "-o", "plan.jsonl", "--force")
+        away(every[1])
+        assert judge(moved, "out").returncode == 0
+        (part,) = parts(moved / "out")
+        before = part.read_bytes()
+        away(*every[1:])
+        done = judge(moved, "out", "--retry-errors")
+        assert done.returncode == 1
+        said = (
+            "shard 0: 3 of its images cannot be read now, and 1 could not before, so its part "
+            "stays as it is."
+        )
+        assert said in done.stderr
+        assert part.read_bytes() == before
+        assert readable() == set(every) - {every[1]}
+        away()
+        done = judge(moved, "out", "--retry-errors")
+        assert done.returncode == 0
+        assert readable() == set(every)
+        done = judge(moved, "out", "--retry-errors")
+        assert done.stderr == "1 of 1 shards have their parts already.\n"
+
+    def test_replace_a_part_that_has_fewer_verdicts(self, moved):
+        batch(moved, "plan", "images", "elsewhere", "-o", "plan.jsonl", "--force")
+        paths = sorted((moved / "elsewhere").iterdir())
+        for path in paths:
+            path.rename(path.with_suffix(".away"))
+        judge(moved, "out")
+        paths[0].with_suffix(".away").rename(paths[0])
+        done = judge(moved, "out", "--retry-errors")
+        assert done.returncode == 0
+        assert "1 shard with 4 images" in done.stderr
+        assert [each["status"] for each in records(moved / "out")] == ["ok", "ok", "error", "error"]
+
 
 Moment = Callable[[Path], object]
 
@@ -401,6 +462,23 @@ class TestSeveralProcesses:
         judge(place, tmp_path / "out", "--share", "2/3")
         assert [path.name[5:11] for path in parts(tmp_path / "out")] == ["000002", "000005"]
 
+    def test_take_over_what_another_has_done_meanwhile(self, place, tmp_path, vit_bundle):
+        """Both began when nothing was there, and so both have all shards to do."""
+        options = DetectorOptions(crops=2, engine="onnxruntime", workers=1)
+        plan, out = str(place / "plan.jsonl"), str(tmp_path / "out")
+        first, second = (begin_run(plan, vit_bundle.path, out, options) for _ in range(2))
+        assert first.todo == second.todo == tuple(range(SHARDS))
+        done = first.judge().judge(3)
+        (part,) = parts(tmp_path / "out")
+        before = part.read_bytes(), part.stat().st_mtime_ns
+        judge, seen = second.judge(), []
+        assert judge.judge(3, seen.append) == done
+        assert seen == []
+        assert (part.read_bytes(), part.stat().st_mtime_ns) == before
+        part.write_bytes(b"damaged")
+        assert judge.judge(3, seen.append).part.images == done.part.images == 2
+        assert seen == [1, 2]
+
 
 class TestStatus:
     def test_counts_what_the_records_say(self, place, undisturbed):
@@ -478,6 +556,13 @@ class TestMerge:
         batch(place, "merge", undisturbed, "-o", target, "--force")
         assert len(json_lines(target)) == 13
 
+    @pytest.mark.parametrize("command", [("plan", "images"), ("merge", "undisturbed")])
+    @pytest.mark.parametrize("force", [(), ("--force",)])
+    def test_and_plan_write_no_standard_output(self, command, force, place, undisturbed):
+        assert "Error: " in (said := refusal(batch(place, *command, "-o", "-", *force)))
+        assert not (place / "-").exists()
+        assert command[0] == "merge" or "-o - is no file: name one, or an address." in said
+
     def test_needs_a_format(self, place, undisturbed):
         said = refusal(batch(place, "merge", undisturbed, "-o", "all.txt"))
         assert "give a name that ends in .jsonl, .csv or .parquet." in said
@@ -554,6 +639,17 @@ class TestAShardJudge:
         assert "has no shard 7: it has 7." in judge.judge(7).error
 
 
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.EINVAL)
+"""What file systems without hard links say, such as FAT, SMB and FUSE's."""
+
+
+def refusing_with(number: int) -> Callable[..., None]:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
 class TestALocalFolder:
     def test_has_files_whole_or_not_at_all(self, tmp_path):
         folder = LocalFolder(tmp_path / "new" / "folder")
@@ -569,19 +665,39 @@ class TestALocalFolder:
         assert (tmp_path / "new" / "folder" / "a").read_bytes() == b"content" * 1000
         assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["a"]
 
-    @pytest.mark.parametrize("links", [True, False])
-    def test_puts_something_new_once(self, links, tmp_path, monkeypatch):
-        def refuse(*_: object) -> None:
-            raise OSError(errno.EPERM, "Operation not permitted")
-
-        if not links:  # as file systems without hard links answer
-            monkeypatch.setattr(os, "link", refuse)
+    @pytest.mark.parametrize("refused", [None, *NO_LINKS])
+    def test_puts_something_new_once(self, refused, tmp_path, monkeypatch):
+        if refused is not None:
+            monkeypatch.setattr(os, "link", refusing_with(refused))
         folder = LocalFolder(tmp_path / "folder")
         assert folder.put_new("a", b"first")
         assert not folder.put_new("a", b"second")
         assert folder.open("a").read() == b"first"
         assert list(folder.names()) == ["a"]
         assert not list((tmp_path / "folder").glob(".*"))
+
+    def test_says_what_else_a_disk_refuses(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(os, "link", refusing_with(errno.EIO))
+        folder = LocalFolder(tmp_path / "folder")
+        with pytest.raises(OutputError, match=r"folder/a cannot be written: Input/output error\."):
+            folder.put_new("a", b"first")
+        assert list((tmp_path / "folder").iterdir()) == []
+
+    @pytest.mark.parametrize("refused", [None, *NO_LINKS])
+    def test_a_whole_file_is_put_only_where_nothing_is(self, refused, tmp_path, monkeypatch):
+        if refused is not None:
+            monkeypatch.setattr(os, "link", refusing_with(refused))
+        with new_output(str(tmp_path / "a"), force=False) as file:
+            file.write(b"first")
+        assert (tmp_path / "a").read_bytes() == b"first"
+        with (
+            pytest.raises(OutputError, match="b appeared while it was written"),
+            new_output(str(tmp_path / "b"), force=False) as file,
+        ):
+            file.write(b"second")
+            (tmp_path / "b").write_bytes(b"of another")
+        assert (tmp_path / "b").read_bytes() == b"of another"
+        assert (tmp_path / ".b.partial").read_bytes() == b"second"  # as the sentence says
 
     def test_says_what_is_not_there(self, tmp_path):
         (tmp_path / "plan.jsonl").touch()
