@@ -16,7 +16,7 @@ import pytest
 from archives import Opened
 from conftest import Done, call, encoded, refusal
 from glass_edge.runtime.containers import places
-from glass_edge.runtime.judging.joining import Joining
+from glass_edge.runtime.judging import roads
 from glass_edge.runtime.storage import store
 from object_storage import (
     object_storage_fixture,  # noqa: F401
@@ -349,7 +349,7 @@ class TestOutputOnObjectStorage:
 
         name = f"v.{suffix}"
         empty, full = object_storage.bucket(), object_storage.bucket({name: b"old"})
-        monkeypatch.setattr(Joining, "judge", fail)
+        monkeypatch.setattr(roads, "rows_of", fail)
         for bucket, force in ((empty, ()), (full, ("--force",))):
             done = run(local, "images", *ONE_BY_ONE, *force, output=f"s3://{bucket}/{name}")
             assert done.returncode == 2

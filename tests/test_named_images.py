@@ -1,4 +1,4 @@
-"""Images wherever they lie: named alone, beside others and in lists; and what is refused at once."""
+"""Images wherever they lie: named alone, beside others, in lists; and what is refused at once."""
 
 from __future__ import annotations
 
