@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from conftest import Done, call, refusal, slow
 from glass_edge.runtime.commands.batching.options import new_output
+from glass_edge.runtime.judging import roads
 from glass_edge.runtime.machine.errors import InputError, OutputError
 from glass_edge.runtime.results.parquet import footer_of, records_in
 from glass_edge.runtime.shards.judging import JudgeSettings, ShardJudge
@@ -28,7 +29,7 @@ from glass_edge.runtime.shards.running import begin_run
 from glass_edge.runtime.storage.folders import LocalFolder
 from pyarrow import parquet
 
-from glass_edge import BundleError, DetectorOptions
+from glass_edge import BundleError, DetectorOptions, EngineError
 
 batch = partial(call, "glass-batch")
 PROCESS = [sys.executable, "-c", "from glass_edge.runtime.commands.batch import main; main()"]
@@ -627,6 +628,21 @@ class TestAShardJudge:
         settings = JudgeSettings(vit_bundle.path, "0" * 64, DetectorOptions(), str(out))
         with pytest.raises(BundleError, match=vit_bundle.digest):
             ShardJudge(settings).judge(0)
+
+    def test_that_its_engine_fails_is_no_outcome_of_a_shard(self, out, vit_bundle, monkeypatch):
+        def fail(*_: object) -> None:
+            raise EngineError("the device is gone.")
+
+        monkeypatch.setattr(roads, "rows_of", fail)
+        before = parts(out)[1].stat().st_mtime_ns
+        parts(out)[0].unlink()
+        options = DetectorOptions(crops=2, engine="onnxruntime", workers=1)
+        judge = ShardJudge(JudgeSettings(vit_bundle.path, vit_bundle.digest, options, str(out)))
+        with pytest.raises(EngineError, match="the device is gone"):
+            judge.judge(0)
+        assert len(parts(out)) == SHARDS - 1
+        assert judge.judge(1).part.images == 2  # which is there
+        assert parts(out)[0].stat().st_mtime_ns == before
 
     def test_judges_any_shard_of_the_plan_and_says_how_far_it_is(self, out, vit_bundle):
         parts(out)[1].unlink()
