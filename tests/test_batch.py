@@ -21,13 +21,15 @@ from pathlib import Path
 import pytest
 from conftest import Done, call, refusal, slow
 from glass_edge.runtime.commands.batching.options import new_output
+from glass_edge.runtime.judging import roads
 from glass_edge.runtime.machine.errors import InputError, OutputError
 from glass_edge.runtime.results.parquet import footer_of, records_in
 from glass_edge.runtime.shards.judging import JudgeSettings, ShardJudge
+from glass_edge.runtime.shards.running import begin_run
 from glass_edge.runtime.storage.folders import LocalFolder
 from pyarrow import parquet
 
-from glass_edge import DetectorOptions
+from glass_edge import BundleError, DetectorOptions, EngineError
 
 batch = partial(call, "glass-batch")
 PROCESS = [sys.executable, "-c", "from glass_edge.runtime.commands.batch import main; main()"]
@@ -216,6 +218,15 @@ class TestTheRun:
         said = refusal(judge(place, undisturbed, "-b", fake_second_bundle.path))
         assert f"--bundle {vit_bundle.name} (now {fake_second_bundle.name})" in said
 
+    def test_goes_on_with_the_same_bundle_in_a_folder_of_another_name(self, place, out, tmp_path):
+        shutil.copytree(place / "model.glass", tmp_path / "renamed.glass")
+        parts(out)[2].unlink()
+        done = judge(place, out, "-b", tmp_path / "renamed.glass")
+        assert done.returncode == 0, done.stderr
+        assert f"6 of {SHARDS} shards have their parts already." in done.stderr
+        assert len(parts(out)) == SHARDS
+        assert batch(place, "status", out).returncode == 0
+
     def test_does_not_mix_with_one_of_another_plan(self, place, undisturbed, tmp_path):
         batch(place, "plan", "images/no-image.jpg", "-o", tmp_path / "other.jsonl")
         said = refusal(judge(place, undisturbed, plan=tmp_path / "other.jsonl"))
@@ -230,7 +241,9 @@ class TestTheRun:
         content = (place / "plan.jsonl").read_bytes()
         (tmp_path / "cut.jsonl").write_bytes(content[:-1])
         said = refusal(judge(place, tmp_path / "out", plan=tmp_path / "cut.jsonl"))
-        assert "was not finished: make the plan anew." in said
+        assert (
+            "cut.jsonl has no last line, so it is incomplete: run glass-batch plan again." in said
+        )
         (tmp_path / "bad.jsonl").write_bytes(content.replace(b"astronaut", b"astronout", 1))
         said = refusal(judge(place, tmp_path / "out", plan=tmp_path / "bad.jsonl"))
         assert "bad.jsonl is damaged (its digest is another): make the plan anew." in said
@@ -286,7 +299,7 @@ class TestImagesThatCannotBeRead:
         assert done.returncode == 1
         name = f"{moved}/images/real-cat.jpg"
         assert f"shard 1: none of its 2 images could be read: {name}: " in done.stderr
-        assert "; 1 shards failed" in done.stderr
+        assert done.stderr.endswith("; 1 shard failed\n")
         assert [path.name[:11] for path in parts(moved / "out")] == ["part-000000"]
         assert [record["status"] for record in records(moved / "out")] == ["ok", "error"]
 
@@ -310,6 +323,57 @@ class TestImagesThatCannotBeRead:
         (moved / "images" / "fake-cat.jpg").rename(moved / "elsewhere" / "fake-cat.jpg")
         assert judge(moved, "out", "--retry-errors").returncode == 1
         assert [record["status"] for record in records(moved / "out")] == ["ok", "error"]
+
+    def test_never_replace_a_part_that_has_more_verdicts(self, moved):
+        """Of four images one is away, then three, then another one alone, and then none."""
+        images, elsewhere = moved / "images", moved / "elsewhere"
+
+        def away(*names: str) -> None:
+            for path in elsewhere.iterdir():
+                path.rename(images / path.name)
+            for name in names:
+                (images / name).rename(elsewhere / name)
+
+        def readable() -> set[str]:
+            found = records(moved / "out")
+            assert len(found) == 4
+            return {Path(each["path"]).name for each in found if each["status"] == "ok"}
+
+        every = ["fake-cat.jpg", "fake-coffee.jpg", "real-cat.jpg", "real-rocket.jpg"]
+        away()
+        batch(moved, "plan", "images", "-o", "plan.jsonl", "--force")
+        away(every[1])
+        assert judge(moved, "out").returncode == 0
+        (part,) = parts(moved / "out")
+        before = part.read_bytes()
+        away(*every[1:])
+        done = judge(moved, "out", "--retry-errors")
+        assert done.returncode == 1
+        said = (
+            "shard 0: 3 of its images cannot be read now, and 1 could not before, so its part "
+            "stays as it is."
+        )
+        assert said in done.stderr
+        assert part.read_bytes() == before
+        assert readable() == set(every) - {every[1]}
+        away()
+        done = judge(moved, "out", "--retry-errors")
+        assert done.returncode == 0
+        assert readable() == set(every)
+        done = judge(moved, "out", "--retry-errors")
+        assert done.stderr == "1 of 1 shards have their parts already.\n"
+
+    def test_replace_a_part_that_has_fewer_verdicts(self, moved):
+        batch(moved, "plan", "images", "elsewhere", "-o", "plan.jsonl", "--force")
+        paths = sorted((moved / "elsewhere").iterdir())
+        for path in paths:
+            path.rename(path.with_suffix(".away"))
+        judge(moved, "out")
+        paths[0].with_suffix(".away").rename(paths[0])
+        done = judge(moved, "out", "--retry-errors")
+        assert done.returncode == 0
+        assert "1 shard with 4 images" in done.stderr
+        assert [each["status"] for each in records(moved / "out")] == ["ok", "ok", "error", "error"]
 
 
 Moment = Callable[[Path], object]
@@ -376,7 +440,7 @@ class TestARunThatIsEnded:
         told = "ended in shard (.*), which is dropped if it has no part yet: run the same command"
         ended = int(re.search(told, said)[1])
         assert len(parts(out)) - ended in (0, 1)  # it came before the part was there, or just after
-        assert f"{ended} shards with {2 * ended} images" in said
+        assert f"{ended} shard{'s' * (ended != 1)} with {2 * ended} images" in said
         assert "Traceback" not in said
         assert not list(out.glob(".*"))
         assert not list(scratch.glob("glass-*"))
@@ -398,6 +462,23 @@ class TestSeveralProcesses:
     def test_leave_the_shards_of_others_alone(self, place, tmp_path):
         judge(place, tmp_path / "out", "--share", "2/3")
         assert [path.name[5:11] for path in parts(tmp_path / "out")] == ["000002", "000005"]
+
+    def test_take_over_what_another_has_done_meanwhile(self, place, tmp_path, vit_bundle):
+        """Both began when nothing was there, and so both have all shards to do."""
+        options = DetectorOptions(crops=2, engine="onnxruntime", workers=1)
+        plan, out = str(place / "plan.jsonl"), str(tmp_path / "out")
+        first, second = (begin_run(plan, vit_bundle.path, out, options) for _ in range(2))
+        assert first.todo == second.todo == tuple(range(SHARDS))
+        done = first.judge().judge(3)
+        (part,) = parts(tmp_path / "out")
+        before = part.read_bytes(), part.stat().st_mtime_ns
+        judge, seen = second.judge(), []
+        assert judge.judge(3, seen.append) == done
+        assert seen == []
+        assert (part.read_bytes(), part.stat().st_mtime_ns) == before
+        part.write_bytes(b"damaged")
+        assert judge.judge(3, seen.append).part.images == done.part.images == 2
+        assert seen == [1, 2]
 
 
 class TestStatus:
@@ -463,7 +544,7 @@ class TestMerge:
         parts(out)[1].unlink()
         target = tmp_path / "all.jsonl"
         said = refusal(batch(place, "merge", out, "-o", target))
-        assert "1 of 7 shards are missing: go on with glass-batch run, or give --partial" in said
+        assert "1 of 7 parts are missing: go on with glass-batch run, or give --partial" in said
         assert not target.exists()
         assert batch(place, "merge", out, "-o", target, "--partial").returncode == 0
         assert len(json_lines(target)) == 11
@@ -475,6 +556,14 @@ class TestMerge:
         assert target.read_text() == "mine"
         batch(place, "merge", undisturbed, "-o", target, "--force")
         assert len(json_lines(target)) == 13
+
+    @pytest.mark.parametrize("force", [(), ("--force",)])
+    def test_goes_to_no_standard_output_nor_does_a_plan(self, force, place, undisturbed):
+        said = refusal(batch(place, "plan", "images", "-o", "-", *force))
+        assert "-o - is no file: name one, or an address." in said
+        said = refusal(batch(place, "merge", undisturbed, "-o", "-", *force))
+        assert "cannot tell the format of -: give a name that ends in .jsonl" in said
+        assert not (place / "-").exists()
 
     def test_needs_a_format(self, place, undisturbed):
         said = refusal(batch(place, "merge", undisturbed, "-o", "all.txt"))
@@ -509,15 +598,18 @@ class TestHostileFolders:
         part.mkdir()
         assert "missing   6 " in batch(place, "status", out).stdout
 
-    def test_a_shard_whose_part_cannot_be_put_fails_alone(self, place, out):
-        first, second, *_ = parts(out)
-        first.unlink()
-        first.mkdir()
-        second.unlink()
+    def test_a_part_that_cannot_be_put_ends_the_run(self, place, out):
+        """Nor could the others: it is said once, and what was done is counted."""
+        first, second, third, *_ = parts(out)
+        for part in (first, second, third):
+            part.unlink()
+        second.mkdir()
         done = judge(place, out)
-        assert done.returncode == 1
-        assert f"shard 0: {first} cannot be written: Is a directory." in done.stderr
-        assert second.is_file()
+        assert done.returncode == 2
+        assert "1 shard with 2 images in" in done.stderr
+        assert done.stderr.endswith(f"Error: {second} cannot be written: Is a directory.\n")
+        assert first.is_file()
+        assert not third.exists()
         assert not list(out.glob(".*"))
 
 
@@ -532,10 +624,25 @@ class TestAShardJudge:
         assert pickle.loads(pickle.dumps(outcome)) == outcome
 
     def test_refuses_another_bundle_than_it_was_told(self, out, vit_bundle):
+        """No shard can be judged then, so it is no outcome of one."""
         settings = JudgeSettings(vit_bundle.path, "0" * 64, DetectorOptions(), str(out))
-        outcome = ShardJudge(settings).judge(0)
-        assert outcome.part is None
-        assert vit_bundle.digest in outcome.error
+        with pytest.raises(BundleError, match=vit_bundle.digest):
+            ShardJudge(settings).judge(0)
+
+    def test_that_its_engine_fails_is_no_outcome_of_a_shard(self, out, vit_bundle, monkeypatch):
+        def fail(*_: object) -> None:
+            raise EngineError("the device is gone.")
+
+        monkeypatch.setattr(roads, "rows_of", fail)
+        before = parts(out)[1].stat().st_mtime_ns
+        parts(out)[0].unlink()
+        options = DetectorOptions(crops=2, engine="onnxruntime", workers=1)
+        judge = ShardJudge(JudgeSettings(vit_bundle.path, vit_bundle.digest, options, str(out)))
+        with pytest.raises(EngineError, match="the device is gone"):
+            judge.judge(0)
+        assert len(parts(out)) == SHARDS - 1
+        assert judge.judge(1).part.images == 2  # which is there
+        assert parts(out)[0].stat().st_mtime_ns == before
 
     def test_judges_any_shard_of_the_plan_and_says_how_far_it_is(self, out, vit_bundle):
         parts(out)[1].unlink()
@@ -547,6 +654,17 @@ class TestAShardJudge:
         assert (outcome.shard, outcome.part.images, outcome.error) == (1, 2, None)
         assert len(parts(out)) == SHARDS
         assert "has no shard 7: it has 7." in judge.judge(7).error
+
+
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.EINVAL)
+"""What file systems without hard links say, such as FAT, SMB and FUSE's."""
+
+
+def refusing_with(number: int) -> Callable[..., None]:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
 
 
 class TestALocalFolder:
@@ -564,19 +682,38 @@ class TestALocalFolder:
         assert (tmp_path / "new" / "folder" / "a").read_bytes() == b"content" * 1000
         assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["a"]
 
-    @pytest.mark.parametrize("links", [True, False])
-    def test_puts_something_new_once(self, links, tmp_path, monkeypatch):
-        def refuse(*_: object) -> None:
-            raise OSError(errno.EPERM, "Operation not permitted")
-
-        if not links:  # as file systems without hard links answer
-            monkeypatch.setattr(os, "link", refuse)
+    @pytest.mark.parametrize("refused", [None, *NO_LINKS])
+    def test_puts_something_new_once(self, refused, tmp_path, monkeypatch):
+        if refused is not None:
+            monkeypatch.setattr(os, "link", refusing_with(refused))
         folder = LocalFolder(tmp_path / "folder")
         assert folder.put_new("a", b"first")
         assert not folder.put_new("a", b"second")
         assert folder.open("a").read() == b"first"
         assert list(folder.names()) == ["a"]
         assert not list((tmp_path / "folder").glob(".*"))
+
+    def test_says_what_else_a_disk_refuses(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(os, "link", refusing_with(errno.EIO))
+        folder = LocalFolder(tmp_path / "folder")
+        with pytest.raises(OutputError, match=r"folder/a cannot be written: Input/output error\."):
+            folder.put_new("a", b"first")
+        assert list((tmp_path / "folder").iterdir()) == []
+
+    @pytest.mark.parametrize("refused", [None, *NO_LINKS])
+    def test_a_whole_file_is_put_only_where_nothing_is(self, refused, tmp_path, monkeypatch):
+        if refused is not None:
+            monkeypatch.setattr(os, "link", refusing_with(refused))
+        with new_output(str(tmp_path / "a"), force=False) as file:
+            file.write(b"first")
+        assert (tmp_path / "a").read_bytes() == b"first"
+        with (
+            pytest.raises(OutputError, match="b appeared while it was written"),
+            new_output(str(tmp_path / "b"), force=False) as file,
+        ):
+            (tmp_path / "b").write_bytes(file.write(b"second") and b"of another")
+        assert (tmp_path / "b").read_bytes() == b"of another"
+        assert (tmp_path / ".b.partial").read_bytes() == b"second"  # as the sentence says
 
     def test_says_what_is_not_there(self, tmp_path):
         (tmp_path / "plan.jsonl").touch()

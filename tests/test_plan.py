@@ -63,6 +63,10 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def table(path: Path, **columns: list[bytes]) -> None:
+    parquet.write_table(pyarrow.table(columns), path)
+
+
 class TestTheFile:
     def test_has_a_line_for_each_shard_between_two_others(self, place):
         done = plan(place, "photos", "--images", 5)
@@ -94,8 +98,20 @@ class TestTheFile:
         assert (place / "plan.jsonl").read_bytes() == first
 
     def test_keeps_the_column_of_tables(self, place):
-        plan(place, "photos", "--column", "picture")
+        table(place / "t.parquet", picture=[b"1"], thumbnail=[b"2"])
+        assert plan(place, "t.parquet", "--column", "picture").returncode == 0
         assert Plan.at(str(place / "plan.jsonl")).head.column == "picture"
+
+    def test_is_not_made_for_a_column_that_is_not_there(self, place):
+        table(place / "t.parquet", picture=[b"1"], thumbnail=[b"2"])
+        said = refusal(plan(place, "t.parquet", "--column", "pictrue"))
+        assert "t.parquet has no column pictrue; it has picture" in said
+        assert "Did you mean picture?" in said
+        said = refusal(plan(place, "t.parquet"))
+        assert "several columns of t.parquet could hold the images: name one of" in said
+        said = refusal(plan(place, "photos", "--column", "picture"))
+        assert "--column is for .parquet tables, and there is none: leave it out." in said
+        assert not (place / "plan.jsonl").exists()
 
     def test_is_replaced_only_with_force(self, place):
         plan(place, "photos")
@@ -212,7 +228,7 @@ class TestSources:
         (place / "photos" / "a.tar").touch()
         done = plan(place, "photos", "--list-skipped")
         assert len(shards(place)[0]) == 12
-        name = "photos/a.tar (archive or table, to be named itself)"
+        name = "photos/a.tar (archive or table (name it to look inside))"
         assert f"passed over: {name}" in done.stderr
 
     def test_what_a_deep_pattern_passes_over_is_told_once(self, place):
@@ -366,6 +382,9 @@ class Counting(io.BytesIO):
         return found
 
 
+NO_PLAN = "make the plan anew|make one with glass-batch plan|run glass-batch plan again"
+
+
 class TestReading:
     def test_a_shard_takes_one_look_at_the_end_and_one_at_its_line(self):
         content = written(images(20_000, length=200), Limits(100))
@@ -389,7 +408,9 @@ class TestReading:
     def test_a_plan_cut_off_anywhere_was_not_finished(self):
         content = written(images(9), Limits(3))
         for length in range(len(content)):
-            with pytest.raises(InputError, match=r"was not finished: make the plan|is no plan"):
+            with pytest.raises(
+                InputError, match=r"is incomplete: run glass-batch plan again|is no plan"
+            ):
                 opened(content[:length])
 
     def test_a_plan_changed_anywhere_is_damaged(self):
@@ -398,7 +419,7 @@ class TestReading:
             for flipped in (1, 0x80):
                 changed = bytearray(content)
                 changed[place] ^= flipped
-                with pytest.raises(InputError, match="make"):
+                with pytest.raises(InputError, match=NO_PLAN):
                     opened(bytes(changed)).check()
         opened(content).check()
 
@@ -414,7 +435,7 @@ class TestReading:
     def test_offsets_that_cannot_be_are_refused(self, offsets):
         content = written(images(6), Limits(3))
         changed = re.sub(rb'"offsets":.*', b'"offsets":%s}' % json.dumps(offsets).encode(), content)
-        with pytest.raises(InputError, match="make the plan anew"):
+        with pytest.raises(InputError, match=NO_PLAN):
             opened(changed)
 
     def test_other_files_and_versions_are_refused(self, tmp_path):

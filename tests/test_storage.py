@@ -350,7 +350,7 @@ class TestImages:
 
     def test_one_that_is_gone_is_unreadable(self, make_root):
         image = ObjectImage(f"{make_root({'a': b''})}gone.jpg", ImageFile(1, ""))
-        with pytest.raises(UnreadableError, match=r"gone.jpg cannot be read: it is not there\."):
+        with pytest.raises(UnreadableError, match=r"^it cannot be read: it is not there\."):
             image.read(MOST)
 
     def test_many_threads_read_at_once(self, object_storage, proxy):
@@ -460,7 +460,7 @@ class TestTroubles:
             with pytest.raises(UnreadableError, match=reason) as caught:
                 image.read(MOST)
             assert 1 < len(proxy.requests) < 7
-        assert sentence(caught.value).startswith(f"s3://{bucket}/a.jpg cannot be read: ")
+        assert sentence(caught.value).startswith("it cannot be read: ")  # its record has the path
         assert caught.value.__cause__ is not None
 
     @pytest.mark.slow

@@ -14,7 +14,7 @@ from ..machine.errors import ImageError, InputError, UnreadableError
 from ..storage.ahead import called_ahead
 from ..storage.objects import ObjectImage, Prefix, images_under, look_at, matching
 from ..storage.store import Object, open_object
-from ..storage.urls import is_url, is_url_pattern
+from ..storage.urls import checked, is_url, is_url_pattern
 from .container import Container, ReadOptions
 from .formats import images_within
 
@@ -80,12 +80,16 @@ def _looked_at(options: ReadOptions, path: str) -> _LookedAt:
     try:
         if not is_url(path):
             return container_at(path) or stored_at(path, options)
+        checked(path)
+    except InputError as error:
+        return _lost(path, ImageError(str(error)))
+    try:
         found = look_at(path)
         if found is None and is_url_pattern(path):
             return matching(path)
         return (container_at(path) if isinstance(found, Object) else None) or found
-    except InputError as error:
-        return _lost(path, ImageError(str(error)))
+    except InputError as error:  # the store may answer another time
+        return _lost(path, UnreadableError(str(error)))
 
 
 def _images(path: str, found: _LookedAt, skip: Skip, options: ReadOptions) -> _Images:

@@ -63,7 +63,7 @@ def read_file(path: Path | StoredImage, *, max_bytes: int = DEFAULT_MAX_BYTES) -
                 if stat.S_ISREG(found.st_mode):
                     check_bytes(found.st_size, max_bytes)
                     return file.read(found.st_size)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # such as what an archive does not hold
         raise UnreadableError("there is no such file.") from None
     except OSError as error:
         raise UnreadableError(f"the file cannot be read: {error.strerror}.") from None
