@@ -17,6 +17,7 @@ from archives import Opened
 from conftest import Done, call, encoded, refusal
 from glass_edge.runtime.containers import places
 from glass_edge.runtime.judging import roads
+from glass_edge.runtime.results.whole_file import whole_file
 from glass_edge.runtime.storage import store
 from object_storage import (
     object_storage_fixture,  # noqa: F401
@@ -27,7 +28,7 @@ from object_storage import (
 from pyarrow import parquet
 from test_report_command import rows_of
 
-from glass_edge import EngineError
+from glass_edge import EngineError, InputError
 
 OPTIONS = ("-b", "model.glass", "--crops", "1", "--engine", "onnxruntime", "--workers", "1")
 ONE_BY_ONE = ("--mode", "latency")  # so that records are the same to the last bit
@@ -358,3 +359,12 @@ class TestOutputOnObjectStorage:
             assert object_storage.unfinished(bucket) == []
         assert object_storage.keys(empty) == []
         assert object_storage.content(full, name) == b"old"
+
+    def test_that_appeared_before_the_run_began_to_write_is_kept(self, object_storage):
+        bucket = object_storage.bucket({"v.csv": b"old"})
+        with (
+            pytest.raises(InputError, match="exists already"),
+            whole_file(f"s3://{bucket}/v.csv", replace=False),
+        ):
+            pass
+        assert object_storage.content(bucket, "v.csv") == b"old"
