@@ -136,6 +136,8 @@ class ShardJudge:
                     f"{new.unreadable} of its images cannot be read now, and {old.unreadable} "
                     "could not before, so its part stays as it is."
                 )
+            if old is not None and new.unreadable == old.unreadable:
+                return old  # whose verdicts may be others'
             file.flush()
             folder.put(name, path)
         return new
