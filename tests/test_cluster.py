@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -229,7 +230,7 @@ def undisturbed(place) -> list[dict]:
 def batch(place: Path, *arguments: object, **options: object) -> Done:
     command = [*BATCH, *map(str, arguments)]
     return subprocess.run(
-        command, cwd=place, capture_output=True, text=True, timeout=300, **options
+        command, cwd=place, capture_output=True, text=True, timeout=120, **options
     )
 
 
@@ -316,16 +317,16 @@ class TestUndisturbed:
         assert done.stdout == ""
         assert re.fullmatch(rf"2 actors with 1 CPU judge\.\n{SUMMARY}\n", done.stderr), done.stderr
 
-    def test_uses_all_nodes_at_once_and_one_cpu_of_each(self, place, cluster):
+    def test_uses_all_nodes_at_once_and_one_thread_of_each(self, place, cluster):
         judges = judging(place, "both", "--ray", cluster.address)
         at_once = wait_for(lambda: len(found := cluster.judging()) == 2 and found)
         assert sorted(at_once.values()) == [0, 1]
-        before, since = cpu_seconds(at_once), time.monotonic()
-        begun(place, "both", SHARDS - 6)
-        took, passed = cpu_seconds(at_once), time.monotonic() - since
-        for process in at_once:
-            assert 0.1 < (took[process] - before[process]) / passed < 1.1
-        assert judges.wait() == 0
+        found = []
+        while judges.poll() is None:
+            found += map(running_threads, cluster.judging())
+            time.sleep(0.02)
+        assert 0.5 < statistics.mean(found) < 1.3  # one judges, others read a little ahead
+        assert judges.returncode == 0
 
     def test_images_do_not_pass_through_the_object_store(self, place, cluster):
         before = cluster.stored_bytes()
@@ -359,14 +360,13 @@ class TestUndisturbed:
         assert not parts(place / "room")
 
 
-def cpu_seconds(processes: Iterable[int]) -> dict[int, float]:
-    """CPU time of processes so far; that of one that has ended is unknown."""
-    found = {}
-    for process in processes:
-        with suppress(OSError):
-            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-            found[process] = sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
-    return found
+def running_threads(process: int) -> int:
+    """How many threads of a process have a CPU, or wait for one."""
+    count = 0
+    for thread in Path("/proc").glob(f"{process}/task/*"):
+        with suppress(OSError):  # it has ended
+            count += (thread / "stat").read_text().rpartition(")")[2].split()[0] == "R"
+    return count
 
 
 @pytest.mark.slow
@@ -400,6 +400,13 @@ class TestDisturbed:
         assert again.returncode == 0, again.stderr
         assert f"{len(done_before)} of {SHARDS} shards have their parts already." in again.stderr
         assert_whole(place, "driver", undisturbed)
+
+    def test_by_its_own_death_it_ends_what_it_began(self, place, cluster):
+        run = judging(place, "orphans", "--ray", cluster.address, "--crops", 1024)
+        wait_for(lambda: len(cluster.judging()) == 2)
+        run.kill()
+        wait_for(lambda: not cluster.judging(), 5)  # a shard takes longer
+        assert not parts(place / "orphans")
 
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_by_a_signal_it_ends_at_once(self, place, cluster, undisturbed, number, code):
@@ -438,7 +445,10 @@ class TestDisturbed:
 
     def test_a_node_that_comes_later_takes_part(self, place, cluster):
         cluster.remove_last_node()
+        cluster.wait_until_nodes_are_known()
         run_ = judging(place, "later", "--ray", cluster.address, "--crops", 1024)
+        assert run_.stderr
+        assert run_.stderr.readline() == "1 actor with 1 CPU judge.\n"
         wait_for(lambda: cluster.judging_on(0))
         cluster.add_node()
         wait_for(lambda: cluster.judging_on(1), 60)
