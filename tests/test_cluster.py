@@ -37,7 +37,7 @@ CROPS = ("--crops", "64")  # so that a shard takes about a second
 IMAGES, IN_SHARD = 200, 10
 SHARDS = IMAGES // IN_SHARD
 SUMMARY = r"20 shards with 200 images in [\d.]+ s \([\d.]+ images/s\): .*; onnxruntime .*, fp32"
-DROPPED = "shards that were begun are dropped: run the same command to go on with them."
+DROPPED = "shards that have no part yet are dropped: run the same command to go on."
 
 
 # --- how many judge -------------------------------------------------------------------------
