@@ -47,9 +47,6 @@ class RayCluster:
         """Kill all of a node's processes at once, as the loss of a machine does."""
         self.cluster.remove_node(self.nodes.pop(), allow_graceful=False)
 
-    def wait_until_nodes_are_known(self) -> None:
-        self.cluster.wait_for_nodes()
-
     def lose_head(self) -> None:
         _raylet(self.nodes[0]).kill()
 
