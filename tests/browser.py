@@ -46,8 +46,9 @@ class Opened:
 
 def open_page(browser: Browser, url: str, **options: Any) -> Opened:
     """Open a URL in a context of its own; ``options`` are the context's."""
-    page = browser.new_context(**options).new_page()
-    page.set_default_timeout(1000 * PATIENCE)
+    context = browser.new_context(**options)
+    context.set_default_timeout(1000 * PATIENCE)
+    page = context.new_page()
     opened = Opened(page)
     page.on("request", lambda request: opened.requests.append(request.url))
     page.on("console", lambda message: opened.complaints.append(message.text))

@@ -272,6 +272,13 @@ class TestTheRun:
         said = refusal(judge(place, "nowhere", "--share", share))
         assert "is no share: of 8 processes the first is 0/8 and the last 7/8." in said
 
+    def test_takes_no_bundle_from_among_the_planned_images_unasked(self, tmp_path, vit_bundle):
+        (tmp_path / "model.glass").symlink_to(vit_bundle.path)
+        done = batch(tmp_path, "plan", ".", "-o", tmp_path / "plan.jsonl")
+        assert done.returncode == 0, done.stderr
+        done = batch(tmp_path, "run", "plan.jsonl", "-o", "out")
+        assert refusal(done).startswith("Error: model.glass is not used unasked, because ")
+
     def test_checks_bundle_and_engine_before_the_first_shard(self, place, tmp_path):
         said = refusal(judge(place, tmp_path / "out", "-b", "modle.glass"))
         assert "Did you mean model.glass?" in said

@@ -14,9 +14,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from conftest import call, refusal
+from glass_edge.runtime.containers import formats
 from glass_edge.runtime.containers.arguments import images_named
 from glass_edge.runtime.containers.container import ReadOptions
 from glass_edge.runtime.containers.places import images_at, images_at_each
+from glass_edge.runtime.finding import choosing
 from glass_edge.runtime.finding.choosing import in_silence
 from glass_edge.runtime.images.reading import read_image
 from glass_edge.runtime.machine.errors import ImageError, InputError, UnreadableError
@@ -234,3 +236,7 @@ def test_a_bucket_is_asked_before_the_run_and_an_object_in_its_turn(place):
     (image,) = images_named(["memory://bucket/a.jpg"]).images
     with pytest.raises(UnreadableError, match=r"^it cannot be read: it is not there\.$"):
         image.read(1)
+
+
+def test_what_is_called_an_archive_is_read_as_one():
+    assert set(choosing.ARCHIVES) == set(formats._READERS)

@@ -84,6 +84,9 @@ def _closed(browser: Browser, tab: Page) -> Iterator[None]:
     for context in browser.contexts:
         if context is not tab.context:
             context.close()
+    for page in tab.context.pages:
+        if page is not tab:
+            page.close()
 
 
 def screenshot(page: Page, shown: Locator) -> Image.Image:
@@ -94,9 +97,10 @@ def screenshot(page: Page, shown: Locator) -> Image.Image:
 
 
 def reopened(tab: Page, url: str) -> Page:
-    tab.goto("about:blank")
-    tab.goto(url)
-    return tab
+    """Open a URL beside the tab, where no earlier test's step back is still under way."""
+    page = tab.context.new_page()
+    page.goto(url)
+    return page
 
 
 # --- opening ----------------------------------------------------------------------------------

@@ -57,16 +57,19 @@ def images_named(
 
 
 def _checked(urls: list[str]) -> list[str]:
-    """Return addresses at which there is something, or could be an object.
+    """Return addresses, of which those of folders have something in them.
+
+    One whose last part has a suffix is taken for an object's: if it is not there, its record says
+    so. The first is looked at in any case, for what is wrong with all of them.
 
     Raises:
         InputError: an address cannot be read, or there is nothing with that prefix.
     """
     for url in urls:
         checked(url)
-    for url, found in called_ahead(look_at, urls, LOOKING):
-        folder = "." not in url.rpartition("/")[2]
-        if found is None and folder and not is_url_pattern(url):
+    folders = dict.fromkeys(url for url in urls if "." not in url.rpartition("/")[2])
+    for url, found in called_ahead(look_at, {urls[0]: None} | folders, LOOKING):
+        if found is None and url in folders and not is_url_pattern(url):
             raise InputError(f"there is nothing at {url}: check the bucket and the prefix.")
     return urls
 

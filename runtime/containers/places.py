@@ -50,9 +50,7 @@ def container_at(path: str) -> Container | None:
         return None
     if is_url(path):
         found = look_at(path)
-        if not isinstance(found, Object):
-            return None
-        return Container(path, found.file, partial(open_object, path), near=False)
+        return _remote_container(found) if isinstance(found, Object) else None
     file = image_file(path) if Path(path).is_file() else None
     if file is None:
         return None
@@ -87,9 +85,15 @@ def _looked_at(options: ReadOptions, path: str) -> _LookedAt:
         found = look_at(path)
         if found is None and is_url_pattern(path):
             return matching(path)
-        return (container_at(path) if isinstance(found, Object) else None) or found
     except InputError as error:  # the store may answer another time
         return _lost(path, UnreadableError(str(error)))
+    if isinstance(found, Object) and is_archive(path):
+        return _remote_container(found)
+    return found
+
+
+def _remote_container(found: Object) -> Container:
+    return Container(found.url, found.file, partial(open_object, found.url), near=False)
 
 
 def _images(path: str, found: _LookedAt, skip: Skip, options: ReadOptions) -> _Images:

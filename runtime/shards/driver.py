@@ -172,7 +172,7 @@ class _Actor:
         if _ray().get(self._begun.begin.remote(shard)) <= MOST_TRIES:
             try:
                 return self._judge.judge(shard)
-            except GlassError as error:  # another machine may be able to
+            except GlassError as error:  # perhaps only of this machine; the other shards go on
                 return Outcome(shard, error=str(error))
         return Outcome(
             shard,

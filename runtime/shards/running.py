@@ -19,7 +19,7 @@ from .settings import RunSettings, begin
 
 
 class Share(NamedTuple):
-    """The shards of one process of several: those whose number leaves ``number`` by ``of``."""
+    """The shards of one process of several: those whose number modulo ``of`` is ``number``."""
 
     number: int = 0
     of: int = 1
@@ -86,11 +86,11 @@ def begin_run(
         for shard in own
         if shard not in parts or (retry_errors and part_summary(out, parts[shard]).unreadable)
     )
-    folder = options.engine_folder
+    engines = options.engine_folder
     settings = JudgeSettings(
         bundle=_absolute(opened.path),
         bundle_sha256=opened.digest,
-        options=replace(options, engine_folder=folder and _absolute(folder)),
+        options=replace(options, engine_folder=engines and _absolute(engines)),
         output=output if is_url(output) else str(_absolute(Path(output))),
         column=begun.head.column,
         retry_errors=retry_errors,

@@ -13,6 +13,7 @@ from typing import BinaryIO, Protocol
 
 from ..finding.files import did_you_mean, readable_path
 from ..machine.errors import InputError, OutputError
+from .remote_folder import RemoteFolder
 from .urls import is_url
 
 _NO_LINKS = frozenset(
@@ -97,8 +98,11 @@ class LocalFolder:
             raise InputError(f"{readable_path(path)} cannot be read: {error.strerror}.") from None
 
     def put(self, name: str, file: Path) -> None:
-        with self.writing(name) as scratch:
+        path = self._path / name
+        with _told(readable_path(path)), self._scratch() as scratch:
             shutil.copyfile(file, scratch)
+            _synchronise(scratch)
+            scratch.replace(path)
 
     def put_new(self, name: str, content: bytes) -> bool:
         path = self._path / name
@@ -106,19 +110,6 @@ class LocalFolder:
             scratch.write_bytes(content)
             _synchronise(scratch)
             return put_new(scratch, path)
-
-    @contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
-        """Give an empty file to fill, which bears ``name`` when the block ends well.
-
-        Raises:
-            OutputError: it cannot be made, filled or put in place.
-        """
-        path = self._path / name
-        with _told(readable_path(path)), self._scratch() as scratch:
-            yield scratch
-            _synchronise(scratch)
-            scratch.replace(path)
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
@@ -139,12 +130,7 @@ def folder_at(address: str) -> Folder:
     Raises:
         InputError: the address is of a kind that is not read, or a library for it is missing.
     """
-    if is_url(address):
-        from .remote_folder import RemoteFolder
-
-        remote: Folder = RemoteFolder(address)
-        return remote
-    return LocalFolder(address)
+    return RemoteFolder(address) if is_url(address) else LocalFolder(address)
 
 
 def folder_and_name(address: str) -> tuple[Folder, str]:

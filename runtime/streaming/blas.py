@@ -67,6 +67,6 @@ def _controller() -> ThreadpoolController:
 one_blas_thread = _OneThread()
 """Returns a block in which NumPy's BLAS has one thread, also in all others of this process.
 
-By default a matrix product takes all CPUs, and OpenBLAS' threads wait for each other by spinning.
-Beside workers that keep the CPUs busy, that costs several times the product itself.
+By default a matrix product takes all CPUs, and OpenBLAS' threads wait for each other by spinning,
+which takes the CPUs from the workers.
 """

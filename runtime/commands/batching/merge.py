@@ -5,11 +5,10 @@ from __future__ import annotations
 import click
 import msgspec
 
-from ...finding.files import readable_path
 from ...machine.errors import InputError
 from ...machine.printable import printable
 from ...machine.signals import ending_on_sigterm
-from ...shards.merging import FORMATS
+from ...results.formats import finish, format_of, writer_of_whole
 from ...shards.merging import merge as merge_parts
 from ...shards.parts import parts_in
 from ...shards.settings import plan_of, settings_of
@@ -49,11 +48,7 @@ Examples:
 def merge(folder: str, output: str, force: bool, partial: bool, as_json: bool) -> None:
     """Merge parts; see ``glass-batch merge --help``."""
     check_parquet()
-    if not output.lower().endswith(FORMATS):
-        raise InputError(
-            f"cannot tell the format of {readable_path(output)}: give a name that ends in "
-            f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
-        )
+    suffix = format_of(output)
     found = folder_at(folder)
     settings = settings_of(found)
     shards = plan_of(found, settings).shards
@@ -64,7 +59,9 @@ def merge(folder: str, output: str, force: bool, partial: bool, as_json: bool) -
             "give --partial to merge what there is."
         )
     with ending_on_sigterm(), new_output(output, force=force) as file:
-        summary = merge_parts(found, parts.values(), file, output, settings.classes)
+        writer = writer_of_whole(suffix, file, settings.classes)
+        summary = merge_parts(found, [*parts.values()], writer)
+        finish(writer)
     if as_json:
         click.echo(msgspec.json.encode(summary))
     else:

@@ -14,8 +14,9 @@ from ...machine.printable import printable
 from ...machine.progress import Report
 from ...machine.signals import ending_on_sigterm
 from ...shards.cluster import ANY_CLUSTER, judge_on_cluster
-from ...shards.judging import Outcome
+from ...shards.judging import Outcome, ShardJudge
 from ...shards.parts import Summary
+from ...shards.plan import Plan
 from ...shards.pool import counted
 from ...shards.running import BatchRun, Share, begin_run
 from ..console import GlassCommand
@@ -98,7 +99,7 @@ def run(
     check_parquet()
     begun = begin_run(
         plan,
-        chosen_bundle(bundle),
+        chosen_bundle(bundle, Plan.at(plan).head.sources),
         output,
         judging,
         share=my_share,
@@ -119,7 +120,7 @@ def _judged_here(run: BatchRun, report: Report) -> Iterator[Outcome]:
     """Judge shards in this process, one after the other."""
     if not run.todo:
         return
-    judge = run.judge()
+    judge = ShardJudge(run.settings)
     judge.open(on_console)  # what is wrong with it is wrong for every shard
     settle_decoders(run.settings.options.max_pixels)
     for count, shard in enumerate(run.todo):

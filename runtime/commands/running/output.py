@@ -12,17 +12,17 @@ import click
 
 from ...machine.errors import InputError, OutputError
 from ...machine.printable import printable
+from ...results import formats
+from ...results.formats import format_of, writer_of_lines, writer_of_whole
 from ...results.output_file import CSV, JSON_LINES, PARQUET, Opening, OutputFile, exists_already
-from ...results.parquet import ParquetWriter
 from ...results.records import Failure, Record
 from ...results.whole_file import is_there
-from ...results.writers import CsvWriter, JsonLinesWriter, Sink, Writer
+from ...results.writers import Sink, Writer
 from ...storage.urls import is_url
 from ..console import check_libraries
 from .whole_output import WholeOutput, is_whole, whole_output
 
 STANDARD_OUTPUT = "-"
-_FORMATS = (JSON_LINES, CSV, PARQUET)
 
 
 def on_terminal() -> bool:
@@ -100,12 +100,7 @@ def check_output(target: str | None, *, force: bool, resume: bool, bom: bool = F
         if sys.stdout is None:
             raise InputError("standard output is closed: give -o FILE.")
         return
-    if suffix not in _FORMATS:
-        raise InputError(
-            f"cannot tell the format of {target}: give a name that ends in "
-            f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}, or - for JSON lines on standard output."
-        )
-    if suffix == PARQUET:
+    if format_of(str(target), ", or - for JSON lines on standard output") == PARQUET:
         check_libraries(f"a {PARQUET} file", ["pyarrow"], extra="parquet", reports=())
     if not (force or resume) and is_there(str(target)):
         raise exists_already(str(target))
@@ -162,14 +157,11 @@ def record_writer(
     bom: bool = False,
 ) -> Writer:
     """Return what writes records in the format that ``--output`` asks for; nothing is a table."""
+    if isinstance(output, WholeOutput):
+        return writer_of_whole(_suffix(target), cast(BinaryIO, output), classes, bom=bom)
     if target is None:
         return TableWriter(output, classes, fake_class)
-    suffix = _suffix(target)
-    if suffix == CSV:
-        return CsvWriter(output, classes, bom=bom)
-    if suffix == PARQUET and isinstance(output, WholeOutput):
-        return ParquetWriter(cast(BinaryIO, output))
-    return JsonLinesWriter(output)
+    return writer_of_lines(_suffix(target), output, classes, bom=bom)
 
 
 def finish(writer: Writer, output: Output) -> None:
@@ -178,7 +170,6 @@ def finish(writer: Writer, output: Output) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    if isinstance(writer, ParquetWriter):
-        writer.close()
+    formats.finish(writer)
     if isinstance(output, WholeOutput):
         output.finish()

@@ -19,16 +19,12 @@ from ...storage.urls import is_url
 
 
 class WholeOutput(io.RawIOBase):
-    """Takes lines, or the bytes of a table, which :meth:`finish` puts in place."""
+    """Takes the bytes of an output, which :meth:`finish` puts in place."""
 
     def __init__(self, target: str, file: BinaryIO, put_in_place: Callable[[], None]) -> None:
         """Write to ``file``, which becomes ``target`` when ``put_in_place`` is called."""
         self._target, self._file, self._put_in_place = target, file, put_in_place
         self.finished = False
-
-    def append(self, line: bytes) -> None:
-        """Write a line; see :meth:`write`."""
-        self.write(line)
 
     def writable(self) -> bool:
         return True
