@@ -64,13 +64,14 @@ style: $(VENV)/.test
 types: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/mypy $(wildcard tools/*.py)
+	$(BIN)/mypy $(wildcard tools/docs/*.py)
 
 types-windows: $(VENV)/.test
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 -p glass_edge.runtime
 
 # Figures and tables of README.md and docs/, from docs/reports and the code.
 docs: $(VENV)/.test
-	$(BIN)/python tools/docs.py
+	$(BIN)/python tools/docs
 
 install: $(VENV)/.installed
 

@@ -40,6 +40,7 @@ from .cli_common import (
     write,
 )
 from .collections.cli import collections
+from .costs.cli import costs
 from .detectors.cli import detector
 from .int8.cli import int8
 from .machines import Machines, read_report
@@ -87,6 +88,7 @@ def main() -> None:
 
 
 main.add_command(collections)
+main.add_command(costs)
 main.add_command(views)
 main.add_command(decoders)
 main.add_command(int8)

@@ -636,6 +636,13 @@ class TestAShardJudge:
         with pytest.raises(BundleError, match=vit_bundle.digest):
             ShardJudge(settings).judge(0)
 
+    def test_refuses_another_glass_edge_than_where_the_run_was_started(self, out, vit_bundle):
+        settings = JudgeSettings(
+            *(vit_bundle.path, vit_bundle.digest, DetectorOptions(), str(out)), glass_edge="0.0.1"
+        )
+        with pytest.raises(InputError, match=r"is installed, but 0\.0\.1 where the run"):
+            ShardJudge(settings).open()
+
     def test_that_its_engine_fails_is_no_outcome_of_a_shard(self, out, vit_bundle, monkeypatch):
         def fail(*_: object) -> None:
             raise EngineError("the device is gone.")

@@ -23,11 +23,11 @@ import pytest
 import tiny_server
 from conftest import EXAMPLES, ROOT, call, refusal
 from fastapi.testclient import TestClient
+from glass_edge.benchmarks.measuring.cells import multiple
 from glass_edge.benchmarks.measuring.samples import Samples
 from glass_edge.benchmarks.measuring.usage import MemoryCurve, cpu_seconds
 from glass_edge.benchmarks.serving import load, measure, servers
 from glass_edge.benchmarks.serving.answers import LOST, TIMED_OUT, Load
-from glass_edge.benchmarks.serving.cells import multiple
 from glass_edge.benchmarks.serving.entry import Entry, ServeOptions
 from glass_edge.benchmarks.serving.load import LoadGenerator, Target
 from glass_edge.benchmarks.serving.report import Overload, ServerResult, ServingReport

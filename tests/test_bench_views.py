@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from conftest import call, launch, refusal
+from glass_edge.benchmarks.measuring.generated import generated_images
 from glass_edge.benchmarks.views.decoders import DecodersReport
-from glass_edge.benchmarks.views.measure import ViewsReport, generated_images
+from glass_edge.benchmarks.views.measure import ViewsReport
 from PIL import Image
 from pillow_heif import register_heif_opener
 

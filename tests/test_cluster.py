@@ -509,7 +509,7 @@ class TestShardsThatFail:
         expected = "No module named 'glass_edge'): is the same glass-edge installed on all of its"
         assert f"Error: the cluster cannot judge (ModuleNotFoundError: {expected}" in done.stderr
 
-    def test_for_want_of_a_bundle_are_told(self, tmp_path, place, cluster):
+    def test_for_want_of_a_bundle_end_the_run(self, tmp_path, place, cluster):
         """The bundle is moved away before actors open it, as where a machine lacks it."""
         bundle = tmp_path / "model.glass"
         bundle.symlink_to((place / "model.glass").resolve())
@@ -517,11 +517,11 @@ class TestShardsThatFail:
         assert run_.stderr
         assert run_.stderr.readline() == "judging with 2 actors with 1 CPU.\n"
         bundle.unlink()
-        assert run_.wait() == 1
-        *told, summary = run_.communicate()[1].splitlines()
-        assert len(told) == SHARDS
-        assert all(str(bundle) in line and line.startswith("shard ") for line in told)
-        assert summary.endswith("20 shards failed")
+        assert run_.wait() == 2
+        said = run_.communicate()[1]
+        assert f"cannot judge: bundle {bundle}: no such folder" in said
+        assert said.startswith("Error: the machine ")
+        assert said.endswith("once it can or has left the cluster.\n")
         assert only_parts(place / "bundle")
         assert not parts(place / "bundle")
 

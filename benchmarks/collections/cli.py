@@ -22,7 +22,6 @@ from ..cli_common import (
     TABLES,
     check_output,
     command_line,
-    numbers,
     option,
     positive,
     several,
@@ -79,13 +78,6 @@ Examples:
     type=click.IntRange(min=0),
     default=2_000,
     help="How many of those are judged, too.",
-)
-@option(
-    "--megapixels",
-    metavar="N,...",
-    callback=numbers,
-    default="1,4,12,24",
-    help="Sizes of the images whose stages are measured.",
 )
 @list_skipped_option
 @tables_option

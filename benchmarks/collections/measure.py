@@ -1,4 +1,4 @@
-"""Measures sources, outputs, memory, a cluster and stages, one after the other."""
+"""Measures sources, outputs, a cluster and memory, one after the other."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import numpy as np
 
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.progress import on_console
+from ...runtime.judging.options import DetectorOptions
 from ...runtime.machine.environment import environment
 from ...runtime.machine.errors import EngineError
 from ...runtime.results.output_file import CSV, JSON_LINES, PARQUET
+from ..measuring.judge import Judge, Passage
 from ..measuring.process import OwnProcess
 from ..measuring.report import SCHEMA_VERSION
+from ..measuring.rotation import in_rotation
 from ..measuring.samples import Samples
 from .bucket import Bucket, bucket_of
 from .cluster import MEMBERS, Batch, BatchRun, cluster
 from .forms import FOLDER, FORMS, TAR, write_forms, write_small_tar
-from .judge import Judge, Passage
 from .memory import Judging, Reading
 from .options import CollectionsOptions
 from .report import (
@@ -32,8 +34,6 @@ from .report import (
     SourceCost,
     WayToShare,
 )
-from .stages import measure_stages
-from .turns import in_rotation
 
 OUTPUTS = (JSON_LINES, CSV, PARQUET)
 SMALL_SIDE = 96
@@ -67,7 +67,6 @@ def measure_collections(
             engine, sources = measure_sources(judge, place, bucket, options.rounds)
             outputs = measure_outputs(judge, place, options)
         sharing = _sharing(place, path, options) if options.cluster else None
-        stages = measure_stages(path, options, place)
         memory = _memory(images, path, options, place) if options.read_images else None
     return CollectionsReport(
         schema=SCHEMA_VERSION,
@@ -83,7 +82,6 @@ def measure_collections(
         outputs=outputs,
         memory=memory,
         sharing=sharing,
-        stages=stages,
     )
 
 
@@ -146,7 +144,7 @@ def _same(scores: Sequence[float], expected: Sequence[float]) -> bool:
 def _judge(bundle: Path, engine: str, bucket: Bucket | None) -> OwnProcess[Judge]:
     variables: Mapping[str, str] = bucket.environment if bucket else {}
     with on_console("opening the detector"):
-        return OwnProcess("the detector", Judge, bundle, engine, 0, variables)
+        return OwnProcess("the detector", Judge, bundle, DetectorOptions(engine=engine), variables)
 
 
 def _server_cpu(bucket: Bucket | None) -> float:

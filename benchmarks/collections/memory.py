@@ -17,7 +17,7 @@ from ...runtime.finding.stored import DEFAULT_MAX_BYTES, StoredImage
 from ...runtime.images.decode import settle_pillow
 from ...runtime.judging.detector import Detector
 from ...runtime.judging.options import DetectorOptions
-from .judge import score_of
+from ..measuring.judge import score_of
 from .report import PeakCurve
 
 MARKS = 10

@@ -18,7 +18,6 @@ class CollectionsOptions:
         records: that each writer is given.
         read_images: in the tar along which memory is measured; 0 leaves that out.
         judged_images: how many of those are also judged.
-        megapixels: of the images whose stages are measured.
     """
 
     engine: str = "auto"
@@ -29,4 +28,3 @@ class CollectionsOptions:
     records: int = 10_000
     read_images: int = 100_000
     judged_images: int = 2_000
-    megapixels: tuple[float, ...] = (1, 4, 12, 24)

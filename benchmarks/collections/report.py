@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ...runtime.machine.timings import STAGES, Stage
 from ...runtime.results.tables import markdown_table
+from ..measuring.cells import MB, images_per_second, multiple
 from ..measuring.report import BenchReport
 from ..measuring.samples import Samples, mark, three_digits, unsteady_note
-from ..serving.cells import MB, images_per_second, multiple
 
 
 class SourceCost(msgspec.Struct, frozen=True):
@@ -93,22 +92,6 @@ class Sharing(msgspec.Struct, frozen=True):
     ways: tuple[WayToShare, ...]
 
 
-class StageCost(msgspec.Struct, frozen=True):
-    """What an image of some size costs one worker.
-
-    Attributes:
-        megapixels: of the image.
-        bytes: of its file.
-        stages: milliseconds per image by stage, of the median round.
-        cpu: milliseconds of CPU per image, of all threads, of the median round.
-    """
-
-    megapixels: float
-    bytes: int
-    stages: dict[Stage, float]
-    cpu: float
-
-
 class CollectionsReport(BenchReport, frozen=True):
     """Everything that a run of the benchmark measured."""
 
@@ -122,7 +105,6 @@ class CollectionsReport(BenchReport, frozen=True):
     outputs: tuple[OutputCost, ...]
     memory: Memory | None
     sharing: Sharing | None
-    stages: tuple[StageCost, ...]
 
     def source_table(self) -> str:
         """Return a row for each form of the collection."""
@@ -191,17 +173,6 @@ class CollectionsReport(BenchReport, frozen=True):
         ]
         return markdown_table(header, rows)
 
-    def stage_table(self) -> str:
-        """Return a row for each size of images."""
-        shown = [stage for stage in STAGES if stage != "wait"]
-        header = ["megapixels", "MB", *shown, "sum", "CPU"]
-        rows = []
-        for cost in self.stages:
-            taken = [cost.stages.get(stage, 0.0) for stage in shown]
-            cells = [three_digits(each) for each in (*taken, sum(taken), cost.cpu)]
-            rows.append([f"{cost.megapixels:g}", f"{cost.bytes / MB:.2f}", *cells])
-        return markdown_table(header, rows)
-
     def to_markdown(self) -> str:
         """Return the tables and how they were measured."""
         sources, outputs, sharing = self.source_table(), self.output_table(), self.sharing_table()
@@ -224,11 +195,6 @@ class CollectionsReport(BenchReport, frozen=True):
             outputs,
             *self._memory_part(),
             *self._sharing_part(sharing),
-            "## What an image costs",
-            "Elapsed milliseconds per image by stage, with one worker, which decodes and judges, "
-            "and on Linux with one CPU; medians. The last column is the CPU time of the whole "
-            "process. The images are mosaics of real photographs.",
-            self.stage_table(),
             unsteady_note(sources, outputs, sharing),
         )
 

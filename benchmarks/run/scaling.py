@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ..contenders.turns import in_turns, refusing
 from ..contenders.work import Photos, Runner, Setup, plan_photos
+from ..measuring.generated import generated_images
 from ..measuring.samples import Samples
-from ..views.measure import generated_images
 from .options import RunOptions
 from .report import Axis, Point, Series
 from .turns import Entry, Turns

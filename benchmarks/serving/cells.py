@@ -1,34 +1,18 @@
-"""What the cells of the tables say."""
+"""What the cells of tables of servers say."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
+from ..measuring.cells import MB
 from ..measuring.samples import Samples
 from .answers import Load
-
-MB = 1e6
 
 
 def percentiles(loads: Sequence[Load], percent: float) -> Samples:
     """Return a percentile of each load's answers."""
     return Samples(tuple(load.percentile(percent) for load in loads))
-
-
-def images_per_second(per_image: Samples) -> str:
-    """Return ``median (quartile to quartile)`` of the images in a second."""
-    high, middle, low = (1 / seconds for seconds in per_image.quartiles())
-    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
-
-
-def multiple(values: Sequence[float]) -> str:
-    """Return ``median (quartile to quartile)`` of numbers without a unit; NaN is left out."""
-    known = Samples(tuple(value for value in values if not math.isnan(value)))
-    if len(known.seconds) < 2:
-        return f"{known.median:.2f}" if known.seconds else ""
-    low, middle, high = known.quartiles()
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def milliseconds(seconds: float) -> str:

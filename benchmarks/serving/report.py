@@ -7,16 +7,14 @@ from collections.abc import Iterator
 import msgspec
 
 from ...runtime.results.tables import markdown_table
+from ..measuring.cells import MB, images_per_second, multiple
 from ..measuring.report import BenchReport
 from ..measuring.samples import Refusal, Samples, median_ratio, refusals_table, three_digits
 from .answers import Load
 from .cells import (
-    MB,
-    images_per_second,
     listed,
     megabytes,
     milliseconds,
-    multiple,
     percentiles,
     summed,
 )

@@ -66,7 +66,8 @@ def views(
     """Measure roads to views; see ``glass-bench views --help``."""
     check_output(output, TABLES)
     with needing_libraries("comparing with PyTorch", extra="export"):
-        from .measure import generated_images, measure_views
+        from ..measuring.generated import generated_images
+        from .measure import measure_views
     passed_over = PassedOver(listed=list_skipped)
     contents = _read(images, passed_over) if images else generated_images(megapixels)
     report = measure_views(

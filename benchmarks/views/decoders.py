@@ -17,11 +17,11 @@ from ...runtime.images.pillow import teach_pillow_heif
 from ...runtime.machine.environment import environment
 from ...runtime.machine.progress import track
 from ...runtime.results.tables import markdown_table
+from ..measuring.generated import generated_images
 from ..measuring.report import SCHEMA_VERSION, BenchReport
 from ..measuring.samples import Samples
 from .interlaced import interlaced_png
 from .libraries import DECODERS, Pixels
-from .measure import generated_images
 
 
 class DecoderResult(msgspec.Struct, frozen=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +12,7 @@ import cv2
 import msgspec
 import numpy as np
 import torch
-from PIL import Image
 
-from ...calibration.photographs import photographs
 from ...export.paper import CROP_SIZE, glass_views
 from ...runtime.commands.progress import on_console
 from ...runtime.images.decode import read_header, settle_pillow
@@ -32,8 +29,6 @@ from ..measuring.report import SCHEMA_VERSION, BenchReport
 from ..measuring.samples import Samples, median_ratio
 from .roads import Run, decoder_roads, view_roads
 
-JPEG_QUALITY = 90
-_SIDES = (4, 3)  # aspect ratio of generated images
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 _IMAGES_PER_WORKER = 24  # enough that the end, when one thread has nothing left, weighs little
@@ -159,38 +154,6 @@ def measure_views(
     return ViewsReport(
         SCHEMA_VERSION, command, environment(), crops, repeats, tuple(results), tuple(scaling)
     )
-
-
-def generated_images(megapixels: Sequence[float]) -> dict[str, bytes]:
-    """Make a JPEG image of each size: mosaics of real photographs at their native resolution.
-
-    A photograph scaled up would be smooth and decode faster than one from a camera.
-    """
-    photographed = [Image.open(io.BytesIO(item)).convert("RGB") for item in photographs()]
-    made = {}
-    for size in megapixels:
-        unit = (size * 1e6 / (_SIDES[0] * _SIDES[1])) ** 0.5
-        mosaic = _mosaic(photographed, round(_SIDES[0] * unit), round(_SIDES[1] * unit))
-        buffer = io.BytesIO()
-        mosaic.save(buffer, "JPEG", quality=JPEG_QUALITY)
-        made[f"{size:g} MP"] = buffer.getvalue()
-    return made
-
-
-def _mosaic(photographs: Sequence[Image.Image], width: int, height: int) -> Image.Image:
-    canvas = Image.new("RGB", (width, height))
-    top, number = 0, 0
-    while top < height:
-        left, row_height = 0, 0
-        while left < width:
-            photograph = photographs[number % len(photographs)]
-            canvas.paste(photograph, (left, top))
-            left += photograph.width
-            row_height = max(row_height, photograph.height)
-            number += 1
-        top += row_height
-        number += 1
-    return canvas
 
 
 def _in_own_process(

@@ -66,8 +66,11 @@ def _judge(job: Job, tell: Callable[[Told], None]) -> None:
     pool = pool_of(ray.nodes(), job.settings.options)
     tell(Told(pool=pool))
     try:
-        for row in _outcomes(ray, job, pool).iter_rows():
-            tell(Told(outcome=msgspec.json.decode(row["outcome"], type=Outcome)))
+        for row in _rows(ray, job, pool).iter_rows():
+            told = msgspec.json.decode(row["told"], type=Told)
+            if told.error:
+                raise InputError(told.error)
+            tell(told)
     except ray.exceptions.RayError as error:
         raise InputError(
             f"the cluster cannot judge ({_last_line(error)}): is the same glass-edge installed on "
@@ -101,8 +104,8 @@ def _join(address: str) -> Any:
     return ray
 
 
-def _outcomes(ray: Any, job: Job, pool: Pool) -> Any:
-    """Return the data set of what becomes of each shard, which is judged as it is iterated."""
+def _rows(ray: Any, job: Job, pool: Pool) -> Any:
+    """Return the data set of what actors tell of each shard, which is judged as it is iterated."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1  # a shard that nothing comes back of costs no other
@@ -164,16 +167,31 @@ class _Actor:
         self._judge, self._begun = ShardJudge(settings), begun
 
     def __call__(self, rows: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, list[bytes]]:
-        outcomes = map(self._outcome, map(int, rows["shard"]))
-        return {"outcome": [msgspec.json.encode(outcome) for outcome in outcomes]}
+        told = map(self._told, map(int, rows["shard"]))
+        return {"told": [msgspec.json.encode(each) for each in told]}
+
+    def _told(self, shard: int) -> Told:
+        """Judge a shard, or tell why this machine can judge none, which ends the run.
+
+        Else it would soon have failed with all shards, while the other machines judge one.
+        """
+        try:
+            return Told(outcome=self._outcome(shard))
+        except GlassError as error:
+            return Told(
+                error=f"the machine {_ray().util.get_node_ip_address()} cannot judge: {error} "
+                "Run the same command to go on, once it can or has left the cluster."
+            )
 
     def _outcome(self, shard: int) -> Outcome:
-        """Judge a shard, unless that has ended too many processes."""
+        """Judge a shard, unless that has ended too many processes.
+
+        Raises:
+            GlassError: no shard can be judged here.
+        """
         if _ray().get(self._begun.begin.remote(shard)) <= MOST_TRIES:
-            try:
-                return self._judge.judge(shard)
-            except GlassError as error:  # perhaps only of this machine; the other shards go on
-                return Outcome(shard, error=str(error))
+            self._judge.open()
+            return self._judge.judge(shard)
         return Outcome(
             shard,
             error=f"its process was lost {MOST_TRIES} times, for want of memory or by a crash in "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +23,7 @@ from ..machine.errors import (
     EngineError,
     FaultError,
     GlassError,
+    InputError,
     OutputError,
     UnreadableError,
 )
@@ -35,6 +37,11 @@ from .plan import Plan, Shard
 from .settings import PLAN_NAME
 
 
+def _installed() -> str:
+    """Return the version of glass-edge on this machine."""
+    return version("glass-edge")
+
+
 @dataclass(frozen=True)
 class JudgeSettings:
     """What judges shards; it can be pickled, and means the same on every machine of a cluster.
@@ -46,6 +53,7 @@ class JudgeSettings:
         output: the path or address of the run's folder, which holds the plan and takes the parts.
         column: of tables, which has the images; ``None`` if it has to be found out.
         retry_errors: judge shards again of which some images could not be read.
+        glass_edge: the version that must judge, by default the one installed here.
     """
 
     bundle: Path
@@ -54,6 +62,7 @@ class JudgeSettings:
     output: str
     column: str | None = None
     retry_errors: bool = False
+    glass_edge: str = field(default_factory=_installed)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -81,7 +90,8 @@ class ShardJudge:
         Raises:
             BundleError: the bundle is damaged, or another than it should be.
             EngineError: the engine cannot run it as asked.
-            InputError: the options do not fit the bundle, or the plan cannot be read.
+            InputError: the options do not fit the bundle, the plan cannot be read, or glass-edge
+                is of another version than where the settings were made.
         """
         return self._open(progress)[0]
 
@@ -112,6 +122,11 @@ class ShardJudge:
     def _open(self, progress: Progress = silent) -> tuple[Detector, Folder, Plan]:
         if self._opened is None:
             settings = self._settings
+            if settings.glass_edge != _installed():
+                raise InputError(
+                    f"glass-edge {_installed()} is installed, but {settings.glass_edge} where the "
+                    "run was started: install the same."
+                )
             folder = folder_at(settings.output)
             plan = Plan.within(folder, PLAN_NAME)
             bundle = Bundle.open(settings.bundle, settings.bundle_sha256)

@@ -46,16 +46,14 @@ class Judge:
     def __init__(
         self,
         bundle: Path,
-        engine: str,
-        workers: int = 0,
+        options: DetectorOptions,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """Open the detector.
 
         Args:
             bundle: its folder.
-            engine: what executes its graphs.
-            workers: see :class:`DetectorOptions`.
+            options: how it judges.
             environment: variables that this process gets, such as those that lead to a bucket.
 
         Raises:
@@ -63,7 +61,6 @@ class Judge:
         """
         os.environ.update(environment or {})
         settle_pillow()
-        options = DetectorOptions(engine=engine, workers=workers)
         self._detector = Detector(Bundle.open(bundle), options)
         self._records: list[Record] = []
 

@@ -1,0 +1,214 @@
+"""What collections cost, as one object that is written as JSON or Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import msgspec
+import numpy as np
+
+from ...runtime.machine.timings import Stage
+from ...runtime.results.tables import markdown_table
+from ..measuring.cells import MB, multiple
+from ..measuring.report import BenchReport
+from ..measuring.samples import Samples, mark, three_digits, unsteady_note
+from .options import Budget
+
+PREPARING: tuple[Stage, ...] = ("read", "decode", "views")
+"""The stages whose time grows with the image's size."""
+ENGINE: tuple[Stage, ...] = ("infer", "aggregate")
+"""The stages whose time grows with the network and the number of crops."""
+
+_MILLI = 1e3  # milliseconds of a second
+
+
+class ImageCost(msgspec.Struct, frozen=True):
+    """What an image costs one CPU.
+
+    Attributes:
+        crops: that are judged; ``None`` where the bundle draws none.
+        megapixels: of the image.
+        bytes: of its file.
+        seconds: per image, from the file to the record, of each round.
+        stages: seconds per image by stage, of each round.
+    """
+
+    crops: int | None
+    megapixels: float
+    bytes: int
+    seconds: Samples
+    stages: dict[Stage, Samples]
+
+    @property
+    def preparing(self) -> float:
+        """Milliseconds from the file to the views."""
+        return self._milliseconds(PREPARING)
+
+    @property
+    def engine(self) -> float:
+        """Milliseconds from the views to P(fake)."""
+        return self._milliseconds(ENGINE)
+
+    def bound(self) -> str:
+        """Say what takes more of the time, and how much of it."""
+        name, taken = max(("decoding", self.preparing), ("engine", self.engine), key=lambda x: x[1])
+        return f"{name}, {taken / (self.preparing + self.engine):.0%}".replace("%", " %")
+
+    def _milliseconds(self, stages: Sequence[Stage]) -> float:
+        return sum(self.stages[stage].median for stage in stages) * _MILLI
+
+
+class BundleCosts(msgspec.Struct, frozen=True):
+    """What a bundle costs.
+
+    Attributes:
+        name: of the bundle.
+        precision: of the bundle.
+        engine: what executed its graphs.
+        images: what an image costs, by crops and size.
+        all_cpus: seconds per image of each round if all CPUs of the machine judge images of the
+            largest size with the first number of crops.
+    """
+
+    name: str
+    precision: str
+    engine: str
+    images: tuple[ImageCost, ...]
+    all_cpus: Samples
+
+    def by_crops(self) -> Iterator[tuple[int | None, list[ImageCost]]]:
+        """Yield the costs of every size for each number of crops."""
+        for crops, costs in groupby(self.images, key=lambda cost: cost.crops):
+            yield crops, list(costs)
+
+
+class CostsReport(BenchReport, frozen=True):
+    """Everything that a run of the benchmark measured."""
+
+    rounds: int
+    images: int
+    budget: Budget
+    bundles: tuple[BundleCosts, ...]
+
+    def cost_table(self) -> str:
+        """Return a row for each bundle, number of crops and size."""
+        budget = self.budget
+        header = ["bundle", "crops", "megapixels", "decoding, ms", "engine, ms", "what binds",
+                  "images/s per CPU", "$ per million", f"days for {budget.images:,}"]  # fmt: skip
+        rows = []
+        for bundle in self.bundles:
+            for cost in bundle.images:
+                rates = [1 / seconds for seconds in cost.seconds.seconds]
+                rows.append([
+                    bundle.name,
+                    _crops(cost.crops),
+                    f"{cost.megapixels:g}",
+                    three_digits(cost.preparing),
+                    three_digits(cost.engine),
+                    cost.bound(),
+                    _spread(rates) + mark(cost.seconds),
+                    _spread([budget.dollars_per_million(each) for each in cost.seconds.seconds]),
+                    _spread([budget.days(each) for each in cost.seconds.seconds]),
+                ])  # fmt: skip
+        return markdown_table(header, rows)
+
+    def balance_table(self) -> str:
+        """Return a row for each bundle and number of crops: from which size decoding binds."""
+        header = ["bundle", "crops", "engine, ms", "decoding of one more megapixel, ms",
+                  "decoding costs as much at"]  # fmt: skip
+        rows = [
+            [
+                bundle.name,
+                _crops(crops),
+                three_digits(_engine(costs)),
+                three_digits(_slope(costs)),
+                _balance(costs),
+            ]
+            for bundle in self.bundles
+            for crops, costs in bundle.by_crops()
+        ]
+        return markdown_table(header, rows)
+
+    def scaling_table(self) -> str:
+        """Return a row for each bundle: the speed of all CPUs beside that of one."""
+        cpus = self.environment.cpus
+        header = ["bundle", "crops", "megapixels", f"times one CPU's speed with {cpus}"]
+        rows = []
+        for bundle in self.bundles:
+            _, costs = next(bundle.by_crops())
+            one = costs[-1].seconds.median
+            speeds = multiple([one / each for each in bundle.all_cpus.seconds])
+            rows.append([
+                bundle.name, _crops(costs[-1].crops), f"{costs[-1].megapixels:g}", speeds
+            ])  # fmt: skip
+        return markdown_table(header, rows)
+
+    def to_markdown(self) -> str:
+        """Return the tables and how they were measured."""
+        budget, costs = self.budget, self.cost_table()
+        return self.page(
+            "What a collection costs",
+            f"{self.images} equal JPEG files ({self._sizes()}), mosaics of real photographs, are "
+            f"judged from file to record; {self.rounds} rounds in turns, after one that warms up. "
+            f"Medians (quartiles of the rounds). {self._engines()}",
+            "## By the image",
+            "One worker, and on Linux one CPU, so that elapsed time is the time of that CPU. "
+            "Decoding is from the file to the views, and the engine from the views to P(fake). "
+            f"The rest is arithmetic: dollars at ${budget.price:g} per CPU and hour, and days of "
+            f"{budget.machines} machines with {budget.cpus} such CPUs each.",
+            costs,
+            "## What binds",
+            "Where decoding takes longer than the engine, a faster engine, fewer crops or a GPU "
+            "save less than half of the time. Between the sizes measured, decoding is taken to "
+            "grow evenly.",
+            self.balance_table(),
+            "## From one CPU to all",
+            "The arithmetic takes CPUs to work beside each other as fast as alone. Those of this "
+            "machine, on images of the largest size:",
+            self.scaling_table(),
+            unsteady_note(costs),
+        )
+
+    def _sizes(self) -> str:
+        costs = self.bundles[0].images
+        sizes = {cost.megapixels: cost.bytes for cost in costs}
+        return ", ".join(f"{size:g} MP of {each / MB:.1f} MB" for size, each in sizes.items())
+
+    def _engines(self) -> str:
+        engines = dict.fromkeys(bundle.engine for bundle in self.bundles)
+        return f"Engines: {', '.join(engines)}."
+
+
+def _crops(number: int | None) -> str:
+    return "" if number is None else str(number)
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Return ``median (quartile to quartile)`` with three digits."""
+    low, middle, high = Samples(tuple(values)).quartiles()
+    return f"{three_digits(middle)} ({three_digits(low)} to {three_digits(high)})"
+
+
+def _engine(costs: Sequence[ImageCost]) -> float:
+    """Return the engine's milliseconds, which do not depend on the size."""
+    return float(np.median([cost.engine for cost in costs]))
+
+
+def _slope(costs: Sequence[ImageCost]) -> float:
+    """Return the milliseconds by which decoding grows with a megapixel, smallest to largest."""
+    first, last = costs[0], costs[-1]
+    if first.megapixels == last.megapixels:
+        return first.preparing / first.megapixels
+    return (last.preparing - first.preparing) / (last.megapixels - first.megapixels)
+
+
+def _balance(costs: Sequence[ImageCost]) -> str:
+    """Return the size at which decoding takes as long as the engine."""
+    sizes, preparing = zip(*((cost.megapixels, cost.preparing) for cost in costs), strict=True)
+    engine = _engine(costs)
+    if engine <= min(preparing):
+        return f"less than {sizes[0]:g} MP"
+    if engine >= max(preparing):
+        return f"more than {sizes[-1]:g} MP"
+    return f"{three_digits(float(np.interp(engine, preparing, sizes)))} MP"
