@@ -161,7 +161,11 @@ def crops(vit_bundle: Bundle) -> Pixels:
 
 @pytest.mark.parametrize(
     ("family", "some"),
-    [("timm", True), ("vit", False), pytest.param("resnet", False, marks=pytest.mark.slow)],
+    [
+        ("vit", False),
+        pytest.param("timm", True, marks=pytest.mark.slow),
+        pytest.param("resnet", False, marks=pytest.mark.slow),
+    ],
 )
 def test_of_real_backbones_only_linear_bottlenecks_are_scaled(family, some, export_family, crops):
     model = onnx.load(export_family(family).graph_path("local"))

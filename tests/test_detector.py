@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import DATA, golden_picture
+from conftest import DATA, golden_picture, slow_but
 from glass_edge.export.exporter import ExportOptions, export_bundle
 from glass_edge.runtime.engines.base import EngineOptions
 from glass_edge.runtime.engines.onnxruntime import OnnxRuntimeCudaEngine
@@ -42,7 +42,7 @@ def assert_as_pytorch(verdict: Verdict, path: Path, model: torch.nn.Module, coun
     assert verdict.verdict == ("fake" if logits[0] >= logits[1] else "real")
 
 
-@pytest.mark.parametrize("family", list(SMALL))
+@pytest.mark.parametrize("family", slow_but(["vit", "timm"], list(SMALL)))
 def test_verdicts_are_those_of_pytorch(family, export_family, photographs):
     """Views by the specification with torch's generator and torchvision's resize."""
     detector = Detector(export_family(family), DetectorOptions(fixed_seed=SEED))

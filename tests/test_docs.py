@@ -85,7 +85,7 @@ def test_make_docs_is_a_target():
     done = subprocess.run(
         ["make", "--no-print-directory", "-n", "docs"], cwd=ROOT, capture_output=True, text=True
     )
-    assert done.stdout.strip().endswith("python tools/docs.py")
+    assert done.stdout.strip().endswith("python tools/docs")
 
 
 def test_the_page_of_detectors_has_a_row_for_every_family():

@@ -55,6 +55,7 @@ def assert_exported_alike(bundle: Bundle, other: Bundle) -> None:
     assert msgspec.structs.replace(bundle.manifest, **measured) == other.manifest
 
 
+@pytest.mark.slow  # the README's demo exports one, too
 def test_a_timm_backbone_and_other_classes(tmp_path):
     torch.save(timm_convnext().state_dict(), tmp_path / "mine.pt")
     done = run(

@@ -75,7 +75,7 @@ def write_reference(place: Path, model: nn.Module, normalise: Callable, monkeypa
 
 
 def test_the_users_own_model_is_met_and_recorded_in_its_own_normalisation_only(place, monkeypatch):
-    model = random_glass("resnet")
+    model = random_glass("vit")
     torch.save(model.state_dict(), place / "gl.pt")
     reference = write_reference(place, model, HALVES, monkeypatch)
     arguments = ("gl.pt", "--reference", "reference.npz")

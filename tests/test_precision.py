@@ -43,11 +43,8 @@ PRODUCTS = ("Conv", "MatMul", "Gemm")
 INTEGER_PRODUCTS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat")
 SUMMING = ("LayerNormalization", "Softmax", "ReduceMean", "GlobalAveragePool", "ReduceSum")
 
-# What one family shows of each precision, and what only convolutions or their residuals show.
-QUICK = (
-    *(("vit", "fp16"), ("vit", "bf16"), ("vit", "int8")),
-    *(("convnext", "int8"), ("timm", "int8")),
-)
+# What one family shows of each precision, and what only convolutions show.
+QUICK = (("vit", "fp16"), ("vit", "bf16"), ("vit", "int8"), ("timm", "int8"))
 
 
 def matrix(*precisions: str) -> pytest.MarkDecorator:
