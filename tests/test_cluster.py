@@ -521,7 +521,7 @@ class TestShardsThatFail:
         said = run_.communicate()[1]
         assert f"cannot judge: bundle {bundle}: no such folder" in said
         assert said.startswith("Error: the machine ")
-        assert said.endswith("once it can or has left the cluster.\n")
+        assert said.endswith("once that machine can judge or has left the cluster.\n")
         assert only_parts(place / "bundle")
         assert not parts(place / "bundle")
 

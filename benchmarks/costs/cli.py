@@ -73,7 +73,6 @@ def costs(
 
     settle_pillow()
     bundles = [Bundle.open(path) for path in paths]
-    options["megapixels"] = tuple(sorted(options["megapixels"]))
     asked = CostsOptions(**options, budget=Budget(price, collection, machines, cpus))
     measured = measure_costs(bundles, asked, command=command_line())
     write(measured, measured.to_markdown(), output)

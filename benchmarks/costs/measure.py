@@ -16,6 +16,7 @@ from ...runtime.machine.cpus import available_cpus
 from ...runtime.machine.environment import environment
 from ...runtime.machine.timings import STAGES
 from ...runtime.results.output_file import JSON_LINES
+from ..measuring.bundles import common_views
 from ..measuring.generated import generated_images
 from ..measuring.judge import Judge, Passage
 from ..measuring.process import OwnProcess
@@ -25,7 +26,8 @@ from ..measuring.samples import Samples
 from .options import CostsOptions
 from .report import BundleCosts, CostsReport, ImageCost
 
-_COPIES_FOR_ALL = 4  # times as many images for each CPU, or the end, when some rest, would weigh
+_MORE_FOR_ALL = 4
+"""Times as many images for each of all CPUs, so that the end, when some rest, counts little."""
 
 
 def measure_costs(bundles: Sequence[Bundle], options: CostsOptions, *, command: str) -> CostsReport:
@@ -38,12 +40,17 @@ def measure_costs(bundles: Sequence[Bundle], options: CostsOptions, *, command: 
 
     Raises:
         EngineError: an engine cannot run, or failed.
+        InputError: there cannot be so many crops, or a bundle draws none.
     """
+    for bundle, crops in itertools.product(bundles, options.crops):
+        DetectorOptions(crops=crops)
+        common_views([bundle], crops)
+    sizes = sorted(options.megapixels)
     with tempfile.TemporaryDirectory(prefix="glass-bench-") as scratch:
         place = Path(scratch)
-        folders = {size: _folder(size, options.images, place) for size in options.megapixels}
-        crowd = options.images * _COPIES_FOR_ALL * available_cpus()
-        many = _folder(options.megapixels[-1], crowd, place)
+        folders = {size: _folder(size, options.images, place) for size in sizes}
+        crowd = options.images * _MORE_FOR_ALL * available_cpus()
+        many = _folder(sizes[-1], crowd, place)
         measured = tuple(_bundle_costs(each, folders, many, options, place) for each in bundles)
     return CostsReport(
         schema=SCHEMA_VERSION,
@@ -71,7 +78,9 @@ def _bundle_costs(
 
     def detector(name: str, crops: int | None, workers: int = 0) -> OwnProcess[Judge]:
         with on_console(f"opening {bundle.name} for {name}"):
-            wanted = DetectorOptions(engine=options.engine, crops=crops, workers=workers)
+            wanted = DetectorOptions(
+                engine=options.engine, device="cpu", crops=crops, workers=workers
+            )
             return OwnProcess(name, Judge, bundle.path.resolve(), wanted)
 
     with ExitStack() as stack:
@@ -91,7 +100,10 @@ def _bundle_costs(
     )
     with detector("all CPUs", crops=numbers[0]) as judge:
         (together,) = in_rotation(
-            [many], lambda each: judge.ask(Judge.judge, str(each)), options.rounds, "all CPUs"
+            [many],
+            lambda each: judge.ask(Judge.judge, str(each), records),
+            options.rounds,
+            "all CPUs",
         )
     return BundleCosts(
         bundle.name, bundle.manifest.precision, turns[0][0].engine, images, _seconds(together)
@@ -136,6 +148,8 @@ def _folder(megapixels: float, count: int, place: Path) -> Path:
     (content,) = generated_images([megapixels]).values()
     folder = place / f"{count}-of-{megapixels:g}-megapixels"
     folder.mkdir()
-    for number in range(count):
-        (folder / f"{number:06}.jpg").write_bytes(content)
+    first = folder / "0.jpg"
+    first.write_bytes(content)
+    for number in range(1, count):  # links, or many large images would fill the disk
+        (folder / f"{number}.jpg").hardlink_to(first)
     return folder

@@ -1,4 +1,4 @@
-"""What a run of the benchmark measures, and what the costs are multiplied with."""
+"""What a run of the benchmark measures, and what the costs are multiplied by."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Budget(msgspec.Struct, frozen=True):
         return seconds * _MILLION / _SECONDS * self.price
 
     def days(self, seconds: float) -> float:
-        """Return how long the machines take for the collection, at so many seconds an image."""
+        """Return the days that the machines take for all images, at so many seconds each."""
         return seconds * self.images / (self.machines * self.cpus) / _SECONDS / _HOURS
 
 
@@ -45,7 +45,7 @@ class CostsOptions:
         megapixels: of the images.
         images: judged in a passage.
         rounds: that count; one more warms up.
-        budget: what the costs are multiplied with.
+        budget: what the costs are multiplied by.
     """
 
     engine: str = "auto"

@@ -66,7 +66,7 @@ class BundleCosts(msgspec.Struct, frozen=True):
         name: of the bundle.
         precision: of the bundle.
         engine: what executed its graphs.
-        images: what an image costs, by crops and size.
+        images: what an image costs, by crops and size, the smallest first.
         all_cpus: seconds per image of each round if all CPUs of the machine judge images of the
             largest size with the first number of crops.
     """
@@ -150,22 +150,24 @@ class CostsReport(BenchReport, frozen=True):
         return self.page(
             "What a collection costs",
             f"{self.images} equal JPEG files ({self._sizes()}), mosaics of real photographs, are "
-            f"judged from file to record; {self.rounds} rounds in turns, after one that warms up. "
-            f"Medians (quartiles of the rounds). {self._engines()}",
+            f"judged from file to record; medians (quartiles) of {self.rounds} rounds after one "
+            "that warms up. In each round all sizes and numbers of crops of a bundle take turns. "
+            f"Bundles are measured one after the other. {self._engines()}",
             "## By the image",
-            "One worker, and on Linux one CPU, so that elapsed time is the time of that CPU. "
+            "One worker, without a GPU, and on Linux with one CPU, so that elapsed time is that of "
+            "the CPU. "
             "Decoding is from the file to the views, and the engine from the views to P(fake). "
             f"The rest is arithmetic: dollars at ${budget.price:g} per CPU and hour, and days of "
             f"{budget.machines} machines with {budget.cpus} such CPUs each.",
             costs,
             "## What binds",
             "Where decoding takes longer than the engine, a faster engine, fewer crops or a GPU "
-            "save less than half of the time. Between the sizes measured, decoding is taken to "
+            "saves less than half of the time. Between the sizes measured, decoding is assumed to "
             "grow evenly.",
             self.balance_table(),
             "## From one CPU to all",
-            "The arithmetic takes CPUs to work beside each other as fast as alone. Those of this "
-            "machine, on images of the largest size:",
+            "The arithmetic assumes that CPUs are as fast side by side as alone. How far that "
+            "holds on this machine, with images of the largest size:",
             self.scaling_table(),
             unsteady_note(costs),
         )
@@ -205,10 +207,12 @@ def _slope(costs: Sequence[ImageCost]) -> float:
 
 def _balance(costs: Sequence[ImageCost]) -> str:
     """Return the size at which decoding takes as long as the engine."""
-    sizes, preparing = zip(*((cost.megapixels, cost.preparing) for cost in costs), strict=True)
+    sizes = [cost.megapixels for cost in costs]
+    # Sizes that are close may be in the wrong order by noise.
+    preparing = np.maximum.accumulate([cost.preparing for cost in costs])
     engine = _engine(costs)
-    if engine <= min(preparing):
+    if engine <= preparing[0]:
         return f"less than {sizes[0]:g} MP"
-    if engine >= max(preparing):
+    if engine >= preparing[-1]:
         return f"more than {sizes[-1]:g} MP"
     return f"{three_digits(float(np.interp(engine, preparing, sizes)))} MP"

@@ -50,7 +50,7 @@ def container_at(path: str) -> Container | None:
         return None
     if is_url(path):
         found = look_at(path)
-        return _remote_container(found) if isinstance(found, Object) else None
+        return _remote_container(path, found) if isinstance(found, Object) else None
     file = image_file(path) if Path(path).is_file() else None
     if file is None:
         return None
@@ -88,12 +88,13 @@ def _looked_at(options: ReadOptions, path: str) -> _LookedAt:
     except InputError as error:  # the store may answer another time
         return _lost(path, UnreadableError(str(error)))
     if isinstance(found, Object) and is_archive(path):
-        return _remote_container(found)
+        return _remote_container(path, found)
     return found
 
 
-def _remote_container(found: Object) -> Container:
-    return Container(found.url, found.file, partial(open_object, found.url), near=False)
+def _remote_container(url: str, found: Object) -> Container:
+    """Return what bears the address as it was given, as plans and records have it."""
+    return Container(url, found.file, partial(open_object, url), near=False)
 
 
 def _images(path: str, found: _LookedAt, skip: Skip, options: ReadOptions) -> _Images:

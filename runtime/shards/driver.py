@@ -173,15 +173,18 @@ class _Actor:
     def _told(self, shard: int) -> Told:
         """Judge a shard, or tell why this machine can judge none, which ends the run.
 
-        Else it would soon have failed with all shards, while the other machines judge one.
+        Otherwise it would fail all shards in the time that another machine takes for one.
         """
         try:
             return Told(outcome=self._outcome(shard))
         except GlassError as error:
-            return Told(
-                error=f"the machine {_ray().util.get_node_ip_address()} cannot judge: {error} "
-                "Run the same command to go on, once it can or has left the cluster."
-            )
+            reason = error
+        except Exception as error:
+            reason = FaultError.of(error)
+        return Told(
+            error=f"the machine {_ray().util.get_node_ip_address()} cannot judge: {reason} Run the "
+            "same command to go on, once that machine can judge or has left the cluster."
+        )
 
     def _outcome(self, shard: int) -> Outcome:
         """Judge a shard, unless that has ended too many processes.

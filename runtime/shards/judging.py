@@ -105,7 +105,7 @@ class ShardJudge:
         Raises:
             BundleError: the bundle cannot be opened, so that no shard can be judged.
             EngineError: the engine failed, as it would with other shards.
-            OutputError: the part cannot be written, nor could others.
+            OutputError: the part cannot be made or written, nor could others.
         """
         try:
             return Outcome(number, part=self._part(number, judged))
@@ -113,9 +113,12 @@ class ShardJudge:
             raise
         except GlassError as error:
             return Outcome(number, error=str(error))
-        except OSError as error:
+        except OSError as error:  # of temporary files: all others have become GlassErrors
             where = f"{error.filename}: " if error.filename else ""
-            return Outcome(number, error=f"{where}{error.strerror or error}.")
+            raise OutputError(
+                f"no part can be made here ({where}{error.strerror or error}): is there room for "
+                "temporary files?"
+            ) from error
         except Exception as error:
             return Outcome(number, error=str(FaultError.of(error)))
 

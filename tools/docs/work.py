@@ -5,7 +5,7 @@ from __future__ import annotations
 from glass_edge.benchmarks.collections.report import CollectionsReport
 from glass_edge.benchmarks.costs.report import CostsReport
 from glass_edge.benchmarks.engines import EnginesReport
-from glass_edge.benchmarks.measuring.samples import three_digits
+from glass_edge.benchmarks.measuring.samples import three_digits, unsteady_note
 from glass_edge.benchmarks.reports.report import ReportCosts
 from glass_edge.benchmarks.serving.report import ServingReport
 from glass_edge.benchmarks.views.decoders import DecodersReport
@@ -71,11 +71,16 @@ def costs() -> str:
     """What an image costs by its size, the network, its precision and the crops."""
     report = read("costs", CostsReport)
     return "\n\n".join([
-        f"One CPU of {_processor(report.environment.processor)}; medians (quartiles) of "
+        f"One CPU of {_processor(report.environment.processor)} at ${report.budget.price:g} an "
+        f"hour, and {report.budget.machines} machines\nwith {report.budget.cpus} of them, which "
+        "are round numbers to scale from and nobody's offer; medians (quartiles) of\n"
         f"{report.rounds} rounds ([report](reports/costs.md)):",
         report.cost_table(),
+        "From which size decoding takes longer than the engine:",
         report.balance_table(),
+        "What all CPUs of this machine do beside one:",
         report.scaling_table(),
+        unsteady_note(report.cost_table()),
         f"`{report.command}`",
     ])  # fmt: skip
 
@@ -84,17 +89,16 @@ def cpus_for_gpus() -> str:
     """How many CPUs decode as fast as a GPU judges."""
     costs = read("costs", CostsReport).bundles[0]
     crops, images = next(costs.by_crops())
+    views = (crops or 0) + 1  # the global view is another crop's work
     rows = []
     for name in GPU_NETWORKS:
         report = read(f"engines-{name}-h200", EnginesReport)
         ours = [each for each in report.contenders if each.bundle_precision == "fp16"]
-        per_image = ours[-1].per_crop.median * (
-            (crops or 0) + 1
-        )  # the global view is another crop's work
+        per_image = ours[-1].per_crop.median * views
         cpus = [three_digits(cost.preparing / 1e3 / per_image) for cost in images]
         rows.append([NETWORKS[name], three_digits(1 / per_image), *cpus])
     sizes = [f"CPUs at {cost.megapixels:g} MP" for cost in images]
-    return markdown_table(["FP16 on an H200", f"images/s with {crops} crops", *sizes], rows)
+    return markdown_table(["FP16 on an H200", f"images/s with {views} views", *sizes], rows)
 
 
 def claims() -> str:
