@@ -123,6 +123,16 @@ class CollectionsReport(BenchReport, frozen=True):
         ]
         return markdown_table(header, rows)
 
+    def bucket_note(self) -> str:
+        """Say what a server on the same machine does to the figures, if there is one."""
+        if all(each.server_cpu_seconds is None for each in self.sources):
+            return ""
+        return (
+            "The bucket is on this machine: moto's server, which is written in Python, takes CPUs "
+            "away from the detector. Its CPU seconds are in the last column, and no server would "
+            "take them from a machine that judges. For each part of a tar it reads the whole tar."
+        )
+
     def output_table(self) -> str:
         """Return a row for each format of records."""
         header = ["records to", "images/s", "times as long", "writer alone, µs per record"]
@@ -186,7 +196,7 @@ class CollectionsReport(BenchReport, frozen=True):
             "## Where images come from",
             "One detector, opened once, judges the same images in every form, with the same "
             "verdicts.",
-            _bucket_note(self.sources),
+            self.bucket_note(),
             sources,
             "## Where records go",
             "The same over the folder, with the records written; and each writer alone, given "
@@ -242,15 +252,3 @@ def _tenths(peaks: Sequence[int]) -> list[str]:
     if not peaks:
         return [""] * 3
     return [f"{peak / MB:.1f}" for peak in (peaks[0], peaks[len(peaks) // 2 - 1], peaks[-1])]
-
-
-def _bucket_note(sources: Sequence[SourceCost]) -> str:
-    """Say what a server on the same machine does to the figures, if there is one."""
-    served = [each for each in sources if each.server_cpu_seconds is not None]
-    if not served:
-        return ""
-    return (
-        "The bucket is on this machine: moto's server, which is written in Python, takes CPUs away "
-        "from the detector. Its CPU seconds are in the last column; no server would take them from "
-        "a machine that judges."
-    )

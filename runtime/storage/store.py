@@ -26,7 +26,7 @@ at most 15 s more where a store throttles, and 90 s where it is connected and ne
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds
 _CONNECTIONS = 64  # at once; botocore's default is 10
-_BLOCK_BYTES = 4 << 20  # that are read ahead in an open object
+_BLOCK_BYTES = 16 << 20  # that a request for a part of an open object reads ahead
 _BUFFER_BYTES = 64 << 10  # of small reads, such as lines
 
 _Result = TypeVar("_Result")

@@ -13,6 +13,7 @@ from glass_edge.benchmarks.views.measure import ViewsReport
 from glass_edge.runtime.results.tables import markdown_table
 from reading import GPU_NETWORKS, NETWORKS, read
 
+_USUAL_MEGAPIXELS = 12  # of a telephone's photograph
 SERVED = {"demo": "EfficientNet-lite0 (the demo), FP32", "resnet50": "ResNet-50, INT8"}
 """Of the reports of servers, by file name."""
 
@@ -60,9 +61,11 @@ def collections() -> str:
         f"{_processor(report.environment.processor)}, {report.environment.cpus} CPUs; medians "
         "(quartiles)\n([report](reports/collections.md)):",
         report.source_table(),
+        report.bucket_note(),
         report.output_table(),
         report.sharing_table(),
         report.memory_table(),
+        unsteady_note(report.output_table(), report.sharing_table()),
         f"`{report.command}`",
     ])  # fmt: skip
 
@@ -71,6 +74,7 @@ def costs() -> str:
     """What an image costs by its size, the network, its precision and the crops."""
     report = read("costs", CostsReport)
     return "\n\n".join([
+        _whole_collection(report),
         f"One CPU of {_processor(report.environment.processor)} at ${report.budget.price:g} an "
         f"hour, and {report.budget.machines} machines\nwith {report.budget.cpus} of them, which "
         "are round numbers to scale from and nobody's offer; medians (quartiles) of\n"
@@ -83,6 +87,21 @@ def costs() -> str:
         unsteady_note(report.cost_table()),
         f"`{report.command}`",
     ])  # fmt: skip
+
+
+def _whole_collection(report: CostsReport) -> str:
+    """What the cheapest and the dearest way to judge the whole collection come to."""
+    budget, images = report.budget, [cost for each in report.bundles for cost in each.images]
+    seconds = [cost.seconds.median for cost in images if cost.megapixels == _USUAL_MEGAPIXELS]
+    least, most = min(seconds), max(seconds)
+    millions = budget.images / 1e6
+    dollars = [budget.dollars_per_million(each) * millions for each in (least, most)]
+    return (
+        f"**{budget.images:,} photographs of {_USUAL_MEGAPIXELS} megapixels** cost "
+        f"${three_digits(dollars[0])} to ${three_digits(dollars[1])} here, and take "
+        f"{three_digits(budget.days(least))} to {three_digits(budget.days(most))} days on "
+        f"{budget.machines}\nmachines, by the network, its precision and the number of crops."
+    )
 
 
 def cpus_for_gpus() -> str:
