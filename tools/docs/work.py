@@ -66,7 +66,7 @@ def collections() -> str:
         report.memory_table(),
         unsteady_note(report.output_table(), report.sharing_table()),
         f"`{report.command}`",
-        f"**ResNet-50, INT8**, beside which a request costs less, {_measured_on(heavier)}\n"
+        f"**ResNet-50, INT8**, beside which a request costs less, {_measured_on(heavier)} "
         "([report](reports/collections-resnet50.md)):",
         heavier.source_table(),
         f"`{heavier.command}`",
@@ -76,8 +76,8 @@ def collections() -> str:
 def _measured_on(report: CollectionsReport) -> str:
     return (
         f"{report.images} images of {report.image_bytes / 1e6:.2f} MB on "
-        f"{_processor(report.environment.processor)}, {report.environment.cpus} CPUs; medians\n"
-        "(quartiles)"
+        f"{_processor(report.environment.processor)}, {report.environment.cpus} CPUs;\n"
+        "medians (quartiles)"
     )
 
 
