@@ -63,8 +63,7 @@ style: $(VENV)/.test
 
 types: $(VENV)/.test
 	$(BIN)/mypy
-	$(BIN)/mypy $(wildcard tools/*.py)
-	$(BIN)/mypy $(wildcard tools/docs/*.py)
+	$(BIN)/mypy $(wildcard tools/*.py tools/docs/*.py)
 
 types-windows: $(VENV)/.test
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 -p glass_edge.runtime

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -657,6 +658,18 @@ class TestAShardJudge:
         assert len(parts(out)) == SHARDS - 1
         assert judge.judge(1).part.images == 2  # which is there
         assert parts(out)[0].stat().st_mtime_ns == before
+
+    def test_that_there_is_no_place_for_its_part_is_no_outcome_of_a_shard(
+        self, out, vit_bundle, tmp_path, monkeypatch
+    ):
+        parts(out)[0].unlink()
+        options = DetectorOptions(crops=2, engine="onnxruntime", workers=1)
+        judge = ShardJudge(JudgeSettings(vit_bundle.path, vit_bundle.digest, options, str(out)))
+        judge.open()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        with pytest.raises(OutputError, match=r"no part can be made here .*gone.*No such file"):
+            judge.judge(0)
+        assert len(parts(out)) == SHARDS - 1
 
     def test_judges_any_shard_of_the_plan_and_says_how_far_it_is(self, out, vit_bundle):
         parts(out)[1].unlink()

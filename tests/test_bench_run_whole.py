@@ -243,6 +243,7 @@ def test_bounds_are_positive_and_in_every_type(report):
     assert {"fp32", half_precision()} <= set(found)
     assert min(found.values()) > 1e8
     assert set(found) | set(report.roofline.left_out) >= {"int8"}
+    assert report.roofline.multiply_adds > 1e6
     assert report.roofline.decode_floor.seconds > 0
     assert report.roofline.share(1.0, "fp64") is None
 

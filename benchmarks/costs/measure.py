@@ -42,7 +42,7 @@ def measure_costs(bundles: Sequence[Bundle], options: CostsOptions, *, command: 
         EngineError: an engine cannot run, or failed.
         InputError: there cannot be so many crops, or a bundle draws none.
     """
-    for bundle, crops in itertools.product(bundles, options.crops):
+    for bundle, crops in itertools.product(bundles, options.crops):  # refused before the work
         DetectorOptions(crops=crops)
         common_views([bundle], crops)
     sizes = sorted(options.megapixels)

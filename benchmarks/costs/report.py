@@ -94,14 +94,16 @@ class CostsReport(BenchReport, frozen=True):
     def cost_table(self) -> str:
         """Return a row for each bundle, number of crops and size."""
         budget = self.budget
-        header = ["bundle", "crops", "megapixels", "decoding, ms", "engine, ms", "what binds",
-                  "images/s per CPU", "$ per million", f"days for {budget.images:,}"]  # fmt: skip
+        header = ["bundle", "precision", "crops", "megapixels", "decoding, ms", "engine, ms",
+                  "what binds", "images/s per CPU", "$ per million",
+                  f"days for {budget.images:,}"]  # fmt: skip
         rows = []
         for bundle in self.bundles:
             for cost in bundle.images:
                 rates = [1 / seconds for seconds in cost.seconds.seconds]
                 rows.append([
                     bundle.name,
+                    bundle.precision,
                     _crops(cost.crops),
                     f"{cost.megapixels:g}",
                     three_digits(cost.preparing),

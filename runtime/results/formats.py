@@ -15,14 +15,13 @@ FORMATS = (JSON_LINES, CSV, PARQUET)
 """What the name of a file of records may end in."""
 
 
-class Lines:
+class _Lines:
     """Takes the lines of a file that is put in place whole."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
     def append(self, line: bytes) -> None:
-        """Write a line."""
         self._file.write(line)
 
 
@@ -58,7 +57,7 @@ def writer_of_whole(
     """Return what writes records into a file that nobody reads before its end."""
     if suffix == PARQUET:
         return ParquetWriter(file)
-    return writer_of_lines(suffix, Lines(file), classes, bom=bom)
+    return writer_of_lines(suffix, _Lines(file), classes, bom=bom)
 
 
 def finish(writer: Writer) -> None:

@@ -99,7 +99,7 @@ def run(
     check_parquet()
     begun = begin_run(
         plan,
-        chosen_bundle(bundle, Plan.at(plan).head.sources),
+        bundle or chosen_bundle(None, Plan.at(plan).head.sources),
         output,
         judging,
         share=my_share,
