@@ -154,6 +154,34 @@ def test_files_being_read_count_as_held(tmp_path, monkeypatch):
         let_go.clear()
 
 
+def test_files_are_read_in_bursts(photographs):
+    """Once as many wait as may, none is read until half of them are taken up."""
+    changed = threading.Condition()
+    source = iter(photographs * 9)
+    left = len(photographs) * 9
+    reader = Intake(source, None, changed, Timings(), window=99, files=4, file_bytes=10**9)
+
+    def waiting_after_a_while() -> int:
+        time.sleep(0.2)
+        return reader.waiting
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(2):
+            pool.submit(reader.read)
+        with changed:
+            assert changed.wait_for(lambda: reader.waiting == 4, PATIENCE)
+            reader.take()
+        assert waiting_after_a_while() == 3
+        with changed:
+            reader.take()
+            assert changed.wait_for(lambda: reader.waiting == 4, PATIENCE)
+        assert waiting_after_a_while() == 4
+        assert len(list(source)) == left - 6
+        with changed:
+            reader.ended = True
+            changed.notify_all()
+
+
 def test_latency_mode_takes_one_image_at_a_time(vit_bundle, photographs):
     taken = []
 

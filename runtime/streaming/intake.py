@@ -88,7 +88,9 @@ class Intake(Generic[_Result]):
             changed: guards this object, and is notified of what happens to it.
             timings: where the time of reading is added.
             window: the most images begun and not given back.
-            files: the most files read and not taken up.
+            files: the most files being read, or read and not taken up. Once there are so many,
+                no more are begun until half are taken up: reading in bursts disturbs the
+                computing less than a file now and then.
             file_bytes: the size of such files and of those being read, from which no more are
                 begun.
             in_order: whether an image is given back only after those begun before it.
@@ -101,7 +103,7 @@ class Intake(Generic[_Result]):
         self._timings = timings
         self._window, self._files, self._file_bytes = window, files, file_bytes
         self._tickets: deque[Ticket[_Result]] = deque()
-        self._reading = 0
+        self._reading, self._resting = 0, False
         self._read: deque[tuple[Ticket[_Result], Content]] = deque()
         self._held = 0
 
@@ -129,6 +131,7 @@ class Intake(Generic[_Result]):
                 if content is not None:
                     self._read.append((ticket, content))
                     self._held += _size(content)
+                self._rest_or_read()
                 self._changed.notify_all()
             del begun, image, content  # before blocking, or the last image would stay alive
 
@@ -141,6 +144,7 @@ class Intake(Generic[_Result]):
         """Return the next image that was read; there must be one."""
         ticket, content = self._read.popleft()
         self._held -= _size(content)
+        self._rest_or_read()
         self._changed.notify_all()
         return ticket, content
 
@@ -221,14 +225,23 @@ class Intake(Generic[_Result]):
                 self._tickets.append(ticket)
                 self._reading += 1
                 self._held += expected
+                self._rest_or_read()
                 return ticket, image, expected
 
     def _has_room(self) -> bool:
         return (
             len(self._tickets) < self._window
-            and self._reading + len(self._read) < self._files
+            and not self._resting
             and self._held < self._file_bytes
         )
+
+    def _rest_or_read(self) -> None:
+        """Rest once all the files that may wait do so; read on once half of them are taken up."""
+        ahead = self._reading + len(self._read)
+        if ahead >= self._files:
+            self._resting = True
+        elif 2 * ahead <= self._files:
+            self._resting = False
 
 
 def _origin(image: ImageSource, name: str | None) -> Origin:

@@ -34,10 +34,12 @@ from ..machine.timings import Timings
 from .blas import one_blas_thread
 from .intake import Intake, Origin, Ticket
 from .orders import Order, Road
-from .sharing import FILES_AHEAD, LastStage, PipelineOptions
+from .sharing import LastStage, PipelineOptions
 from .work import Work
 
-_MOST_READERS = 32  # reading from far away is mostly waiting
+_FILES = 8  # read ahead for each worker
+_READERS = 4  # threads that read, for each worker: reading from far away is mostly waiting
+_MOST_READERS = 32
 _READER_TIMEOUT = 0.5  # seconds that readers have to end, where the source of images blocks
 _FILES_SHARE = 4  # files read ahead take at most a quarter of the memory for decoded images
 _WINDOW = 64  # images begun and not given back, for each worker
@@ -70,7 +72,7 @@ class Pipeline(Generic[_Result]):
             self._changed,
             timings,
             window=options.window or _WINDOW * options.workers,
-            files=FILES_AHEAD * options.workers,
+            files=_FILES * options.workers,
             file_bytes=max(1, options.memory // _FILES_SHARE),
             in_order=not options.prompt,
         )
@@ -145,7 +147,7 @@ class Pipeline(Generic[_Result]):
         self._work.expect(len(roles))
         for role in roles:
             self._workers.append(self._thread("glass-worker", partial(self._run, *role)))
-        readers = min(_MOST_READERS, FILES_AHEAD * self._options.workers)
+        readers = min(_MOST_READERS, _READERS * self._options.workers)
         self._readers = [self._thread("glass-reader", self._intake.read) for _ in range(readers)]
 
     def _run(self, views: bool, judging: bool) -> None:

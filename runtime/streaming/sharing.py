@@ -12,9 +12,6 @@ from ..machine.timings import Timings
 from .orders import More
 from .view_maker import DEFAULT_MEMORY
 
-FILES_AHEAD = 4
-"""Files read ahead, for each worker."""
-
 _Result = TypeVar("_Result")
 
 

@@ -15,11 +15,12 @@ from ..views.batch import ViewBatch, ViewInfo
 from .assembly import Assembly, Batch, Piece
 from .intake import Intake, Ticket
 from .orders import More
-from .sharing import FILES_AHEAD, LastStage, PipelineOptions, batches_at_once
+from .sharing import LastStage, PipelineOptions, batches_at_once
 from .unfinished import Unfinished
 from .view_maker import ViewMaker
 
 _BATCH_TIMEOUT = 0.01  # seconds that a batch waits for more images if there is nothing else to do
+_ENOUGH_FOR_A_LANE = 4  # images that wait for it: it needs none of those that lack views
 
 _Result = TypeVar("_Result")
 _Task: TypeAlias = Callable[[], None]
@@ -114,7 +115,7 @@ class Work(Generic[_Result]):
         """
         if not self._options.prompt or self._last.together:
             return False
-        enough = min(self._intake.next_road.images, FILES_AHEAD)
+        enough = min(self._intake.next_road.images, _ENOUGH_FOR_A_LANE)
         return self._intake.waiting + self._assembly.waiting < self._last.lanes * enough
 
     def _has_room_for_next(self) -> bool:
