@@ -15,6 +15,7 @@ from glass_edge.benchmarks.measuring.judge import Passage
 from glass_edge.benchmarks.measuring.process import OwnProcess
 from glass_edge.benchmarks.measuring.samples import Samples
 from glass_edge.runtime.machine.environment import environment
+from where_it_runs import WhereItRuns
 
 run = partial(call, "glass-bench", ROOT, "costs")
 OTHER = {"read": 0.001, "views": 0.002, "wait": 9.0, "aggregate": 0.003, "write": 0.001}
@@ -140,13 +141,6 @@ class TestTables:
 def test_seconds_are_those_of_an_image():
     passage = Passage((0.1, 0.2, 0.3, 0.4), 2.0, 1.5, {}, "onnxruntime")
     assert _seconds([passage, passage]) == Samples((0.5, 0.5))
-
-
-class WhereItRuns:
-    """Says which CPUs its process has."""
-
-    def cpus(self) -> set[int]:
-        return os.sched_getaffinity(0)
 
 
 @pytest.mark.usefixtures("every_cpu")

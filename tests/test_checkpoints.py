@@ -475,6 +475,7 @@ class TestShards:
         with pytest.raises(CheckpointError, match="is not a file beside it"):
             load_model(folder)
 
+    @pytest.mark.slow
     def test_export_to_a_bundle_named_as_the_folder(self, folder):
         place = folder.parent
         done = call("glass-export", folder, ".", "-o", place / "sharded.glass")

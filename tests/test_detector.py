@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -305,8 +306,13 @@ def test_what_onnx_runtime_is_told_and_computes_on_cuda(
         assert (name, told["use_tf32"]) == ("CUDAExecutionProvider", "0")
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("weights", ["vit_bundle", "shared_bundle"])
+@pytest.mark.parametrize(
+    ("weights", "engine"),
+    slow_but(
+        [("vit_bundle", "onnxruntime"), ("shared_bundle", "openvino")],
+        list(product(["vit_bundle", "shared_bundle"], ["onnxruntime", "openvino"])),
+    ),
+)
 def test_a_bundle_may_be_overwritten_while_it_is_in_use(
     weights, engine, request, tmp_path, photographs
 ):

@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from conftest import FAMILIES, ROOT, slow_but
+from conftest import FAMILIES, ROOT, slow, slow_but
 from glass_edge.calibration.int8.layers import RESIDUAL_ADD, find_layers, form_of
 from glass_edge.export import families as room
 from glass_edge.export.exporter import ExportOptions, export_bundle
@@ -36,7 +36,7 @@ def timm_convnext_bundle(tmp_path_factory) -> Bundle:
     return export_bundle(folder / "gl_timm.pt", folder / "timm.glass", options)
 
 
-@pytest.fixture(params=[*FAMILIES, TIMM_CONVNEXT])
+@pytest.fixture(params=[*FAMILIES, slow(TIMM_CONVNEXT)])
 def bundle(request, export_family) -> Bundle:
     if request.param == TIMM_CONVNEXT:
         return request.getfixturevalue("timm_convnext_bundle")

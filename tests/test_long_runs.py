@@ -112,7 +112,7 @@ def thumbnails(tmp_path_factory, photographs) -> list[Path]:
     return paths
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", slow_but(["openvino"], ENGINES))
 def test_a_run_does_not_grow(engine, vit_bundle, thumbnails):
     assert_flat(growth(STREAM, vit_bundle.path, engine, *thumbnails, warm=300, count=900))
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from conftest import slow
 from glass_edge.runtime.commands.running.output import check_output, open_output
 from glass_edge.runtime.machine.errors import InputError
 
@@ -69,8 +70,10 @@ def paths(place: Path) -> list[str]:
     return [json.loads(line)["path"] for line in text.splitlines()]
 
 
-@pytest.mark.parametrize(("first", "second"), [("--force", "--force"), ("--resume", "--resume"),
-                                               ("--resume", "--force")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("--force", "--force"), slow("--resume", "--resume"), slow("--resume", "--force")],
+)
 def test_a_second_run_is_refused_and_the_first_loses_nothing(
     first, second, command, images, tmp_path
 ):

@@ -353,16 +353,16 @@ def slowly(images):
 
 def test_what_bounds_a_run_is_named(vit_bundle, photographs):
     small, large = photographs[:3], photographs[-1:]
-    assert "for images: they come too slowly" in bound(vit_bundle, slowly(small * 4))
-    assert "for records to be taken" in bound(vit_bundle, small[:1] * 40, workers=1, consumer=0.03)
+    assert "for images: they come too slowly" in bound(vit_bundle, slowly(small * 2))
+    assert "for records to be taken" in bound(vit_bundle, small[:1] * 20, workers=1, consumer=0.03)
     assert "for memory: a larger --memory" in bound(vit_bundle, large * 6, workers=3, memory=1)
-    assert "the engine takes" in bound(vit_bundle, small * 4, workers=1, engine=0.1)
-    assert "decoding and views take" in bound(vit_bundle, large * 4, workers=1)
+    assert "the engine takes" in bound(vit_bundle, small * 2, workers=1, engine=0.1)
+    assert "decoding and views take" in bound(vit_bundle, large * 2, workers=1)
 
 
 def test_an_engine_that_workers_wait_for_is_named(vit_bundle, photographs):
     """One that computes elsewhere, and one whose single run takes all CPUs."""
-    small = photographs[:3] * 5
+    small = photographs[:3] * 3
     for options in ({"elsewhere": True}, {"threads": available_cpus()}):
         said = bound(vit_bundle, small, workers=2, engine=0.05, **options)
         assert "of their time for the engine: a bundle in INT8" in said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from conftest import Int8Parts
+from conftest import FAMILIES, Int8Parts, slow_but
 from glass_edge.calibration.errors import CalibrationError
 from glass_edge.calibration.int8.fitting import fit
 from glass_edge.calibration.int8.grid import Grid
@@ -30,7 +30,7 @@ def crops(vit_bundle: Bundle) -> Pixels:
     return reference_views(vit_bundle.manifest.views, 2)["local"][:, 0]
 
 
-@pytest.fixture(scope="module", params=("vit", "resnet", "convnext", "timm"))
+@pytest.fixture(scope="module", params=slow_but(["vit", "resnet"], FAMILIES))
 def parts(request, int8_parts) -> Int8Parts:
     return int8_parts(request.param, "local")
 

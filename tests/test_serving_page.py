@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 from browser import Opened, chromium, open_page, wait_until
-from conftest import EXAMPLES, encoded, with_rule
+from conftest import EXAMPLES, encoded, slow, with_rule
 from glass_edge.runtime.claims.claims import ClaimOptions
 from glass_edge.runtime.results.records import Verdict
 from glass_edge.runtime.serving.page import Facts, facts_of, render_page
@@ -311,8 +311,8 @@ def exif_of(orientation: int, order: str) -> bytes:
 @pytest.mark.parametrize(
     ("kind", "orientation", "order"),
     [
-        *[("JPEG", 2, "<"), ("JPEG", 3, "<"), ("JPEG", 6, "<"), ("JPEG", 6, ">")],
-        *[("JPEG", 8, "<"), ("JPEG", 9, "<"), ("PNG", 6, "<")],
+        *[("JPEG", 2, "<"), ("JPEG", 6, ">"), ("PNG", 6, "<")],
+        *[slow("JPEG", turn, "<") for turn in (3, 6, 8, 9)],
     ],
 )
 def test_crops_are_drawn_where_they_were_on_a_turned_photograph(

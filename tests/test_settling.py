@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import NEVER, STEPS, with_rule
+from conftest import NEVER, STEPS, slow, with_rule
 from glass_edge.runtime.engines.base import EngineOptions, Judgement
 from glass_edge.runtime.engines.device import DeviceEngine
 from glass_edge.runtime.engines.registry import open_engine
@@ -101,10 +101,10 @@ def test_a_fixed_number_says_nothing_of_settling(bundle, images):
 @pytest.mark.parametrize(
     "options",
     [
-        {"batch_size": 1},
+        slow({"batch_size": 1}),
         {"batch_size": 5, "workers": 1},
         {"batch_size": 64, "workers": 4},
-        {"memory": 1 << 20},
+        slow({"memory": 1 << 20}),
         {"mode": "latency"},
         {"engine": "openvino"},
     ],

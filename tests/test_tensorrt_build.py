@@ -60,7 +60,7 @@ def key_of(bundle, role="aggregator", options=OPTIONS, library=LIBRARY):
 @pytest.mark.parametrize(
     ("family", "precision"),
     slow_but(
-        [("vit", "fp32"), ("vit", "int8"), ("timm", "fp32")],
+        [("vit", "int8"), ("timm", "fp32")],
         [(family, precision) for family in FAMILIES for precision in ("fp32", *LOW)],
     ),
 )  # fmt: skip
@@ -126,6 +126,7 @@ def test_a_plan_for_later_versions_needs_a_library_that_tensorrt_rtx_lacks(vit_b
         PlanStore(vit_bundle, tmp_path).build(key_of(vit_bundle, options=options))
 
 
+@pytest.mark.slow
 def test_weights_that_both_graphs_share_are_found(shared_bundle, tmp_path):
     store = PlanStore(shared_bundle, tmp_path)
     for role in ROLES:
