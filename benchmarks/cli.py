@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..runtime.bundle.bundle import Bundle
-from ..runtime.commands.console import GlassCommand, check_libraries, needing_libraries
+from ..runtime.commands.console import GlassCommand, GlassGroup, check_libraries, needing_libraries
 from ..runtime.commands.inputs import PassedOver
 from ..runtime.commands.options import (
     backbone_option,
@@ -16,6 +16,7 @@ from ..runtime.commands.options import (
     common_options,
     engine_option,
     list_skipped_option,
+    version_option,
 )
 from ..runtime.commands.reports import MARKDOWN, write_report
 from ..runtime.finding.sources import find_images
@@ -82,7 +83,8 @@ Examples:
 """
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=GlassGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
 def main() -> None:
     """Measure glass-edge against what would be used instead."""
 

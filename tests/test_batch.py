@@ -207,6 +207,15 @@ class TestTheRun:
         said = refusal(judge(place, undisturbed, *options))
         assert f"was begun with other options: {difference}. Give what it was begun with" in said
 
+    def test_that_has_judged_nothing_can_be_removed(self, place, out):
+        """Such as one that failed before the first shard, for want of what it was begun with."""
+        for part in parts(out):
+            part.unlink()
+        said = refusal(judge(place, out, "--crops", "3"))
+        assert "It has judged nothing: remove its run.json, or choose another folder." in said
+        (out / "run.json").unlink()
+        assert judge(place, out, "--crops", "3").returncode == 0
+
     def test_does_not_mix_with_one_of_another_secret(self, place, undisturbed, monkeypatch):
         monkeypatch.setenv("GLASS_SEED_KEY", "swordfish")
         said = refusal(judge(place, undisturbed))

@@ -186,6 +186,7 @@ class TestTheFirstOfItsKind:
         ("url", "sentence"),
         [
             ("s3:///photos/", "s3:///photos/ names no bucket: write s3://bucket/folder."),
+            ("s3:/photos/", "s3:/photos/ lacks a slash: addresses begin with s3://."),
             ("https://x/y.jpg", "https:// is not read: name a path, or an address that begins"),
             ("memory://bucket/phots/", "there is nothing at memory://bucket/phots/: check the"),
             ("memory://bucket/phots", "there is nothing at memory://bucket/phots: check the"),

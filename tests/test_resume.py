@@ -416,4 +416,7 @@ def test_a_full_standard_output_is_one_sentence(place):
 def test_a_folder_that_is_not_there_is_said_before_the_work(place):
     done = run(place, "nowhere/verdicts.jsonl")
     assert done.returncode == 2
-    assert "nowhere/verdicts.jsonl cannot be written: No such file or directory." in done.stderr
+    assert (
+        "nowhere/verdicts.jsonl cannot be written: there is no folder nowhere: make it,"
+        in done.stderr
+    )

@@ -330,6 +330,14 @@ class TestDamage:
             assert len(images) - len(whole_ones) <= 1
             assert "no tar archive" in sentence or "truncated or damaged after" in sentence
 
+    @both
+    def test_a_member_that_is_cut_is_told_of_the_archive(self, near, write):
+        """Wherever it lies there is one sentence, and none of the member."""
+        path = write(member("a.jpg", JPEG), member("b.jpg", JPEG + bytes(5000))[:-3000])
+        (first, _), (name, sentence) = found_in(path, near).images
+        assert (first, name) == ("a.jpg", str(path))
+        assert "truncated or damaged after 1 member: unexpected end of data." in sentence
+
     @pytest.mark.parametrize("suffix", [".tar.gz", ".tar.bz2", ".tar.xz"])
     def test_wherever_a_compressed_one_is_cut(self, suffix, tmp_path):
         """Behind the end mark, too: only the checksum that comes last tells that all is well."""

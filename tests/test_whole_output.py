@@ -104,7 +104,7 @@ def test_a_run_that_is_stopped_leaves_what_was_there(number, code, place):
         _, messages = process.communicate(timeout=60)
     assert process.returncode == code
     assert "no verdicts.parquet was written, and one that was there is kept" in messages
-    assert "Only a run to a .jsonl file can be continued." in messages
+    assert "Only a run to a .jsonl file on this machine can be continued." in messages
     assert "Traceback" not in messages
     assert files(place) == ["verdicts.parquet"]
     assert (place / "verdicts.parquet").read_bytes() == OLD

@@ -124,7 +124,7 @@ class CostsReport(BenchReport, frozen=True):
                 bundle.name,
                 _crops(crops),
                 three_digits(_engine(costs)),
-                three_digits(_slope(costs)),
+                _slope(costs),
                 _balance(costs),
             ]
             for bundle in self.bundles
@@ -141,14 +141,15 @@ class CostsReport(BenchReport, frozen=True):
             _, costs = next(bundle.by_crops())
             one = costs[-1].seconds.median
             speeds = multiple([one / each for each in bundle.all_cpus.seconds])
-            rows.append([
-                bundle.name, _crops(costs[-1].crops), f"{costs[-1].megapixels:g}", speeds
-            ])  # fmt: skip
+            size = f"{costs[-1].megapixels:g}"
+            rows.append(
+                [bundle.name, _crops(costs[-1].crops), size, speeds + mark(bundle.all_cpus)]
+            )
         return markdown_table(header, rows)
 
     def to_markdown(self) -> str:
         """Return the tables and how they were measured."""
-        budget, costs = self.budget, self.cost_table()
+        budget, costs, scaling = self.budget, self.cost_table(), self.scaling_table()
         return self.page(
             "What a collection costs",
             f"{self.images} equal JPEG files ({self._sizes()}), mosaics of real photographs, are "
@@ -170,8 +171,8 @@ class CostsReport(BenchReport, frozen=True):
             "## From one CPU to all",
             "The arithmetic assumes that CPUs are as fast side by side as alone. How far that "
             "holds on this machine, with images of the largest size:",
-            self.scaling_table(),
-            unsteady_note(costs),
+            scaling,
+            unsteady_note(costs, scaling),
         )
 
     def _sizes(self) -> str:
@@ -199,12 +200,13 @@ def _engine(costs: Sequence[ImageCost]) -> float:
     return float(np.median([cost.engine for cost in costs]))
 
 
-def _slope(costs: Sequence[ImageCost]) -> float:
+def _slope(costs: Sequence[ImageCost]) -> str:
     """Return the milliseconds by which decoding grows with a megapixel, smallest to largest."""
     first, last = costs[0], costs[-1]
     if first.megapixels == last.megapixels:
-        return first.preparing / first.megapixels
-    return (last.preparing - first.preparing) / (last.megapixels - first.megapixels)
+        return ""
+    slope = (last.preparing - first.preparing) / (last.megapixels - first.megapixels)
+    return three_digits(slope)
 
 
 def _balance(costs: Sequence[ImageCost]) -> str:

@@ -76,9 +76,9 @@ Examples:
     "--crops",
     type=CropsChoice(1, MOST_VIEWS),
     metavar="N|auto",
-    help="Crops per image. Default: the bundles' number. With auto, each bundle's stopping rule is "
-    "compared with fixed numbers, on the crops of two seeds; the plot shows crops spent against "
-    "verdicts that differ from those with 64 crops.",
+    help=f"Crops per image, up to {MOST_VIEWS}. Default: the bundles' number. With auto, each "
+    "bundle's stopping rule is compared with fixed numbers, on the crops of two seeds; the plot "
+    "shows crops spent against verdicts that differ from those with 64 crops.",
 )
 @engine_option
 @device_option

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,18 @@ class GlassCommand(click.Command):
                 "--debug and report what it shows."
             )
             _report(ctx, message, INTERNAL_ERROR)
+
+
+class GlassGroup(click.Group):
+    """A program of several commands, which proposes one for one that it does not have."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and not ctx.resilient_parsing:
+            close = get_close_matches(cmd_name, self.list_commands(ctx), n=1)
+            meant = f"Did you mean {close[0]}?" if close else f"See {ctx.command_path} --help."
+            ctx.fail(f"there is no command {printable(cmd_name)}. {meant}")
+        return found
 
 
 def _report(ctx: click.Context, message: str, exit_code: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.types import IntParamType
 
 from ..bundle.finding import BUNDLE_VARIABLE
 from ..engines.registry import AUTO, DEVICE_NAMES, engine_names
@@ -22,13 +23,15 @@ _DEFAULT_BUNDLE = (
 _SEVERAL_BUNDLES = "A bundle; may be given several times."
 
 
+version_option = click.version_option(version("glass-edge"), prog_name="glass-edge")
+
+
 def common_options(function: _Function) -> _Function:
     """Add ``--debug``, ``--version`` and ``-h`` to a command."""
     function = click.option(
         "--debug", is_flag=True, help="Show the traceback of an error, not only its sentence."
     )(function)
-    function = click.version_option(version("glass-edge"), prog_name="glass-edge")(function)
-    return click.help_option("-h", "--help")(function)
+    return click.help_option("-h", "--help")(version_option(function))
 
 
 class Folder(click.Path):
@@ -44,8 +47,11 @@ class Folder(click.Path):
             self.fail(f"{error.message}{printable(did_you_mean(value))}", param, ctx)
 
 
-class CropsChoice(click.IntRange):
+class CropsChoice(IntParamType):
     """A number of crops, or ``auto``."""
+
+    def __init__(self, least: int | None = None, most: int | None = None) -> None:
+        self._numbers = click.IntRange(least, most)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == AUTO_CROPS:
@@ -54,7 +60,7 @@ class CropsChoice(click.IntRange):
             int(value)
         except ValueError:
             self.fail(f"{value!r} is neither a number nor {AUTO_CROPS}.", param, ctx)
-        return super().convert(value, param, ctx)
+        return self._numbers.convert(value, param, ctx)
 
 
 list_skipped_option = click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from itertools import chain, groupby
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from ..finding.stored import StoredImage
 from ..machine.errors import InputError
 from ..storage.ahead import called_ahead
 from ..storage.objects import look_at
-from ..storage.urls import checked, is_url, is_url_pattern
+from ..storage.urls import check_slashes, checked, is_url, is_url_pattern
 from .container import ReadOptions
 from .formats import TABLE, check, suffix_of
 from .places import LOOKING, container_at, images_at_each
@@ -47,13 +48,25 @@ def images_named(
     groups = [(at_url, list(group)) for at_url, group in groupby(arguments, is_url)]
     paths = list(
         chain.from_iterable(
-            _checked(group) if at_url else find_images(group, skip) for at_url, group in groups
+            _checked(group) if at_url else _found(group, skip) for at_url, group in groups
         )
     )
     _check_containers(paths, options)
     if not any(is_url(path) or is_archive(path) or archive_of(path) for path in paths):
         return Named(paths, len(paths))
     return Named(images_at_each(paths, skip, options), None)
+
+
+def _found(arguments: list[str], skip: Skip) -> list[str]:
+    """Return the images that paths name.
+
+    Raises:
+        InputError: see :func:`..finding.sources.find_images`; or one is almost an address.
+    """
+    for argument in arguments:
+        if not os.path.lexists(argument):
+            check_slashes(argument)
+    return find_images(arguments, skip)
 
 
 def _checked(urls: list[str]) -> list[str]:

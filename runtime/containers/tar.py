@@ -102,6 +102,7 @@ class _Archive:
         self.members = 0
         self._lock = Lock()
         self._packed = packing is not None
+        self._size = sys.maxsize if packing else container.file.bytes
         if packing:
             check_packing(container.path, packing)
         with ExitStack() as files, reading(_damaged(0)):
@@ -148,7 +149,8 @@ class _Archive:
     def _check_sizes(self, member: TarInfo) -> None:
         """Check that sizes lead forwards, also those of the parts that a sparse member has.
 
-        Otherwise tarfile could read for ever.
+        Otherwise tarfile could read for ever. Nor may a member lead beyond the end of the archive,
+        whoever would read it later.
         """
         parts = _parts(member)
         if member.issparse():
@@ -159,6 +161,8 @@ class _Archive:
         )
         if not (forwards and member.offset < self._tar.offset <= sys.maxsize):
             raise ReadError("sizes in a header make no sense")
+        if self._tar.offset - BLOCKSIZE >= self._size:  # its last block may be padding but a byte
+            raise ReadError("unexpected end of data")
 
 
 class _Content:

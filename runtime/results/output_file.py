@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
+from ..finding.files import readable_path
 from ..machine.errors import InputError, OutputError
 from ..machine.locks import try_lock
 from ..storage.urls import is_url
@@ -121,7 +122,7 @@ class OutputFile:
             raise exists_already(self.path) from None
         except OSError as error:
             self._release()
-            raise OutputError(f"{self.path} cannot be written: {error.strerror}.") from None
+            raise cannot_be_written(self.path, error) from None
 
     def _lock(self) -> None:
         """Lock the file, unless another one has just taken its place: somebody is at it then."""
@@ -164,6 +165,16 @@ def in_use(path: Path) -> OutputError:
         f"{path} is being written by another process: wait until that is done, or choose "
         "another --output."
     )
+
+
+def cannot_be_written(target: str | Path, error: OSError) -> OutputError:
+    """Return the error for a file that could not be made."""
+    folder = Path(target).parent
+    if isinstance(error, FileNotFoundError) and not folder.exists():
+        reason = f"there is no folder {readable_path(folder)}: make it, or choose another"
+    else:
+        reason = error.strerror or str(error)
+    return OutputError(f"{readable_path(target)} cannot be written: {reason}.")
 
 
 def is_at(path: Path, descriptor: int) -> bool:

@@ -96,8 +96,8 @@ def _join(address: str) -> Any:
         if address != ANY_CLUSTER:
             raise _cannot_join(address, error) from error
         raise InputError(
-            "this machine is part of no Ray cluster: start one with ray start --head, or give "
-            "--ray HOST:PORT."
+            "this machine is part of no Ray cluster, or RAY_AUTH_MODE is not as there: start one "
+            "with ray start --head, or give --ray HOST:PORT."
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
         raise _cannot_join(address, error) from error

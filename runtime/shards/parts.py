@@ -58,7 +58,9 @@ class Counts:
             return
         self.errors[record.error.type] += 1
         if record.error.type == UnreadableError.__name__ and not self.first_unreadable:
-            self.first_unreadable = f"{record.path}: {record.error.message}"
+            message = record.error.message
+            named = record.path is None or record.path in message
+            self.first_unreadable = message if named else f"{record.path}: {message}"
 
     @property
     def images(self) -> int:
@@ -74,6 +76,11 @@ class Counts:
 def part_name(shard: int, bundle_sha256: str) -> str:
     """Return the name of a shard's part."""
     return f"part-{shard:06}-{bundle_sha256[:_DIGITS]}.parquet"
+
+
+def has_parts(folder: Folder) -> bool:
+    """Whether there is any part in a folder, of whatever bundle."""
+    return any(map(_NAME.fullmatch, folder.names()))
 
 
 def parts_in(folder: Folder, bundle_sha256: str, shards: int) -> dict[int, str]:

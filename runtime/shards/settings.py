@@ -16,6 +16,7 @@ from ..images.encoded import SixteenBit
 from ..judging.options import DetectorOptions
 from ..machine.errors import InputError
 from ..storage.folders import Folder
+from .parts import has_parts
 from .plan import Plan
 
 VERSION = 1
@@ -145,9 +146,11 @@ def _check_same(folder: Folder, plan: Plan, settings: RunSettings) -> None:
         )
     different = ", ".join(_differences(begun, settings))
     if different:
+        kept = "Give what it was begun with"
+        advice = kept if has_parts(folder) else f"It has judged nothing: remove its {RUN_NAME}"
         raise InputError(
-            f"the run in {folder.address} was begun with other options: {different}. Give what it "
-            "was begun with, or choose another folder."
+            f"the run in {folder.address} was begun with other options: {different}. {advice}, or "
+            "choose another folder."
         )
 
 

@@ -10,12 +10,24 @@ SCHEMES = {"s3": "s3fs", "gs": "gcsfs", "memory": None}
 """Those that are read, and the library that does so beside fsspec."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # a single letter is a drive of Windows
+_ALMOST = re.compile(rf"({'|'.join(SCHEMES)}):/(?!/)", re.I)
 _WITHOUT_BUCKETS = ("memory",)
 
 
 def is_url(text: str) -> bool:
     """Whether a text is an address rather than a path."""
     return _SCHEME.match(text) is not None
+
+
+def check_slashes(text: str) -> None:
+    """Check that a text is no address that lacks a slash.
+
+    Raises:
+        InputError: it is one.
+    """
+    if found := _ALMOST.match(text):
+        scheme = found[1].lower()
+        raise InputError(f"{text} lacks a slash: addresses begin with {scheme}://.")
 
 
 def is_url_pattern(url: str) -> bool:

@@ -10,7 +10,8 @@ from typing import BinaryIO
 import click
 
 from ...finding.files import readable_path
-from ...machine.errors import InputError, OutputError
+from ...machine.errors import InputError
+from ...results.output_file import cannot_be_written
 from ...results.whole_file import is_there, whole_file
 from ...shards.running import Share
 from ..console import check_libraries
@@ -89,6 +90,4 @@ def new_output(output: str, *, force: bool) -> Iterator[BinaryIO]:
         with whole_file(output, replace=force) as file:
             yield file
     except OSError as error:
-        raise OutputError(
-            f"{readable_path(output)} cannot be written: {error.strerror or error}."
-        ) from None
+        raise cannot_be_written(output, error) from None

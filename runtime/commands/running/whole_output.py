@@ -13,7 +13,7 @@ import click
 from ...finding.files import readable_path
 from ...machine.errors import OutputError
 from ...machine.signals import ending_on_sigterm
-from ...results.output_file import JSON_LINES, PARQUET, Opening
+from ...results.output_file import JSON_LINES, PARQUET, Opening, cannot_be_written
 from ...results.whole_file import whole_file
 from ...storage.urls import is_url
 
@@ -72,7 +72,7 @@ def whole_output(target: str, opening: Opening) -> Iterator[WholeOutput]:
         try:
             file = place.enter_context(whole_file(target, replace=opening == "replace"))
         except OSError as error:
-            raise OutputError(f"{target} cannot be written: {error.strerror}.") from None
+            raise cannot_be_written(target, error) from None
         output = WholeOutput(target, file, place.close)
         try:
             yield output
@@ -88,7 +88,10 @@ def _nothing_left(target: str, opening: Opening, error: BaseException) -> str:
     if opening == "replace":
         state += ", and one that was there is kept"
     if isinstance(error, KeyboardInterrupt):
-        return f"{state}: the run was stopped. Only a run to a {JSON_LINES} file can be continued."
+        return (
+            f"{state}: the run was stopped. Only a run to a {JSON_LINES} file on this machine can "
+            "be continued."
+        )
     return f"{state}: the run failed."
 
 
