@@ -135,5 +135,5 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_pa
 
 def test_unknown_commands_are_answered(tmp_path):
     done = launch("glass-bench", tmp_path, "view")
-    assert "No such command 'view'" in refusal(done)
+    assert "there is no command view. Did you mean views?" in refusal(done)
     assert "views" in run(tmp_path, "--help").stdout

@@ -414,6 +414,7 @@ def test_the_gate_counts_views_that_lie_elsewhere(guided, tmp_path):
 # --- devices ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tensorrt_rtx_builds_every_graph(tiled, guided, shared, tmp_path):
     pytest.importorskip("tensorrt_rtx")
     for bundle in (tiled, guided[1], exported({"netC": files.npr()}, "npr", shared)):

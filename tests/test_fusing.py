@@ -6,7 +6,6 @@ from functools import cache
 
 import pytest
 import torch
-from conftest import slow_but
 from detector_graphs import floats, load, pixel_session, run, session, source, told
 from glass_edge.export.detectors.registry import Detector
 from glass_edge.export.errors import CheckpointError
@@ -207,7 +206,8 @@ def test_the_aggregators_graph_takes_any_batch_and_number_of_views():
 
 
 # Fusing's is one of a bundle in test_detector_bundles.py, too.
-@pytest.mark.parametrize("name", slow_but(["glff"], STATES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STATES)
 @torch.no_grad()
 def test_the_global_graph_gives_the_same_for_any_batch(name):
     module = detector(name).streams["global"]

@@ -83,7 +83,7 @@ def test_logits_are_those_of_transformers(name):
     assert detector.classes.fake == "artificial"
 
 
-@pytest.mark.parametrize("name", ["vit", slow("swin"), "dinov2"])
+@pytest.mark.parametrize("name", ["vit", slow("swin"), slow("dinov2")])
 @torch.no_grad()
 def test_graphs_give_the_same_for_any_batch(name):
     detector, _ = load("hugging-face", folder(name))

@@ -36,15 +36,15 @@ def webp_with_alpha(picture: Image.Image) -> bytes:
 KINDS = {
     "JPEG": (1.3, saved("JPEG")),
     "JPEG progressive": (3.3, saved("JPEG", progressive=True, subsampling=0)),
-    "JPEG CMYK progressive": (4.5, saved("JPEG", "CMYK", progressive=True)),
     "PNG": (3.0, saved("PNG", compress_level=1)),
     "WebP with alpha": (6.0, webp_with_alpha),
     "TIFF": (2.5, saved("TIFF")),
-    "BMP": (2.5, saved("BMP")),
     "AVIF": (5.0, saved("AVIF", speed=10, subsampling="4:4:4")),
 }
 SLOW_KINDS = {
+    "BMP": (2.5, saved("BMP")),
     "JPEG CMYK": (2.5, saved("JPEG", "CMYK")),
+    "JPEG CMYK progressive": (4.5, saved("JPEG", "CMYK", progressive=True)),
     "JPEG 2000": (9.0, saved("JPEG2000")),
     "PNG interlaced": (3.0, interlaced_png),
     "PNG palette": (2.5, saved("PNG", "P")),

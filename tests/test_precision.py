@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import FAMILIES, JUDGEMENTS, slow_but
+from conftest import FAMILIES, JUDGEMENTS, slow, slow_but
 from glass_edge.calibration.errors import AccuracyError
 from glass_edge.calibration.floats import search as lowering
 from glass_edge.calibration.images import split_images
@@ -494,7 +494,7 @@ def test_residual_adds_before_an_activation_are_quantised_on_both_branches(expor
         assert found == [["DequantizeLinear"] * 2] * 4
 
 
-@pytest.mark.parametrize("family", ["convnext", "vit", "timm"])
+@pytest.mark.parametrize("family", [slow("convnext"), "vit", "timm"])
 def test_other_residual_adds_stay_in_fp32(family, make_precision):
     for role in BACKBONES:
         found = residual_makers(onnx.load(make_precision(family, "int8").graph_path(role)))

@@ -150,6 +150,7 @@ def test_a_folder_of_large_images_stays_within_the_budget(hundred_megapixels, ph
 
 
 @linux
+@pytest.mark.slow
 def test_what_decoders_take_besides_is_within_the_budget(tmp_path, photograph, photographs):
     """Four threads, an image of 180 MB for each whose decoder takes 450 MB, room for one.
 
