@@ -142,6 +142,7 @@ print(hashlib.sha256(scaled.SerializeToString(deterministic=True)).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_the_graph_is_the_same_in_every_process():
     """Else measured ranges would not be found again, and no bundle could be made twice."""
     found = [

@@ -276,6 +276,7 @@ def test_what_does_not_fit_is_said_in_a_sentence(state, backbone, message):
         load("univfd", source(state, backbone=backbone))
 
 
+@pytest.mark.slow
 def test_the_graph_gives_the_same_for_any_batch():
     detector, _ = load("univfd", source(HEAD, backbone=TOWER))
     module = detector.streams["global"]

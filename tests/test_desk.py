@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import test_fusing
 import test_spai
-from conftest import encoded, slow, with_rule
+from conftest import encoded, with_rule
 from glass_edge.runtime.claims.claims import ClaimOptions
 from glass_edge.runtime.judging.desk import PARTS, Answer, Desk
 from glass_edge.runtime.machine.errors import FaultError
@@ -428,7 +428,8 @@ def small(contents: list[bytes]) -> list[bytes]:
     return contents[1:5]
 
 
-@pytest.mark.parametrize("name", [slow("tiled"), slow("guided"), "centred"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiled", "guided", "centred"])
 def test_detectors_of_every_kind_work_through_the_desk(open_desk, name, shared, small):
     if name == "tiled":
         state = {"model": test_spai.STATE, "config": Namespace(tiles=4)}

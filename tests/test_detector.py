@@ -278,7 +278,7 @@ def test_a_device_that_is_not_there_is_no_silent_fall_back(vit_bundle: Bundle):
 
 
 @pytest.mark.parametrize(
-    ("precision", "computed"), [("fp32", "fp32"), ("fp16", "fp16"), slow("int8", "fp32")]
+    ("precision", "computed"), [("fp32", "fp32"), slow("fp16", "fp16"), slow("int8", "fp32")]
 )
 def test_what_onnx_runtime_is_told_and_computes_on_cuda(
     precision, computed, make_precision, monkeypatch

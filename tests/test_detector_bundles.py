@@ -175,6 +175,7 @@ def test_the_whole_way_by_the_commands(shared, tmp_path, photos):
     assert manifest.stopping is None
 
 
+@pytest.mark.slow
 def test_a_few_images_suffice_for_the_gate(shared, photos, tmp_path):
     """One is held out of so few, and is judged in eight positions."""
     bundle = exported({"netC": files.npr()}, "npr", shared)

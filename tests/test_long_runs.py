@@ -125,7 +125,8 @@ def test_a_run_over_a_hundred_thousand_images_does_not_grow(engine, vit_bundle, 
     assert_flat(found)
 
 
-@pytest.mark.parametrize("engine", slow_but(["openvino"], ENGINES))
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
 def test_detectors_that_come_and_go_leave_nothing(engine, vit_bundle, thumbnails):
     assert_flat(growth(COME_AND_GO, vit_bundle.path, engine, *thumbnails, warm=10, count=40))
 

@@ -173,6 +173,7 @@ class TestAFileThatIsNoReference:
         with pytest.raises(InputError, match=r"cannot be read as an \.npz file"):
             read_own_logits(tmp_path / "reference.npz", glass_views(32, 3))
 
+    @pytest.mark.slow
     def test_may_not_unpack_to_what_memory_cannot_hold(self, tmp_path):
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(

@@ -226,6 +226,7 @@ def test_tiles_are_joined_as_in_the_description(count):
     torch.testing.assert_close(attention, by_head.mean(dim=1), atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_encoders_graph_gives_the_same_for_any_batch():
     encoder = load("spai", source(STATE))[0].streams["tiles"]
     graph = pixel_session(encoder, SIDE, [floats("features", "batch", FEATURES)])
