@@ -32,7 +32,7 @@ from .cli_common import (
     counts,
     cpus_option,
     engines_option,
-    numbers,
+    megapixels,
     option,
     plots_option,
     positive,
@@ -174,7 +174,7 @@ def engines(
 @click.option(
     "--scale-megapixels",
     metavar="N,...",
-    callback=numbers,
+    callback=megapixels,
     help="Sizes of generated images to measure what one more megapixel costs, for example "
     "1,4,12,24,48.",
 )

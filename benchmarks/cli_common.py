@@ -18,10 +18,12 @@ from ..runtime.commands.reports import (
     write_report,
 )
 from ..runtime.engines.registry import engine_names
+from ..runtime.images.encoded import DEFAULT_MAX_PIXELS
 from ..runtime.machine.cpus import available_cpus
 from .measuring.report import BenchReport
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_MOST_MEGAPIXELS = DEFAULT_MAX_PIXELS / 1e6
 TABLES = (JSON, MARKDOWN)
 TABLES_AND_PLOTS = (JSON, MARKDOWN, PICTURE)
 
@@ -80,6 +82,20 @@ def numbers(context: click.Context, option: click.Parameter, text: str | None) -
     if not found or min(found) <= 0:
         raise click.BadParameter(f"{text!r} is not a list of positive numbers such as 1,12,24.")
     return tuple(dict.fromkeys(found))
+
+
+def megapixels(
+    context: click.Context, option: click.Parameter, text: str | None
+) -> tuple[float, ...]:
+    """Parse ``1,12,24`` as :func:`numbers` does.
+
+    Raises:
+        click.BadParameter: it is not a list of sizes that an image may have.
+    """
+    found = numbers(context, option, text)
+    if found and max(found) > _MOST_MEGAPIXELS:
+        raise click.BadParameter(f"images have at most {_MOST_MEGAPIXELS:g} megapixels.")
+    return found
 
 
 def counts(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, ...]:

@@ -25,7 +25,9 @@ from glass_edge.runtime.commands.batching.options import new_output
 from glass_edge.runtime.judging import roads
 from glass_edge.runtime.machine.errors import InputError, OutputError
 from glass_edge.runtime.results.parquet import footer_of, records_in
+from glass_edge.runtime.results.records import ErrorInfo, Failure
 from glass_edge.runtime.shards.judging import JudgeSettings, ShardJudge
+from glass_edge.runtime.shards.parts import Counts
 from glass_edge.runtime.shards.running import begin_run
 from glass_edge.runtime.storage.folders import LocalFolder
 from pyarrow import parquet
@@ -319,6 +321,19 @@ class TestImagesThatCannotBeRead:
         assert done.stderr.endswith("; 1 shard failed\n")
         assert [path.name[:11] for path in parts(moved / "out")] == ["part-000000"]
         assert [record["status"] for record in records(moved / "out")] == ["ok", "error"]
+
+    @pytest.mark.parametrize(
+        ("message", "said"),
+        [
+            ("it is not there.", "s3://bucket/a: it is not there."),
+            ("s3://bucket/a cannot be read.", "s3://bucket/a cannot be read."),
+        ],
+    )
+    def test_are_named_once(self, message, said):
+        """A message from before an image was looked at names it already."""
+        counts = Counts()
+        counts.add(Failure(path="s3://bucket/a", error=ErrorInfo("UnreadableError", message)))
+        assert counts.first_unreadable == said
 
     def test_are_read_again_on_request(self, moved):
         judge(moved, "out")

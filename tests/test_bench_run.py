@@ -24,17 +24,11 @@ from glass_edge.benchmarks.contenders.work import (
 )
 from glass_edge.benchmarks.measuring.bundles import load_fitting
 from glass_edge.benchmarks.measuring.process import OwnProcess
-from glass_edge.benchmarks.measuring.samples import (
-    Samples,
-    spread,
-)
+from glass_edge.benchmarks.measuring.samples import Samples, spread
 from glass_edge.benchmarks.measuring.usage import MemoryCurve, cpu_seconds, memory_bytes
 from glass_edge.benchmarks.run.measure import _contenders
 from glass_edge.benchmarks.run.options import RunOptions
-from glass_edge.benchmarks.run.report import (
-    Point,
-    Series,
-)
+from glass_edge.benchmarks.run.report import Point, Series
 from glass_edge.benchmarks.run.roofline import count_multiply_adds
 from glass_edge.benchmarks.run.turns import Entry
 from glass_edge.export.loading import load_model

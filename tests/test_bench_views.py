@@ -122,6 +122,7 @@ def test_generated_images_have_the_size_asked_for(size):
     [
         (["--megapixels", "many"], "not a list of positive numbers"),
         (["--megapixels", "-1"], "not a list of positive numbers"),
+        (["--megapixels", "1,500"], "images have at most 200 megapixels."),
         (["--repeats", "1"], "2"),
         (["--threads", "0.5"], "not a list of whole numbers"),
         (["--threads", "1,1.5"], "not a list of whole numbers"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from conftest import slow
 from glass_edge.calibration.int8.channels import find_linear, with_equal_channels
 from glass_edge.calibration.int8.observe import Observer
 from glass_edge.calibration.photographs import reference_views
@@ -164,8 +165,8 @@ def crops(vit_bundle: Bundle) -> Pixels:
     ("family", "some"),
     [
         ("vit", False),
-        pytest.param("timm", True, marks=pytest.mark.slow),
-        pytest.param("resnet", False, marks=pytest.mark.slow),
+        slow("timm", True),
+        slow("resnet", False),
     ],
 )
 def test_of_real_backbones_only_linear_bottlenecks_are_scaled(family, some, export_family, crops):

@@ -11,13 +11,12 @@ from ...runtime.bundle.bundle import Bundle
 from ...runtime.commands.console import GlassCommand
 from ...runtime.commands.options import bundles_option, common_options, engine_option
 from ...runtime.images.decode import settle_pillow
-from ...runtime.images.encoded import DEFAULT_MAX_PIXELS
 from ..cli_common import (
     TABLES,
     check_output,
     command_line,
     counts,
-    numbers,
+    megapixels,
     option,
     positive,
     several,
@@ -34,19 +33,6 @@ Examples:
   glass-bench costs -b gl_vit.glass --collection 2000000 --machines 4 --cpus 16 -o costs.md
 """
 _dollars = click.FloatRange(min=0, min_open=True)
-_MOST_MEGAPIXELS = DEFAULT_MAX_PIXELS / 1e6
-
-
-def _sizes(context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, ...]:
-    """Parse ``1,12,24``.
-
-    Raises:
-        click.BadParameter: it is not a list of sizes that are judged.
-    """
-    found = numbers(context, option, text)
-    if max(found) > _MOST_MEGAPIXELS:
-        raise click.BadParameter(f"images have at most {_MOST_MEGAPIXELS:g} megapixels.")
-    return found
 
 
 @click.command(
@@ -64,9 +50,9 @@ def _sizes(context: click.Context, option: click.Parameter, text: str | None) ->
 @option(
     "--megapixels",
     metavar="N,...",
-    callback=_sizes,
+    callback=megapixels,
     default="1,4,12,24",
-    help=f"Sizes of images, up to {_MOST_MEGAPIXELS:g}.",
+    help="Sizes of images.",
 )
 @option("--images", type=positive, default=4, help="Images judged in a passage.")
 @option("--rounds", type=several, default=5, help="Rounds that count; one more warms up.")

@@ -18,7 +18,7 @@ from ..cli_common import (
     check_output,
     command_line,
     counts,
-    numbers,
+    megapixels,
     option,
     positive,
     several,
@@ -45,7 +45,7 @@ Examples:
 @option(
     "--megapixels",
     default="1,12,24,48",
-    callback=numbers,
+    callback=megapixels,
     help="Sizes of the images to make when none are given.",
 )
 @option("--crops", type=positive, default=10)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..finding.files import readable_path
-from ..machine.errors import InputError, OutputError
+from ..machine.errors import InputError
+from ..results.output_file import cannot_be_written
 
 JSON, MARKDOWN, PICTURE = ".json", ".md", ".png"
 Makers: TypeAlias = Mapping[str, Callable[[], str | bytes]]
@@ -54,4 +55,4 @@ def write_report(paths: Iterable[Path], makers: Makers) -> None:
         try:
             path.write_bytes(content.encode() if isinstance(content, str) else content)
         except OSError as error:
-            raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
+            raise cannot_be_written(path, error) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from itertools import chain, groupby
 from typing import NamedTuple
@@ -64,8 +63,7 @@ def _found(arguments: list[str], skip: Skip) -> list[str]:
         InputError: see :func:`..finding.sources.find_images`; or one is almost an address.
     """
     for argument in arguments:
-        if not os.path.lexists(argument):
-            check_slashes(argument)
+        check_slashes(argument)
     return find_images(arguments, skip)
 
 

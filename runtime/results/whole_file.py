@@ -17,7 +17,7 @@ from ..storage.objects import look_at
 from ..storage.store import Object
 from ..storage.urls import is_url
 from ..storage.writing import whole_object
-from .output_file import exists_already, in_use, is_at
+from .output_file import cannot_be_written, exists_already, in_use, is_at
 
 _WRITE = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
@@ -55,7 +55,7 @@ def is_there(target: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:  # above all a name that is too long
-        raise OutputError(f"{target} cannot be written: {error.strerror}.") from None
+        raise cannot_be_written(target, error) from None
     return True
 
 

@@ -59,7 +59,7 @@ class Counts:
         self.errors[record.error.type] += 1
         if record.error.type == UnreadableError.__name__ and not self.first_unreadable:
             message = record.error.message
-            named = record.path is None or record.path in message
+            named = message.startswith(f"{record.path} ")
             self.first_unreadable = message if named else f"{record.path}: {message}"
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from ..machine.errors import InputError
@@ -19,15 +20,16 @@ def is_url(text: str) -> bool:
     return _SCHEME.match(text) is not None
 
 
-def check_slashes(text: str) -> None:
-    """Check that a text is no address that lacks a slash.
+def check_slashes(path: str) -> None:
+    """Check that a path is not meant for an address that lacks a slash.
 
     Raises:
-        InputError: it is one.
+        InputError: it is, as nothing bears that name here.
     """
-    if found := _ALMOST.match(text):
+    found = _ALMOST.match(path)
+    if found and not os.path.lexists(path):
         scheme = found[1].lower()
-        raise InputError(f"{text} lacks a slash: addresses begin with {scheme}://.")
+        raise InputError(f"{path} lacks a slash: addresses begin with {scheme}://.")
 
 
 def is_url_pattern(url: str) -> bool:

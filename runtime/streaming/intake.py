@@ -89,8 +89,8 @@ class Intake(Generic[_Result]):
             timings: where the time of reading is added.
             window: the most images begun and not given back.
             files: the most files being read, or read and not taken up. Once there are so many,
-                no more are begun until half are taken up: reading in bursts disturbs the
-                computing less than a file now and then.
+                no more are begun until half are taken up, because a bucket was measured to keep
+                up better with bursts.
             file_bytes: the size of such files and of those being read, from which no more are
                 begun.
             in_order: whether an image is given back only after those begun before it.

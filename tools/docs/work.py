@@ -95,7 +95,7 @@ def costs() -> str:
         report.balance_table(),
         "What all CPUs of this machine do beside one:",
         report.scaling_table(),
-        unsteady_note(report.cost_table()),
+        unsteady_note(report.cost_table(), report.scaling_table()),
         f"`{report.command}`",
     ])  # fmt: skip
 
