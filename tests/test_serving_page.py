@@ -341,6 +341,7 @@ def test_a_picture_that_browsers_do_not_show_has_its_verdict(opened: Opened, ser
     assert "TIFF" in card.locator(".face").inner_text()
     assert "This browser does not show it." in card.locator(".face").inner_text()
     card.click()
+    wait_until(opened.page, "!document.querySelector('.shown').innerText.includes('Opening')")
     assert "does not change the verdict" in opened.page.locator(".shown").inner_text()
 
 
