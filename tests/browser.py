@@ -6,13 +6,14 @@ A test module makes a fixture of it: ``browser = pytest.fixture(chromium, scope=
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from glass_edge.benchmarks.reports.browser import BROWSERS, browser, find_browser
 from playwright.sync_api import Browser, Page
+from waiting import PATIENCE
 
 
 def chromium() -> Iterator[Browser]:
@@ -24,14 +25,16 @@ def chromium() -> Iterator[Browser]:
         yield started
 
 
-PATIENCE = 10.0  # seconds
-
-
 def wait_until(page: Page, expression: str) -> None:
     """Wait until JavaScript is true. Playwright's own way evaluates, which policies forbid."""
+    wait_for(page, lambda: page.evaluate(expression), expression)
+
+
+def wait_for(page: Page, true: Callable[[], object], wanted: str) -> None:
+    """Wait until something is true, and hear what the page does meanwhile."""
     deadline = time.monotonic() + PATIENCE
-    while not page.evaluate(expression):
-        assert time.monotonic() < deadline, expression
+    while not true():
+        assert time.monotonic() < deadline, wanted
         page.wait_for_timeout(20)
 
 

@@ -7,17 +7,16 @@ import re
 import shutil
 import signal
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 STORE = 80 << 20  # bytes of a node's object store
-PATIENCE = 120.0  # seconds
 
 
 @dataclass
@@ -69,7 +68,7 @@ class RayCluster:
 
     def kill_one_judging(self) -> None:
         """Kill a process while it judges."""
-        os.kill(next(iter(wait_for(self.judging))), signal.SIGKILL)
+        os.kill(next(iter(until(self.judging))), signal.SIGKILL)
 
     def stored_bytes(self) -> int:
         """Return how much of the nodes' object stores was ever written to."""
@@ -81,15 +80,6 @@ class RayCluster:
 def _raylet(node: Any) -> Any:
     (info,) = node.all_processes["raylet"]
     return info.process
-
-
-def wait_for(look: Callable[[], Any], patience: float = PATIENCE) -> Any:
-    """Look until there is something, and return it."""
-    end = time.monotonic() + patience
-    while not (found := look()):
-        assert time.monotonic() < end, "nothing came"
-        time.sleep(0.02)
-    return found
 
 
 @contextmanager

@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, Queue
@@ -19,18 +18,9 @@ import httpx
 from conftest import PROGRAMS
 from glass_edge.runtime.bundle.bundle import Bundle
 from prometheus_client.parser import text_string_to_metric_families
+from waiting import PATIENCE
 
-PATIENCE = 60.0
-"""Seconds after which a server that does not do what it should is given up."""
 _ADDRESS = re.compile(r"http://[^\s;]+")
-
-
-def until(true: Callable[[], bool], patience: float = PATIENCE) -> None:
-    """Wait until something is true, and fail if that takes too long."""
-    deadline = time.monotonic() + patience
-    while not true():
-        assert time.monotonic() < deadline, f"not true within {patience:g} s"
-        time.sleep(0.02)
 
 
 class Server:

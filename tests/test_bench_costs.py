@@ -163,7 +163,7 @@ def test_a_process_that_is_measured_has_one_cpu():
 
 
 def test_every_bundle_is_measured_with_all_crops_and_sizes(vit_bundle, tmp_path):
-    few = ["--crops", "2,1", "--megapixels", "0.3,0.1", "--images", 2, "--rounds", 2]
+    few = ["--crops", "2,1", "--megapixels", "0.5,0.1", "--images", 2, "--rounds", 2]
     budget = ["--price", 2, "--collection", 1000, "--machines", 3, "--cpus", 5]
     output = ["-o", tmp_path / "costs.json", "-o", tmp_path / "costs.md"]
     bundle = ["-b", vit_bundle.path, "--engine", "onnxruntime"]
@@ -175,7 +175,7 @@ def test_every_bundle_is_measured_with_all_crops_and_sizes(vit_bundle, tmp_path)
     (costs,) = report.bundles
     assert costs.engine.startswith("onnxruntime")
     found = [(cost.crops, cost.megapixels) for cost in costs.images]
-    assert found == [(1, 0.1), (1, 0.3), (2, 0.1), (2, 0.3)]
+    assert found == [(1, 0.1), (1, 0.5), (2, 0.1), (2, 0.5)]
     for cost in costs.images:
         assert len(cost.seconds.seconds) == 2
         assert cost.preparing > 0
@@ -185,8 +185,14 @@ def test_every_bundle_is_measured_with_all_crops_and_sizes(vit_bundle, tmp_path)
     assert len(costs.all_cpus.seconds) == 2
     assert min(costs.all_cpus.seconds) > 0
     small, large, *_ = costs.images
-    assert small.stages["decode"].median < large.stages["decode"].median
     assert small.bytes < large.bytes
+    assert quickest(costs, 0.1) < quickest(costs, 0.5)
+
+
+def quickest(costs: BundleCosts, megapixels: float) -> float:
+    """Return the least seconds of decoding at a size: others may have met a busy machine."""
+    found = [each.stages["decode"] for each in costs.images if each.megapixels == megapixels]
+    return min(min(each.seconds) for each in found)
 
 
 @pytest.mark.parametrize(

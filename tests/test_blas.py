@@ -9,7 +9,7 @@ import sys
 import pytest
 
 STREAM = """
-import os, sys
+import os, sys, threading
 os.sched_setaffinity(0, range(os.cpu_count()))  # each process of the tests has one CPU
 from glass_edge import Detector, DetectorOptions
 from threadpoolctl import threadpool_info
@@ -17,8 +17,11 @@ from threadpoolctl import threadpool_info
 def threads():
     return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
 
+came = threading.Event()  # a record, by which time the stream has taken BLAS in hand
+
 def images():
     yield photograph
+    came.wait()
     print("in a stream", threads())
     yield photograph
 
@@ -27,6 +30,7 @@ detector = Detector(bundle, DetectorOptions(crops=2, mode=mode))
 print("before", threads())
 with detector.stream(images()) as one:
     next(one)
+    came.set()
     with detector.stream([photograph]) as other:
         list(other)
     print("beside one that ended", threads())

@@ -25,7 +25,8 @@ from glass_edge.runtime.shards.pool import Pool, options_within, pool_of
 from object_storage import ObjectStorage, started
 from PIL import Image
 from pyarrow import parquet
-from ray_cluster import RayCluster, ray_cluster, wait_for
+from ray_cluster import RayCluster, ray_cluster
+from waiting import until
 
 from glass_edge import DetectorOptions
 
@@ -129,7 +130,7 @@ class TestWithoutACluster:
         listener.close()
         before = time.monotonic()
         said = refused(address)
-        assert time.monotonic() - before < 1
+        assert time.monotonic() - before < 10  # Ray itself would try for minutes
         assert said.startswith(f"no Ray cluster answers at {address} (Connection refused): start")
 
     @pytest.mark.parametrize("address", ["ray://head:10001", "http://head:8265"])
@@ -185,7 +186,7 @@ def cluster(started_cluster) -> RayCluster:
     """Two nodes with one CPU each, on which nothing is judged."""
     while len(started_cluster.nodes) < 2:
         started_cluster.add_node()
-    wait_for(lambda: not started_cluster.judging())
+    until(lambda: not started_cluster.judging())
     for left in started_cluster.scratch.iterdir():
         pytest.fail(f"an earlier run left {left}")
     return started_cluster
@@ -256,7 +257,7 @@ def parts(out: Path) -> list[Path]:
 
 def begun(place: Path, out: str, count: int = 3) -> None:
     """Wait until some parts are there, and so the run is in its middle."""
-    wait_for(lambda: len(parts(place / out)) >= count)
+    until(lambda: len(parts(place / out)) >= count)
     assert len(parts(place / out)) < SHARDS - 5
 
 
@@ -321,7 +322,7 @@ class TestUndisturbed:
 
     def test_uses_all_nodes_at_once_and_one_thread_of_each(self, place, cluster):
         judges = judging(place, "both", "--ray", cluster.address)
-        at_once = wait_for(lambda: len(found := cluster.judging()) == 2 and found)
+        at_once = until(lambda: len(found := cluster.judging()) == 2 and found)
         assert sorted(at_once.values()) == [0, 1]
         found = []
         while judges.poll() is None:
@@ -383,7 +384,7 @@ class TestDisturbed:
     def test_by_the_loss_of_a_node_it_goes_on(self, place, cluster, undisturbed):
         run = judging(place, "node", "--ray", cluster.address)
         begun(place, "node")
-        wait_for(lambda: cluster.judging_on(1))
+        until(lambda: cluster.judging_on(1))
         cluster.remove_last_node()
         assert run.wait() == 0
         assert re.search(SUMMARY, run.communicate()[1])
@@ -393,7 +394,7 @@ class TestDisturbed:
         run_ = judging(place, "driver", "--ray", cluster.address)
         begun(place, "driver")
         run_.kill()
-        wait_for(lambda: not cluster.judging(), 10)
+        until(lambda: not cluster.judging(), 10)
         done_before = parts(place / "driver")
         assert 0 < len(done_before) < SHARDS
         assert only_parts(place / "driver")
@@ -405,9 +406,9 @@ class TestDisturbed:
 
     def test_by_its_own_death_it_ends_what_it_began(self, place, cluster):
         run = judging(place, "orphans", "--ray", cluster.address, "--crops", 1024)
-        wait_for(lambda: len(cluster.judging()) == 2)
+        until(lambda: len(cluster.judging()) == 2)
         run.kill()
-        wait_for(lambda: not cluster.judging(), 5)  # a shard takes longer
+        until(lambda: not cluster.judging(), 5)  # a shard takes longer
         assert not parts(place / "orphans")
 
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -423,7 +424,7 @@ class TestDisturbed:
         assert (lines[1], lines[3]) == (DROPPED, "Error: interrupted.")
         assert re.fullmatch(r"\d+ shards? with \d+0 images in .*", lines[2])
         assert len(lines) == 4
-        wait_for(lambda: not cluster.judging(), 10)
+        until(lambda: not cluster.judging(), 10)
         assert only_parts(place / out)
         assert not list(cluster.scratch.iterdir())
         assert run(place, out, "--ray", cluster.address).returncode == 0
@@ -452,9 +453,9 @@ class TestDisturbed:
             run = judging(place, "later", "--ray", cluster.address, "--crops", 1024)
             assert run.stderr
             assert run.stderr.readline() == "judging with 1 actor with 1 CPU.\n"
-            wait_for(lambda: cluster.judging_on(0))
+            until(lambda: cluster.judging_on(0))
             cluster.add_node()
-            wait_for(lambda: cluster.judging_on(1), 60)
+            until(lambda: cluster.judging_on(1), 60)
             run.send_signal(signal.SIGINT)
             assert run.wait() == 130
 
@@ -539,7 +540,7 @@ class TestObjectStorage:
             plan(tmp_path, f"s3://{bucket}/photos/")
             out = f"s3://{bucket}/out/"
             judges = judging(tmp_path, out, "--ray", cluster.address)
-            wait_for(lambda: sorted(cluster.judging().values()) == [0, 1])
+            until(lambda: sorted(cluster.judging().values()) == [0, 1])
             assert judges.wait() == 0
             found = records(out, tmp_path)
         keys = [key for key in storage.keys(bucket) if key.startswith("out/")]

@@ -197,7 +197,7 @@ def test_a_jpeg_of_ten_kilobytes_that_would_take_minutes():
     started = time.perf_counter()
     with pytest.raises(ImageError, match="more than 100 scans"):
         decode(content)
-    assert time.perf_counter() - started < 1.0
+    assert time.perf_counter() - started < 10
 
 
 @pytest.mark.parametrize("disguise", [b"", b"\xff\xfe\0\x06\xff\xd9\xff\xd9", b"\xff\xff\xff"])
@@ -378,8 +378,9 @@ def test_a_file_that_changes_while_it_is_opened(program, tmp_path):
     path.write_bytes(b"content")
 
     def read() -> set[str]:
-        seen = set()
-        for _ in range(20_000):
+        seen, count = set(), 0
+        while count < 20_000 or len(seen) < 2:
+            count += 1
             try:
                 seen.add(f"{len(read_image(path, max_bytes=7))} bytes")
             except ImageError as error:

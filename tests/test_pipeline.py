@@ -17,12 +17,11 @@ from glass_edge.runtime.machine.cpus import available_cpus
 from glass_edge.runtime.machine.timings import STAGES, Timings
 from glass_edge.runtime.streaming import intake
 from glass_edge.runtime.streaming.intake import Intake
+from waiting import PATIENCE, until
 
 from glass_edge import Detector, DetectorOptions, EngineError, Failure
 
 pytestmark = pytest.mark.usefixtures("every_cpu")
-
-PATIENCE = 30  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +142,8 @@ def test_files_being_read_count_as_held(tmp_path, monkeypatch):
         with ThreadPoolExecutor(4) as pool:
             for _ in range(4):
                 pool.submit(reader.read)
-            time.sleep(0.2)
+            until(lambda: len(going_on) >= at_once)  # noqa: B023
+            time.sleep(0.2)  # in which more would come
             assert len(going_on) == at_once
             let_go.set()
             for _ in paths:
@@ -354,7 +354,7 @@ def slowly(images):
 def test_what_bounds_a_run_is_named(vit_bundle, photographs):
     small, large = photographs[:3], photographs[-1:]
     assert "for images: they come too slowly" in bound(vit_bundle, slowly(small * 2))
-    assert "for records to be taken" in bound(vit_bundle, small[:1] * 20, workers=1, consumer=0.03)
+    assert "for records to be taken" in bound(vit_bundle, small[:1] * 8, workers=1, consumer=0.1)
     assert "for memory: a larger --memory" in bound(vit_bundle, large * 6, workers=3, memory=1)
     assert "the engine takes" in bound(vit_bundle, small * 2, workers=1, engine=0.1)
     assert "decoding and views take" in bound(vit_bundle, large * 2, workers=1)
@@ -378,10 +378,14 @@ def test_workers_sleep_while_there_is_nothing_to_judge(detector, photographs):
 
     with detector.stream(source()) as records:
         next(records)
-        time.sleep(0.2)  # in which all come to rest
-        waited = records.timings.seconds["wait"]
-        time.sleep(0.5)
-        assert records.timings.seconds["wait"] == waited  # one wait goes on, none has ended
+
+        def rest() -> bool:
+            waited = records.timings.seconds["wait"]
+            time.sleep(0.3)
+            return records.timings.seconds["wait"] == waited  # one wait goes on, none has ended
+
+        until(rest)
+        assert rest()
         more.set()
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from serving import Server, serving, until
+from serving import Server, serving
+from waiting import until
 
 from glass_edge import Bundle, Detector, DetectorOptions, Failure, Verdict
 

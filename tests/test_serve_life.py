@@ -28,8 +28,9 @@ from glass_edge.runtime.serving.options import ServingOptions
 from glass_edge.runtime.serving.server import address_of, bound, serve
 from glass_edge.runtime.serving.service import Service
 from PIL import Image
-from serving import PATIENCE, Server, command, serving, until
+from serving import Server, command, serving
 from test_bundle import change, graph_of
+from waiting import PATIENCE, until
 
 from glass_edge import Bundle, Detector, EngineError
 
@@ -181,6 +182,13 @@ class Request:
             return client.post(JUDGE, content=content)
 
 
+def images_taken(server: Server) -> float:
+    """How many images, of requests of one each, were taken to be judged, or are judged already."""
+    found = server.metrics()
+    answered = found['glass_requests_total{code="200",route="/v1/judge"}']
+    return found["glass_queue_images"] + answered
+
+
 def is_closed(server: Server) -> bool:
     try:
         server.connect().close()
@@ -201,7 +209,7 @@ def test_after_sigterm_it_answers_until_it_closes_and_then_what_is_in_flight(
         assert (answer.status_code, answer.headers["Connection"]) == (200, "close")
         assert client.get("/healthz").status_code == 200
         in_flight = [Request(server, lengthy) for _ in range(3)]
-        until(lambda: server.metrics()["glass_queue_images"] >= 2)
+        until(lambda: images_taken(server) == 2 + len(in_flight))
         server.signal(TERM)  # ends the delay
         until(lambda: is_closed(server))
         for each in in_flight:
@@ -223,10 +231,14 @@ def test_the_delay_after_sigterm_is_as_long_as_was_asked(vit_bundle):
 @pytest.mark.parametrize("signals", [[INT], [TERM, TERM], slow([TERM, INT]), slow([INT, INT])])
 def test_sigint_or_a_second_signal_ends_the_delay(signals, vit_bundle, lengthy):
     options = ("--drain-delay", 600, "--workers", 1)
+    first, *others = signals
     with serving(vit_bundle, *options) as server, busy(server, lengthy) as request:
-        for number in signals:
+        server.signal(first)
+        if first is TERM:  # or two of a kind may become one; after SIGINT it might end the grace
+            with server.client() as client:
+                until(lambda: client.get("/readyz").status_code == 503)
+        for number in others:
             server.signal(number)
-            time.sleep(0.02)
         assert request.answer.result(PATIENCE).status_code == 200
         assert server.wait() == 0
 
@@ -238,7 +250,7 @@ def test_idle_connections_hold_the_end_up_for_nobody(vit_bundle, picture):
             half.sendall(b"POST /v1/judge HTTP/1.1\r\nHost: x\r\nContent-Le")
             began = time.monotonic()
             assert server.stop() == 0
-            assert time.monotonic() < began + 5
+            assert time.monotonic() < began + 20  # and not the grace
             assert silent.recv(1) == b""
 
 
@@ -255,7 +267,7 @@ def test_what_does_not_end_within_the_grace_is_said(third, vit_bundle):
             server.signal(TERM)
         began = time.monotonic()
         assert server.wait() == 1
-        assert time.monotonic() < began + 5
+        assert time.monotonic() < began + 20
         assert server.errors[-1] == "1 requests were not answered within the grace.\n"
 
 
@@ -343,7 +355,8 @@ def test_an_engine_that_fails_ends_the_server(vit_bundle, picture, monkeypatch):
         served = pool.submit(serve, service, listener, lines, begun.set)
         assert begun.wait(PATIENCE)
         assert service.ready
-        answer = httpx.post(address_of(listener) + JUDGE, content=picture, trust_env=False)
+        url = address_of(listener) + JUDGE
+        answer = httpx.post(url, content=picture, timeout=PATIENCE, trust_env=False)
         assert answer.status_code == 500
         assert answer.json() == {"error": "glass-edge failed at this; its log says how."}
         with pytest.raises(EngineError, match="so the server has ended: the device is out of mem"):
@@ -382,7 +395,7 @@ def test_standard_output_that_nobody_reads_holds_nobody_up(vit_bundle, picture):
     requests_go_on(server, picture)
     began = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() < began + 10
+    assert time.monotonic() < began + 30
     os.close(read)
 
 

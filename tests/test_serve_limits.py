@@ -10,6 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from queue import Queue
+from typing import Any
 
 import httpx
 import pytest
@@ -18,9 +21,12 @@ from conftest import encoded
 from glass_edge.runtime.serving import bodies
 from glass_edge.runtime.serving.app import application
 from glass_edge.runtime.serving.options import ServingOptions
+from glass_edge.runtime.serving.protocol import Protocol
 from glass_edge.runtime.serving.service import Service
+from glass_edge.runtime.streaming.view_maker import ViewMaker
 from PIL import Image
-from serving import PATIENCE, Server, serving, until
+from serving import Server, serving
+from waiting import PATIENCE, until
 
 from glass_edge import Bundle, Detector, DetectorOptions
 
@@ -61,6 +67,74 @@ def lengthy() -> bytes:
     return encoded(Image.new("RGB", (6_000, 6_000), "tan"), "PNG")
 
 
+@dataclass
+class Gate:
+    """Where images wait, in this process, until they may be decoded.
+
+    Attributes:
+        reached: the images that have come to it.
+        opened: lets them go on.
+    """
+
+    reached: list[bytes] = field(default_factory=list)
+    opened: threading.Event = field(default_factory=threading.Event)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    found, make = Gate(), ViewMaker.make
+
+    def held_up(self: ViewMaker, batch: Any, slot: int, content: Any, look: Any) -> Any:
+        found.reached.append(content)
+        assert found.opened.wait(PATIENCE)
+        return make(self, batch, slot, content, look)
+
+    monkeypatch.setattr(ViewMaker, "make", held_up)
+    return found
+
+
+@dataclass(frozen=True)
+class Within:
+    """A server in this process, where what it does can be changed.
+
+    Attributes:
+        address: host and port.
+        service: what answers.
+        lines: those written of requests.
+    """
+
+    address: tuple[str, int]
+    service: Service
+    lines: Queue[bytes]
+
+    @property
+    def images(self) -> int:
+        """How many wait or are being judged."""
+        return self.service.admission.images
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, PATIENCE)
+
+
+@contextmanager
+def within(bundle: Bundle, **options: int) -> Iterator[Within]:
+    """Serve in this process, with one worker."""
+    detector = Detector(bundle, DetectorOptions(crops=1, workers=1))
+    service, lines = Service(detector, ServingOptions(**options)), Queue()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        app = application(service, lines.put)
+        config = uvicorn.Config(app, http=Protocol, log_level="error", lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            yield Within(listening.getsockname(), service, lines)
+        finally:
+            server.should_exit = True
+            thread.join()
+    service.close()
+
+
 def queue_of(server: Server) -> tuple[float, float]:
     found = server.metrics()
     return found["glass_queue_images"], found["glass_queue_bytes"]
@@ -74,6 +148,11 @@ def check_idle(server: Server) -> None:
 
 def head(*lines: str, path: str = JUDGE) -> bytes:
     return "\r\n".join([f"POST {path} HTTP/1.1", "Host: x", *lines, "", ""]).encode()
+
+
+def whole(picture: bytes, *lines: str) -> bytes:
+    """Return a request to judge a picture."""
+    return head(f"Content-Length: {len(picture)}", *lines) + picture
 
 
 def answer_of(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
@@ -156,15 +235,23 @@ def test_more_files_than_may_wait_are_refused_whole(client, picture):
     assert client.post(JUDGE, files=files[:2]).status_code == 200
 
 
-def test_images_beyond_the_queue_are_503(server, client, lengthy, picture):
-    with ThreadPoolExecutor(1) as pool:
-        both = pool.submit(client.post, JUDGE, files=[("file", (n, lengthy)) for n in "ab"])
-        until(lambda: queue_of(server)[0] == 2)
-        answer = client.post(JUDGE, content=picture)
-        assert answer.status_code == 503
-        assert answer.json() == {"error": "2 images wait already: try again later."}
-        assert int(answer.headers["Retry-After"]) >= 1
-        assert both.result(PATIENCE).status_code == 200
+def test_images_beyond_the_queue_are_503(vit_bundle, picture, gate):
+    with (
+        within(vit_bundle, max_queue=2) as server,
+        server.connect() as one,
+        server.connect() as other,
+        server.connect() as third,
+    ):
+        for each in (one, other):
+            each.sendall(whole(picture))
+        until(lambda: server.images == 2)
+        third.sendall(whole(picture))
+        status, headers, content = answer_of(third)
+        assert status == 503
+        assert json.loads(content) == {"error": "2 images wait already: try again later."}
+        assert int(headers["retry-after"]) >= 1
+        gate.opened.set()
+        assert answer_of(one)[0] == answer_of(other)[0] == 200
 
 
 def test_bytes_beyond_the_queue_are_503(server, client, picture):
@@ -185,25 +272,26 @@ def test_bytes_beyond_the_queue_are_503(server, client, picture):
 # --- times and clients ------------------------------------------------------------------------
 
 
-def test_a_client_that_has_left_costs_nothing(server, lengthy, picture):
+def test_a_client_that_has_left_costs_nothing(vit_bundle, picture, gate):
     """Its image waits behind another one, and is not even decoded."""
-    before = server.metrics()['glass_image_seconds_count{part="views"}']
-    with server.connect() as first, server.connect() as second:
-        size = f"Content-Length: {len(lengthy)}"
-        second.sendall(head(size, "X-Request-Id: second") + lengthy[:-1])
-        until(lambda: queue_of(server) == (0, len(lengthy) - 1))
-        first.sendall(head(size, "X-Request-Id: first") + lengthy)
-        until(lambda: queue_of(server)[0] == 1)
-        second.sendall(lengthy[-1:])
-        until(lambda: queue_of(server)[0] == 2)
+    with (
+        within(vit_bundle) as server,
+        server.connect() as first,
+        server.connect() as second,
+    ):
+        first.sendall(whole(picture))
+        until(lambda: gate.reached)
+        second.sendall(whole(picture + b"2", "X-Request-Id: second"))
+        until(lambda: server.images == 2)
         second.close()
-        line = server.line_of("second")
-        assert (line["status"], line["images"]) == (499, [])
+        line = json.loads(server.lines.get(timeout=PATIENCE))
+        assert (line["id"], line["status"], line["images"]) == ("second", 499, [])
+        gate.opened.set()
         assert answer_of(first)[0] == 200
-    check_idle(server)
-    after = server.metrics()
-    assert after['glass_requests_total{code="499",route="/v1/judge"}'] >= 1
-    assert after['glass_image_seconds_count{part="views"}'] == before + 1
+        until(lambda: server.images == 0)
+        metrics = server.service.metrics.text().decode()
+    assert 'glass_requests_total{code="499",route="/v1/judge"} 1.0' in metrics
+    assert gate.reached == [picture]
 
 
 def test_a_client_that_leaves_while_it_sends_is_forgotten(server):
@@ -218,12 +306,12 @@ def test_a_client_that_leaves_while_it_sends_is_forgotten(server):
 def test_a_slow_client_holds_nobody_up(server, client, picture):
     with server.connect() as slow:
         slow.sendall(head(f"Content-Length: {len(picture)}"))
-        for byte in picture[:20]:
+        for byte in picture[:5]:
             slow.sendall(bytes([byte]))
             began = time.monotonic()
             assert client.post(JUDGE, content=picture).status_code == 200
             assert time.monotonic() - began < 5
-        slow.sendall(picture[20:])
+        slow.sendall(picture[5:])
         assert answer_of(slow)[0] == 200
 
 
@@ -234,34 +322,19 @@ def test_what_takes_too_long_is_504(vit_bundle, lengthy, picture):
         assert answer.json()["error"].startswith("no verdict came within 0.1 s: try again later")
         assert server.line_of(answer.headers["X-Request-Id"])["images"] == []
         check_idle(server)
-        until(lambda: client.post(JUDGE, content=picture).status_code == 200)
-
-
-@contextmanager
-def within(bundle: Bundle, **options: int) -> Iterator[tuple[str, int]]:
-    """Serve in this process, where the patience can be shortened."""
-    service = Service(Detector(bundle, DetectorOptions(crops=1)), ServingOptions(**options))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        app = application(service, lambda _: None)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        yield listening.getsockname()
-        server.should_exit = True
-        thread.join()
-    service.close()
+        until(lambda: client.post(f"{JUDGE}?crops=1", content=picture).status_code == 200)
 
 
 def test_a_body_that_comes_too_slowly_is_408(vit_bundle, picture, monkeypatch):
     """Within the patience there must come so many bytes, or the end."""
     monkeypatch.setattr(bodies, "BODY_TIMEOUT", 0.5)
     monkeypatch.setattr(bodies, "BODY_PROGRESS", 1000)
-    with within(vit_bundle) as address:
-        with socket.create_connection(address, PATIENCE) as slow:
+    with within(vit_bundle) as server:
+        with server.connect() as slow:
             slow.sendall(head("Content-Length: 100000"))
             began = time.monotonic()
             with suppress(OSError):
-                while time.monotonic() < began + 1.5:
+                while time.monotonic() < began + 0.8:
                     slow.sendall(b"x")
                     time.sleep(0.02)
             status, headers, content = answer_of(slow)
@@ -270,11 +343,12 @@ def test_a_body_that_comes_too_slowly_is_408(vit_bundle, picture, monkeypatch):
             assert headers["connection"] == "close"
             with suppress(ConnectionResetError):
                 assert slow.recv(1) == b""
-        with socket.create_connection(address, PATIENCE) as steady:
+        monkeypatch.setattr(bodies, "BODY_TIMEOUT", 1.5)  # or this test itself may be too slow
+        with server.connect() as steady:
             steady.sendall(head(f"Content-Length: {len(picture)}"))
             for start in range(0, len(picture), 1100):  # longer than the patience, in all
                 steady.sendall(picture[start : start + 1100])
-                time.sleep(0.1)
+                time.sleep(0.17)
             assert answer_of(steady)[0] == 200
 
 

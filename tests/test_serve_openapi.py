@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import with_rule
 from hypothesis import HealthCheck, Phase, given, settings
-from serving import Server, serving, until
+from serving import Server, serving
+from waiting import until
 
 from glass_edge import Bundle
 

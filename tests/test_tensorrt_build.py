@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -41,6 +40,7 @@ from networks import ROLES
 from onnx import TensorProto, helper
 from test_bundle import other_aggregator
 from test_isolation import trap
+from waiting import until
 
 from glass_edge import Bundle, BundleError
 
@@ -309,7 +309,7 @@ class TestTheCommand:
         process, compiler = self.building(vit_bundle, tmp_path)
         process.kill()
         process.communicate()
-        self.until(lambda: not Path(f"/proc/{compiler}").exists())
+        until(lambda: not Path(f"/proc/{compiler}").exists())
         done = glass_build(ROOT, vit_bundle.path, "--engine-dir", tmp_path)
         assert done.returncode == 0
         assert not list(tmp_path.glob("*/.building-*"))
@@ -348,15 +348,7 @@ class TestTheCommand:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        self.until(lambda: children.read_text().split())
-        return process, int(children.read_text().split()[0])
-
-    def until(self, condition):
-        for _ in range(1000):
-            if condition():
-                return
-            time.sleep(0.01)
-        pytest.fail("it did not happen within ten seconds")
+        return process, int(until(lambda: children.read_text().split())[0])
 
 
 class TestLibraries:

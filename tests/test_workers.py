@@ -6,7 +6,6 @@ import io
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from glass_edge.runtime.streaming.orders import Look
 from glass_edge.runtime.streaming.view_maker import ByteBudget, ViewMaker
 from glass_edge.runtime.views.batch import Sampling, ViewBatch
 from PIL import Image
+from waiting import PATIENCE, until
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc")
 SPEC = glass_views(224, 4)
@@ -50,12 +50,12 @@ def test_the_budget_holds_back_what_would_exceed_it_and_what_came_later():
         hold(40)
         large = threading.Thread(target=hold, args=(50,))
         small = threading.Thread(target=hold, args=(40,))
-        for thread in (large, small):
+        for waiting, thread in enumerate((large, small), 1):
             thread.start()
-            time.sleep(0.05)
+            until(lambda: len(budget._waiting) == waiting)  # noqa: B023
         assert entered == [40]
-    large.join(5)
-    small.join(5)
+    large.join(PATIENCE)
+    small.join(PATIENCE)
     assert entered == [40, 50, 40]
 
 

@@ -15,7 +15,7 @@ from .journal import REQUEST_ID
 HEAD_TIMEOUT = 10.0
 """Seconds from a head's first byte within which it must be complete."""
 READ_TIMEOUT = 30.0
-"""Seconds that a client may take to read some of its answer."""
+"""Seconds that a client may take to read an answer, beyond what systems keep for a connection."""
 _ANSWERABLE = (h11.IDLE, h11.SEND_RESPONSE)
 
 

@@ -1,7 +1,8 @@
 """The process that reads damaged files: ``python -m fuzz.child MODULE:FUNCTION PIPE BYTES``.
 
-It reads inputs from standard input, each after its length in four bytes, and writes one line of
-JSON for each to the pipe. Standard output and error belong to the libraries, which chatter.
+It writes an empty line to the pipe once it is ready, reads inputs from standard input, each after
+its length in four bytes, and writes one line of JSON for each. Standard output and error belong to
+the libraries, which chatter.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (int(limit), int(limit)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with os.fdopen(int(pipe), "w", buffering=1) as results:
+        print(file=results)
         while length := sys.stdin.buffer.read(4):
             content = sys.stdin.buffer.read(*struct.unpack("<I", length))
             print(json.dumps(_measured(target, content)), file=results)

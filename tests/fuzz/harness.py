@@ -91,6 +91,7 @@ class Child:
             pass_fds=[writing],
         )
         os.close(writing)
+        self._line()  # it is ready: nobody's input has hung while it was started
         return self._process
 
     def _line(self) -> bytes:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import serving
-from serving import Server, until
+from serving import Server
+from waiting import until
 
 _PATIENCE = 120.0  # seconds
 _FILES_PATIENCE = 5.0
