@@ -10,6 +10,9 @@ ARM    := build-aarch64
 FILES  ?= 2000
 WORKERS ?= 2
 
+# Hundreds of programs that tests start load our modules: each would compile them all anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 comma := ,
 FOLDERS := glass_edge runtime export calibration benchmarks
 

@@ -106,7 +106,7 @@ def test_a_stream_that_never_began_has_no_threads(detector, photographs):
 
 
 ENDINGS = {"break": 0, "next": 0, "kept": 0, "exception": 1}
-QUICK = [("next", "onnxruntime"), *((how, "openvino") for how in ENDINGS if how != "next")]
+QUICK = [("next", "onnxruntime"), ("break", "openvino")]
 
 
 @pytest.mark.parametrize(

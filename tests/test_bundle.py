@@ -229,7 +229,7 @@ def test_graphs_that_do_not_fit_each_other(copied_bundle):
 
 def test_a_graph_that_is_not_what_the_manifest_says(copied_bundle, export_family):
     """Right hashes, wrong graph: the aggregator of another family."""
-    other = export_family("convnext").graph_path("aggregator").read_bytes()
+    other = export_family("timm").graph_path("aggregator").read_bytes()
     (copied_bundle / "aggregator.onnx").write_bytes(other)
     sha256 = sha256_of(copied_bundle / "aggregator.onnx")
     change(copied_bundle, lambda m: graph_of(m, "aggregator").update(sha256=sha256))

@@ -93,6 +93,7 @@ class TestStates:
         store = genuine[genuine.index(b"\xff\xeb") : genuine.index(b"\xff\xdb")]
         assert read_credentials(other[:end] + store + other[end:]).state == "invalid"
 
+    @pytest.mark.slow
     def test_a_certificate_that_has_expired_is_invalid_and_the_code_says_so(self, jpeg):
         """If no timestamp proves that the file was signed before."""
         for seconds in (3, 20):  # the more on a machine that is busy

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import encoded
+from conftest import encoded, slow
 from glass_edge.export.paper import glass_views
 from glass_edge.runtime.claims.claims import ClaimOptions, Claims, Credentials, Provenance
 from glass_edge.runtime.claims.reading import read_claims
@@ -108,7 +108,7 @@ EVERY_CLAIM = ClaimOptions(orientation=True, provenance=True)
     ("act", "seconds", "code"),
     [
         (b"crash", 60, "the reader crashed (SIGABRT)"),
-        (b"hang", 1, "the reader was stopped after 1 seconds"),
+        slow(b"hang", 1, "the reader was stopped after 1 seconds"),
     ],
 )
 def test_claims_that_crash_or_hang_their_reader_cost_no_verdict(

@@ -127,6 +127,7 @@ while detectors:
 """
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_share_an_empty_cache(vit_bundle, photographs, tmp_path):
     program = Path(sys.executable).parent / "glass-run"
     command = [program, *photographs, "-b", vit_bundle.path, "--engine", "openvino", "-o", "-"]

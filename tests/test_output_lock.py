@@ -103,6 +103,7 @@ def test_two_resumes_of_one_file_lose_no_record(command, images, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["verdicts.jsonl"]
 
 
+@pytest.mark.slow
 def test_of_resumes_that_begin_at_once_one_goes_on(command, images, tmp_path):
     """Each mends the file before it goes on, by putting another in its place."""
     assert run(tmp_path, command, images[:2]).returncode == 0
