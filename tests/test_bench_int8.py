@@ -118,6 +118,7 @@ class TestMakers:
     def test_every_name_of_nncf_is_a_maker(self):
         assert tuple(maker.name for maker in makers_of("nncf")) == tuple(GROUPS["nncf"])
 
+    @pytest.mark.slow
     def test_graphs_that_do_not_run_well_are_a_row_with_the_reason(self, given):
         ours = given("vit")
         found = measured(ours, [Maker("nearest", "", overflowing), *makers_named(["gptq"])])

@@ -141,6 +141,7 @@ class TestNothingIsDropped:
         with answering(busy, stay=True) as port:
             assert generator.every_image(Target(port, "/")) == ["503", "503"]
 
+    @pytest.mark.slow
     def test_lost_connections_are_counted(self, light):
         """Those that are closed within an answer, and then nobody listens."""
         with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this") as port:

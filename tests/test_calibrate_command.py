@@ -146,6 +146,7 @@ class TestItIsOneSentence:
         assert "12 different images cannot show that a risk of 0.01 is kept: at least 299" in said
         assert "(0.22 can be shown with these)" in said
 
+    @pytest.mark.slow
     def test_copies_of_one_image(self, vit_bundle, photograph, tmp_path):
         (tmp_path / "copies").mkdir()
         small = photograph.resize((300, 300))

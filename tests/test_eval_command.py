@@ -227,6 +227,7 @@ def test_each_bundle_says_what_it_is(report, bundles):
         assert result.engine.startswith("onnxruntime ")
 
 
+@pytest.mark.slow
 def test_a_bundle_below_fp32_says_what_its_export_found(
     images, tmp_path, vit_bundle, make_precision
 ):
@@ -454,6 +455,7 @@ def test_a_missing_library_is_named(library, output, sentence, tmp_path):
     assert f"{sentence}, which is not installed: pip install 'glass-edge[eval]'" in shown
 
 
+@pytest.mark.slow
 def test_matplotlib_is_needed_for_plots_only(images, tmp_path, vit_bundle):
     done = run_without("matplotlib", tmp_path, images, "-b", vit_bundle.path, *ENGINE)
     assert done.returncode == 0, done.stderr

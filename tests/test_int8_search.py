@@ -95,6 +95,7 @@ def test_layers_are_measured_on_views_of_as_many_images_as_there_are(search):
     assert len(search.trial.single_views("global", 1000)) == IMAGES
 
 
+@pytest.mark.slow
 def test_a_heavy_network_is_measured_on_fewer_views(
     search, vit_bundle, calibration_images, monkeypatch, tmp_path
 ):

@@ -166,11 +166,11 @@ def test_one_that_hangs_ends_by_itself_when_nobody_is_left_to_stop_it():
 
 def test_one_that_waits_for_work_does_not_end_by_itself(photographs):
     asked = request(photographs[0].read_bytes())
-    serve = "from glass_edge.runtime.isolation.serving import serve; serve(1, 2)"
+    serve = "from glass_edge.runtime.isolation.serving import serve; serve(1, 1)"
     process = subprocess.Popen(
         [sys.executable, "-c", serve], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    for pause in (2.5, 0):
+    for pause in (1.5, 0):
         process.stdin.write(asked)
         process.stdin.flush()
         assert b"width" in process.stdout.readline()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FAMILIES, slow
+from conftest import FAMILIES, slow, slow_but
 from glass_edge.calibration.judging.comparison import compare_bundles
 from glass_edge.runtime.bundle.streams import Role
 from glass_edge.runtime.engines.base import EngineOptions
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("every_cpu")
 OPENVINO = DetectorOptions(engine="openvino")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_but(["vit"], FAMILIES))
 def test_fp32_is_computed_in_fp32_whatever_the_cpu_prefers(family, export_family, photographs):
     bundle = export_family(family)
     ours = Detector(bundle, OPENVINO).detect(photographs)

@@ -353,9 +353,9 @@ def slowly(images):
 
 def test_what_bounds_a_run_is_named(vit_bundle, photographs):
     small, large = photographs[:3], photographs[-1:]
-    assert "for images: they come too slowly" in bound(vit_bundle, slowly(small * 2))
-    assert "for records to be taken" in bound(vit_bundle, small[:1] * 8, workers=1, consumer=0.1)
-    assert "for memory: a larger --memory" in bound(vit_bundle, large * 6, workers=3, memory=1)
+    assert "for images: they come too slowly" in bound(vit_bundle, slowly(small))
+    assert "for records to be taken" in bound(vit_bundle, small[:1] * 5, workers=1, consumer=0.1)
+    assert "for memory: a larger --memory" in bound(vit_bundle, large * 4, workers=3, memory=1)
     assert "the engine takes" in bound(vit_bundle, small * 2, workers=1, engine=0.1)
     assert "decoding and views take" in bound(vit_bundle, large * 2, workers=1)
 

@@ -249,6 +249,7 @@ class TestFp16:
         assert manifest.kept["local"]
         assert manifest.comparison.largest_change < 0.005
 
+    @pytest.mark.slow
     def test_what_overflows_unforeseen_does_not_pass_the_gate(
         self, overflowing, tmp_path, monkeypatch
     ):
@@ -259,6 +260,7 @@ class TestFp16:
             make_variant(overflowing, tmp_path, options)
 
 
+@pytest.mark.slow
 def test_without_images_the_photograph_that_judges_was_not_tried_on(
     export_family, tmp_path, monkeypatch
 ):

@@ -116,6 +116,7 @@ class TestABundle:
         assert made.manifest.versions == exported.manifest.versions
         assert names(tmp_path) == ["exported.glass", "made.glass"]
 
+    @pytest.mark.slow
     def test_names_the_libraries_that_made_it(self, copied_bundle, tmp_path):
         path = copied_bundle / "glass.json"
         fields = json.loads(path.read_text())
@@ -126,6 +127,7 @@ class TestABundle:
         assert versions["torch"] != "1.0"
         assert versions["onnx"] == onnx.__version__
 
+    @pytest.mark.slow
     def test_is_replaced_only_by_force(self, place, vit_bundle):
         shutil.copytree(vit_bundle.path, place / "gl_vit.fp16.glass")
         arguments = ("gl_vit.glass", "--precision", "fp16", *QUICKLY)
@@ -477,6 +479,7 @@ class TestLayers:
         )
         assert done.stdout == (reported / "screen").read_text()
 
+    @pytest.mark.slow
     def test_the_number_of_images_can_be_chosen(self, tmp_path, vit_bundle):
         options = ["--calibration-images", "4", "--calibrate", EXAMPLES]
         done = run(tmp_path, vit_bundle.path, "--layers", *options, "-o", "layers.json")

@@ -22,6 +22,7 @@ from glass_edge.runtime.judging.joining import Joining
 from glass_edge.runtime.machine.printable import printable
 from glass_edge.runtime.report.writing import check_page
 from PIL import Image
+from waiting import until
 
 from glass_edge import EngineError, OutputError
 
@@ -236,12 +237,12 @@ def test_a_run_that_is_stopped_reports_on_what_it_judged(vit_bundle, tmp_path):
     command = [PROGRAMS / "glass-run", *images, "-b", vit_bundle.path, "-o", "v.jsonl",
                "--report", "page.html"]  # fmt: skip
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
-    while not (tmp_path / "v.jsonl").exists() or not (tmp_path / "v.jsonl").stat().st_size:
-        assert process.poll() is None
+    verdicts = tmp_path / "v.jsonl"
+    until(lambda: verdicts.exists() and verdicts.stat().st_size)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130
-    count = len(records_of(tmp_path / "v.jsonl"))
+    count = len(records_of(verdicts))
     assert 0 < count < 400
     assert len(rows_of(tmp_path / "page.html")) == count
     assert f"report: page.html ({count} images)" in said.decode()

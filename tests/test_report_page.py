@@ -786,6 +786,7 @@ def test_pictures_are_no_higher_than_their_place(tab: Page, unusual: str):
         leave(page)
 
 
+@pytest.mark.slow
 def test_many_crops_are_light(tab: Page, unusual: str):
     """A few are outlined; details hold the pixels near the screen, and none once closed."""
     page = reopened(tab, unusual)
@@ -950,6 +951,7 @@ def test_back_closes_details(browser: Browser, small: str):
     assert page.evaluate("document.activeElement.name") == "search"
 
 
+@pytest.mark.slow
 def test_a_browser_may_refuse_to_change_its_history(browser: Browser, small: str):
     opened = open_page(browser, "about:blank")
     page = opened.page
@@ -1144,6 +1146,7 @@ def test_paper_shows_the_first_cards_of_the_view(browser: Browser, tmp_path: Pat
     )
 
 
+@pytest.mark.slow
 def test_paper_shows_open_details_instead(browser: Browser, detailed):
     page = open_page(browser, detailed[0]).page
     details(page, "same.png")
@@ -1186,7 +1189,7 @@ def test_text_stands_out(browser: Browser, small: str, scheme: str):
         assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 3, ground
 
 
-@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize("width", [360, slow(1440)])
 def test_nothing_is_wider_than_the_screen(browser: Browser, detailed, width: int):
     opened = open_page(browser, detailed[0], viewport={"width": width, "height": 800})
     wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"

@@ -265,7 +265,7 @@ def started_run(
     return process
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), slow(signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_after_the_images_begun(number, code, place, tmp_path, photographs):
     output = tmp_path / "verdicts.jsonl"
     process = started_run(place, output, photographs[-1])

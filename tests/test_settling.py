@@ -103,7 +103,7 @@ def test_a_fixed_number_says_nothing_of_settling(bundle, images):
     [
         slow({"batch_size": 1}),
         {"batch_size": 5, "workers": 1},
-        {"batch_size": 64, "workers": 4},
+        slow({"batch_size": 64, "workers": 4}),
         slow({"memory": 1 << 20}),
         {"mode": "latency"},
         {"engine": "openvino"},

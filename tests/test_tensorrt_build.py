@@ -269,6 +269,7 @@ class TestTheCommand:
         assert again.stdout.count("was there") == 3
 
     @pytest.mark.skipif(sys.platform == "win32", reason="a terminal is made for it")
+    @pytest.mark.slow
     def test_a_terminal_shows_the_time_so_far_and_each_phase(self, vit_bundle, tmp_path):
         import pty
 
@@ -290,6 +291,7 @@ class TestTheCommand:
         assert re.search(r"0:00:0\d", shown.decode())
         assert re.search(r"\d+/\d+", shown.decode())
 
+    @pytest.mark.slow
     def test_two_at_once_build_once(self, vit_bundle, tmp_path):
         command = [GLASS_BUILD, vit_bundle.path, "--engine-dir", tmp_path]
         both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]

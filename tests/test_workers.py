@@ -143,6 +143,7 @@ def test_a_large_image_takes_little_more_than_its_pixels(hundred_megapixels, pho
 
 
 @linux
+@pytest.mark.slow
 def test_a_folder_of_large_images_stays_within_the_budget(hundred_megapixels, photographs):
     """Four threads, eight images of 300 MB decoded, room for one."""
     growth = peak_growth(hundred_megapixels, photographs[2], images=8, memory=400 << 20)
