@@ -10,7 +10,8 @@ ARM    := build-aarch64
 FILES  ?= 2000
 WORKERS ?= 2
 
-# Hundreds of programs that tests start load our modules: each would compile them all anew.
+# Where no bytecode is to be written, each of the hundreds of programs that tests start would compile
+# our modules anew.
 export PYTHONDONTWRITEBYTECODE :=
 
 comma := ,
