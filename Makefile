@@ -10,8 +10,7 @@ ARM    := build-aarch64
 FILES  ?= 2000
 WORKERS ?= 2
 
-# Where no bytecode is to be written, each of the hundreds of programs that tests start would compile
-# our modules anew.
+# Where no bytecode is to be written, each program that tests start would compile our modules anew.
 export PYTHONDONTWRITEBYTECODE :=
 
 comma := ,

@@ -5,7 +5,6 @@ A test module makes a fixture of it: ``browser = pytest.fixture(chromium, scope=
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from glass_edge.benchmarks.reports.browser import BROWSERS, browser, find_browser
 from playwright.sync_api import Browser, Page
-from waiting import PATIENCE
+from waiting import PATIENCE, until
 
 
 def chromium() -> Iterator[Browser]:
@@ -27,15 +26,12 @@ def chromium() -> Iterator[Browser]:
 
 def wait_until(page: Page, expression: str) -> None:
     """Wait until JavaScript is true. Playwright's own way evaluates, which policies forbid."""
-    wait_for(page, lambda: page.evaluate(expression), expression)
+    wait_for(page, lambda: page.evaluate(expression))
 
 
-def wait_for(page: Page, true: Callable[[], object], wanted: str) -> None:
+def wait_for(page: Page, true: Callable[[], object]) -> None:
     """Wait until something is true, and hear what the page does meanwhile."""
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline, wanted
-        page.wait_for_timeout(20)
+    until(lambda: true() or page.wait_for_timeout(20))
 
 
 @dataclass

@@ -42,7 +42,7 @@ def glass_threads() -> list[str]:
 
 
 def wait_for_no_threads() -> None:
-    until(lambda: not glass_threads(), 20)
+    until(lambda: not glass_threads(), 10)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_processes_that_decode_end_with_a_stream_that_is_left(vit_bundle, photog
         assert children() > before
         break
     wait_for_no_threads()
-    until(lambda: children() == before)
+    until(lambda: children() == before, 10)
 
 
 def test_a_stream_that_never_began_has_no_threads(detector, photographs):

@@ -77,13 +77,13 @@ def light(tmp_path_factory) -> LoadGenerator:
 class TestAClosedLoad:
     def test_sends_when_the_last_is_answered(self, light, at):
         found = light.closed(at("/slow"), 1, 1)
-        assert 0 < found.rate <= 1 / SECONDS
+        assert 5 < found.rate <= 1 / SECONDS
         assert found.counts.keys() == {"200"}
-        assert found.percentile(50) >= SECONDS
+        assert SECONDS <= found.percentile(50) < 3 * SECONDS
 
     def test_of_several_clients_queues_at_a_server_that_takes_one_at_a_time(self, light, at):
         found = light.closed(at("/slow"), 4, 1)
-        assert found.rate <= 1 / SECONDS + 4  # who was held up takes what came in the meantime
+        assert 5 < found.rate <= 1 / SECONDS + 1
         assert found.percentile(50) > 3.5 * SECONDS
 
     def test_takes_little_of_the_cpus_and_says_how_much(self, light, at):
@@ -108,7 +108,7 @@ class TestAnOpenLoad:
         first, last = statistics.median(waits[:third]), statistics.median(waits[-third:])
         assert last > first + third * SECONDS
         assert found.longest > 1.5
-        assert found.rate <= 1 / SECONDS + 2
+        assert found.rate <= 1 / SECONDS + 1
 
     @pytest.mark.slow
     def test_counts_what_was_due_while_the_server_stalled(self, light, at):
@@ -124,7 +124,7 @@ def test_each_answer_says_which_image_it_is_of(tmp_path, at):
     seconds = defaultdict(list)
     for image, each in sending.closed(at("/by_size"), 1, 0.5).of_images:
         seconds[image].append(each)
-    assert min(seconds[0]) > SECONDS > min(seconds[1])
+    assert min(seconds[0]) > SECONDS > statistics.median(seconds[1])
 
 
 class TestNothingIsDropped:
@@ -132,7 +132,7 @@ class TestNothingIsDropped:
         found = light.open(at("/third"), 100, 0.5)
         good, refused = found.counts["200"], found.counts["503"]
         assert good + refused <= found.requests
-        assert refused == pytest.approx(good / 2, abs=6)  # some came before it was counted
+        assert refused == pytest.approx(good / 2, abs=2)
 
     def test_an_answer_that_comes_before_all_is_sent_is_taken(self, generator, at, monkeypatch):
         monkeypatch.setattr(load, "ANSWER_TIMEOUT", 5.0)
@@ -156,7 +156,7 @@ class TestNothingIsDropped:
         monkeypatch.setattr(load, "ANSWER_TIMEOUT", 0.3)
         found = light.open(at("/silent"), 20, 0.5)
         assert found.counts.keys() == {TIMED_OUT}
-        assert 0.3 <= found.longest < 30  # the server takes a minute
+        assert 0.3 <= found.longest < 3
 
 
 def test_large_images_arrive_whole(generator, at):

@@ -281,7 +281,7 @@ class TestHostileValues:
         assert orientation(content) == 1
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
         tracemalloc.stop()
-        assert time.process_time() - begun < 10
+        assert time.process_time() - begun < 1
 
     @pytest.mark.parametrize(
         "document",
@@ -294,7 +294,7 @@ class TestHostileValues:
         )
         begun = time.process_time()
         assert declared(content) == {}
-        assert time.process_time() - begun < 10
+        assert time.process_time() - begun < 1
 
 
 @pytest.fixture(scope="module")

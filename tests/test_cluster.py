@@ -130,7 +130,7 @@ class TestWithoutACluster:
         listener.close()
         before = time.monotonic()
         said = refused(address)
-        assert time.monotonic() - before < 10  # Ray itself would try for minutes
+        assert time.monotonic() - before < 1
         assert said.startswith(f"no Ray cluster answers at {address} (Connection refused): start")
 
     @pytest.mark.parametrize("address", ["ray://head:10001", "http://head:8265"])

@@ -194,10 +194,10 @@ def progressive(scans: int, side: int = 64) -> bytes:
 def test_a_jpeg_of_ten_kilobytes_that_would_take_minutes():
     content = progressive(1000, 13_000)
     assert len(content) < 20_000
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ImageError, match="more than 100 scans"):
         decode(content)
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 1.0
 
 
 @pytest.mark.parametrize("disguise", [b"", b"\xff\xfe\0\x06\xff\xd9\xff\xd9", b"\xff\xff\xff"])

@@ -230,7 +230,7 @@ def test_names_of_files_are_text_everywhere(browser: Browser, tmp_path: Path):
 
 
 def wait_for_complaint(opened: Opened, words: str) -> None:
-    wait_for(opened.page, lambda: any(words in each for each in opened.complaints), words)
+    wait_for(opened.page, lambda: any(words in each for each in opened.complaints))
 
 
 def test_the_policy_stops_what_is_not_of_the_page(browser: Browser, small: str):
@@ -1206,20 +1206,14 @@ def test_nothing_is_wider_than_the_screen(browser: Browser, detailed, width: int
     )
 
 
-@pytest.mark.parametrize(
-    ("count", "embed", "most_opening", "most_searching"),
-    [(2000, True, 60, 20), slow(10_000, False, 8, 2)],
-)
+@pytest.mark.parametrize(("count", "embed"), [(2000, True), slow(10_000, False)])
 def test_many_images_stay_usable(
     browser: Browser,
     tmp_path: Path,
     count: int,
     embed: bool,
-    most_opening: float,
-    most_searching: float,
     record_property,
 ):
-    """The slow case is held to its seconds; the quick one runs beside others, and must not hang."""
     (tmp_path / "thumbs").mkdir()
     rows = []
     for index in range(count):
@@ -1253,8 +1247,8 @@ def test_many_images_stay_usable(
     sys.stdout.write(figures + "\n")
     assert opened.complaints == []
     assert elements < 3000
-    assert opening < most_opening
-    assert searching < most_searching
+    assert opening < 8
+    assert searching < 2
     assert heap < 150e6
 
 

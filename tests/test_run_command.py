@@ -288,7 +288,7 @@ def test_a_second_signal_ends_it_at_once(number, code, place, tmp_path, photogra
     assert process.stderr is not None
     assert any("finishing" in line for line in iter(process.stderr.readline, ""))
     process.send_signal(number)
-    assert process.wait(60) == code
+    assert process.wait(5) == code
     assert all(json.loads(line)["status"] == "ok" for line in output.read_text().splitlines())
 
 

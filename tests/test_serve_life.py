@@ -250,7 +250,7 @@ def test_idle_connections_hold_the_end_up_for_nobody(vit_bundle, picture):
             half.sendall(b"POST /v1/judge HTTP/1.1\r\nHost: x\r\nContent-Le")
             began = time.monotonic()
             assert server.stop() == 0
-            assert time.monotonic() < began + 20  # and not the grace
+            assert time.monotonic() < began + 5
             assert silent.recv(1) == b""
 
 
@@ -267,7 +267,7 @@ def test_what_does_not_end_within_the_grace_is_said(third, vit_bundle):
             server.signal(TERM)
         began = time.monotonic()
         assert server.wait() == 1
-        assert time.monotonic() < began + 20
+        assert time.monotonic() < began + 5
         assert server.errors[-1] == "1 requests were not answered within the grace.\n"
 
 
@@ -395,7 +395,7 @@ def test_standard_output_that_nobody_reads_holds_nobody_up(vit_bundle, picture):
     requests_go_on(server, picture)
     began = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() < began + 30
+    assert time.monotonic() < began + 10
     os.close(read)
 
 

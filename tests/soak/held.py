@@ -12,7 +12,6 @@ import serving
 from serving import Server
 from waiting import until
 
-_PATIENCE = 120.0  # seconds
 _FILES_PATIENCE = 5.0
 # With one arena, and large blocks given back at once, what is free does not look like growth.
 _ENVIRONMENT = os.environ | {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
@@ -64,7 +63,7 @@ def settled(server: Server, files: int | None = None) -> Held:
         metrics = server.metrics()
         return metrics["glass_queue_images"] + metrics["glass_queue_bytes"] == 0
 
-    until(empty, _PATIENCE)
+    until(empty)
     if files is not None:
         with suppress(AssertionError):  # whoever compares says how many more there are
             until(lambda: held(server).files <= files, _FILES_PATIENCE)
